@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -42,6 +42,8 @@ class Response:
     status: int
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     body: bytes = b""
+    content: Any = None
+    """The body already decoded: the answers inside a batch have it, and no bytes."""
 
 
 class Transport(Protocol):

@@ -1,0 +1,61 @@
+# Every target makes what it needs, from Python 3.11 or later and nothing else.
+#
+#   make demo     a short tour of kinto_orm, on a real Kinto inside the process
+#   make tests    style, types, layers, tests with coverage: what must be green
+#   make bench    the benchmarks
+#   make docs     runs the snippets of the documentation, then builds it in docs/_build/html
+#   make serve    a real Kinto on http://localhost:8888/v1
+#   make clean    forgets everything that was made
+#
+# Another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo tests bench docs serve clean
+
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/.installed
+	$(BIN)/python examples/countries.py
+
+tests: $(VENV)/.tox
+	$(BIN)/tox run -e lint,types,imports,tests
+
+bench: $(VENV)/.bench
+	$(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/.tox
+	$(BIN)/tox run -e docs
+
+serve: $(VENV)/.installed
+	$(BIN)/kinto-orm serve
+
+clean:
+	rm -rf $(VENV) .tox build dist *.egg-info docs/_build .coverage htmlcov
+	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+# Stamps: a file in the virtual environment for each thing that was installed there.
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	    echo "kinto_orm needs Python 3.11 or later; $(PYTHON) is: `$(PYTHON) --version 2>&1`." >&2; \
+	    echo "Name another one: make PYTHON=python3.12" >&2; \
+	    exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.tox: $(VENV)/.created
+	$(PIP) install 'tox>=4.20'
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.created setup.cfg
+	$(PIP) install --editable '.[server-postgres,cli]' pycountry
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.installed
+	$(PIP) install kinto-http
+	@touch $@

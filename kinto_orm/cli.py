@@ -1,0 +1,112 @@
+"""The command line: ``kinto-orm``."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from types import FrameType
+
+from kinto_orm.errors import KintoError, MissingExtraError
+from kinto_orm.server import EmbeddedServer, serve
+
+DONE, FAILED, NOT_INSTALLED = 0, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """One subcommand: what it is for, its options, and what it does."""
+
+    help: str
+    add_options: Callable[[argparse.ArgumentParser], None]
+    run: Callable[[argparse.Namespace], None]
+
+
+def add_serve_options(parser: argparse.ArgumentParser) -> None:
+    """``kinto-orm serve``."""
+    parser.add_argument("--data", metavar="DIR", help="keep the data there, in PostgreSQL; without it, in memory only")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8888, help="0 is any free one (default: %(default)s)")
+
+
+def run_serve(options: argparse.Namespace) -> None:
+    """Serves until Ctrl-C or SIGTERM."""
+    where = f"data in {options.data}" if options.data else "in memory: nothing is kept"
+
+    def announce(url: str) -> None:
+        print(f"Kinto is running at {url} ({where}).\nAny user:password is a user. Stop it with Ctrl-C.", flush=True)
+
+    with interruptible(), EmbeddedServer.postgres(options.data) if options.data else EmbeddedServer.memory() as server:
+        serve(server, options.host, options.port, on_ready=announce)
+
+
+COMMANDS = {
+    "serve": Command("run a real Kinto server, for development and tests", add_serve_options, run_serve),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command line and gives its exit code: 0 done, 1 failed, 2 wrong usage or a missing extra."""
+    options = build_parser().parse_args(argv)
+    command: Command = options.command
+    try:
+        command.run(options)
+    except MissingExtraError as error:
+        return complain(error, NOT_INSTALLED)
+    except KintoError as error:
+        return complain(error, FAILED)
+    return DONE
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands."""
+    parser = argparse.ArgumentParser(prog="kinto-orm", description="Tools for Kinto.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {installed_version()}")
+    subparsers = parser.add_subparsers(required=True, metavar="command")
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(name, help=command.help, description=command.help)
+        command.add_options(subparser)
+        subparser.set_defaults(command=command)
+    return parser
+
+
+def installed_version() -> str:
+    """The version of this distribution."""
+    try:
+        return version("kinto-orm")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def complain(error: KintoError, code: int) -> int:
+    """Prints the message where errors belong, and passes the exit code on."""
+    print(f"kinto-orm: {error}", file=sys.stderr)
+    return code
+
+
+@contextmanager
+def interruptible() -> Generator[None]:
+    """Leaves the block quietly at the first Ctrl-C or SIGTERM; more of them do not disturb the end of the block."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread gets signals
+        return
+    signals = (signal.SIGINT, signal.SIGTERM)
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        for each in signals:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    previous = [signal.signal(each, interrupt) for each in signals]
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        for each, handler in zip(signals, previous, strict=True):
+            signal.signal(each, handler)

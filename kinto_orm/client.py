@@ -1,0 +1,439 @@
+"""The client: where everything is put together, and what moves the flows."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+from uuid import UUID
+
+from kinto_orm.conflicts import make_resolvable
+from kinto_orm.errors import (
+    ConfigurationError,
+    ConflictError,
+    CredentialsMissingError,
+    DryRunError,
+    KintoError,
+    NotStageableError,
+)
+from kinto_orm.jobs import ensure
+from kinto_orm.messages import Request, Transport
+from kinto_orm.models import Bucket, KintoObject, Manager, bucket_reference, manager_of
+from kinto_orm.outcomes import Outcome
+from kinto_orm.protocol.endpoints import check_id, endpoint
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.writes import Write, encode_request
+from kinto_orm.repository import plan, read_server_info, write
+from kinto_orm.server import EmbeddedServer
+from kinto_orm.state import Holder, Intent, OnInvalid, activate, deactivate
+from kinto_orm.transport import AuthInput, HttpTransport, RequestSent, RetryPolicy
+from kinto_orm.unit_of_work import UnitOfWork, open_unit
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Holder)
+M = TypeVar("M", bound=KintoObject)
+
+logger = logging.getLogger("kinto_orm")
+
+EMBEDDED_AUTH = ("user", "embedded")
+"""The credentials of an embedded client that was given none: any will do there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a client; times are seconds."""
+
+    server_url: str
+    auth: AuthInput = field(default=None, repr=False)
+    bucket: str = "default"
+    collection: str | None = None
+    retry: int = 3
+    retry_after: float | None = None
+    timeout: Any = (5, 30)
+    deadline: float = 120
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    verify: Any = True
+    proxies: Mapping[str, str] | None = field(default=None, repr=False)
+    trust_env: bool = False
+    session: Any = field(default=None, repr=False)
+    dry_mode: bool = False
+    on_request: Callable[[RequestSent], object] | None = field(default=None, repr=False)
+    on_invalid: OnInvalid = "raise"
+
+    def connects_like(self, other: Options) -> bool:
+        """Whether both can share their connections."""
+        own = ("bucket", "collection", "dry_mode", "on_invalid")
+        return all(getattr(self, one.name) is getattr(other, one.name) for one in fields(self) if one.name not in own)
+
+    def transport(self, server: EmbeddedServer | None) -> HttpTransport:
+        """A transport with these options."""
+        return HttpTransport(
+            self.server_url,
+            auth=self.auth,
+            timeout=self.timeout,
+            deadline=self.deadline,
+            headers=self.headers,
+            verify=self.verify,
+            proxies=self.proxies,
+            trust_env=self.trust_env,
+            session=self.session,
+            adapter=server.adapter() if server is not None else None,
+            policy=RetryPolicy(retries=self.retry, retry_after=self.retry_after),
+            on_request=self.on_request,
+        )
+
+
+@dataclass(slots=True)
+class Connection:
+    """What clones share: the transport, the embedded server behind it, and what the server said of itself."""
+
+    transport: Transport
+    server: EmbeddedServer | None = None
+    server_info: JSONObject | None = None
+
+
+class Client:
+    """A connection to a Kinto server, with defaults for bucket and collection.
+
+    ``auth`` takes a tuple, ``"user:password"``, ``"Bearer xyz"``, ``"Basic xyz"``, ``BearerTokenAuth`` or any auth
+    object of ``requests``. ``timeout`` is (connect, read) and ``deadline`` bounds a whole call, in seconds.
+    ``retry`` is how often a request that was certainly not sent is sent again, ``retry_after`` the fixed wait in
+    seconds. With ``dry_mode`` reads are real and ``save``, ``patch`` and the like are logged, not sent.
+    ``on_invalid`` says what happens to rows that do not fit their model.
+
+    Safe in threads and after a fork. Pickled, it is its options without credentials.
+    Raises ``ConfigurationError`` for options that cannot work; asks nothing.
+    """
+
+    def __init__(
+        self,
+        server_url: str,
+        *,
+        auth: AuthInput = None,
+        bucket: str = "default",
+        collection: str | None = None,
+        retry: int = 3,
+        retry_after: float | None = None,
+        timeout: Any = (5, 30),
+        deadline: float = 120,
+        headers: Mapping[str, str] | None = None,
+        verify: Any = True,
+        proxies: Mapping[str, str] | None = None,
+        trust_env: bool = False,
+        session: Any = None,
+        dry_mode: bool = False,
+        on_request: Callable[[RequestSent], object] | None = None,
+        on_invalid: OnInvalid = "raise",
+    ) -> None:
+        options = Options(
+            server_url=server_url,
+            auth=auth,
+            bucket=bucket,
+            collection=collection,
+            retry=retry,
+            retry_after=retry_after,
+            timeout=timeout,
+            deadline=deadline,
+            headers=headers,
+            verify=verify,
+            proxies=proxies,
+            trust_env=trust_env,
+            session=session,
+            dry_mode=dry_mode,
+            on_request=on_request,
+            on_invalid=on_invalid,
+        )
+        self._set_up(options, Connection(options.transport(None)), owns_server=False)
+
+    def _set_up(self, options: Options, connection: Connection, *, owns_server: bool, owns_transport: bool = True) -> None:
+        check_id(options.bucket, "bucket")
+        if options.collection is not None:
+            check_id(options.collection, "collection")
+        if options.on_invalid not in ("raise", "skip", "keep"):
+            raise ConfigurationError(f"on_invalid is 'raise', 'skip' or 'keep', not {options.on_invalid!r}.")
+        self._options = options
+        self._connection = connection
+        self._owns_server = owns_server
+        self._owns_transport = owns_transport
+        self._lacks_credentials = False
+
+    @classmethod
+    def embedded(
+        cls,
+        data_dir: str | os.PathLike[str] | None = None,
+        *,
+        server: EmbeddedServer | None = None,
+        auth: AuthInput = EMBEDDED_AUTH,
+        settings: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> Self:
+        """A client of a real Kinto inside this process.
+
+        Without ``data_dir`` nothing is kept (extra ``server``); with it the data lives there, in a PostgreSQL that
+        is started and stopped with the client (extra ``server-postgres``). ``settings`` are Kinto's own; ``server``
+        is an ``EmbeddedServer`` that is running already and is left running. Other options as for ``Client``.
+        Raises ``MissingExtraError`` where the extra is not installed.
+        """
+        owns_server = server is None
+        if server is None:
+            chosen = dict(settings or {})
+            server = EmbeddedServer.postgres(data_dir, **chosen) if data_dir is not None else EmbeddedServer.memory(**chosen)
+        elif data_dir is not None or settings:
+            raise ConfigurationError("server= is running already: data_dir and settings= cannot change it.")
+        client = cls.__new__(cls)
+        try:
+            chosen_options = Options(server_url=server.url, auth=auth, **options)
+            connection = Connection(chosen_options.transport(server), server)
+        except BaseException:
+            if owns_server:
+                server.close()
+            raise
+        client._set_up(chosen_options, connection, owns_server=owns_server)
+        return client
+
+    # -- configuration --------------------------------------------------------------------------------------------
+
+    def clone(self, **changes: Any) -> Self:
+        """A client with these options changed and all others kept.
+
+        Shares the connections where it can; never closes what it shares. An embedded server is shared always.
+        """
+        unknown = set(changes) - {one.name for one in fields(Options)}
+        if unknown:
+            raise ConfigurationError(f"A client has no option {', '.join(sorted(unknown))}.")
+        options = replace(self._options, **changes)
+        clone = type(self).__new__(type(self))
+        shares = options.connects_like(self._options) and not self._lacks_credentials
+        connection = self._connection
+        if not shares:
+            if connection.server is not None and options.server_url != self._options.server_url:
+                raise ConfigurationError("A client of an embedded server cannot move to another server: make a new one.")
+            connection = Connection(options.transport(connection.server), connection.server)
+        clone._set_up(options, connection, owns_server=False, owns_transport=not shares)
+        return clone
+
+    @property
+    def server_url(self) -> str:
+        """The root URL of the server, as it was given."""
+        return self._options.server_url
+
+    @property
+    def default_bucket(self) -> str:
+        """The default bucket."""
+        return self._options.bucket
+
+    @property
+    def default_collection(self) -> str | None:
+        """The default collection."""
+        return self._options.collection
+
+    @property
+    def on_invalid(self) -> OnInvalid:
+        """What happens to rows that do not fit their model."""
+        return self._options.on_invalid
+
+    def get_endpoint(
+        self,
+        name: str,
+        *,
+        bucket: str | None = None,
+        group: str | None = None,
+        collection: str | None = None,
+        id: str | None = None,
+    ) -> str:
+        """The path of a named endpoint, below the root URL; bucket and collection default to the client's.
+
+        Raises ``InvalidIdError`` for an unknown name, and for ids that are missing or invalid.
+        """
+        return endpoint(
+            name,
+            bucket=self.default_bucket if bucket is None else bucket,
+            group=group,
+            collection=self.default_collection if collection is None else collection,
+            id=id,
+        )
+
+    def bind(self, model: type[M]) -> type[M]:
+        """The model, with this client as its own: its objects need no other way to find one."""
+        model.__kinto_client__ = self
+        return model
+
+    # -- what is on the server ------------------------------------------------------------------------------------
+
+    def server_info(self, *, refresh: bool = False) -> JSONObject:
+        """What the server says of itself: version, settings, capabilities, user. Asked once, unless refreshed.
+
+        https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
+        """
+        return self.run(self.describe_server(refresh=refresh))
+
+    async def aserver_info(self, *, refresh: bool = False) -> JSONObject:
+        """Like :meth:`server_info`."""
+        return await self.arun(self.describe_server(refresh=refresh))
+
+    @property
+    def buckets(self) -> Manager[Bucket]:
+        """The buckets that the user may see."""
+        return manager_of(Bucket, plain=Bucket, client=self)
+
+    def bucket(self, id: str | UUID | None = None) -> Bucket:
+        """A reference to a bucket, or to the default one; asks nothing."""
+        return bucket_reference(self.default_bucket if id is None else check_id(id, "bucket"), self)
+
+    def ensure(self, *objects: Holder) -> tuple[Outcome[Any], ...]:
+        """Makes sure that these new objects exist, with at least their data and permissions, in one batch.
+
+        Sends no write where all is there; keys and principals that others set are left alone. Each object ends up
+        loaded. Raises ``CommitError`` where something could not be stored.
+        """
+        return self.run(ensure(self._bound(objects)))
+
+    async def aensure(self, *objects: Holder) -> tuple[Outcome[Any], ...]:
+        """Like :meth:`ensure`."""
+        return await self.arun(ensure(self._bound(objects)))
+
+    def _bound(self, objects: tuple[Holder, ...]) -> tuple[Holder, ...]:
+        for one in objects:
+            if isinstance(one, KintoObject) and one.client is None:
+                one.__kinto_envelope__().client = self
+        return objects
+
+    def unit_of_work(self) -> UnitOfWork:
+        """A block whose writes are staged and sent as one batch when it is left cleanly.
+
+        ``with client.unit_of_work() as uow:``; nothing is sent where the block raises.
+        https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+        """
+        return UnitOfWork(self)
+
+    # -- running --------------------------------------------------------------------------------------------------
+
+    def run(self, flow: Flow[T]) -> T:
+        """The result of the flow: its requests are sent one after the other."""
+        try:
+            item = next(flow)
+            while True:
+                request = self._admit(flow, item)
+                try:
+                    response = self._connection.transport.send(request)
+                except KintoError as error:
+                    item = flow.throw(error)
+                else:
+                    item = flow.send(response)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """The result of the flow. Only the sending is done in a thread.
+
+        A cancelled call may have been sent: the server may have applied it.
+        """
+        try:
+            item = next(flow)
+            while True:
+                request = self._admit(flow, item)
+                try:
+                    response = await asyncio.to_thread(self._connection.transport.send, request)
+                except KintoError as error:
+                    item = flow.throw(error)
+                else:
+                    item = flow.send(response)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+
+    def perform(self, holder: H, intent: Intent) -> H:
+        """Carries out the intent now, or stages it in the unit of work that is open."""
+        unit = open_unit(self)
+        return unit.stage(holder, intent) if unit is not None else self.run(self._perform(holder, intent))
+
+    async def aperform(self, holder: H, intent: Intent) -> H:
+        """Like :meth:`perform`."""
+        unit = open_unit(self)
+        return unit.stage(holder, intent) if unit is not None else await self.arun(self._perform(holder, intent))
+
+    def _perform(self, holder: H, intent: Intent) -> Flow[H]:
+        if self._options.dry_mode:
+            planned = plan(intent)
+            if planned is not None:
+                logger.info("(dry mode) %s %s", planned.action.value, planned.path)
+            return holder
+        try:
+            state = yield from write(intent)
+        except ConflictError as error:
+            make_resolvable(error, self, holder, intent)
+            raise
+        if state is not intent.state:
+            holder.__kinto_adopt__(state, intent)
+        return holder
+
+    def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
+        """The flow of :meth:`server_info`."""
+        connection = self._connection
+        if connection.server_info is None or refresh:
+            connection.server_info = yield from read_server_info()
+        return connection.server_info
+
+    def _admit(self, flow: Flow[Any], item: Request | Write) -> Request:
+        """The request, if it may be sent now."""
+        request = encode_request(item) if isinstance(item, Write) else item
+        if self._lacks_credentials:
+            raise CredentialsMissingError("This client came out of a pickle, without credentials: use clone(auth=…).")
+        if request.is_write:
+            self._admit_write(flow, request)
+        return request
+
+    def _admit_write(self, flow: Flow[Any], request: Request) -> None:
+        unit = open_unit(self)
+        what = f"{getattr(flow, '__name__', 'this call').lstrip('_')} ({request.method} {request.path})"
+        if unit is not None and not unit.is_committing:
+            raise NotStageableError(f"{what} writes at once and cannot be part of a unit of work: call it outside.")
+        if self._options.dry_mode:
+            raise DryRunError(f"{what} needs the answer to a write, which dry_mode does not send.")
+
+    # -- lifetime -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ends the client, and the embedded server that it started. A clone closes only what is its own."""
+        if self._owns_transport:
+            self._connection.transport.close()
+        if self._owns_server and self._connection.server is not None:
+            self._connection.server.close()
+
+    def __enter__(self) -> Self:
+        activate(self)
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if deactivate(self):
+            self._connection.transport.release()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._connection.server is not None:
+            raise ConfigurationError("A client of an embedded server lives in its own process only: it cannot be pickled.")
+        had_credentials = self._options.auth is not None or self._options.session is not None
+        options = replace(self._options, auth=None, session=None, on_request=None, headers=None)
+        kept = {one.name: getattr(options, one.name) for one in fields(options)}
+        return (_rebuild, (type(self), kept, had_credentials or self._lacks_credentials))
+
+    def __repr__(self) -> str:
+        collection = f", collection {self.default_collection}" if self.default_collection else ""
+        return f"<{type(self).__name__} {self.server_url}, bucket {self.default_bucket}{collection}>"
+
+
+def _rebuild(cls: type[Client], options: dict[str, Any], lacks_credentials: bool) -> Client:
+    client = cls(options.pop("server_url"), **options)
+    client.__dict__["_lacks_credentials"] = lacks_credentials
+    return client

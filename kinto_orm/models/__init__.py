@@ -1,0 +1,9 @@
+"""What users hold: buckets, groups, collections, records, and the managers that list and create them."""
+
+from kinto_orm.models.expressions import F
+from kinto_orm.models.kinds import Bucket, Collection, Group, Record, bucket_reference
+from kinto_orm.models.kinto_object import KintoObject
+from kinto_orm.models.managers import Manager, manager_of
+from kinto_orm.models.permissions import Permissions
+
+__all__ = ["Bucket", "Collection", "F", "Group", "KintoObject", "Manager", "Permissions", "Record", "bucket_reference", "manager_of"]

@@ -1,0 +1,100 @@
+"""What the arguments of a constructor make of a new object."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import ValidationError
+
+from kinto_orm.errors import InvalidIdError, InvalidTypeError
+from kinto_orm.models.data import declared_fields, invalid, validate_wire
+from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
+from kinto_orm.models.metaclass import HIDDEN_FIELDS
+from kinto_orm.protocol.endpoints import Kind, check_id
+from kinto_orm.protocol.values import JSONObject, to_json_object
+from kinto_orm.state import Status
+
+ENVELOPE_ARGUMENTS = ("id", "bucket", "collection", "client", "permissions", "data")
+
+
+def construct(model: Any, arguments: dict[str, Any]) -> None:
+    cls = type(model)
+    given = {name: arguments.pop(name, None) for name in ENVELOPE_ARGUMENTS}
+    if given["data"] is not None and arguments:
+        raise InvalidTypeError(f"{cls.__name__}: give fields or data=, not both ({', '.join(arguments)}).")
+    data = _given_data(cls, given, arguments)
+    id = _given_id(given["id"], data)
+    fields = declared_fields(cls)
+    declared = {key: value for key, value in data.items() if key in fields}
+    try:
+        cls.__pydantic_validator__.validate_python(declared, self_instance=model, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise invalid(cls, error) from error
+    model.__dict__["id"] = id
+    envelope = Envelope(Status.NEW, client=given["client"])
+    envelope.extra = {key: value for key, value in data.items() if key not in fields}
+    _take_parents(cls, envelope, given)
+    put_in_envelope(model, envelope)
+    if given["permissions"] is not None:
+        model.permissions.assign(given["permissions"])
+
+
+def _given_data(cls: type[Any], given: dict[str, Any], arguments: dict[str, Any]) -> JSONObject:
+    if given["data"] is not None:
+        data = to_json_object(given["data"])
+        data.pop("last_modified", None)  # the server's own: dumps and lists carry it along
+        return data
+    by_name = {name: wire for wire, name in declared_fields(cls).items()}
+    unknown = [name for name in arguments if name not in by_name and name not in by_name.values()]
+    if unknown:
+        raise InvalidTypeError(
+            f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; it has {', '.join(by_name) or 'none'}. "
+            "Undeclared keys are given by data={…}."
+        )
+    return {by_name.get(name, name): value for name, value in arguments.items()}
+
+
+def _given_id(id: Any, data: JSONObject) -> str | None:
+    inside = data.pop("id", None)
+    if inside is not None:
+        inside = check_id(inside, "data['id']")
+    if id is None:
+        return None if inside is None else str(inside)
+    checked = check_id(id)
+    if inside is not None and inside != checked:
+        raise InvalidIdError(f"id={checked!r} and data['id']={inside!r} do not agree.")
+    return checked
+
+
+def _take_parents(cls: type[Any], envelope: Envelope, given: dict[str, Any]) -> None:
+    kind: Kind = cls.__kinto_kind__
+    for name, allowed in (("bucket", kind is not Kind.BUCKET), ("collection", kind is Kind.RECORD)):
+        value = given[name]
+        if value is None:
+            continue
+        if not allowed:
+            raise InvalidTypeError(f"A {kind.value} takes no {name}=.")
+        if not (is_kinto_object(value) and value.__kinto_kind__.value == name):
+            value = check_id(value, name)
+        setattr(envelope, name, value)
+
+
+def replace_data(model: Any, data: JSONObject) -> None:
+    id = _given_id(None, data)
+    if id is not None and id != model.id:
+        raise InvalidIdError(f"data['id'] is {id!r}, the object's id is {model.id!r}.")
+    data.pop("last_modified", None)
+    cls = type(model)
+    fields = declared_fields(cls)
+    try:
+        fresh = validate_wire(cls, {key: value for key, value in data.items() if key in fields})
+    except ValidationError as error:
+        raise invalid(cls, error) from error
+    envelope = model.__kinto_envelope__()
+    kept = {name: model.__dict__[name] for name in HIDDEN_FIELDS}
+    model.__dict__.update(fresh.__dict__, **kept)
+    object.__setattr__(model, "__pydantic_fields_set__", fresh.model_fields_set)
+    envelope.extra = {key: value for key, value in data.items() if key not in fields}
+    envelope.absent = frozenset(key for key in fields if key not in data)
+
+

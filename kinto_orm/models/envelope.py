@@ -1,0 +1,109 @@
+"""What a model knows beside its data: one slot on each object, shared by the rows of a page until one is written.
+
+Nothing is stored for each row of a page: the page's bytes are the snapshot of all its rows.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kinto_orm.models.permissions import Permissions
+from kinto_orm.protocol.endpoints import Kind, PluralPath
+from kinto_orm.protocol.paging import rows_of
+from kinto_orm.protocol.values import JSONObject, decode
+from kinto_orm.state import Runner, Status
+
+
+class PageSnapshot:
+    """The rows of a page as they came, decoded when somebody asks."""
+
+    __slots__ = ("_body", "_path", "_rows")
+
+    def __init__(self, body: bytes, path: PluralPath) -> None:
+        self._body = body
+        self._path = path
+        self._rows: dict[str, JSONObject] | None = None
+
+    def row(self, id: str) -> JSONObject:
+        """The row of that id, without ``id`` and ``last_modified``."""
+        if self._rows is None:
+            self._rows = {row["id"]: row for row in rows_of(decode(self._body, str(self._path)), self._path)}
+        return without_envelope(self._rows[id])
+
+
+def without_envelope(row: JSONObject) -> JSONObject:
+    """The row's data alone."""
+    return {key: value for key, value in row.items() if key not in ("id", "last_modified")}
+
+
+class Envelope:
+    """The state of one object, or (with a page) of all the rows of that page, which is never changed."""
+
+    __slots__ = (
+        "absent",
+        "bucket",
+        "client",
+        "collection",
+        "data",
+        "extra",
+        "is_partial",
+        "page",
+        "parent",
+        "permissions",
+        "record_model",
+        "status",
+    )
+
+    def __init__(self, status: Status, *, client: Runner | None = None, parent: Any = None) -> None:
+        self.status = status
+        self.client = client
+        self.parent = parent
+        """The parent object, once it is known; ``Any`` because the kinds stand above this module."""
+        self.bucket: Any = None
+        self.collection: Any = None
+        """As given to the constructor: ids or objects."""
+        self.page: PageSnapshot | None = None
+        self.data: JSONObject | None = None
+        """The snapshot: what the server last sent."""
+        self.extra: JSONObject | None = None
+        """The undeclared keys, once somebody may have changed them."""
+        self.absent: frozenset[str] = frozenset()
+        """Declared keys that were removed."""
+        self.permissions: Permissions | None = None
+        self.is_partial = False
+        self.record_model: Any = None
+
+    def of_row(self, id: str) -> Envelope:
+        """The envelope of one row of the page, its own."""
+        assert self.page is not None
+        own = Envelope(self.status, client=self.client, parent=self.parent)
+        own.data = self.page.row(id)
+        own.is_partial = self.is_partial
+        return own
+
+    def copy(self) -> Envelope:
+        """A second envelope in the same state, for a copy of the object."""
+        other = Envelope(self.status, client=self.client, parent=self.parent)
+        for name in ("bucket", "collection", "page", "data", "absent", "is_partial", "record_model"):
+            setattr(other, name, getattr(self, name))
+        other.extra = None if self.extra is None else dict(self.extra)
+        other.permissions = None if self.permissions is None else self.permissions.__reduce__()[0](
+            *self.permissions.__reduce__()[1]
+        )
+        return other
+
+    def permissions_of(self, kind: Kind) -> Permissions:
+        """The permissions, made on first use: known to be none for a new object, else unknown."""
+        if self.permissions is None:
+            self.permissions = Permissions(kind, {} if self.status is Status.NEW else None)
+        return self.permissions
+
+
+def put_in_envelope(model: Any, envelope: Envelope) -> None:
+    """Gives the object its envelope."""
+    type(model)._envelope.__set__(model, envelope)
+
+
+def is_kinto_object(value: Any) -> bool:
+    """Whether it is an object of one of the four kinds (whose classes stand above this module)."""
+    return hasattr(type(value), "__kinto_kind__")

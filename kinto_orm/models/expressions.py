@@ -1,0 +1,136 @@
+"""Fields named on the class: ``Todo.priority >= 3``, ``F(Todo.title).like("a*")``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from kinto_orm.errors import InvalidFilterError, InvalidTypeError
+from kinto_orm.protocol.filters import Condition, condition
+
+
+class FieldExpression:
+    """A field of a model, or of plain data, to make conditions of.
+
+    The methods have the names of Kinto's operators.
+    https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
+    """
+
+    __slots__ = ("__kinto_field__",)
+
+    def __init__(self, name: str) -> None:
+        self.__kinto_field__ = name
+
+    def to_wire(self, value: Any) -> Any:
+        """The value as the field has it on the wire."""
+        return value
+
+    def __eq__(self, other: object) -> Condition:  # type: ignore[override]  # a condition, as in every ORM
+        return self._condition("", other)
+
+    def __ne__(self, other: object) -> Condition:  # type: ignore[override]
+        return self._condition("not", other, needs_field=True)
+
+    def __gt__(self, other: Any) -> Condition:
+        return self.gt(other)
+
+    def __ge__(self, other: Any) -> Condition:
+        return self.min(other)
+
+    def __lt__(self, other: Any) -> Condition:
+        return self.lt(other)
+
+    def __le__(self, other: Any) -> Condition:
+        return self.max(other)
+
+    __hash__ = None  # type: ignore[assignment]  # two expressions cannot be compared, so neither hashed
+
+    def gt(self, value: Any) -> Condition:
+        """Greater than the value; objects without the field are left out."""
+        return self._condition("gt", value, needs_field=True)
+
+    def min(self, value: Any) -> Condition:
+        """The value or more; objects without the field are left out."""
+        return self._condition("min", value, needs_field=True)
+
+    def lt(self, value: Any) -> Condition:
+        """Less than the value."""
+        return self._condition("lt", value)
+
+    def max(self, value: Any) -> Condition:
+        """The value or less."""
+        return self._condition("max", value)
+
+    def not_(self, value: Any) -> Condition:
+        """Another value; objects without the field are left out (``exclude()`` keeps them)."""
+        return self._condition("not", value, needs_field=True)
+
+    def in_(self, values: Iterable[Any]) -> Condition:
+        """One of the values."""
+        return self._condition("in", self._each(values))
+
+    def exclude(self, values: Iterable[Any]) -> Condition:
+        """None of the values; objects without the field stay."""
+        return self._condition("exclude", self._each(values))
+
+    def like(self, pattern: str) -> Condition:
+        """Text that matches, ignoring case; ``*`` stands for anything, and without one the text may be anywhere."""
+        return condition(self.__kinto_field__, "like", pattern, needs_field=True)
+
+    def has(self, present: bool = True) -> Condition:
+        """The field is there (null counts), or not."""
+        return condition(self.__kinto_field__, "has", present)
+
+    def contains(self, *values: Any) -> Condition:
+        """An array that holds all the values."""
+        return condition(self.__kinto_field__, "contains", list(values))
+
+    def contains_any(self, *values: Any) -> Condition:
+        """An array that holds one of the values."""
+        return condition(self.__kinto_field__, "contains_any", list(values))
+
+    def desc(self) -> Descending:
+        """For ``order_by()``: the largest first."""
+        return Descending(self.__kinto_field__)
+
+    def __getitem__(self, key: str) -> FieldExpression:
+        """A key of an object in the field."""
+        if not isinstance(key, str):
+            raise InvalidTypeError(f"Only keys of objects can be named, not {key!r:.60}.")
+        return FieldExpression(f"{self.__kinto_field__}.{key}")
+
+    def __bool__(self) -> bool:
+        raise InvalidFilterError(f"A field is no condition: write for example {self!r} == True.")
+
+    def __repr__(self) -> str:
+        return f"F({self.__kinto_field__!r})"
+
+    def _condition(self, operator: str, value: Any, *, needs_field: bool = False) -> Condition:
+        wire = value if operator in ("in", "exclude") else self.to_wire(value)
+        return condition(self.__kinto_field__, operator, wire, needs_field=needs_field)
+
+    def _each(self, values: Iterable[Any]) -> list[Any]:
+        if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+            raise InvalidFilterError(f"{self!r} needs a list of values, not {values!r:.60}.")
+        return [self.to_wire(value) for value in values]
+
+
+class Descending:
+    """A field in ``order_by()``, the largest first."""
+
+    __slots__ = ("__kinto_order__",)
+
+    def __init__(self, name: str) -> None:
+        self.__kinto_order__ = f"-{name}"
+
+
+def F(field: Any) -> FieldExpression:
+    """The field, for checkers too: ``F(Todo.due) >= now`` where the attribute may be ``None``.
+
+    Takes a field of a class (``Todo.title``) or, for plain data, a name as it is on the wire (``"title"``).
+    """
+    if isinstance(field, FieldExpression):
+        return field
+    if isinstance(field, str):
+        return FieldExpression(field)
+    raise InvalidTypeError(f"F() takes a field of a class (Todo.title) or a name, not {field!r:.60}.")

@@ -1,0 +1,222 @@
+"""The four kinds: Bucket, Group, Collection, Record.
+
+https://docs.kinto-storage.org/en/stable/concepts.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast, overload
+from uuid import UUID
+
+from pydantic import Field
+from typing_extensions import TypeVar
+
+from kinto_orm.errors import InvalidTypeError
+from kinto_orm.models.kinto_object import KintoObject
+from kinto_orm.models.loading import reference
+from kinto_orm.models.managers import Manager, manager_of
+from kinto_orm.models.permissions import PermissionsInput
+from kinto_orm.protocol.endpoints import Kind, check_id
+from kinto_orm.state import Runner
+
+__all__ = ["Bucket", "Collection", "Group", "Record"]
+
+
+class Bucket(KintoObject):
+    """A bucket holds collections and groups.
+
+    https://docs.kinto-storage.org/en/stable/api/1.x/buckets.html
+    """
+
+    __kinto_kind__: ClassVar[Kind] = Kind.BUCKET
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            id: str | UUID | None = None,
+            data: Mapping[str, Any] | None = None,
+            permissions: PermissionsInput | None = None,
+            client: Runner | None = None,
+        ) -> None: ...
+
+    @property
+    def collections(self) -> Manager[Collection[Record]]:
+        """The collections of the bucket."""
+        return manager_of(Collection, plain=Collection, parent=self)
+
+    @property
+    def groups(self) -> Manager[Group]:
+        """The groups of the bucket."""
+        return manager_of(Group, plain=Group, parent=self)
+
+    @overload
+    def collection(self, which: str | UUID) -> Collection[Record]: ...
+    @overload
+    def collection(self, which: type[R]) -> Collection[R]: ...
+    def collection(self, which: Any) -> Any:
+        """A reference to the collection of that id, or to the one of that model; asks nothing."""
+        if isinstance(which, type) and issubclass(which, Record):
+            if which.__kinto_collection__ is None:
+                raise InvalidTypeError(f"class {which.__name__}(Record, collection=…) does not say its collection.")
+            found = reference(Collection, which.__kinto_collection__, self.client, self)
+            found.__kinto_envelope__().record_model = which
+            return found
+        return reference(Collection, check_id(which, "collection"), self.client, self)
+
+    def group(self, id: str | UUID) -> Group:
+        """A reference to the group of that id; asks nothing."""
+        return cast(Group, reference(Group, check_id(id, "group"), self.client, self))
+
+
+class Group(KintoObject):
+    """A group of users, which stands for them in permissions.
+
+    https://docs.kinto-storage.org/en/stable/api/1.x/groups.html
+    """
+
+    __kinto_kind__: ClassVar[Kind] = Kind.GROUP
+    __kinto_parent__: ClassVar[Any] = Bucket
+
+    members: list[str] = Field(default_factory=list)
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            id: str | UUID | None = None,
+            members: list[str] = ...,
+            bucket: Bucket | str | None = None,
+            data: Mapping[str, Any] | None = None,
+            permissions: PermissionsInput | None = None,
+            client: Runner | None = None,
+        ) -> None: ...
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket that holds it."""
+        return cast(Bucket, self.__kinto_bind_parent__())
+
+    def __kinto_principal__(self) -> str:
+        return str(self.__kinto_path__())
+
+
+class _RecordsOf:
+    """``records`` on the class and on an object: who asks decides which records."""
+
+    @overload
+    def __get__(self, instance: None, owner: type[Any]) -> Manager[Record]: ...
+    @overload
+    def __get__(self, instance: Collection[R], owner: type[Any]) -> Manager[R]: ...
+    def __get__(self, instance: Any, owner: type[Any]) -> Any:
+        if instance is None:
+            return manager_of(Record, plain=Record)
+        model = instance.__kinto_envelope__().record_model or Record
+        return manager_of(model, plain=Record, parent=instance)
+
+
+class _RecordsOfModel:
+    """``Todo.records``: the records of the model, in its default collection."""
+
+    def __get__(self, instance: Any, owner: type[R]) -> Manager[R]:
+        if instance is not None:
+            raise AttributeError(f"records belongs to the class: {owner.__name__}.records, or record.collection.records.")
+        return manager_of(owner, plain=Record)
+
+
+class Record(KintoObject, ignored_types=(_RecordsOfModel,)):
+    """A record: plain, with its data in ``data``, or the base of your models.
+
+    ``class Todo(Record, bucket="payments", collection="todos")``: both keywords are defaults and may be left out.
+    https://docs.kinto-storage.org/en/stable/api/1.x/records.html
+    """
+
+    __kinto_kind__: ClassVar[Kind] = Kind.RECORD
+
+    records = _RecordsOfModel()
+
+    def __init_subclass__(cls, *, bucket: str | None = None, collection: str | None = None) -> None:
+        if bucket is not None:
+            cls.__kinto_bucket__ = check_id(bucket, "bucket")
+        if collection is not None:
+            cls.__kinto_collection__ = check_id(collection, "collection")
+
+    if TYPE_CHECKING:
+        # For the constructors that checkers make up for subclasses; at run time these are no fields.
+        id: str = Field(default=...)
+
+    @property
+    def collection(self) -> Collection[Record]:
+        """The collection that holds it."""
+        return cast("Collection[Record]", self.__kinto_bind_parent__())
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket that holds its collection."""
+        return self.collection.bucket
+
+
+R = TypeVar("R", bound=Record, default=Record)
+
+if TYPE_CHECKING:
+
+    class _Typed(Generic[R]):
+        """Collections are generic for checkers only: pydantic's generics would make classes at run time."""
+else:
+
+    class _Typed:
+        def __class_getitem__(cls, item):
+            return cls
+
+
+class Collection(KintoObject, _Typed[R], ignored_types=(_RecordsOf,)):
+    """A collection holds records.
+
+    https://docs.kinto-storage.org/en/stable/api/1.x/collections.html
+    """
+
+    __kinto_kind__: ClassVar[Kind] = Kind.COLLECTION
+    __kinto_parent__: ClassVar[Any] = Bucket
+
+    schema_: dict[str, Any] | None = Field(default=None, validation_alias="schema", serialization_alias="schema")
+    uiSchema: dict[str, Any] | None = None
+    displayFields: list[str] | None = None
+    sort: str | None = None
+    cache_expires: int | None = None
+    attachment: dict[str, Any] | None = None
+
+    records = _RecordsOf()
+
+    if TYPE_CHECKING:
+
+        def __init__(
+            self,
+            *,
+            id: str | UUID | None = None,
+            bucket: Bucket | str | None = None,
+            data: Mapping[str, Any] | None = None,
+            permissions: PermissionsInput | None = None,
+            client: Runner | None = None,
+            schema_: dict[str, Any] | None = None,
+            uiSchema: dict[str, Any] | None = None,
+            displayFields: list[str] | None = None,
+            sort: str | None = None,
+            cache_expires: int | None = None,
+            attachment: dict[str, Any] | None = None,
+        ) -> None: ...
+
+    @property
+    def bucket(self) -> Bucket:
+        """The bucket that holds it."""
+        return cast(Bucket, self.__kinto_bind_parent__())
+
+
+Record.__kinto_parent__ = Collection
+
+
+def bucket_reference(id: str, client: Runner) -> Bucket:
+    """A reference to the bucket of that id."""
+    return cast(Bucket, reference(Bucket, id, client, None))

@@ -1,0 +1,387 @@
+"""What the four kinds have in common: their envelope, their data, and the verbs.
+
+A verb is one statement: the object describes itself, and its client carries the intent out (or stages it).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, ClassVar, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.json_schema import SkipJsonSchema
+
+from kinto_orm.errors import NotBoundError, NotLoadedError, PartialObjectError, ReadOnlyError
+from kinto_orm.models.construction import construct, replace_data
+from kinto_orm.models.data import Data, frozen_data, has_changed, set_field
+from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
+from kinto_orm.models.identity import address, data_or_none, known_parent_ids
+from kinto_orm.models.intents import NO_EDITS, PatchInput, intent_of, patch_of, redo, unsent_edits
+from kinto_orm.models.loading import become_tombstone, fetched, find_parent, load, refreshed
+from kinto_orm.models.metaclass import HIDDEN_FIELDS, KintoMetaclass
+from kinto_orm.models.permissions import Permissions, PermissionsInput
+from kinto_orm.protocol.endpoints import Kind, ObjectPath, PluralPath, check_id, draw_id
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.timestamps import TimestampInput
+from kinto_orm.protocol.values import to_json_object
+from kinto_orm.state import Draft, Intent, ObjectState, Runner, Status, Verb, active_runner
+
+
+class KintoObject(BaseModel, metaclass=KintoMetaclass):
+    """A bucket, group, collection or record; use those."""
+
+    # One slot and no private attributes: those cost as much as the whole validation of a row.
+    __slots__ = ("_envelope",)
+
+    model_config = ConfigDict(
+        extra="ignore",
+        validate_by_name=True,
+        validate_by_alias=True,
+        ser_json_inf_nan="constants",
+        protected_namespaces=(),
+    )
+
+    __kinto_kind__: ClassVar[Kind]
+    __kinto_parent__: ClassVar[Any] = None
+    """The class of the parent; ``Any``, because the kinds are defined one after the other."""
+    __kinto_client__: ClassVar[Runner | None] = None
+    """The client that ``client.bind()`` gave to the class."""
+    __kinto_bucket__: ClassVar[str | None] = None
+    __kinto_collection__: ClassVar[str | None] = None
+
+    if not TYPE_CHECKING:
+        id: SkipJsonSchema[str | None] = Field(default=None, exclude=True, repr=False)
+        last_modified: SkipJsonSchema[int | None] = Field(default=None, exclude=True, repr=False)
+
+        def __init__(self, **arguments: Any) -> None:
+            construct(self, arguments)
+
+        # Else pydantic calls __init__ for every row that it validates.
+        __init__.__pydantic_base_init__ = True
+    else:
+
+        @property
+        def id(self) -> str:
+            """The id; ``None`` before the first save where none was given."""
+            raise NotImplementedError
+
+        @property
+        def last_modified(self) -> int | None:
+            """The server's timestamp of the object, in milliseconds; ``None`` before it was loaded or saved."""
+            raise NotImplementedError
+
+    # -- state ----------------------------------------------------------------------------------------------------
+
+    @property
+    def data(self) -> MutableMapping[str, Any]:
+        """The live data, by wire names, in JSON values; assign a mapping to replace it all."""
+        return Data(self)
+
+    @data.setter
+    def data(self, data: Mapping[str, Any]) -> None:
+        replace_data(self, to_json_object(data))
+
+    @property
+    def permissions(self) -> Permissions:
+        """Who may do what; assign a mapping of names to principals to set them all."""
+        return self.__kinto_envelope__().permissions_of(self.__kinto_kind__)
+
+    @permissions.setter
+    def permissions(self, permissions: PermissionsInput) -> None:
+        self.permissions.assign(permissions)
+
+    @property
+    def client(self) -> Runner | None:
+        """The client the object is bound to, if it is bound yet."""
+        return self.__kinto_envelope__().client
+
+    @property
+    def is_new(self) -> bool:
+        """Whether it was constructed and never saved."""
+        return self.__kinto_envelope__().status is Status.NEW
+
+    @property
+    def is_deleted(self) -> bool:
+        """Whether it is a tombstone."""
+        return self.__kinto_envelope__().status is Status.DELETED
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether it has changes, of data or permissions, that the server does not have."""
+        status = self.__kinto_envelope__().status
+        if status is Status.LOADED:
+            return self.permissions.is_dirty or has_changed(self)
+        return status is Status.NEW or (status is Status.REFERENCE and self.permissions.is_dirty)
+
+    # -- verbs ----------------------------------------------------------------------------------------------------
+
+    def save(
+        self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
+    ) -> Self:
+        """The object, stored: created where it is new, else patched with what changed, else nothing is sent.
+
+        ``safe=False`` drops the precondition; ``if_match`` is another timestamp to expect than the one last seen;
+        with ``if_not_exists`` a new object that exists already takes the server's data.
+        Raises ``ConflictError`` where somebody else was faster.
+        https://docs.kinto-storage.org/en/stable/api/1.x/records.html
+        """
+        return self.__kinto_runner__().perform(
+            self, intent_of(self, Verb.SAVE, safe=safe, if_match=if_match, if_not_exists=if_not_exists)
+        )
+
+    async def asave(
+        self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
+    ) -> Self:
+        """Like :meth:`save`."""
+        return await self.__kinto_runner__().aperform(
+            self, intent_of(self, Verb.SAVE, safe=safe, if_match=if_match, if_not_exists=if_not_exists)
+        )
+
+    def replace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
+        """The object, stored whole (PUT); ``safe=False`` creates or overwrites whatever is there.
+
+        Raises ``ConflictError`` where somebody else was faster.
+        """
+        return self.__kinto_runner__().perform(self, intent_of(self, Verb.REPLACE, safe=safe, if_match=if_match))
+
+    async def areplace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
+        """Like :meth:`replace`."""
+        return await self.__kinto_runner__().aperform(
+            self, intent_of(self, Verb.REPLACE, safe=safe, if_match=if_match)
+        )
+
+    def patch(
+        self,
+        changes: PatchInput | None = None,
+        /,
+        *,
+        safe: bool = True,
+        if_match: TimestampInput | None = None,
+        **values: Any,
+    ) -> Self:
+        """The object, with exactly these changes stored; other local changes stay unsaved.
+
+        Takes wire names and values (a mapping for names such as ``safe``), or a ``BasicPatch``, ``MergePatch`` or
+        ``JSONPatch``. Raises ``ConflictError`` where somebody else was faster, ``NotFoundError`` where it is gone.
+        """
+        return self.__kinto_runner__().perform(
+            self, intent_of(self, Verb.PATCH, patch_of(self, changes, values), safe=safe, if_match=if_match)
+        )
+
+    async def apatch(
+        self,
+        changes: PatchInput | None = None,
+        /,
+        *,
+        safe: bool = True,
+        if_match: TimestampInput | None = None,
+        **values: Any,
+    ) -> Self:
+        """Like :meth:`patch`."""
+        return await self.__kinto_runner__().aperform(
+            self, intent_of(self, Verb.PATCH, patch_of(self, changes, values), safe=safe, if_match=if_match)
+        )
+
+    def delete(
+        self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False
+    ) -> Self:
+        """The object, as a tombstone; with ``if_exists`` also where it was gone already.
+
+        Deletes what is below it too. Raises ``ConflictError`` where it was changed since it was seen last, and
+        ``NotFoundError`` where it is gone.
+        """
+        return self.__kinto_runner__().perform(
+            self, intent_of(self, Verb.DELETE, safe=safe, if_match=if_match, if_exists=if_exists)
+        )
+
+    async def adelete(
+        self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False
+    ) -> Self:
+        """Like :meth:`delete`."""
+        return await self.__kinto_runner__().aperform(
+            self, intent_of(self, Verb.DELETE, safe=safe, if_match=if_match, if_exists=if_exists)
+        )
+
+    def refresh(self, *, discard: bool = False) -> Self:
+        """The object as the server has it now, permissions included where they may be seen.
+
+        Raises ``UnsavedChangesError`` where local changes would be lost, unless ``discard=True``.
+        """
+        return self.__kinto_runner__().run(refreshed(self, discard))
+
+    async def arefresh(self, *, discard: bool = False) -> Self:
+        """Like :meth:`refresh`."""
+        return await self.__kinto_runner__().arun(refreshed(self, discard))
+
+    # -- what the layers below see --------------------------------------------------------------------------------
+
+    def __kinto_envelope__(self) -> Envelope:
+        try:
+            envelope: Envelope = _get_envelope(self)
+        except AttributeError:
+            # pydantic made the object (model_validate, a field of another model): it belongs to nobody yet.
+            envelope = Envelope(Status.NEW)
+            put_in_envelope(self, envelope)
+        if envelope.page is not None:
+            envelope = envelope.of_row(self.__dict__["id"])
+            put_in_envelope(self, envelope)
+        return envelope
+
+    def __kinto_runner__(self) -> Runner:
+        envelope = self.__kinto_envelope__()
+        if envelope.client is None:
+            parent = self.__kinto_given_parent__()
+            envelope.client = (
+                (parent.__kinto_runner__() if is_kinto_object(parent) else None)
+                or type(self).__kinto_client__
+                or active_runner(f"This {self.__kinto_kind__.value}")
+            )
+        runner: Runner = envelope.client
+        return runner
+
+    def __kinto_given_parent__(self) -> Any:
+        """The parent object, or its id, as far as it was given."""
+        envelope = self.__kinto_envelope__()
+        if envelope.parent is not None:
+            return envelope.parent
+        return envelope.collection if self.__kinto_kind__ is Kind.RECORD else envelope.bucket
+
+    def __kinto_path__(self, *, draw: bool = False) -> ObjectPath:
+        """Where the object is; ``draw`` gives it an id where it has none."""
+        id = self.__dict__["id"]
+        if id is None and draw:
+            id = self.__dict__["id"] = draw_id(self.__kinto_kind__)
+        if id is None:
+            raise NotBoundError(f"This {self.__kinto_kind__.value} has no id yet: save() it, or construct it with id=….")
+        if self.is_new:
+            check_id(id)
+        return self.__kinto_plural__().object(id)
+
+    def __kinto_plural__(self) -> PluralPath:
+        parent = self.__kinto_bind_parent__()
+        return PluralPath(self.__kinto_kind__, parent.__kinto_path__().ids if parent is not None else ())
+
+    def __kinto_bind_parent__(self) -> KintoObject | None:
+        """The parent; found by the defaults of class and client where it was not given, and kept."""
+        envelope = self.__kinto_envelope__()
+        if envelope.parent is None and self.__kinto_parent__ is not None:
+            envelope.parent = find_parent(type(self), envelope.bucket, envelope.collection, self.__kinto_runner__)
+        parent: KintoObject | None = envelope.parent
+        return parent
+
+    def __kinto_state__(self, *, draw: bool = False) -> ObjectState:
+        envelope = self.__kinto_envelope__()
+        known = envelope.permissions.known if envelope.permissions is not None else None
+        return ObjectState(
+            self.__kinto_path__(draw=draw),
+            envelope.status,
+            envelope.data,
+            self.__dict__["last_modified"],
+            known,
+            envelope.is_partial,
+        )
+
+    def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
+        state = self.__kinto_state__(draw=True)
+        has_data = state.status in (Status.NEW, Status.LOADED) and not state.is_partial
+        permissions = self.permissions
+        return state, Draft(
+            frozen_data(self) if has_data else {}, permissions.changes() or None, permissions.complete()
+        )
+
+    def __kinto_adopt__(self, state: ObjectState, intent: Intent | None) -> None:
+        if state.status is Status.DELETED:
+            become_tombstone(self, state)
+            return
+        assert state.data is not None
+        edits = unsent_edits(self, intent) if intent is not None else NO_EDITS
+        load(self, state)
+        redo(self, edits)
+
+    @classmethod
+    def __kinto_fetch__(cls, runner: Runner, id: str | UUID) -> Flow[Self]:
+        """The flow that loads the object of that id, with the defaults of class and client; for a unit of work."""
+        parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
+        path = PluralPath(cls.__kinto_kind__, parent.__kinto_path__().ids if parent else ()).object(check_id(id))
+        return fetched(cls, runner, parent, path)
+
+    # -- Python's own ---------------------------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in HIDDEN_FIELDS or name in _READ_ONLY:
+            raise ReadOnlyError(f"{type(self).__name__}.{name} cannot be set: give it to the constructor, or load it.")
+        if name in type(self).__pydantic_fields__:
+            set_field(self, name, value)
+        elif name in _SETTABLE:
+            _SETTABLE[name](self, value)
+        else:
+            raise ReadOnlyError(
+                f"{type(self).__name__} has no field {name!r}; undeclared keys are set by .data[{name!r}] = …."
+            )
+
+    def __getattr__(self, name: str) -> Any:
+        # Only called for what is not there: a field of an object that was not (or not wholly) loaded.
+        if name in type(self).__pydantic_fields__:
+            if self.__kinto_envelope__().is_partial:
+                raise PartialObjectError(f"{self!r} was loaded without {name!r} (only()): refresh() it first.")
+            raise NotLoadedError(f"{self!r} is a reference, {name!r} was never read: refresh() it first.")
+        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; undeclared keys are in .data[{name!r}].")
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, KintoObject):
+            return NotImplemented
+        return address(self) == address(other) and data_or_none(self) == data_or_none(other)
+
+    def __hash__(self) -> int:
+        if self.__dict__["id"] is None:
+            raise TypeError(f"This {self.__kinto_kind__.value} has no id yet, so no hash: save it first.")
+        return hash(self.__kinto_path__())
+
+    def __repr__(self) -> str:
+        envelope = self.__kinto_envelope__()
+        where = "/".join(str(part) for part in address(self)[1:] if part is not None) or "no id yet"
+        return f"<{type(self).__name__} {where} ({envelope.status.value})>"
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def __copy__(self) -> Self:
+        copied = super().__copy__()
+        put_in_envelope(copied, self.__kinto_envelope__().copy())
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        copied = super().__deepcopy__(memo)
+        envelope = self.__kinto_envelope__().copy()
+        envelope.extra = None if envelope.extra is None else to_json_object(envelope.extra)
+        put_in_envelope(copied, envelope)
+        return copied
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        envelope = self.__kinto_envelope__()
+        kept = {name: getattr(envelope, name) for name in _PICKLED}
+        return {**state, "kinto": {**kept, "ids": known_parent_ids(self)}}
+
+    def __setstate__(self, state: dict[Any, Any]) -> None:
+        kept = dict(state.pop("kinto"))
+        super().__setstate__(state)
+        ids = kept.pop("ids")
+        envelope = Envelope(kept.pop("status"))
+        for name, value in kept.items():
+            setattr(envelope, name, value)
+        envelope.bucket, envelope.collection = (*ids, None, None)[:2]
+        put_in_envelope(self, envelope)
+
+
+_get_envelope = KintoObject.__dict__["_envelope"].__get__
+
+_PICKLED = ("status", "data", "extra", "absent", "permissions", "is_partial", "record_model")
+_READ_ONLY = frozenset({"client", "bucket", "collection", "records", "is_new", "is_deleted", "is_dirty"})
+_SETTABLE: dict[str, Any] = {
+    "data": lambda model, value: replace_data(model, to_json_object(value)),
+    "permissions": lambda model, value: model.permissions.assign(value),
+}
+
+

@@ -1,0 +1,95 @@
+"""Objects out of what the server said, or out of nothing but their place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import ValidationError
+
+from kinto_orm.errors import NotBoundError, UnsavedChangesError
+from kinto_orm.models.data import declared_fields, invalid, validate_wire
+from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
+from kinto_orm.models.permissions import Permissions
+from kinto_orm.protocol.endpoints import Kind, ObjectPath, check_id
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.repository import get
+from kinto_orm.state import ObjectState, Runner, Status
+
+
+def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[], Runner]) -> Any:
+    """The parent of an object of that class: as given, else the class's, else the client's default."""
+    parent_class = cls.__kinto_parent__
+    if cls.__kinto_kind__ is not Kind.RECORD:
+        if is_kinto_object(bucket):
+            return bucket
+        return reference(parent_class, bucket or cls.__kinto_bucket__ or runner().default_bucket, runner(), None)
+    if is_kinto_object(collection):
+        return collection
+    id = collection or cls.__kinto_collection__ or runner().default_collection
+    if id is None:
+        raise NotBoundError(
+            f"{cls.__name__} belongs to no collection: give collection=…, declare class {cls.__name__}(Record, "
+            "collection=…), or give the client a default (collection=…)."
+        )
+    above = find_parent(parent_class, bucket or cls.__kinto_bucket__, None, runner)
+    return reference(parent_class, id, runner(), above)
+
+
+def reference(cls: type[Any], id: Any, runner: Runner | None, parent: Any) -> Any:
+    """An object of which only the place is known."""
+    return blank(cls, check_id(id, cls.__kinto_kind__.value), Envelope(Status.REFERENCE, client=runner, parent=parent))
+
+
+def blank(cls: type[Any], id: str, envelope: Envelope) -> Any:
+    """An object without fields, in that envelope."""
+    model: Any = object.__new__(cls)
+    object.__setattr__(model, "__dict__", {"id": id, "last_modified": None})
+    object.__setattr__(model, "__pydantic_fields_set__", set())
+    object.__setattr__(model, "__pydantic_extra__", None)
+    object.__setattr__(model, "__pydantic_private__", None)
+    put_in_envelope(model, envelope)
+    return model
+
+
+def load(model: Any, state: ObjectState) -> None:
+    """Puts the object in the state that the server gave. Raises ``InvalidValueError`` where it does not fit."""
+    cls = type(model)
+    assert state.data is not None
+    fields = declared_fields(cls)
+    try:
+        fresh = validate_wire(cls, {key: value for key, value in state.data.items() if key in fields})
+    except ValidationError as error:
+        raise invalid(cls, error) from error
+    envelope = model.__kinto_envelope__()
+    model.__dict__.update(fresh.__dict__, id=state.path.id, last_modified=state.last_modified)
+    object.__setattr__(model, "__pydantic_fields_set__", fresh.model_fields_set)
+    envelope.status = Status.LOADED
+    envelope.data, envelope.extra, envelope.absent = state.data, None, frozenset()
+    envelope.is_partial = False
+    edited = envelope.permissions
+    envelope.permissions = Permissions(cls.__kinto_kind__, state.permissions) if state.permissions or edited else None
+
+
+def become_tombstone(model: Any, state: ObjectState) -> None:
+    envelope = model.__kinto_envelope__()
+    envelope.status = Status.DELETED
+    if state.last_modified is not None:
+        model.__dict__["last_modified"] = state.last_modified
+
+
+def fetched(cls: type[Any], runner: Runner, parent: Any, path: ObjectPath) -> Flow[Any]:
+    state = yield from get(path)
+    model = reference(cls, path.id, runner, parent)
+    load(model, state)
+    return model
+
+
+def refreshed(model: Any, discard: bool) -> Flow[Any]:
+    if model.is_dirty and not model.is_new and not discard:
+        raise UnsavedChangesError(f"{model!r} has unsaved changes, which refresh() would drop: save(), or refresh(discard=True).")
+    state = yield from get(model.__kinto_path__())
+    load(model, state)
+    return model
+
+

@@ -1,0 +1,251 @@
+"""What ``todos.records``, ``payments.collections`` and ``client.buckets`` give: a query of the whole list that also
+creates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+from uuid import UUID
+
+from kinto_orm.errors import InvalidFilterError, InvalidTypeError
+from kinto_orm.models.data import declared_fields
+from kinto_orm.models.kinto_object import KintoObject
+from kinto_orm.models.loading import find_parent, load, reference
+from kinto_orm.models.metaclass import HIDDEN_FIELDS
+from kinto_orm.models.pages import load_page
+from kinto_orm.models.permissions import PermissionsInput
+from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report
+from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit
+from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.query import LoadedRows, Place, Query, Reading
+from kinto_orm.repository import get_or_create, update_or_create
+from kinto_orm.state import Intent, ObjectState, Runner, Verb, active_runner
+
+M = TypeVar("M", bound=KintoObject)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Objects of a model, below a parent: given, or found by the defaults of class and client when a query ends."""
+
+    model: type[Any]
+    plain: type[Any]
+    parent: KintoObject | None = None
+    client: Runner | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the objects."""
+        return cast(Kind, self.model.__kinto_kind__)
+
+    def runner(self) -> Runner:
+        """The client; raises ``NotBoundError`` where there is none."""
+        if self.client is not None:
+            return self.client
+        if self.parent is not None:
+            return self.parent.__kinto_runner__()
+        return self.model.__kinto_client__ or active_runner(f"{self.model.__name__}'s query")
+
+    def find_parent(self) -> KintoObject | None:
+        """The parent; raises ``NotBoundError`` where there is none."""
+        if self.parent is not None or self.model.__kinto_parent__ is None:
+            return self.parent
+        return cast(KintoObject, find_parent(self.model, None, None, self.runner))
+
+    def locate(self) -> Place:
+        """The client and the list."""
+        parent = self.find_parent()
+        return Place(self.runner(), PluralPath(self.kind, parent.__kinto_path__().ids if parent else ()), parent)
+
+    def load(self, rows: LoadedRows, place: Place) -> list[Any]:
+        """The objects of a page."""
+        return load_page(self.model, self.plain, rows, place.runner, place.parent)
+
+    def load_one(self, state: ObjectState, place: Place) -> Any:
+        """The object of that state."""
+        one = reference(self.model, state.path.id, place.runner, place.parent)
+        load(one, state)
+        return one
+
+    def resolve_field(self, name: str) -> str:
+        """The wire name; where the model declares fields, only those, ``id``, ``last_modified`` and ``deleted``."""
+        fields = declared_fields(self.model)
+        first = name.partition(".")[0]
+        if not fields or self.kind is not Kind.RECORD or first in fields or first in _ALWAYS_THERE:
+            return name
+        by_name = {field: wire for wire, field in fields.items()}
+        hint = f"on the wire it is {by_name[first]!r}" if first in by_name else f"it has {', '.join(fields)}"
+        raise InvalidFilterError(
+            f"{self.model.__name__} has no field {name!r}; {hint}. For an undeclared key use F({name!r})."
+        )
+
+    def declared_fields(self) -> Iterable[str]:
+        """The wire names of the declared fields."""
+        return declared_fields(self.model)
+
+
+_ALWAYS_THERE = HIDDEN_FIELDS | {"deleted"}
+
+
+class Manager(Query[M]):
+    """The whole list of one parent: a query without a filter, and the verbs that create."""
+
+    __slots__ = ()
+
+    @property
+    def _source(self) -> ModelSource:
+        return cast(ModelSource, self.reading.source)
+
+    def create(
+        self,
+        *,
+        id: str | UUID | None = None,
+        data: Mapping[str, Any] | None = None,
+        permissions: PermissionsInput | None = None,
+        **fields: Any,
+    ) -> M:
+        """A new object, stored; raises ``ConflictError`` where the id is taken."""
+        return self._new(id=id, data=data, permissions=permissions, **fields).save()
+
+    async def acreate(
+        self,
+        *,
+        id: str | UUID | None = None,
+        data: Mapping[str, Any] | None = None,
+        permissions: PermissionsInput | None = None,
+        **fields: Any,
+    ) -> M:
+        """Like :meth:`create`."""
+        return await self._new(id=id, data=data, permissions=permissions, **fields).asave()
+
+    def get_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
+        """The object of that id, and whether it was created now with these defaults; always one request.
+
+        The permissions of an object that existed are unknown.
+        """
+        return self._run(self._creator(get_or_create, id, defaults))
+
+    async def aget_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
+        """Like :meth:`get_or_create`."""
+        return await self._arun(self._creator(get_or_create, id, defaults))
+
+    def update_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
+        """The object of that id with these keys set, and whether it was created now; other keys stay.
+
+        Raises ``ConflictError`` where somebody changed it between the two requests that an existing one takes.
+        """
+        return self._run(self._creator(update_or_create, id, defaults))
+
+    async def aupdate_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
+        """Like :meth:`update_or_create`."""
+        return await self._arun(self._creator(update_or_create, id, defaults))
+
+    def bulk_create(
+        self, objects: Iterable[M | Mapping[str, Any]], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+    ) -> BulkReport:
+        """Creates them all in full batches, and counts; holds one batch in memory, so a generator may be endless.
+
+        Takes objects or their data. ``on_outcome`` is called with the outcome of each (for a progress bar).
+        Raises ``CommitError`` with the outcomes of those that were not stored; the others were.
+        https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+        """
+        return self._run(lambda place: self._write_all(Verb.SAVE, "bulk_create", objects, on_outcome, place))
+
+    async def abulk_create(
+        self, objects: Iterable[M | Mapping[str, Any]], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+    ) -> BulkReport:
+        """Like :meth:`bulk_create`."""
+        return await self._arun(lambda place: self._write_all(Verb.SAVE, "bulk_create", objects, on_outcome, place))
+
+    def bulk_update(
+        self, objects: Iterable[M], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+    ) -> BulkReport:
+        """Saves these loaded objects in full batches, each with ``If-Match``; clean ones are not sent.
+
+        Raises ``CommitError`` with the outcomes of those that were not stored; the others were.
+        """
+        return self._run(lambda place: self._write_all(Verb.SAVE, "bulk_update", objects, on_outcome, place))
+
+    async def abulk_update(
+        self, objects: Iterable[M], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+    ) -> BulkReport:
+        """Like :meth:`bulk_update`."""
+        return await self._arun(lambda place: self._write_all(Verb.SAVE, "bulk_update", objects, on_outcome, place))
+
+    def bulk_delete(
+        self, objects: Iterable[M], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+    ) -> BulkReport:
+        """Deletes these objects in full batches, each with ``If-Match``.
+
+        Raises ``CommitError`` with the outcomes of those that were not deleted; the others were.
+        """
+        return self._run(lambda place: self._write_all(Verb.DELETE, "bulk_delete", objects, on_outcome, place))
+
+    async def abulk_delete(
+        self, objects: Iterable[M], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+    ) -> BulkReport:
+        """Like :meth:`bulk_delete`."""
+        return await self._arun(lambda place: self._write_all(Verb.DELETE, "bulk_delete", objects, on_outcome, place))
+
+    def __repr__(self) -> str:
+        source = self._source
+        below = f" of {source.parent!r}" if source.parent is not None else ""
+        return f"<Manager of {source.model.__name__} {source.kind.plural}{below}>"
+
+    def _new(self, **arguments: Any) -> M:
+        source = self._source
+        parent = source.find_parent()
+        if parent is not None:
+            arguments[parent.__kinto_kind__.value] = parent
+        return cast(M, source.model(client=source.runner(), **arguments))
+
+    def _creator(
+        self,
+        create: Callable[..., Flow[tuple[ObjectState, bool]]],
+        id: str | UUID,
+        defaults: Mapping[str, Any] | None,
+    ) -> Callable[[Place], Flow[tuple[M, bool]]]:
+        checked = check_id(id)
+        new = self._new(id=checked, data=dict(defaults or {}))
+
+        def flow(place: Place) -> Flow[tuple[M, bool]]:
+            state, draft = new.__kinto_describe__()
+            stored, created = yield from create(state.path, draft)
+            new.__kinto_adopt__(stored, None)
+            return new, created
+
+        return flow
+
+    def _write_all(
+        self,
+        verb: Verb,
+        name: str,
+        objects: Iterable[M | Mapping[str, Any]],
+        on_outcome: Callable[[Outcome[M]], object] | None,
+        place: Place,
+    ) -> Flow[BulkReport]:
+        if isinstance(objects, (Mapping, KintoObject)):
+            raise InvalidTypeError(f"{name}() takes many objects, not one.")
+        limit = batch_limit((yield from place.runner.describe_server())) or DEFAULT_BATCH_LIMIT
+        staged = (self._staged(verb, one) for one in objects)
+        return raise_for_report((yield from commit_all(staged, limit, on_outcome)), name)
+
+    def _staged(self, verb: Verb, given: M | Mapping[str, Any]) -> Staged[M]:
+        one = self._new(data=given) if isinstance(given, Mapping) else given
+        if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
+            raise InvalidTypeError(f"{given!r:.80} is no {self._source.model.__name__}.")
+        if one.is_new and one.__kinto_given_parent__() is None:
+            one.__kinto_envelope__().parent = self._source.find_parent()
+        state, draft = one.__kinto_describe__()
+        return Staged(one, Intent(verb, state, draft))
+
+
+def manager_of(
+    model: type[M], *, plain: type[Any], parent: KintoObject | None = None, client: Runner | None = None
+) -> Manager[M]:
+    """The manager of a model's objects below the parent."""
+    return Manager(Reading(ModelSource(model, plain, parent, client)))
+
+

@@ -1,0 +1,91 @@
+"""The metaclass of the models: fields named on the class become expressions, reserved names are refused."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, dataclass_transform
+
+from pydantic import Field
+from pydantic._internal._model_construction import ModelMetaclass
+
+from kinto_orm.errors import InvalidTypeError
+from kinto_orm.models.expressions import FieldExpression
+
+# pydantic asks every class and its bases for the defaults of fields while a class is built: it must find none.
+_building: ContextVar[bool] = ContextVar("kinto_orm_class_being_built", default=False)
+
+HIDDEN_FIELDS = frozenset({"id", "last_modified"})
+"""Declared on every kind so that pydantic reads them together with the rest; in no dump and no schema."""
+
+
+class ModelField(FieldExpression):
+    """A declared field of a model."""
+
+    __slots__ = ("_model", "_name")
+
+    def __init__(self, model: type[Any], name: str) -> None:
+        super().__init__(wire_name(model, name))
+        self._model = model
+        self._name = name
+
+    def to_wire(self, value: Any) -> Any:
+        """The value as the model serializes it."""
+        if self._name in HIDDEN_FIELDS or value is None:
+            return value
+        # The model's own serializer, so that custom ones count; a value of another type goes as it is.
+        dumped = self._model.model_construct(**{self._name: value}).model_dump(
+            mode="json", by_alias=True, include={self._name}, warnings=False
+        )
+        return dumped.get(self.__kinto_field__, value)
+
+    def __copy__(self) -> ModelField:
+        return self
+
+    def __deepcopy__(self, memo: object) -> ModelField:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (getattr, (self._model, self._name))
+
+    def __repr__(self) -> str:
+        return f"{self._model.__name__}.{self._name}"
+
+
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
+class KintoMetaclass(ModelMetaclass):
+    """Makes ``Todo.priority`` an expression, and checks names when a class is made."""
+
+    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> type:
+        _refuse_reserved(name, bases, namespace)
+        before = _building.get()
+        _building.set(True)
+        try:
+            return super().__new__(mcs, name, bases, namespace, **keywords)
+        finally:
+            _building.set(before)
+
+    def __getattr__(cls, name: str) -> Any:
+        if not name.startswith("_") and not _building.get() and name in getattr(cls, "__pydantic_fields__", ()):
+            return ModelField(cls, name)
+        raise AttributeError(f"{cls.__name__} has no field or attribute {name!r}")
+
+
+def wire_name(model: type[Any], name: str) -> str:
+    """The name of the field on the wire."""
+    field = model.__pydantic_fields__[name]
+    alias = field.serialization_alias or field.alias
+    return alias if isinstance(alias, str) else name
+
+
+def _refuse_reserved(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
+    if namespace.get("__module__", "").startswith("kinto_orm.models"):
+        return  # the kinds themselves declare what is reserved
+    reserved = {attribute for base in bases for attribute in dir(base) if not attribute.startswith("_")} | HIDDEN_FIELDS
+    inherited = {field for base in bases for field in getattr(base, "__pydantic_fields__", ())} - HIDDEN_FIELDS
+    for field in namespace.get("__annotations__", {}):
+        if field in reserved and field not in inherited:
+            raise InvalidTypeError(
+                f"{name}.{field}: this name is a method or attribute of every {bases[0].__name__}. Give the field another "
+                f"name and the wire's name as its alias: {field}_: … = Field(…, validation_alias={field!r}, "
+                f"serialization_alias={field!r}); plain data needs no field: .data[{field!r}]."
+            )

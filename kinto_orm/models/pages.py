@@ -1,0 +1,123 @@
+"""A page of a list becomes objects: one validation call for all its rows, and row by row only where that fails."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from typing_extensions import TypedDict
+
+from kinto_orm.errors import ProtocolError
+from kinto_orm.models.data import declared_fields, invalid, set_field, validate_wire
+from kinto_orm.models.envelope import Envelope, PageSnapshot, put_in_envelope, without_envelope
+from kinto_orm.models.loading import blank
+from kinto_orm.protocol.paging import rows_of
+from kinto_orm.protocol.values import JSONObject, decode
+from kinto_orm.query import LoadedRows
+from kinto_orm.state import Runner, Status
+
+
+def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: Runner, parent: Any) -> list[Any]:
+    """The objects of the page, sharing one envelope. ``plain`` is the class of rows that do not fit the model.
+
+    Raises ``InvalidValueError`` for a row that does not fit the model, unless they are skipped or kept, and
+    ``ProtocolError`` where the page is none.
+    """
+    shared = Envelope(Status.LOADED, client=runner, parent=parent)
+    shared.page = PageSnapshot(rows.page.body, rows.path)
+    shared.is_partial = rows.is_partial
+    if not rows.is_partial and not rows.may_hold_tombstones:
+        try:
+            return _load_at_once(model, rows, shared)
+        except ValidationError:
+            pass  # row by row then, which names the culprit
+    return list(_load_one_by_one(model, plain, rows, shared))
+
+
+def _load_at_once(model: type[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
+    with _collector_paused():
+        objects: list[Any] = _adapter(model).validate_json(rows.page.body, by_alias=True, by_name=False)["data"]
+        set_envelope = model._envelope.__set__
+        for number, one in enumerate(objects):
+            if one.__dict__["id"] is None:
+                raise ProtocolError(f"Row {number} of the answer to {rows.path} has no id.")
+            set_envelope(one, shared)
+    return objects
+
+
+def _adapter(model: type[Any]) -> TypeAdapter[Any]:
+    adapter: TypeAdapter[Any] | None = model.__dict__.get("__kinto_page__")
+    if adapter is None:
+        # A TypedDict of this very model, made at run time: no annotation can say it.
+        adapter = TypeAdapter(_make_page_type(model))
+        type.__setattr__(model, "__kinto_page__", adapter)
+    return adapter
+
+
+def _make_page_type(model: type[Any]) -> Any:
+    make: Any = TypedDict
+    row: Any = model
+    return make("Page", {"data": list[row]})
+
+
+@contextmanager
+def _collector_paused() -> Generator[None]:
+    # Thousands of new objects that all stay alive make the collector the largest cost of a page.
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
+    for row in rows_of(decode(rows.page.body, str(rows.path)), rows.path):
+        if row.get("deleted") is True and rows.may_hold_tombstones:
+            yield _tombstone(model, row, shared)
+        elif rows.is_partial:
+            yield _partial(model, row, shared)
+        else:
+            yield from _row(model, plain, row, rows, shared)
+
+
+def _row(model: type[Any], plain: type[Any], row: JSONObject, rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
+    try:
+        one = validate_wire(model, row)
+    except ValidationError as error:
+        if rows.on_invalid == "raise":
+            raise invalid(model, error, f"{rows.path}/{row['id']} does not fit ") from error
+        if rows.on_invalid == "keep":
+            kept = validate_wire(plain, row)
+            put_in_envelope(kept, shared)
+            yield kept
+        return
+    put_in_envelope(one, shared)
+    yield one
+
+
+def _tombstone(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
+    envelope = Envelope(Status.DELETED, client=shared.client, parent=shared.parent)
+    return _at(blank(model, row["id"], envelope), row)
+
+
+def _partial(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
+    envelope = Envelope(Status.LOADED, client=shared.client, parent=shared.parent)
+    envelope.data = without_envelope(row)
+    envelope.is_partial = True
+    one = _at(blank(model, row["id"], envelope), row)
+    for wire, name in declared_fields(model).items():
+        if wire in row:
+            set_field(one, name, row[wire])
+    return one
+
+
+def _at(one: Any, row: JSONObject) -> Any:
+    one.__dict__["last_modified"] = row.get("last_modified")
+    return one
+
+

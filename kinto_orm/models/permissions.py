@@ -1,0 +1,163 @@
+"""Who may do what with an object.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
+
+from kinto_orm.errors import InvalidPermissionError, PermissionsUnknownError
+from kinto_orm.protocol.endpoints import Kind
+from kinto_orm.protocol.writes import PermissionLists
+
+
+@runtime_checkable
+class PrincipalLike(Protocol):
+    """What stands for a principal of its own: a group."""
+
+    def __kinto_principal__(self) -> str:
+        """The principal, as text."""
+        ...
+
+
+Principal: TypeAlias = str | PrincipalLike
+PermissionsInput: TypeAlias = Mapping[str, Iterable[Principal]]
+
+
+class Permissions(Mapping[str, frozenset[str]]):
+    """The permissions of one object: names to sets of principals.
+
+    Unknown until the server has shown them: lists never show them, and an object shows them only to who may write it.
+    Reading or adding then raises ``PermissionsUnknownError``; setting a whole set is allowed.
+    The name is the key (``permissions["record:create"]``) or the attribute with ``_`` for ``:``
+    (``permissions.record_create``).
+    """
+
+    __slots__ = ("_assigned", "_kind", "_known")
+
+    def __init__(self, kind: Kind, known: Mapping[str, frozenset[str]] | None = None) -> None:
+        object.__setattr__(self, "_kind", kind)
+        object.__setattr__(self, "_known", known)
+        object.__setattr__(self, "_assigned", {})
+
+    _kind: Kind
+    _known: Mapping[str, frozenset[str]] | None
+    _assigned: dict[str, frozenset[str]]
+
+    @property
+    def is_known(self) -> bool:
+        """Whether they can be read: the server has shown them, or all of them were set."""
+        return self._known is not None or all(name in self._assigned for name in self._kind.permissions)
+
+    @property
+    def known(self) -> Mapping[str, frozenset[str]] | None:
+        """What the server has shown; ``None`` where it did not."""
+        return self._known
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether there is something to save."""
+        return bool(self.changes())
+
+    def assign(self, permissions: PermissionsInput) -> None:
+        """Sets them all: the ones not named become empty."""
+        if not isinstance(permissions, Mapping):
+            raise InvalidPermissionError(f"permissions must be a mapping of names to principals, not {permissions!r:.60}.")
+        given = {self._name(name): _principals(name, value) for name, value in permissions.items()}
+        for name in self._kind.permissions:
+            self._assigned[name] = given.get(name, frozenset())
+
+    def add(self, name: str, *principals: Principal) -> None:
+        """Gives the permission to these principals too."""
+        self[name] = self[name] | _principals(name, principals)
+
+    def remove(self, name: str, *principals: Principal) -> None:
+        """Takes the permission from these principals."""
+        self[name] = self[name] - _principals(name, principals)
+
+    def changes(self) -> dict[str, list[str]]:
+        """What has to be saved, by name; in the form of the wire."""
+        known = self._known or {}
+        return {
+            name: sorted(principals)
+            for name, principals in self._assigned.items()
+            if self._known is None or known.get(name, frozenset()) != principals
+        }
+
+    def complete(self) -> PermissionLists | None:
+        """All of them as they shall be; ``None`` where some are unknown."""
+        if not self.is_known:
+            return None
+        return {name: sorted(self[name]) for name in self._kind.permissions if self[name]}
+
+    def __getitem__(self, name: str) -> frozenset[str]:
+        key = self._name(name)
+        if key in self._assigned:
+            return self._assigned[key]
+        if self._known is None:
+            raise PermissionsUnknownError(
+                f"The permission {key!r} is unknown: lists do not show permissions, and objects show them to who may "
+                "write them. refresh() the object, or set the whole set."
+            )
+        return self._known.get(key, frozenset())
+
+    def __setitem__(self, name: str, principals: Iterable[Principal]) -> None:
+        self._assigned[self._name(name)] = _principals(name, principals)
+
+    def __getattr__(self, name: str) -> frozenset[str]:
+        if name.startswith("__") or name.replace("_", ":") not in self._kind.permissions:
+            raise AttributeError(f"{self._kind.value}s have the permissions {', '.join(self._kind.permissions)}.")
+        return self[name]
+
+    def __setattr__(self, name: str, principals: Iterable[Principal]) -> None:
+        self[name] = principals
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._kind.permissions if self[name])
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __hash__(self) -> NoReturn:
+        raise TypeError("permissions change, so they have no hash")
+
+    def __repr__(self) -> str:
+        if not self.is_known:
+            return f"<Permissions unknown{f', set: {self._assigned}' if self._assigned else ''}>"
+        return f"<Permissions {dict(self)}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (self._kind, self._known, dict(self._assigned)))
+
+    def _name(self, name: str) -> str:
+        names = self._kind.permissions
+        if name in names:
+            return name
+        if name.replace("_", ":") in names:
+            return name.replace("_", ":")
+        raise InvalidPermissionError(
+            f"{name!r} is no permission of a {self._kind.value}; there are {', '.join(names)}."
+        )
+
+
+def _rebuild(kind: Kind, known: Mapping[str, frozenset[str]] | None, assigned: dict[str, frozenset[str]]) -> Permissions:
+    permissions = Permissions(kind, known)
+    for name, principals in assigned.items():
+        permissions[name] = principals
+    return permissions
+
+
+def _principals(name: str, principals: Iterable[Principal]) -> frozenset[str]:
+    if isinstance(principals, (str, bytes)) or not isinstance(principals, Iterable):
+        raise InvalidPermissionError(f"{name} takes a list of principals, not {principals!r:.60}: write [{principals!r:.60}].")
+    return frozenset(_principal(name, one) for one in principals)
+
+
+def _principal(name: str, principal: Principal) -> str:
+    if isinstance(principal, PrincipalLike):
+        return principal.__kinto_principal__()
+    if not isinstance(principal, str) or not principal.strip():
+        raise InvalidPermissionError(f"{name}: {principal!r:.60} is no principal: give text such as 'account:bob', or a Group.")
+    return principal

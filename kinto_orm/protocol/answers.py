@@ -1,0 +1,164 @@
+"""What an answer means: the object or the page in it, or the error.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kinto_orm.errors import (
+    BadRequestError,
+    ConcurrentWriteError,
+    ConflictError,
+    ForbiddenError,
+    MethodNotAllowedError,
+    NotFoundError,
+    ProtocolError,
+    RedirectError,
+    ResponseError,
+    ServerError,
+    ServiceGoneError,
+    UnauthorizedError,
+)
+from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.endpoints import ObjectPath
+from kinto_orm.protocol.values import JSON, JSONObject, decode
+
+STATUS_ERRORS: dict[int, type[ResponseError]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    405: MethodNotAllowedError,
+    409: ConcurrentWriteError,
+    410: ServiceGoneError,
+    412: ConflictError,
+}
+
+_CLASS_ERRORS: dict[int, type[ResponseError]] = {3: RedirectError, 4: BadRequestError, 5: ServerError}
+
+_ADVICE: dict[type[ResponseError], str] = {
+    RedirectError: "Redirects are not followed: give the server's final URL, with its version (…/v1).",
+    UnauthorizedError: "Check the credentials of the client (auth=…).",
+    ForbiddenError: "The caller may not do that, or the bucket does not exist: Kinto does not tell them apart.",
+    ConcurrentWriteError: "Another writer was in the way and nothing was stored: the call may be repeated.",
+    ConflictError: "Somebody else changed the object: see .theirs, and call .reload() or .overwrite().",
+}
+
+_MAX_TEXT = 300
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as the server showed it. ``data`` is without ``id`` and ``last_modified``."""
+
+    data: JSONObject
+    last_modified: int | None
+    permissions: dict[str, frozenset[str]] | None
+    """``None``: unknown. Kinto shows ``{}`` to whom it does not show them."""
+    is_deleted: bool = False
+
+
+def content(response: Response, what: str) -> JSON:
+    """The decoded body; raises ``ProtocolError`` where it is not JSON."""
+    return response.content if response.content is not None else decode(response.body, what)
+
+
+def raise_for_status(response: Response, method: str, path: str) -> None:
+    """Raises the error that the status stands for; nothing for 2xx."""
+    if 200 <= response.status < 300:
+        return
+    raise error_of(response, method, path)
+
+
+def error_of(response: Response, method: str, path: str) -> ResponseError:
+    """The error that the answer stands for; never fails, whatever the answer holds."""
+    status = response.status
+    cls = STATUS_ERRORS.get(status) or _CLASS_ERRORS.get(status // 100, ServerError)
+    said = _said(response, f"{method} {path}")
+    message = f"{method} {path}: {status}"
+    if text := _text(said):
+        message += f" {text}"
+    if advice := _ADVICE.get(cls):
+        message += f". {advice}"
+    return cls(
+        message,
+        status=status,
+        method=method,
+        path=path,
+        errno=said.get("errno") if isinstance(said.get("errno"), int) else None,
+        details=said.get("details"),
+        body=response.body[:2000].decode("utf-8", "replace"),
+        retry_after=_seconds(response.headers.get("retry-after", "")),
+    )
+
+
+def _said(response: Response, what: str) -> JSONObject:
+    try:
+        said = content(response, what)
+    except ProtocolError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _text(said: JSONObject) -> str:
+    parts = [str(said[key]) for key in ("error", "message") if said.get(key)]
+    details = said.get("details")
+    if isinstance(details, list):
+        parts += [f"{one.get('name')}: {one.get('description')}" for one in details if isinstance(one, dict)]
+    elif isinstance(details, dict) and "resource_name" in details:
+        parts.append(f"{details['resource_name']} {details.get('id')!r}")
+    text = " - ".join(dict.fromkeys(parts))
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+
+
+def _seconds(header: str) -> float | None:
+    return float(header) if header.isdigit() and len(header) <= 10 else None
+
+
+def read_object(response: Response, path: ObjectPath, method: str) -> StoredObject:
+    """The object of a 2xx answer.
+
+    Raises the error of any other status, and ``ProtocolError`` where the answer is not that object.
+    """
+    raise_for_status(response, method, str(path))
+    what = f"{method} {path}"
+    if response.status == 204 and method == "DELETE":
+        return StoredObject({}, None, None, is_deleted=True)
+    body = content(response, what)
+    if not isinstance(body, dict) or not isinstance(body.get("data"), dict):
+        raise ProtocolError(f"The answer to {what} ({response.status}) holds no object.")
+    # A bucket called "default" answers with its real id.
+    if body["data"].get("id") != path.id and path.ids != ("default",):
+        raise ProtocolError(f"The answer to {what} is another object: {body['data'].get('id')!r:.80}.")
+    return stored_object(body["data"], body.get("permissions"))
+
+
+def stored_object(data: JSONObject, permissions: Any = None) -> StoredObject:
+    """An object out of its ``data`` and ``permissions`` as the server sends them."""
+    rest = {key: value for key, value in data.items() if key not in ("id", "last_modified")}
+    last_modified = data.get("last_modified")
+    known = isinstance(permissions, dict) and bool(permissions)
+    return StoredObject(
+        data=rest,
+        last_modified=last_modified if isinstance(last_modified, int) else None,
+        permissions={name: frozenset(value) for name, value in permissions.items()} if known else None,
+        is_deleted=rest.get("deleted") is True and len(rest) == 1,
+    )
+
+
+def existing_object(response: Response, what: str) -> StoredObject | None:
+    """The object that a 412 carries; ``None`` where there is none any more (or it is hidden)."""
+    details = _said(response, what).get("details")
+    existing = details.get("existing") if isinstance(details, dict) else None
+    return stored_object(existing) if isinstance(existing, dict) else None
+
+
+def read_document(response: Response, request: Request) -> JSONObject:
+    """The JSON object of a 2xx answer that is no Kinto object (server information, for example)."""
+    raise_for_status(response, request.method, request.path)
+    body = content(response, f"{request.method} {request.path}")
+    if not isinstance(body, dict):
+        raise ProtocolError(f"The answer to {request.method} {request.path} is no JSON object.")
+    return body

@@ -1,0 +1,66 @@
+"""Many writes in one ``POST /batch``, and what its answer says of each.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kinto_orm.errors import ProtocolError
+from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.answers import content, raise_for_status
+from kinto_orm.protocol.patches import JSON_TYPE
+from kinto_orm.protocol.values import JSON, JSONObject, encode
+from kinto_orm.protocol.writes import Write, encode_entry
+
+DEFAULT_BATCH_LIMIT = 25
+"""Kinto's own default, where the server does not tell."""
+
+
+def batch_limit(server_info: JSONObject) -> int | None:
+    """How many entries the server takes in one batch; ``None`` where it sets no limit."""
+    settings = server_info.get("settings")
+    limit = settings.get("batch_max_requests") if isinstance(settings, dict) else None
+    if limit in ("", 0):
+        return None
+    return limit if isinstance(limit, int) and limit > 0 else DEFAULT_BATCH_LIMIT
+
+
+def batch_request(writes: Sequence[Write]) -> Request:
+    """The one request that carries the writes, in their order."""
+    body = encode({"requests": [encode_entry(write) for write in writes]})
+    return Request("POST", "/batch", headers={"Content-Type": JSON_TYPE}, body=body)
+
+
+def split_answer(response: Response, writes: Sequence[Write]) -> list[Response]:
+    """The answer to each write, in their order.
+
+    Raises the error of a batch that failed as a whole, and ``ProtocolError`` for an answer that is not one to each.
+    """
+    raise_for_status(response, "POST", "/batch")
+    body = content(response, "POST /batch")
+    entries = body.get("responses") if isinstance(body, dict) else None
+    if not isinstance(entries, list) or len(entries) != len(writes):
+        found = len(entries) if isinstance(entries, list) else "no"
+        raise ProtocolError(
+            f"The batch of {len(writes)} writes was answered with {found} answers: what was stored is unknown."
+        )
+    return [_sub_response(entry, index) for index, entry in enumerate(entries)]
+
+
+def _sub_response(entry: JSON, index: int) -> Response:
+    if not isinstance(entry, dict) or not isinstance(entry.get("status"), int):
+        raise ProtocolError(f"Answer {index} of the batch has no status: what was stored is unknown.")
+    headers = entry.get("headers")
+    lower = {str(key).lower(): str(value) for key, value in headers.items()} if isinstance(headers, dict) else {}
+    return Response(entry["status"], lower, content=entry.get("body"))
+
+
+def count_void(responses: Sequence[Response]) -> int:
+    """How many answers at the beginning do not hold: all up to the last 409.
+
+    On PostgreSQL a 409 inside a batch rolls back everything before it, although that was already answered with 201;
+    what comes after it is stored.
+    """
+    return max((index for index, one in enumerate(responses) if one.status == 409), default=-1) + 1

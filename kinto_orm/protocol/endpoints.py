@@ -1,0 +1,185 @@
+"""The four kinds of object, their ids and their URLs.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/index.html
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import string
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+from urllib.parse import quote
+from uuid import UUID, uuid4
+
+from kinto_orm.errors import InvalidIdError, InvalidTypeError
+
+MAX_ID_LENGTH = 255
+"""Kinto on PostgreSQL answers 503 to very long ids; the exact limit depends on how well they compress."""
+
+_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]*")
+_DRAWN_LETTERS = string.ascii_lowercase + string.digits
+_DRAWN_LENGTH = 8
+
+
+class Kind(Enum):
+    """A kind of object; the value is Kinto's own name for it."""
+
+    BUCKET = "bucket"
+    GROUP = "group"
+    COLLECTION = "collection"
+    RECORD = "record"
+
+    @property
+    def plural(self) -> str:
+        """The segment of its plural endpoint."""
+        return f"{self.value}s"
+
+    @property
+    def parent(self) -> Kind | None:
+        """The kind that holds it."""
+        return _PARENTS[self]
+
+    @property
+    def depth(self) -> int:
+        """How many ids its path has."""
+        return _DEPTHS[self]
+
+    @property
+    def permissions(self) -> tuple[str, ...]:
+        """The names of its permissions.
+
+        https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
+        """
+        return _PERMISSIONS[self]
+
+
+_PARENTS: dict[Kind, Kind | None] = {
+    Kind.BUCKET: None,
+    Kind.GROUP: Kind.BUCKET,
+    Kind.COLLECTION: Kind.BUCKET,
+    Kind.RECORD: Kind.COLLECTION,
+}
+_DEPTHS = {Kind.BUCKET: 1, Kind.GROUP: 2, Kind.COLLECTION: 2, Kind.RECORD: 3}
+_PERMISSIONS = {
+    Kind.BUCKET: ("read", "write", "collection:create", "group:create"),
+    Kind.GROUP: ("read", "write"),
+    Kind.COLLECTION: ("read", "write", "record:create"),
+    Kind.RECORD: ("read", "write"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class PluralPath:
+    """The plural endpoint of a kind: ``/buckets/b/collections``."""
+
+    kind: Kind
+    parent_ids: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{_join(self.kind.parent, self.parent_ids)}/{self.kind.plural}"
+
+    def object(self, id: str) -> ObjectPath:
+        """The path of the object of that id."""
+        return ObjectPath(self.kind, (*self.parent_ids, id))
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectPath:
+    """Where an object is: its kind and the ids from the bucket down to its own."""
+
+    kind: Kind
+    ids: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return _join(self.kind, self.ids)
+
+    @property
+    def id(self) -> str:
+        """The object's own id."""
+        return self.ids[-1]
+
+    @property
+    def plural(self) -> PluralPath:
+        """The plural endpoint that lists the object."""
+        return PluralPath(self.kind, self.ids[:-1])
+
+
+def _join(kind: Kind | None, ids: tuple[str, ...]) -> str:
+    segments: list[str] = []
+    for id in reversed(ids):
+        assert kind is not None, f"too many ids: {ids}"
+        segments[:0] = ["", kind.plural, quote(id, safe="")]
+        kind = kind.parent
+    return "/".join(segments).replace("//", "/") if segments else ""
+
+
+def check_id(value: Any, what: str = "id") -> str:
+    """The id as a string, exactly as given.
+
+    ``what`` names the argument in the message. Takes strings and UUIDs.
+
+    Raises ``InvalidIdError`` for a string that Kinto does not take as an id (it is never rewritten into one that
+    it takes: that would be another object) and ``InvalidTypeError`` for other types.
+    """
+    if isinstance(value, UUID):
+        return str(value)
+    if not isinstance(value, str):
+        raise InvalidTypeError(f"{what} must be a string or a UUID, not {type(value).__name__} ({value!r:.80}).")
+    # fullmatch, because `$` would let a trailing newline pass: the server's own expression does.
+    if not _ID.fullmatch(value):
+        raise InvalidIdError(
+            f"{value!r:.80} is no {what}: use letters, digits, '-' and '_', beginning with a letter or digit. "
+            "Ids are never rewritten."
+        )
+    if len(value) > MAX_ID_LENGTH:
+        raise InvalidIdError(f"{what} has {len(value)} characters; at most {MAX_ID_LENGTH} are safe on every server.")
+    return value
+
+
+def draw_id(kind: Kind) -> str:
+    """A fresh random id: a UUID4 for a record, 8 letters and digits for the others, as Kinto draws them."""
+    if kind is Kind.RECORD:
+        return str(uuid4())
+    while True:
+        id = "".join(secrets.choice(_DRAWN_LETTERS) for _ in range(_DRAWN_LENGTH))
+        # Kinto refuses every path with the text "/batch" inside a batch, ids that begin so included.
+        if not id.startswith("batch"):
+            return id
+
+
+_ENDPOINTS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "root": ("/", ()),
+    "batch": ("/batch", ()),
+    "permissions": ("/permissions", ()),
+    "buckets": ("/buckets", ()),
+    "bucket": ("/buckets/{bucket}", ("bucket",)),
+    "history": ("/buckets/{bucket}/history", ("bucket",)),
+    "groups": ("/buckets/{bucket}/groups", ("bucket",)),
+    "group": ("/buckets/{bucket}/groups/{group}", ("bucket", "group")),
+    "collections": ("/buckets/{bucket}/collections", ("bucket",)),
+    "collection": ("/buckets/{bucket}/collections/{collection}", ("bucket", "collection")),
+    "records": ("/buckets/{bucket}/collections/{collection}/records", ("bucket", "collection")),
+    "record": ("/buckets/{bucket}/collections/{collection}/records/{id}", ("bucket", "collection", "id")),
+    "attachment": (
+        "/buckets/{bucket}/collections/{collection}/records/{id}/attachment",
+        ("bucket", "collection", "id"),
+    ),
+    "changeset": ("/buckets/{bucket}/collections/{collection}/changeset", ("bucket", "collection")),
+}
+
+
+def endpoint(name: str, **ids: str | None) -> str:
+    """The path of a named endpoint, below the server's root URL.
+
+    Raises ``InvalidIdError`` (a ``ValueError``) for an unknown name, and for an id that is missing or invalid.
+    """
+    if name not in _ENDPOINTS:
+        raise InvalidIdError(f"There is no endpoint {name!r}; there are {', '.join(_ENDPOINTS)}.")
+    pattern, needed = _ENDPOINTS[name]
+    missing = [key for key in needed if ids.get(key) is None]
+    if missing:
+        raise InvalidIdError(f"The endpoint {name!r} needs {' and '.join(missing)}.")
+    return pattern.format(**{key: check_id(ids[key], key) for key in needed})

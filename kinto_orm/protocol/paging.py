@@ -1,0 +1,123 @@
+"""Pages of a plural endpoint.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/pagination.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, unquote, urlencode, urlsplit
+
+from kinto_orm.errors import KintoError, ProtocolError
+from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.answers import content, raise_for_status
+from kinto_orm.protocol.endpoints import PluralPath
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.timestamps import parse_timestamp
+from kinto_orm.protocol.values import JSON, JSONObject
+
+
+@dataclass(frozen=True, slots=True)
+class RawPage:
+    """One page of a list, as it came: the bytes are kept, because they are also the rows' snapshot."""
+
+    body: bytes
+    timestamp: int | None
+    """The timestamp of the whole list, in milliseconds, whatever the filters."""
+    next_query: str | None
+    """The query string of the next page; only its absence means the end."""
+
+
+def encode_query(params: Sequence[tuple[str, str]]) -> str:
+    """The query string of the parameters."""
+    # `;` separates parameters for Kinto, as `&` does: urlencode with an empty `safe` escapes it.
+    return urlencode(params, quote_via=quote, safe="")
+
+
+def read_page(path: PluralPath, query: str) -> Flow[RawPage]:
+    """One page of the list."""
+    request = Request("GET", str(path), query)
+    response = yield request
+    raise_for_status(response, "GET", str(path))
+    if response.status != 200:
+        raise ProtocolError(f"GET {path} answered {response.status}: that is no list.")
+    return RawPage(response.body, list_timestamp(response), next_query(response, path))
+
+
+def read_count(path: PluralPath, query: str) -> Flow[int]:
+    """How many objects match, from the header that only HEAD has."""
+    response = yield Request("HEAD", str(path), query)
+    raise_for_status(response, "HEAD", str(path))
+    count = response.headers.get("total-objects", response.headers.get("total-records", ""))
+    if not count.isdigit():
+        raise ProtocolError(f"HEAD {path} was answered without a count (Total-Objects).")
+    return int(count)
+
+
+def read_timestamp(path: PluralPath) -> Flow[int | None]:
+    """The timestamp of the list, in milliseconds."""
+    response = yield Request("HEAD", str(path))
+    raise_for_status(response, "HEAD", str(path))
+    return list_timestamp(response)
+
+
+def delete_pages(path: PluralPath, query: str) -> Flow[int]:
+    """Deletes what matches, on every page; how many were deleted."""
+    count = 0
+    following: str | None = query
+    seen: set[str] = set()
+    while following is not None:
+        check_progress(following, seen, path)
+        response = yield Request("DELETE", str(path), following)
+        raise_for_status(response, "DELETE", str(path))
+        count += len(rows_of(content(response, f"DELETE {path}"), path))
+        following = next_query(response, path)
+    return count
+
+
+def rows_of(body: JSON, path: PluralPath) -> list[JSONObject]:
+    """The rows of a list; raises ``ProtocolError`` where it is none, or a row has no id."""
+    rows = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(rows, list):
+        raise ProtocolError(f"The answer to {path} holds no list.")
+    for number, row in enumerate(rows):
+        if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+            raise ProtocolError(f"Row {number} of the answer to {path} has no id.")
+    return rows
+
+
+def list_timestamp(response: Response) -> int | None:
+    """The timestamp in the ETag of a list; ``None`` where there is none."""
+    try:
+        return parse_timestamp(response.headers["etag"], "ETag")
+    except (KeyError, KintoError):
+        return None
+
+
+def next_query(response: Response, path: PluralPath) -> str | None:
+    """The query string of the next page.
+
+    Only that part of the ``Next-Page`` header is used: its host is what the server believes to be called, and
+    credentials must not follow it elsewhere. Raises ``ProtocolError`` where it names another list.
+    """
+    header = response.headers.get("next-page")
+    if not header:
+        return None
+    try:
+        url = urlsplit(header)
+    except ValueError as error:
+        raise ProtocolError(f"The server's Next-Page is no URL: {header!r:.200}.") from error
+    # The default bucket answers with its real id, and a proxy may have taken a prefix away: the end must agree.
+    ids = path.parent_ids[1:] if path.parent_ids[:1] == ("default",) else path.parent_ids
+    tail = "/".join([*ids[-1:], path.kind.plural])
+    if not unquote(url.path).endswith(f"/{tail}") or not url.query:
+        raise ProtocolError(f"The server's Next-Page leads away from {path}: {header!r:.200}.")
+    return url.query
+
+
+def check_progress(query: str, seen: set[str], path: PluralPath) -> None:
+    """Remembers the page; raises ``ProtocolError`` for one that was there before (the pages run in a circle)."""
+    if query in seen:
+        raise ProtocolError(f"The pages of {path} run in a circle: {query!r:.200} came twice.")
+    seen.add(query)

@@ -1,0 +1,127 @@
+"""The three forms of PATCH, and the smallest one that turns one state into another.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/records.html#modifying-records
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from kinto_orm.errors import InvalidTypeError, InvalidValueError
+from kinto_orm.protocol.values import JSON, JSONObject, is_same, to_json_object, to_json_value
+
+# Kinto compares this header letter by letter: with a charset behind it, a merge-patch silently stores its nulls.
+JSON_TYPE = "application/json"
+MERGE_PATCH_TYPE = "application/merge-patch+json"
+JSON_PATCH_TYPE = "application/json-patch+json"
+
+
+@dataclass(frozen=True)
+class BasicPatch:
+    """Sets the named keys of ``data``, whole; ``None`` is stored as null. Sets the named permissions, whole."""
+
+    data: Mapping[str, Any] | None = None
+    permissions: Mapping[str, Iterable[str]] | None = None
+    content_type: str = field(default=JSON_TYPE, init=False)
+
+    @property
+    def body(self) -> JSONObject:
+        """The body of the request, checked."""
+        return _body(self.data, self.permissions)
+
+
+@dataclass(frozen=True)
+class MergePatch:
+    """Merges into ``data`` at every level; ``None`` removes the key (RFC 7396)."""
+
+    data: Mapping[str, Any] | None = None
+    permissions: Mapping[str, Iterable[str] | None] | None = None
+    content_type: str = field(default=MERGE_PATCH_TYPE, init=False)
+
+    @property
+    def body(self) -> JSONObject:
+        """The body of the request, checked."""
+        return _body(self.data, self.permissions)
+
+
+@dataclass(frozen=True)
+class JSONPatch:
+    """Operations on the whole object: ``/data/…`` and ``/permissions/read/principal`` (RFC 6902)."""
+
+    operations: Iterable[Mapping[str, Any]]
+    content_type: str = field(default=JSON_PATCH_TYPE, init=False)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.operations, Mapping):
+            raise InvalidTypeError("JSONPatch takes a list of operations, not a mapping.")
+        object.__setattr__(self, "operations", tuple(self.operations))
+        if not self.operations:
+            raise InvalidValueError("JSONPatch needs at least one operation: the server refuses an empty one.")
+
+    @property
+    def body(self) -> JSON:
+        """The body of the request, checked."""
+        return to_json_value(self.operations, "operations")
+
+
+Patch: TypeAlias = BasicPatch | MergePatch | JSONPatch
+
+
+def _body(data: Mapping[str, Any] | None, permissions: Mapping[str, Iterable[str] | None] | None) -> JSONObject:
+    body: JSONObject = {}
+    if data is not None:
+        body["data"] = to_json_object(data)
+    if permissions:
+        body["permissions"] = {
+            name: None if principals is None else sorted(principals) for name, principals in permissions.items()
+        }
+    if not body:
+        raise InvalidValueError("A patch needs data or permissions: the server refuses an empty one.")
+    return body
+
+
+def changed_keys(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject:
+    """The keys of ``new`` that are missing or different in ``old``, with their new values."""
+    return {key: value for key, value in new.items() if key not in old or not is_same(old[key], value)}
+
+
+def removed_keys(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> tuple[str, ...]:
+    """The keys of ``old`` that ``new`` lacks."""
+    return tuple(key for key in old if key not in new)
+
+
+def merge_patch(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject | None:
+    """The merge-patch that turns ``old`` into ``new``; ``None`` where there is none that the server takes."""
+    patch: JSONObject = dict.fromkeys(removed_keys(old, new))
+    for key, value in changed_keys(old, new).items():
+        # In a merge-patch a null removes; and Kinto answers 500 where an object is merged into a plain value.
+        if value is None or isinstance(value, dict):
+            return None
+        patch[key] = value
+    return patch
+
+
+def apply_basic_patch(data: Mapping[str, JSON], patch: Mapping[str, JSON]) -> JSONObject:
+    """What a plain PATCH makes of the data."""
+    return {**data, **patch}
+
+
+def apply_merge_patch(data: Mapping[str, JSON], patch: Mapping[str, JSON]) -> JSONObject:
+    """What a merge-patch makes of the data (RFC 7396)."""
+    merged = dict(data)
+    for key, value in patch.items():
+        if value is None:
+            merged.pop(key, None)
+        elif isinstance(value, dict):
+            below = merged.get(key)
+            merged[key] = apply_merge_patch(below if isinstance(below, dict) else {}, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def is_plain(patch: JSONObject) -> bool:
+    """Whether a merge-patch of data does just what a plain PATCH would do with it."""
+    return not any(value is None or isinstance(value, dict) for value in patch.values())

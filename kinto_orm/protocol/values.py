@@ -1,0 +1,169 @@
+"""JSON values: what the wire can carry, and their bytes.
+
+A value that would arrive changed, or break the server, is refused here with the path of the field.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from math import isfinite
+from typing import Any, TypeAlias
+from uuid import UUID
+
+from pydantic_core import from_json, to_json
+
+from kinto_orm.errors import InvalidValueError, ProtocolError
+
+JSON: TypeAlias = Any
+"""A JSON value. ``Any``, because JSON enters and leaves here."""
+
+JSONObject: TypeAlias = dict[str, Any]
+
+MIN_INTEGER = -(2**63)
+MAX_INTEGER = 2**64 - 1
+"""Kinto turns integers outside of these bounds into floats."""
+
+MAX_DEPTH = 200
+"""Kinto answers 500 somewhere between 400 and 500 nested values."""
+
+
+def to_json_value(value: Any, path: str = "") -> JSON:
+    """A deep copy of the value, made of JSON types only.
+
+    Dates and aware datetimes become ISO 8601 strings, UUIDs, Decimals and enums their text or value.
+    Raises ``InvalidValueError`` naming the path of what cannot be carried unchanged: NaN and infinities, NUL,
+    lone surrogates, integers that Kinto would turn into floats, naive datetimes, keys that are no strings, cycles.
+    """
+    return _convert(value, path, 0)
+
+
+def to_json_object(value: Any, path: str = "data") -> JSONObject:
+    """Like :func:`to_json_value`, for a mapping."""
+    if not isinstance(value, Mapping):
+        raise InvalidValueError(f"{path} must be a mapping, not {type(value).__name__}.")
+    return _convert_mapping(value, path, 0)
+
+
+def _convert(value: Any, path: str, depth: int) -> JSON:
+    if value is None or value is True or value is False:
+        return value
+    converter = _CONVERTERS.get(type(value))
+    if converter is not None:
+        return converter(value, path, depth)
+    for base, converter in _CONVERTERS.items():
+        if isinstance(value, base):
+            return converter(value, path, depth)
+    raise InvalidValueError(f"{path or 'value'}: a {type(value).__name__} cannot be sent as JSON.")
+
+
+def _convert_text(value: str, path: str, depth: int) -> str:
+    if "\0" in value:
+        raise InvalidValueError(f"{path}: text with a NUL character makes Kinto on PostgreSQL answer 503 for ever.")
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(f"{path}: text with a lone surrogate cannot be sent: {error.reason}.") from error
+    return str(value)
+
+
+def _convert_integer(value: int, path: str, depth: int) -> int:
+    if not MIN_INTEGER <= value <= MAX_INTEGER:
+        raise InvalidValueError(f"{path}: Kinto keeps integers from -2**63 to 2**64-1 only, and rounds the others.")
+    return int(value)
+
+
+def _convert_float(value: float, path: str, depth: int) -> float:
+    if not isfinite(value):
+        raise InvalidValueError(f"{path}: {value} is not JSON.")
+    return float(value)
+
+
+def _convert_datetime(value: datetime, path: str, depth: int) -> str:
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidValueError(f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…).")
+    return value.isoformat().replace("+00:00", "Z")
+
+
+def _convert_enum(value: Enum, path: str, depth: int) -> JSON:
+    return _convert(value.value, path, depth)
+
+
+def _convert_mapping(value: Mapping[Any, Any], path: str, depth: int) -> JSONObject:
+    _check_depth(path, depth)
+    converted: JSONObject = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise InvalidValueError(f"{path}: the key {key!r} is no string; JSON has string keys only.")
+        converted[_convert_text(key, f"{path}, key {key!r:.40}", depth)] = _convert(item, f"{path}.{key}", depth + 1)
+    return converted
+
+
+def _convert_sequence(value: Iterable[Any], path: str, depth: int) -> list[JSON]:
+    _check_depth(path, depth)
+    return [_convert(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+
+
+def _convert_to_text(value: Any, path: str, depth: int) -> str:
+    return str(value)
+
+
+def _check_depth(path: str, depth: int) -> None:
+    if depth > MAX_DEPTH:
+        raise InvalidValueError(f"{path[:60]}…: nested deeper than {MAX_DEPTH} levels, or a cycle.")
+
+
+_CONVERTERS: dict[type, Any] = {
+    Enum: _convert_enum,  # before str and int, which many enums also are
+    str: _convert_text,
+    int: _convert_integer,
+    float: _convert_float,
+    dict: _convert_mapping,
+    list: _convert_sequence,
+    tuple: _convert_sequence,
+    Mapping: _convert_mapping,
+    datetime: _convert_datetime,  # before date, which it also is
+    date: lambda value, path, depth: value.isoformat(),
+    time: _convert_to_text,
+    UUID: _convert_to_text,
+    Decimal: _convert_to_text,
+}
+
+
+def encode(value: JSON) -> bytes:
+    """The bytes of a JSON value (UTF-8)."""
+    return to_json(value)
+
+
+def decode(body: bytes, what: str) -> JSON:
+    """The JSON value of an answer. ``what`` says whose answer it is.
+
+    Raises ``ProtocolError`` for anything that is not exactly JSON in UTF-8.
+    """
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError:
+        pass  # pydantic's parser stops at 200 levels, which Kinto stores: the standard library's goes on
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        excerpt = body[:200].decode("utf-8", "replace")
+        raise ProtocolError(f"The answer to {what} is not JSON ({error}); it begins {excerpt!r}.") from error
+
+
+def _refuse_constant(name: str) -> JSON:
+    raise ValueError(f"{name} is not JSON")
+
+
+def is_same(one: JSON, other: JSON) -> bool:
+    """Whether two JSON values are the same on the wire: ``1`` and ``True`` are not, ``1`` and ``1.0`` are."""
+    if isinstance(one, bool) or isinstance(other, bool):
+        return one is other
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_same(value, other[key]) for key, value in one.items())
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_same, one, other))
+    return bool(one == other)

@@ -1,0 +1,174 @@
+"""One write, and its two encodings: as a request of its own, and as an entry of a batch.
+
+The server's rules differ: inside a batch it stores the nulls of a merge-patch and refuses a JSON-Patch. So a write
+says what is wanted, and how it is said on the wire is decided here.
+https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html (preconditions)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from kinto_orm.errors import NotStageableError
+from kinto_orm.messages import Request
+from kinto_orm.protocol.endpoints import ObjectPath
+from kinto_orm.protocol.patches import (
+    JSON_TYPE,
+    MERGE_PATCH_TYPE,
+    JSONPatch,
+    MergePatch,
+    Patch,
+    apply_merge_patch,
+    changed_keys,
+    is_plain,
+    merge_patch,
+    removed_keys,
+)
+from kinto_orm.protocol.timestamps import etag
+from kinto_orm.protocol.values import JSON, JSONObject, encode
+
+PermissionLists: TypeAlias = Mapping[str, Sequence[str]]
+
+
+class Action(Enum):
+    """What a write does to its object."""
+
+    PUT = "put"
+    UPDATE = "update"
+    PATCH = "patch"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class Precondition:
+    """``If-None-Match: *`` (absent), ``If-Match`` (the timestamp last seen), or none at all."""
+
+    absent: bool = False
+    last_modified: int | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The header that says it."""
+        if self.absent:
+            return {"If-None-Match": "*"}
+        return {} if self.last_modified is None else {"If-Match": etag(self.last_modified)}
+
+
+UNCONDITIONAL = Precondition()
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One change of one object.
+
+    PUT stores ``new`` as the whole data; UPDATE turns ``old`` into ``new`` in the smallest way; PATCH applies
+    ``patch`` (on ``old``, where it is known); DELETE removes the object. ``permissions`` are the ones to set;
+    ``all_permissions`` the complete set, where it is known, which a PUT needs as soon as it names one.
+    """
+
+    path: ObjectPath
+    action: Action
+    precondition: Precondition
+    old: Mapping[str, JSON] | None = None
+    new: Mapping[str, JSON] | None = None
+    patch: Patch | None = None
+    permissions: PermissionLists | None = None
+    all_permissions: PermissionLists | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """Method, headers and body of a write: what both encodings are made of."""
+
+    method: str
+    headers: Mapping[str, str]
+    body: JSON = None
+
+
+def encode_request(write: Write) -> Request:
+    """The write as a request of its own."""
+    encoded = _encode_alone(write)
+    headers = {**write.precondition.headers, **encoded.headers}
+    body = None if encoded.body is None else encode(encoded.body)
+    return Request(encoded.method, str(write.path), headers=headers, body=body)
+
+
+def encode_entry(write: Write) -> JSONObject:
+    """The write as an entry of a batch.
+
+    Raises ``NotStageableError`` for what a batch cannot carry.
+    """
+    if "/batch" in str(write.path):
+        raise NotStageableError(f"Kinto refuses {write.path} inside a batch (ids that begin with 'batch'): save it alone.")
+    encoded = _encode_in_batch(write)
+    entry: JSONObject = {"method": encoded.method, "path": str(write.path)}
+    if write.precondition.headers:
+        entry["headers"] = write.precondition.headers
+    if encoded.body is not None:
+        entry["body"] = encoded.body
+    return entry
+
+
+def _encode_alone(write: Write) -> Encoded:
+    if write.action is Action.UPDATE:
+        return _encode_update(write)
+    if write.action is Action.PATCH:
+        assert write.patch is not None
+        return Encoded("PATCH", {"Content-Type": write.patch.content_type}, write.patch.body)
+    return _encode_whole(write)
+
+
+def _encode_in_batch(write: Write) -> Encoded:
+    if write.action is Action.UPDATE:
+        return _encode_update(write, may_merge=False)
+    if write.action is Action.PATCH:
+        return _encode_patch_in_batch(write)
+    return _encode_whole(write)
+
+
+def _encode_whole(write: Write) -> Encoded:
+    if write.action is Action.DELETE:
+        return Encoded("DELETE", {})
+    body: JSONObject = {"data": write.new}
+    if write.permissions:
+        # A PUT that names one permission empties all that it does not name.
+        if write.all_permissions is None:
+            raise NotStageableError(
+                f"{write.path}: only some permissions are known, and this write must replace the whole object: "
+                "refresh() first, or save the permissions alone."
+            )
+        body["permissions"] = write.all_permissions
+    return Encoded("PUT", {"Content-Type": JSON_TYPE}, body)
+
+
+def _encode_update(write: Write, *, may_merge: bool = True) -> Encoded:
+    assert write.old is not None and write.new is not None
+    body: JSONObject = {"permissions": write.permissions} if write.permissions else {}
+    changed = changed_keys(write.old, write.new)
+    if not removed_keys(write.old, write.new):
+        if changed or not body:
+            body["data"] = changed
+        return Encoded("PATCH", {"Content-Type": JSON_TYPE}, body)
+    merge = merge_patch(write.old, write.new) if may_merge else None
+    if merge is None:
+        return _encode_whole(write)
+    return Encoded("PATCH", {"Content-Type": MERGE_PATCH_TYPE}, {"data": merge, **body})
+
+
+def _encode_patch_in_batch(write: Write) -> Encoded:
+    patch = write.patch
+    assert patch is not None
+    if isinstance(patch, JSONPatch):
+        raise NotStageableError(f"{write.path}: Kinto refuses JSON-Patch inside a batch: patch the object alone.")
+    body = patch.body
+    if not isinstance(patch, MergePatch) or (is_plain(body.get("data", {})) and is_plain(body.get("permissions", {}))):
+        return Encoded("PATCH", {"Content-Type": JSON_TYPE}, body)
+    if write.old is None or "permissions" in body:
+        raise NotStageableError(
+            f"{write.path}: inside a batch Kinto stores the nulls of a merge-patch, and the object's data is not "
+            "known here: refresh() it first, or patch it alone."
+        )
+    return Encoded("PUT", {"Content-Type": JSON_TYPE}, {"data": apply_merge_patch(write.old, body["data"])})

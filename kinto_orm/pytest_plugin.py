@@ -1,0 +1,45 @@
+"""Fixtures for tests that talk to Kinto: ``kinto_server`` and ``kinto_client``.
+
+pytest loads this module in every session of everybody who installed us, so it imports the rest only when it is used:
+by name, because the imports inside a function that are written as such are those of other packages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+SERVER = pytest.StashKey[Any]()
+
+
+@pytest.fixture(scope="session")
+def kinto_server_settings() -> Mapping[str, Any]:
+    """The settings of ``kinto_server``; override this fixture to change them, to ``{"paginate_by": 5}`` for example."""
+    return {}
+
+
+@pytest.fixture(scope="session")
+def kinto_server(request: pytest.FixtureRequest, kinto_server_settings: Mapping[str, Any]) -> Iterator[Any]:
+    """An ``EmbeddedServer``, started once; what a test left there is removed after the test."""
+    with import_module("kinto_orm.server").EmbeddedServer.memory(**kinto_server_settings) as server:
+        request.config.stash[SERVER] = server
+        yield server
+        del request.config.stash[SERVER]
+
+
+@pytest.fixture
+def kinto_client(kinto_server: Any) -> Iterator[Any]:
+    """A ``Client`` of ``kinto_server``."""
+    with import_module("kinto_orm").Client.embedded(server=kinto_server) as client:
+        yield client
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Empties the server, after the fixtures of the test itself are torn down."""
+    server = item.config.stash.get(SERVER, None)
+    if server is not None:
+        server.flush()

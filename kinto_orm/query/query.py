@@ -1,0 +1,253 @@
+"""The public ``Query``: refined by methods that return a new one, ended by methods that ask the server.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NoReturn, TypeVar
+from uuid import UUID
+
+from kinto_orm.errors import UsageError
+from kinto_orm.outcomes import BulkReport
+from kinto_orm.protocol.endpoints import check_id
+from kinto_orm.protocol.filters import Condition
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.paging import encode_query
+from kinto_orm.protocol.timestamps import TimestampInput
+from kinto_orm.protocol.values import JSONObject
+from kinto_orm.query import refining
+from kinto_orm.query.reading import Page, Place, Reading
+from kinto_orm.state import Holder, OnInvalid, Runner
+
+M = TypeVar("M", bound=Holder)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Query(Generic[M]):
+    """A lazy selection: nothing is asked before it ends, and each iteration asks anew."""
+
+    reading: Reading[M]
+
+    # -- refine ---------------------------------------------------------------------------------------------------
+
+    def filter(
+        self,
+        *conditions: Condition | bool,
+        on_invalid: OnInvalid | None = None,
+        pages: float | None = None,
+        **keywords: Any,
+    ) -> Query[M]:
+        """The objects that meet all the conditions.
+
+        Conditions are expressions (``Todo.priority >= 3``, ``F(Todo.title).like("a*")``) or Kinto's own keywords
+        (``gt_priority=3, done=False, in_id=[...], _sort="-last_modified", _limit=10, _since=...``). ``_limit`` alone
+        is the number of objects; with ``pages=float("inf")`` it is the number on each page.
+        Raises ``InvalidFilterError`` for what Kinto would refuse or ignore.
+        """
+        reading = refining.with_expressions(self.reading, conditions)
+        reading = refining.with_keywords(reading, keywords)
+        reading = refining.with_page_count(reading, pages)
+        return Query(replace(reading, on_invalid=on_invalid or reading.on_invalid))
+
+    def exclude(self, *conditions: Condition | bool, **keywords: Any) -> Query[M]:
+        """Leaves out the objects that meet any of the conditions, which must be equalities.
+
+        A list of values is excluded value by value. Objects without the field stay.
+        """
+        return Query(refining.without(self.reading, conditions, keywords))
+
+    def order_by(self, *fields: Any) -> Query[M]:
+        """Sorted by these fields; ``"-name"`` for the largest first.
+
+        While others write, only an order that never changes for an object (as by ``id``, the default) gives each
+        object exactly once.
+        """
+        return Query(refining.ordered(self.reading, fields))
+
+    def only(self, *fields: Any) -> Query[M]:
+        """Objects with these fields only, which cannot be saved."""
+        return Query(refining.narrowed(self.reading, fields))
+
+    def limit(self, count: int) -> Query[M]:
+        """The first ``count`` objects, however many pages they take."""
+        return self._select(limit=refining.check_count(count, "limit"))
+
+    def page_size(self, count: int) -> Query[M]:
+        """The same objects, read ``count`` at a time."""
+        return self._select(page_size=refining.check_count(count, "page_size", least=1))
+
+    def since(self, timestamp: TimestampInput, *, overlap: float = 0) -> Query[M]:
+        """What changed after the timestamp (milliseconds, ETag or aware datetime); deleted objects come as tombstones.
+
+        On PostgreSQL a long transaction may become visible after later ones: ``overlap`` (seconds) looks back
+        further, so that objects may come again and none is missed.
+        """
+        return self._select(since=refining.moment(timestamp, "since", overlap))
+
+    def before(self, timestamp: TimestampInput) -> Query[M]:
+        """What was last changed before the timestamp (milliseconds, ETag or aware datetime)."""
+        return self._select(before=refining.moment(timestamp, "before"))
+
+    def __getitem__(self, part: slice) -> Query[M]:
+        return Query(refining.sliced(self.reading, part))
+
+    # -- end ------------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[M]:
+        for page in self.pages():
+            yield from page.objects
+
+    async def __aiter__(self) -> AsyncIterator[M]:
+        async for page in self.apages():
+            for one in page.objects:
+                yield one
+
+    def pages(self) -> Iterator[Page[M]]:
+        """The pages, one after the other."""
+        place = self.reading.source.locate()
+        walk = self.reading.walk(place)
+        while (flow := walk.next_page()) is not None:
+            yield place.runner.run(flow)
+
+    async def apages(self) -> AsyncIterator[Page[M]]:
+        """Like :meth:`pages`."""
+        place = self.reading.source.locate()
+        walk = self.reading.walk(place)
+        while (flow := walk.next_page()) is not None:
+            yield await place.runner.arun(flow)
+
+    def all(self) -> list[M]:
+        """All the objects, in a list."""
+        return self._run(self.reading.all)
+
+    async def aall(self) -> list[M]:
+        """Like :meth:`all`."""
+        return await self._arun(self.reading.all)
+
+    def first(self) -> M | None:
+        """The first object; ``None`` where there is none."""
+        return self._run(self.reading.first)
+
+    async def afirst(self) -> M | None:
+        """Like :meth:`first`."""
+        return await self._arun(self.reading.first)
+
+    def one(self) -> M:
+        """The only object; raises ``NotFoundError`` for none and ``MultipleObjectsError`` for more."""
+        return self._run(self.reading.one)
+
+    async def aone(self) -> M:
+        """Like :meth:`one`."""
+        return await self._arun(self.reading.one)
+
+    def get(self, id: str | UUID) -> M:
+        """The object of that id, with its permissions where the query was not refined; raises ``NotFoundError``."""
+        return self._run(self.reading.get(check_id(id)))
+
+    async def aget(self, id: str | UUID) -> M:
+        """Like :meth:`get`."""
+        return await self._arun(self.reading.get(check_id(id)))
+
+    def get_or_none(self, id: str | UUID) -> M | None:
+        """The object of that id; ``None`` where there is none."""
+        return self._run(self.reading.get_or_none(check_id(id)))
+
+    async def aget_or_none(self, id: str | UUID) -> M | None:
+        """Like :meth:`get_or_none`."""
+        return await self._arun(self.reading.get_or_none(check_id(id)))
+
+    def get_many(self, ids: Iterable[str | UUID]) -> list[M]:
+        """The objects of these ids that exist, in the order of the ids: one request, or few where they are many."""
+        return self._run(self.reading.get_many(refining.check_ids(ids)))
+
+    async def aget_many(self, ids: Iterable[str | UUID]) -> list[M]:
+        """Like :meth:`get_many`."""
+        return await self._arun(self.reading.get_many(refining.check_ids(ids)))
+
+    def count(self) -> int:
+        """How many objects there are; tombstones are not counted."""
+        return self._run(self.reading.count)
+
+    async def acount(self) -> int:
+        """Like :meth:`count`."""
+        return await self._arun(self.reading.count)
+
+    def exists(self) -> bool:
+        """Whether there is any object."""
+        return self._run(self.reading.exists)
+
+    async def aexists(self) -> bool:
+        """Like :meth:`exists`."""
+        return await self._arun(self.reading.exists)
+
+    def values(self, *fields: Any) -> list[JSONObject]:
+        """These fields of each object, as plain dictionaries."""
+        return self._run(self.reading.values(refining.field_names(self.reading, fields, "values")))
+
+    async def avalues(self, *fields: Any) -> list[JSONObject]:
+        """Like :meth:`values`."""
+        return await self._arun(self.reading.values(refining.field_names(self.reading, fields, "values")))
+
+    def timestamp(self) -> int | None:
+        """The timestamp of the whole list, in milliseconds; it moves with every change of any of its objects."""
+        return self._run(self.reading.timestamp)
+
+    async def atimestamp(self) -> int | None:
+        """Like :meth:`timestamp`."""
+        return await self._arun(self.reading.timestamp)
+
+    def delete(self, *, everything: bool = False) -> int:
+        """Deletes the objects, on the server, without reading them; how many there were.
+
+        Without a filter it raises ``UsageError``, unless ``everything=True``.
+        """
+        return self._run(self.reading.delete(everything=everything))
+
+    async def adelete(self, *, everything: bool = False) -> int:
+        """Like :meth:`delete`."""
+        return await self._arun(self.reading.delete(everything=everything))
+
+    def update(self, change: Callable[[M], object] | Mapping[str, Any] | None = None, /, **values: Any) -> BulkReport:
+        """Changes each object, by a function or by wire names and values, and writes what changed in full batches,
+        each with ``If-Match``.
+
+        What was already written is clean and not written again when the call is repeated after a failure.
+        Raises ``CommitError`` where objects were not stored; the others were.
+        """
+        return self._run(self.reading.update(refining.change_of(change, values)))
+
+    async def aupdate(
+        self, change: Callable[[M], object] | Mapping[str, Any] | None = None, /, **values: Any
+    ) -> BulkReport:
+        """Like :meth:`update`."""
+        return await self._arun(self.reading.update(refining.change_of(change, values)))
+
+    # -- the rest -------------------------------------------------------------------------------------------------
+
+    def __kinto_fetch__(self, runner: Runner, id: str | UUID) -> Flow[M]:
+        """The flow of ``get(id)``, for a unit of work."""
+        return self.reading.get(check_id(id))(self.reading.source.locate())
+
+    def __bool__(self) -> NoReturn:
+        raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")
+
+    def __repr__(self) -> str:
+        selection = self.reading.selection
+        size = "all" if selection.limit is None else selection.limit
+        what = encode_query(selection.parameters()) or "no filter"
+        return f"<Query of {size} {self.reading.source.kind.plural}: {what}>"
+
+    def _select(self, **changes: Any) -> Query[M]:
+        return Query(self.reading.select(**changes))
+
+    def _run(self, ending: Callable[[Place], Flow[T]]) -> T:
+        place = self.reading.source.locate()
+        return place.runner.run(ending(place))
+
+    async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
+        place = self.reading.source.locate()
+        return await place.runner.arun(ending(place))

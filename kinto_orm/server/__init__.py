@@ -1,0 +1,13 @@
+"""A real Kinto, embedded.
+
+``EmbeddedServer`` runs Kinto inside this process, on memory or on a PostgreSQL of its own; ``listening`` and ``serve``
+put a socket in front of one. They need ``pip install 'kinto-orm[server]'``, or ``[server-postgres]`` for PostgreSQL::
+
+    with EmbeddedServer.memory() as server, listening(server) as url:
+        requests.put(f"{url}/buckets/payments", auth=("alexis", "p4ssw0rd"))
+"""
+
+from kinto_orm.server.embedded import EmbeddedServer
+from kinto_orm.server.serving import ServerThread, listening, serve
+
+__all__ = ["EmbeddedServer", "ServerThread", "listening", "serve"]

@@ -1,0 +1,196 @@
+"""Kinto's own WSGI application, made here: quietly, and the same on every machine."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import warnings
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Protocol, cast
+from wsgiref.types import WSGIApplication
+
+from kinto_orm.errors import MissingExtraError
+
+Setting = str | int | float | bool | None
+
+PREFIX = "kinto."
+FLUSH_PLUGIN = "kinto.plugins.flush"
+OUR_PLUGIN = "kinto_orm.server.application"
+MEMORY_STORAGE = "kinto.core.storage.memory"
+
+# https://docs.kinto-storage.org/en/stable/configuration/settings.html
+DEFAULT_SETTINGS: Mapping[str, Setting] = {
+    "includes": "kinto.plugins.default_bucket kinto.plugins.accounts kinto.plugins.history",
+    "multiauth.policies": "account basicauth",
+    "multiauth.policy.account.use": "kinto.plugins.accounts.AccountsPolicy",
+    "account_create_principals": "system.Everyone",
+    "experimental_collection_schema_validation": True,
+    "experimental_permissions_endpoint": True,
+    "storage_backend": MEMORY_STORAGE,
+}
+
+# Kinto changes module globals while it starts, and so do we: one start at a time.
+_starting = threading.Lock()
+
+
+class Backend(Protocol):
+    """Storage, permission or cache of a Kinto application."""
+
+    def flush(self) -> None:
+        """Forgets everything but the database schema."""
+        ...
+
+
+class Registry(Protocol):
+    """Where a Kinto application keeps its backends."""
+
+    storage: Backend
+    permission: Backend
+    cache: Backend
+
+
+class KintoApplication(Protocol):
+    """What ``kinto.main`` makes: a WSGI application with a registry."""
+
+    @property
+    def registry(self) -> Registry:
+        """Its backends."""
+        ...
+
+
+class JSONRequest(Protocol):
+    """What Pyramid calls a request, as far as :func:`read_json` needs it."""
+
+    body: bytes
+    charset: str
+
+
+class Configurator(Protocol):
+    """Pyramid's configurator, as far as :func:`includeme` needs it."""
+
+    def add_request_method(self, method: Any, name: str, property: bool) -> None:  # noqa: A002 - Pyramid's name
+        """Adds an attribute to every request."""
+        ...
+
+
+def merge_settings(
+    overrides: Mapping[str, Setting], *, flush: bool, defaults: Mapping[str, Setting]
+) -> dict[str, Setting]:
+    """Ours, then this backend's ``defaults``, then what the caller gave."""
+    # Kinto refuses a setting that is given both with and without its prefix.
+    given = {name.removeprefix(PREFIX): value for name, value in overrides.items()}
+    settings = {**DEFAULT_SETTINGS, **defaults, **given}
+    plugins = str(settings["includes"]).split() + [FLUSH_PLUGIN] * flush + [OUR_PLUGIN]
+    settings["includes"] = " ".join(dict.fromkeys(plugins))
+    return settings
+
+
+def build_application(settings: Mapping[str, Setting]) -> WSGIApplication:
+    """Kinto with these settings; ``MissingExtraError`` without the extra."""
+    # As every library should: without a handler, Kinto's errors go to stderr where the user configured no logging.
+    logging.getLogger("kinto").addHandler(logging.NullHandler())
+    with _starting, quiet():
+        kinto = import_extra("kinto")
+        with _environment_ignored(), _json_left_alone():
+            app = kinto.main({}, **_without_banner(settings))
+        _look_for_config_file()
+    return cast(WSGIApplication, app)
+
+
+def backends(app: WSGIApplication) -> tuple[Backend, Backend, Backend]:
+    """Storage, permission and cache of an application built here."""
+    registry = cast(KintoApplication, app).registry
+    return registry.storage, registry.permission, registry.cache
+
+
+def migrate(app: WSGIApplication) -> None:
+    """Creates the database schema, or brings it up to date."""
+    import_module("kinto.core.scripts").migrate({"registry": cast(KintoApplication, app).registry})
+    # Some of it only reads, which leaves a transaction of this thread open.
+    import_module("transaction").abort()
+
+
+def drop_connections(app: WSGIApplication, *, close: bool = True) -> None:
+    """Forgets the connections to PostgreSQL, if there are any; new ones are made when needed."""
+    client = getattr(backends(app)[0], "client", None)
+    if client is not None:
+        client.session_factory.get_bind().dispose(close=close)
+        client.session_factory.remove()
+
+
+def import_extra(module: str, extra: str = "server") -> Any:
+    """A module of an optional extra, or ``MissingExtraError`` with the line that installs it."""
+    try:
+        with quiet():
+            return import_module(module)
+    except ImportError as error:
+        message = f"{module} is not installed ({error}): pip install 'kinto-orm[{extra}]'"
+        raise MissingExtraError(message, name=module) from error
+
+
+def includeme(config: Configurator) -> None:
+    """Kinto's way to load a plugin: this one parses JSON as Kinto does, without a patch to all of webob."""
+    for name in ("json", "json_body"):
+        config.add_request_method(read_json, name, property=True)
+
+
+def read_json(request: JSONRequest) -> Any:
+    """The body of a request, parsed by Kinto's parser: refuses NaN, keeps 64-bit integers."""
+    return import_module("kinto.core.utils").json.loads(request.body.decode(request.charset))
+
+
+def _without_banner(settings: Mapping[str, Setting]) -> dict[str, Any]:
+    """The accounts plugin prints a red banner where it finds the *name* of the memory storage; the module will do."""
+    if settings["storage_backend"] != MEMORY_STORAGE:
+        return dict(settings)
+    return {**settings, "storage_backend": import_module(MEMORY_STORAGE)}
+
+
+@contextmanager
+def quiet() -> Generator[None]:
+    """Without warnings: "HTTPS is not enabled", and the deprecations of what Kinto imports, are not the user's."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _environment_ignored() -> Generator[None]:
+    """Kinto lets ``KINTO_STORAGE_URL`` win: an embedded server must never open, nor flush, a real database."""
+    utils: Any = import_module("kinto.core.utils")
+    original, utils.read_env = utils.read_env, _as_given
+    try:
+        yield
+    finally:
+        utils.read_env = original
+
+
+def _as_given(key: str, value: Any) -> Any:
+    return value
+
+
+@contextmanager
+def _json_left_alone() -> Generator[None]:
+    """Kinto puts its parser into webob and requests, for the whole process; :func:`includeme` does without."""
+    patched = [import_module("webob.request"), import_module("requests.models")]
+    before = [vars(module).get("json") for module in patched]
+    try:
+        yield
+    finally:
+        for module, original in zip(patched, before, strict=True):
+            if original is None:
+                vars(module).pop("json", None)
+            else:
+                vars(module)["json"] = original
+
+
+def _look_for_config_file() -> None:
+    """Kinto looks once in a process for its ini file and logs an error; it never has one here."""
+    config = import_module("kinto.config")
+    disabled, config.logger.disabled = config.logger.disabled, True
+    try:
+        config.config_attributes()
+    finally:
+        config.logger.disabled = disabled

@@ -1,0 +1,198 @@
+"""What passes between the models, the repository and whoever runs a flow.
+
+Everything but the two protocols is a frozen value: a model describes itself as an ``ObjectState``, a verb becomes an
+``Intent``, the result comes back as a new ``ObjectState``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, MutableMapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+
+from kinto_orm.errors import NotBoundError
+from kinto_orm.protocol.answers import StoredObject
+from kinto_orm.protocol.endpoints import ObjectPath
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.patches import Patch
+from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.writes import PermissionLists
+
+T = TypeVar("T")
+H = TypeVar("H", bound="Holder")
+
+OnInvalid: TypeAlias = Literal["raise", "skip", "keep"]
+"""What happens to rows that do not fit their model; ``keep`` gives them as plain records."""
+
+
+class Status(Enum):
+    """What the object knows of itself."""
+
+    NEW = "new"
+    REFERENCE = "reference"
+    LOADED = "loaded"
+    DELETED = "deleted"
+
+
+class Verb(Enum):
+    """What the user asked of an object."""
+
+    SAVE = "save"
+    REPLACE = "replace"
+    PATCH = "patch"
+    DELETE = "delete"
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """What is known of one object: what the server last said of it."""
+
+    path: ObjectPath
+    status: Status
+    data: JSONObject | None = None
+    """As the server last sent it, without ``id`` and ``last_modified``; ``None`` where it never did."""
+    last_modified: int | None = None
+    permissions: Mapping[str, frozenset[str]] | None = None
+    """``None``: unknown."""
+    is_partial: bool = False
+
+    def after(self, stored: StoredObject) -> ObjectState:
+        """The state that the server's answer puts the object in."""
+        if stored.is_deleted:
+            return ObjectState(self.path, Status.DELETED, last_modified=stored.last_modified)
+        return ObjectState(self.path, Status.LOADED, stored.data, stored.last_modified, stored.permissions)
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What the user made of the object: frozen at the call, changed by nothing that happens later."""
+
+    data: JSONObject
+    permissions: PermissionLists | None = None
+    """The permissions to set; ``None``: leave them."""
+    all_permissions: PermissionLists | None = None
+    """The complete set, where it is known."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """The options that every write has."""
+
+    safe: bool = True
+    if_match: int | None = None
+    if_not_exists: bool = False
+    if_exists: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """One verb on one object, with all that it needs to be sent now or later."""
+
+    verb: Verb
+    state: ObjectState
+    draft: Draft
+    options: WriteOptions = WriteOptions()
+    patch: Patch | None = None
+
+
+class PermissionSets(Protocol):
+    """Permissions that can be set, seen from below."""
+
+    def __setitem__(self, name: str, principals: Iterable[str], /) -> None: ...
+
+
+class Holder(Protocol):
+    """An object whose state is written: a model, seen from below."""
+
+    def __kinto_adopt__(self, state: ObjectState, intent: Intent | None) -> None:
+        """Takes the new state; edits that ``intent`` did not send stay as unsaved changes."""
+        ...
+
+    @property
+    def data(self) -> MutableMapping[str, Any]:
+        """The object's data, by wire names."""
+        ...
+
+    @property
+    def permissions(self) -> PermissionSets:
+        """The object's permissions."""
+        ...
+
+    def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
+        """What the server last said of the object, and what the user made of it."""
+        ...
+
+
+class Runner(Protocol):
+    """What moves flows: the client, seen from below."""
+
+    @property
+    def default_bucket(self) -> str:
+        """The default bucket."""
+        ...
+
+    @property
+    def default_collection(self) -> str | None:
+        """The default collection."""
+        ...
+
+    @property
+    def on_invalid(self) -> OnInvalid:
+        """What happens to rows that do not fit their model."""
+        ...
+
+    def run(self, flow: Flow[T]) -> T:
+        """The result of the flow."""
+        ...
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """The result of the flow; waits without blocking the event loop."""
+        ...
+
+    def perform(self, holder: H, intent: Intent) -> H:
+        """Carries out the intent, or stages it in the open unit of work; the holder."""
+        ...
+
+    async def aperform(self, holder: H, intent: Intent) -> H:
+        """Like :meth:`perform`."""
+        ...
+
+    def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
+        """What the server says of itself; asks only once."""
+        ...
+
+
+_active: ContextVar[tuple[Runner, ...]] = ContextVar("kinto_orm_active_clients", default=())
+
+
+def activate(runner: Runner) -> None:
+    """Makes the runner the active one, in this context."""
+    _active.set((*_active.get(), runner))
+
+
+def deactivate(runner: Runner) -> bool:
+    """Undoes the last :func:`activate` of the runner; whether it was the outermost one."""
+    runners = list(_active.get())
+    # Not Token.reset, and not just the last one: a generator may leave its block in another context or order.
+    for index in reversed(range(len(runners))):
+        if runners[index] is runner:
+            del runners[index]
+            break
+    _active.set(tuple(runners))
+    return not any(one is runner for one in runners)
+
+
+def active_runner(what: str) -> Runner:
+    """The active client.
+
+    Raises ``NotBoundError`` naming the four ways to give ``what`` a client.
+    """
+    runners = _active.get()
+    if not runners:
+        raise NotBoundError(
+            f"{what} has no client. Give it one of four ways: client=…; a parent that has one; client.bind(Model); "
+            "or a block `with client:`."
+        )
+    return runners[-1]
