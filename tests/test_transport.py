@@ -522,6 +522,14 @@ def test_a_server_that_takes_no_connection_is_asked_again(connect: Connect, wait
     assert len(waits) == 3
 
 
+def test_nothing_is_certain_behind_an_adapter_that_retries(dead_url: str, connect: Connect, waits: list[float]) -> None:
+    """Only its last attempt is known to have sent nothing."""
+    with pytest.raises(ConnectionLostError):
+        connect(dead_url, adapter=HTTPAdapter(max_retries=1)).send(PUT)
+
+    assert waits == []
+
+
 def test_a_dead_proxy_is_asked_again(dead_url: str, connect: Connect, waits: list[float]) -> None:
     proxy = dead_url.replace("http://", f"http://user:{CANARY}@")
 

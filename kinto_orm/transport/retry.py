@@ -159,6 +159,14 @@ _KINDS: tuple[tuple[tuple[type[Exception], ...], type[KintoError], str], ...] = 
 
 
 def _classified(causes: list[BaseException]) -> tuple[type[KintoError], str]:
+    kind, text = _kind(causes)
+    # A retrying adapter of the user's reports its last attempt only, and urllib3 calls itself for each one.
+    if issubclass(kind, ConnectionFailedError) and any(_frames(cause, "urlopen") > 1 for cause in causes):
+        return ConnectionLostError, _LOST
+    return kind, text
+
+
+def _kind(causes: list[BaseException]) -> tuple[type[KintoError], str]:
     if any(_is_refusal(cause) for cause in causes):
         return FinalConnectionError, _NONE_SENT
     if any(_is_of_handshake(cause) for cause in causes):
@@ -177,7 +185,11 @@ def _is_refusal(cause: BaseException) -> bool:
 
 def _is_of_handshake(cause: BaseException) -> bool:
     # urllib3 tells neither a TLS error nor a timeout of the handshake, before which nothing is sent, from a later one.
-    return any(frame.f_code.co_name == "do_handshake" for frame, _ in traceback.walk_tb(cause.__traceback__))
+    return _frames(cause, "do_handshake") > 0
+
+
+def _frames(cause: BaseException, name: str) -> int:
+    return sum(frame.f_code.co_name == name for frame, _ in traceback.walk_tb(cause.__traceback__))
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
