@@ -150,7 +150,9 @@ class Client:
         )
         self._set_up(options, Connection(options.transport(None)), owns_server=False)
 
-    def _set_up(self, options: Options, connection: Connection, *, owns_server: bool, owns_transport: bool = True) -> None:
+    def _set_up(
+        self, options: Options, connection: Connection, *, owns_server: bool, owns_transport: bool = True
+    ) -> None:
         check_id(options.bucket, "bucket")
         if options.collection is not None:
             check_id(options.collection, "collection")
@@ -182,7 +184,9 @@ class Client:
         owns_server = server is None
         if server is None:
             chosen = dict(settings or {})
-            server = EmbeddedServer.postgres(data_dir, **chosen) if data_dir is not None else EmbeddedServer.memory(**chosen)
+            server = (
+                EmbeddedServer.postgres(data_dir, **chosen) if data_dir is not None else EmbeddedServer.memory(**chosen)
+            )
         elif data_dir is not None or settings:
             raise ConfigurationError("server= is running already: data_dir and settings= cannot change it.")
         client = cls.__new__(cls)
@@ -212,7 +216,9 @@ class Client:
         connection = self._connection
         if not shares:
             if connection.server is not None and options.server_url != self._options.server_url:
-                raise ConfigurationError("A client of an embedded server cannot move to another server: make a new one.")
+                raise ConfigurationError(
+                    "A client of an embedded server cannot move to another server: make a new one."
+                )
             connection = Connection(options.transport(connection.server), connection.server)
         clone._set_up(options, connection, owns_server=False, owns_transport=not shares)
         return clone
@@ -408,7 +414,9 @@ class Client:
         activate(self)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if deactivate(self):
             self._connection.transport.release()
 
@@ -422,7 +430,9 @@ class Client:
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._connection.server is not None:
-            raise ConfigurationError("A client of an embedded server lives in its own process only: it cannot be pickled.")
+            raise ConfigurationError(
+                "A client of an embedded server lives in its own process only: it cannot be pickled."
+            )
         had_credentials = self._options.auth is not None or self._options.session is not None
         options = replace(self._options, auth=None, session=None, on_request=None, headers=None)
         kept = {one.name: getattr(options, one.name) for one in fields(options)}

@@ -267,9 +267,17 @@ class ServerError(ResponseError):
 class Resolution(Protocol):
     """What can be done about a conflict; set by the client that met it."""
 
-    def reload(self) -> Any: ...
-    def overwrite(self) -> Any: ...
-    async def aoverwrite(self) -> Any: ...
+    def reload(self) -> Any:
+        """The object, with the server's data."""
+        ...
+
+    def overwrite(self) -> Any:
+        """The object, written over what the server has now."""
+        ...
+
+    async def aoverwrite(self) -> Any:
+        """Like :meth:`overwrite`."""
+        ...
 
 
 class ConflictError(ResponseError):

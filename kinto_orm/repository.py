@@ -75,10 +75,14 @@ def _check_status(intent: Intent) -> None:
     if state.status is Status.DELETED:
         raise DeletedObjectError(f"{state.path} was deleted: refresh() tells whether it came back.")
     if state.is_partial and verb is not Verb.DELETE:
-        raise PartialObjectError(f"{state.path} holds only some of its fields (only()): refresh() before {verb.value}().")
+        raise PartialObjectError(
+            f"{state.path} holds only some of its fields (only()): refresh() before {verb.value}()."
+        )
     if state.status is Status.REFERENCE and verb in (Verb.SAVE, Verb.REPLACE):
         if verb is Verb.SAVE or intent.options.safe:
-            raise NotLoadedError(f"{state.path} is a reference, its data was never read: refresh() before {verb.value}().")
+            raise NotLoadedError(
+                f"{state.path} is a reference, its data was never read: refresh() before {verb.value}()."
+            )
 
 
 def check_data(intent: Intent) -> None:

@@ -261,7 +261,9 @@ class UnitOfWork:
         _open_units.set((*_open_units.get(), self))
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         try:
             if self._may_commit(kind):
                 self.commit()
@@ -338,7 +340,9 @@ def _combine_patch(before: Intent, after: Intent) -> Intent:
         return replace(after, patch=merged)
     wanted = patched_data(replace(after, state=replace(after.state, data=_wanted(before))))
     if wanted is None or (patch is not None and getattr(patch, "permissions", None)):
-        raise NotStageableError(f"{after.state.path}: these two changes cannot become one operation: commit in between.")
+        raise NotStageableError(
+            f"{after.state.path}: these two changes cannot become one operation: commit in between."
+        )
     return replace(before, draft=Draft(wanted, before.draft.permissions, before.draft.all_permissions))
 
 
@@ -366,6 +370,6 @@ def _refuse_recreated(staged: dict[ObjectPath, Staged[Any]]) -> None:
     for path, one in staged.items():
         above = {path.ids[:depth] for depth in range(1, len(path.ids))}
         if one.intent.verb is not Verb.DELETE and above & deleted:
-            raise NotStageableError(f"{path} is written and something above it is deleted in one unit: commit in between.")
-
-
+            raise NotStageableError(
+                f"{path} is written and something above it is deleted in one unit: commit in between."
+            )

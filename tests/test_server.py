@@ -465,7 +465,9 @@ class TestAdapter:
         assert "HTTP_TRANSFER_ENCODING" not in environ
 
     def test_path_and_query_arrive_as_by_a_socket(self) -> None:
-        environ = send(environ_echo, url="http://example.test:8888/v1/a%20%C3%A9?b=%22c%22&d", headers={"X-A": b"1"}).json()
+        environ = send(
+            environ_echo, url="http://example.test:8888/v1/a%20%C3%A9?b=%22c%22&d", headers={"X-A": b"1"}
+        ).json()
 
         assert environ["PATH_INFO"].encode("latin-1").decode() == "/v1/a é"
         assert environ["QUERY_STRING"] == "b=%22c%22&d"

@@ -6,4 +6,15 @@ from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.managers import Manager, manager_of
 from kinto_orm.models.permissions import Permissions
 
-__all__ = ["Bucket", "Collection", "F", "Group", "KintoObject", "Manager", "Permissions", "Record", "bucket_reference", "manager_of"]
+__all__ = [
+    "Bucket",
+    "Collection",
+    "F",
+    "Group",
+    "KintoObject",
+    "Manager",
+    "Permissions",
+    "Record",
+    "bucket_reference",
+    "manager_of",
+]

@@ -18,6 +18,7 @@ ENVELOPE_ARGUMENTS = ("id", "bucket", "collection", "client", "permissions", "da
 
 
 def construct(model: Any, arguments: dict[str, Any]) -> None:
+    """Makes a new object of the arguments. Raises ``KintoError`` where they make none; asks nothing."""
     cls = type(model)
     given = {name: arguments.pop(name, None) for name in ENVELOPE_ARGUMENTS}
     if given["data"] is not None and arguments:
@@ -80,6 +81,7 @@ def _take_parents(cls: type[Any], envelope: Envelope, given: dict[str, Any]) -> 
 
 
 def replace_data(model: Any, data: JSONObject) -> None:
+    """Makes this the whole data of the object. Raises ``InvalidValueError`` where it does not fit the model."""
     id = _given_id(None, data)
     if id is not None and id != model.id:
         raise InvalidIdError(f"data['id'] is {id!r}, the object's id is {model.id!r}.")
@@ -96,5 +98,3 @@ def replace_data(model: Any, data: JSONObject) -> None:
     object.__setattr__(model, "__pydantic_fields_set__", fresh.model_fields_set)
     envelope.extra = {key: value for key, value in data.items() if key not in fields}
     envelope.absent = frozenset(key for key in fields if key not in data)
-
-

@@ -142,7 +142,9 @@ def refuse_naive_datetimes(value: Any, path: str) -> None:
     """Raises ``InvalidValueError`` where a declared field holds a datetime without timezone, however deep."""
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise InvalidValueError(f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…).")
+            raise InvalidValueError(
+                f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
+            )
     elif isinstance(value, (dict, BaseModel)):
         for key, item in (value if isinstance(value, dict) else value.__dict__).items():
             if not isinstance(item, (str, int, float, type(None))):
@@ -185,7 +187,9 @@ def invalid(model: type[Any], error: ValidationError, what: str = "") -> Invalid
 def set_key(model: Any, key: str, value: Any) -> None:
     """Sets one key of the data, by its wire name."""
     if key in HIDDEN_FIELDS:
-        raise ReadOnlyError(f"data[{key!r}] cannot be set: the id is given to the constructor, the server sets the time.")
+        raise ReadOnlyError(
+            f"data[{key!r}] cannot be set: the id is given to the constructor, the server sets the time."
+        )
     fields = declared_fields(type(model))
     if key in fields:
         set_field(model, fields[key], value)
@@ -260,4 +264,3 @@ def _read_only(value: JSON) -> Any:
     if isinstance(value, dict):
         return MappingProxyType({key: _read_only(item) for key, item in value.items()})
     return tuple(map(_read_only, value)) if isinstance(value, list) else value
-

@@ -87,8 +87,8 @@ class Envelope:
         for name in ("bucket", "collection", "page", "data", "absent", "is_partial", "record_model"):
             setattr(other, name, getattr(self, name))
         other.extra = None if self.extra is None else dict(self.extra)
-        other.permissions = None if self.permissions is None else self.permissions.__reduce__()[0](
-            *self.permissions.__reduce__()[1]
+        other.permissions = (
+            None if self.permissions is None else self.permissions.__reduce__()[0](*self.permissions.__reduce__()[1])
         )
         return other
 

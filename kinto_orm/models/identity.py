@@ -32,9 +32,11 @@ def _id_of(bucket: Any) -> str | None:
 
 
 def address(model: Any) -> tuple[Any, ...]:
+    """Kind, ids above, and id: equal for the same object."""
     return (model.__kinto_kind__, *known_parent_ids(model), model.__dict__["id"])
 
 
 def data_or_none(model: Any) -> JSONObject | None:
+    """The data, where the object has any."""
     envelope = model.__kinto_envelope__()
     return None if envelope.status in (Status.REFERENCE, Status.DELETED) else current_data(model)

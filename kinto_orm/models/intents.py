@@ -26,6 +26,7 @@ def intent_of(
     if_not_exists: bool = False,
     if_exists: bool = False,
 ) -> Intent:
+    """The verb on the object as it is now, with these options; what happens to the object later changes nothing."""
     timestamp = None if if_match is None else parse_timestamp(if_match, "if_match")
     options = WriteOptions(safe, timestamp, if_not_exists, if_exists)
     if verb in (Verb.PATCH, Verb.DELETE):
@@ -35,6 +36,7 @@ def intent_of(
 
 
 def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) -> Patch:
+    """The patch that the arguments of ``patch()`` make. Raises ``InvalidTypeError`` and ``InvalidValueError``."""
     if isinstance(changes, (BasicPatch, MergePatch, JSONPatch)):
         if values:
             raise InvalidTypeError("patch() takes a patch or values, not both.")
@@ -83,11 +85,14 @@ def unsent_edits(model: Any, intent: Intent) -> Edits:
 def _patched_keys(intent: Intent) -> set[str]:
     patch = intent.patch
     if isinstance(patch, JSONPatch):
-        return {str(one.get("path", "")).split("/")[2] for one in patch.operations if str(one.get("path")).count("/") > 1}
+        return {
+            str(one.get("path", "")).split("/")[2] for one in patch.operations if str(one.get("path")).count("/") > 1
+        }
     return set(patch.body.get("data", {})) if patch is not None else set()
 
 
 def redo(model: Any, edits: Edits) -> None:
+    """Makes the edits again, on the state that the server gave."""
     changed, removed, permissions = edits
     for key, value in changed.items():
         if key not in model.data or not is_same(model.data[key], value):
@@ -96,5 +101,3 @@ def redo(model: Any, edits: Edits) -> None:
         model.data.pop(key, None)
     for name, principals in permissions.items():
         model.permissions[name] = principals
-
-

@@ -123,7 +123,9 @@ class _RecordsOfModel:
 
     def __get__(self, instance: Any, owner: type[R]) -> Manager[R]:
         if instance is not None:
-            raise AttributeError(f"records belongs to the class: {owner.__name__}.records, or record.collection.records.")
+            raise AttributeError(
+                f"records belongs to the class: {owner.__name__}.records, or record.collection.records."
+            )
         return manager_of(owner, plain=Record)
 
 

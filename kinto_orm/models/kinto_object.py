@@ -116,9 +116,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     # -- verbs ----------------------------------------------------------------------------------------------------
 
-    def save(
-        self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
-    ) -> Self:
+    def save(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False) -> Self:
         """The object, stored: created where it is new, else patched with what changed, else nothing is sent.
 
         ``safe=False`` drops the precondition; ``if_match`` is another timestamp to expect than the one last seen;
@@ -147,9 +145,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     async def areplace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
         """Like :meth:`replace`."""
-        return await self.__kinto_runner__().aperform(
-            self, intent_of(self, Verb.REPLACE, safe=safe, if_match=if_match)
-        )
+        return await self.__kinto_runner__().aperform(self, intent_of(self, Verb.REPLACE, safe=safe, if_match=if_match))
 
     def patch(
         self,
@@ -183,9 +179,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             self, intent_of(self, Verb.PATCH, patch_of(self, changes, values), safe=safe, if_match=if_match)
         )
 
-    def delete(
-        self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False
-    ) -> Self:
+    def delete(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False) -> Self:
         """The object, as a tombstone; with ``if_exists`` also where it was gone already.
 
         Deletes what is below it too. Raises ``ConflictError`` where it was changed since it was seen last, and
@@ -208,11 +202,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
         Raises ``UnsavedChangesError`` where local changes would be lost, unless ``discard=True``.
         """
-        return self.__kinto_runner__().run(refreshed(self, discard))
+        return self.__kinto_runner__().run(refreshed(self, discard=discard))
 
     async def arefresh(self, *, discard: bool = False) -> Self:
         """Like :meth:`refresh`."""
-        return await self.__kinto_runner__().arun(refreshed(self, discard))
+        return await self.__kinto_runner__().arun(refreshed(self, discard=discard))
 
     # -- what the layers below see --------------------------------------------------------------------------------
 
@@ -253,7 +247,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         if id is None and draw:
             id = self.__dict__["id"] = draw_id(self.__kinto_kind__)
         if id is None:
-            raise NotBoundError(f"This {self.__kinto_kind__.value} has no id yet: save() it, or construct it with id=….")
+            raise NotBoundError(
+                f"This {self.__kinto_kind__.value} has no id yet: save() it, or construct it with id=…."
+            )
         if self.is_new:
             check_id(id)
         return self.__kinto_plural__().object(id)
@@ -326,7 +322,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             if self.__kinto_envelope__().is_partial:
                 raise PartialObjectError(f"{self!r} was loaded without {name!r} (only()): refresh() it first.")
             raise NotLoadedError(f"{self!r} is a reference, {name!r} was never read: refresh() it first.")
-        raise AttributeError(f"{type(self).__name__} has no attribute {name!r}; undeclared keys are in .data[{name!r}].")
+        raise AttributeError(
+            f"{type(self).__name__} has no attribute {name!r}; undeclared keys are in .data[{name!r}]."
+        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KintoObject):
@@ -383,5 +381,3 @@ _SETTABLE: dict[str, Any] = {
     "data": lambda model, value: replace_data(model, to_json_object(value)),
     "permissions": lambda model, value: model.permissions.assign(value),
 }
-
-

@@ -72,6 +72,7 @@ def load(model: Any, state: ObjectState) -> None:
 
 
 def become_tombstone(model: Any, state: ObjectState) -> None:
+    """Makes a tombstone of the object."""
     envelope = model.__kinto_envelope__()
     envelope.status = Status.DELETED
     if state.last_modified is not None:
@@ -79,17 +80,19 @@ def become_tombstone(model: Any, state: ObjectState) -> None:
 
 
 def fetched(cls: type[Any], runner: Runner, parent: Any, path: ObjectPath) -> Flow[Any]:
+    """The flow that loads an object."""
     state = yield from get(path)
     model = reference(cls, path.id, runner, parent)
     load(model, state)
     return model
 
 
-def refreshed(model: Any, discard: bool) -> Flow[Any]:
+def refreshed(model: Any, *, discard: bool) -> Flow[Any]:
+    """The flow that loads the object again."""
     if model.is_dirty and not model.is_new and not discard:
-        raise UnsavedChangesError(f"{model!r} has unsaved changes, which refresh() would drop: save(), or refresh(discard=True).")
+        raise UnsavedChangesError(
+            f"{model!r} has unsaved changes, which refresh() would drop: save(), or refresh(discard=True)."
+        )
     state = yield from get(model.__kinto_path__())
     load(model, state)
     return model
-
-

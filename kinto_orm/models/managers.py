@@ -247,5 +247,3 @@ def manager_of(
 ) -> Manager[M]:
     """The manager of a model's objects below the parent."""
     return Manager(Reading(ModelSource(model, plain, parent, client)))
-
-

@@ -119,5 +119,3 @@ def _partial(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
 def _at(one: Any, row: JSONObject) -> Any:
     one.__dict__["last_modified"] = row.get("last_modified")
     return one
-
-

@@ -64,7 +64,9 @@ class Permissions(Mapping[str, frozenset[str]]):
     def assign(self, permissions: PermissionsInput) -> None:
         """Sets them all: the ones not named become empty."""
         if not isinstance(permissions, Mapping):
-            raise InvalidPermissionError(f"permissions must be a mapping of names to principals, not {permissions!r:.60}.")
+            raise InvalidPermissionError(
+                f"permissions must be a mapping of names to principals, not {permissions!r:.60}."
+            )
         given = {self._name(name): _principals(name, value) for name, value in permissions.items()}
         for name in self._kind.permissions:
             self._assigned[name] = given.get(name, frozenset())
@@ -142,7 +144,9 @@ class Permissions(Mapping[str, frozenset[str]]):
         )
 
 
-def _rebuild(kind: Kind, known: Mapping[str, frozenset[str]] | None, assigned: dict[str, frozenset[str]]) -> Permissions:
+def _rebuild(
+    kind: Kind, known: Mapping[str, frozenset[str]] | None, assigned: dict[str, frozenset[str]]
+) -> Permissions:
     permissions = Permissions(kind, known)
     for name, principals in assigned.items():
         permissions[name] = principals
@@ -151,7 +155,9 @@ def _rebuild(kind: Kind, known: Mapping[str, frozenset[str]] | None, assigned: d
 
 def _principals(name: str, principals: Iterable[Principal]) -> frozenset[str]:
     if isinstance(principals, (str, bytes)) or not isinstance(principals, Iterable):
-        raise InvalidPermissionError(f"{name} takes a list of principals, not {principals!r:.60}: write [{principals!r:.60}].")
+        raise InvalidPermissionError(
+            f"{name} takes a list of principals, not {principals!r:.60}: write [{principals!r:.60}]."
+        )
     return frozenset(_principal(name, one) for one in principals)
 
 
@@ -159,5 +165,7 @@ def _principal(name: str, principal: Principal) -> str:
     if isinstance(principal, PrincipalLike):
         return principal.__kinto_principal__()
     if not isinstance(principal, str) or not principal.strip():
-        raise InvalidPermissionError(f"{name}: {principal!r:.60} is no principal: give text such as 'account:bob', or a Group.")
+        raise InvalidPermissionError(
+            f"{name}: {principal!r:.60} is no principal: give text such as 'account:bob', or a Group."
+        )
     return principal

@@ -55,7 +55,9 @@ class Condition:
         raise InvalidFilterError("Kinto has no OR: use in_() on one field, or two queries.")
 
     def __and__(self, other: object) -> Condition:
-        raise InvalidFilterError("Give both conditions to filter(), separated by a comma: the server's AND is the only one.")
+        raise InvalidFilterError(
+            "Give both conditions to filter(), separated by a comma: the server's AND is the only one."
+        )
 
     def __invert__(self) -> Condition:
         raise InvalidFilterError("Kinto has no NOT: use != or exclude().")

@@ -84,7 +84,9 @@ def _convert_float(value: float, path: str, depth: int) -> float:
 
 def _convert_datetime(value: datetime, path: str, depth: int) -> str:
     if value.tzinfo is None or value.utcoffset() is None:
-        raise InvalidValueError(f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…).")
+        raise InvalidValueError(
+            f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
+        )
     return value.isoformat().replace("+00:00", "Z")
 
 

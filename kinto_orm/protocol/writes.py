@@ -102,7 +102,9 @@ def encode_entry(write: Write) -> JSONObject:
     Raises ``NotStageableError`` for what a batch cannot carry.
     """
     if "/batch" in str(write.path):
-        raise NotStageableError(f"Kinto refuses {write.path} inside a batch (ids that begin with 'batch'): save it alone.")
+        raise NotStageableError(
+            f"Kinto refuses {write.path} inside a batch (ids that begin with 'batch'): save it alone."
+        )
     encoded = _encode_in_batch(write)
     entry: JSONObject = {"method": encoded.method, "path": str(write.path)}
     if write.precondition.headers:

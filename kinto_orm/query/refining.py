@@ -35,9 +35,7 @@ def with_keywords(reading: Reading[M], keywords: Mapping[str, Any]) -> Reading[M
     return _with_conditions(reading, conditions)
 
 
-def without(
-    reading: Reading[M], conditions: Iterable[Condition | bool], keywords: Mapping[str, Any]
-) -> Reading[M]:
+def without(reading: Reading[M], conditions: Iterable[Condition | bool], keywords: Mapping[str, Any]) -> Reading[M]:
     """The reading without what these equalities describe."""
     equalities = [_checked(one) for one in conditions]
     for name, value in keywords.items():

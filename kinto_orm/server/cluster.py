@@ -121,8 +121,8 @@ class Cluster:
         pid, sockets = read_pid_file(pid_file)
         if is_postmaster_of(pid, self._data):
             self._stop_postmaster()
-        elif import_extra("psutil", EXTRA).pid_exists(pid):
-            # Another program has the number now, and PostgreSQL would refuse to start beside it.
+        elif not pid or import_extra("psutil", EXTRA).pid_exists(pid):
+            # Never finished, or the number is another program's by now: PostgreSQL would refuse to start beside it.
             pid_file.unlink()
         if sockets.name.startswith(SOCKETS_PREFIX):
             shutil.rmtree(sockets, ignore_errors=True)

@@ -189,7 +189,9 @@ def _is_of_handshake(cause: BaseException) -> bool:
 
 
 def _frames(cause: BaseException, name: str) -> int:
-    return sum(frame.f_code.co_name == name for frame, _ in traceback.walk_tb(cause.__traceback__))
+    """How many calls of this function the exception went through."""
+    # A set: what is caught and raised again goes through the same frame twice.
+    return len({frame for frame, _ in traceback.walk_tb(cause.__traceback__) if frame.f_code.co_name == name})
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -1,0 +1,126 @@
+"""The command line, as a user sees it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+import requests
+
+from kinto_orm import cli
+
+ROOT = Path(__file__).parents[1]
+AUTH = ("alexis", "p4ssw0rd")
+
+
+@contextmanager
+def served(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A ``kinto-orm serve`` in a process of its own, and its URL."""
+    command = [sys.executable, "-W", "error", "-c", "import sys; from kinto_orm.cli import main; sys.exit(main())"]
+    with subprocess.Popen(
+        [*command, "serve", "--port", "0", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        found = re.search(r"http://\S+", process.stdout.readline())
+        assert found is not None
+        yield process, found.group()
+
+
+class TestServe:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+    def test_signal_ends_it_quietly(self, number: signal.Signals) -> None:
+        with served() as (process, url):
+            assert requests.put(f"{url}/buckets/b", auth=AUTH, timeout=5).status_code == 201
+
+            process.send_signal(number)
+
+            assert process.wait(timeout=5) == 0
+            assert process.communicate()[1] == ""
+
+    def test_data_is_kept_and_postgres_stopped(self, tmp_path: Path) -> None:
+        statuses = []
+        for _ in range(2):
+            with served("--data", tmp_path) as (process, url):
+                statuses.append(requests.put(f"{url}/buckets/b", auth=AUTH, timeout=5).status_code)
+                process.terminate()
+                assert process.wait(timeout=10) == 0
+
+        assert statuses == [201, 200]
+        assert not (tmp_path / "postgresql" / "postmaster.pid").exists()
+
+    def test_it_says_where_it_runs_and_how_to_stop_it(self, capsys: pytest.CaptureFixture[str]) -> None:
+        before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+        threading.Timer(1, os.kill, (os.getpid(), signal.SIGTERM)).start()
+
+        assert cli.main(["serve", "--port", "0"]) == 0
+
+        said = capsys.readouterr().out
+        assert re.search(r"running at http://127\.0\.0\.1:\d+/v1 \(in memory: nothing is kept\)", said)
+        assert "Ctrl-C" in said
+        assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+    def test_port_in_use_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with served() as (process, url):
+            code = cli.main(["serve", "--port", url.split(":")[2].removesuffix("/v1")])
+            process.terminate()
+
+        assert code == 1
+        assert re.fullmatch(r"kinto-orm: Cannot listen on .*Address already in use\n", capsys.readouterr().err)
+
+    def test_it_runs_in_other_threads_too(self, capsys: pytest.CaptureFixture[str]) -> None:
+        codes: list[int] = []
+        thread = threading.Thread(target=lambda: codes.append(cli.main(["serve", "--port", "-1"])))
+
+        thread.start()
+        thread.join()
+
+        assert codes == [1]
+        assert "0 to 65535" in capsys.readouterr().err
+
+    def test_missing_extra_shows_the_line_that_installs_it(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "waitress.server", None)
+
+        assert cli.main(["serve"]) == 2
+        assert "pip install 'kinto-orm[server]'" in capsys.readouterr().err
+
+
+class TestMain:
+    def test_version_is_that_of_the_distribution(
+        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        monkeypatch.setattr(cli, "version", lambda name: f"1.2.3 of {name}")
+
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["--version"])
+
+        assert caught.value.code == 0
+        assert capsys.readouterr().out == "kinto-orm 1.2.3 of kinto-orm\n"
+
+    def test_version_is_unknown_where_nothing_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def missing(name: str) -> str:
+            raise PackageNotFoundError(name)
+
+        monkeypatch.setattr(cli, "version", missing)
+
+        assert cli.installed_version() == "(not installed)"
+
+    @pytest.mark.parametrize("arguments", [[], ["dance"], ["serve", "--port", "many"]])
+    def test_wrong_usage_is_explained(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(arguments)
+
+        assert caught.value.code == 2
+        assert "usage: kinto-orm" in capsys.readouterr().err
