@@ -92,10 +92,8 @@ def complain(error: KintoError, code: int) -> int:
 @contextmanager
 def interruptible() -> Generator[None]:
     """Leaves the block quietly at the first Ctrl-C or SIGTERM; more of them do not disturb the end of the block."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread gets signals
-        return
-    signals = (signal.SIGINT, signal.SIGTERM)
+    is_signalled = threading.current_thread() is threading.main_thread()  # no other thread is
+    signals = (signal.SIGINT, signal.SIGTERM) if is_signalled else ()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         for each in signals:

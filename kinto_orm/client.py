@@ -44,59 +44,6 @@ EMBEDDED_AUTH = ("user", "embedded")
 """The credentials of an embedded client that was given none: any will do there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The options of a client; times are seconds."""
-
-    server_url: str
-    auth: AuthInput = field(default=None, repr=False)
-    bucket: str = "default"
-    collection: str | None = None
-    retry: int = 3
-    retry_after: float | None = None
-    timeout: Any = (5, 30)
-    deadline: float = 120
-    headers: Mapping[str, str] | None = field(default=None, repr=False)
-    verify: Any = True
-    proxies: Mapping[str, str] | None = field(default=None, repr=False)
-    trust_env: bool = False
-    session: Any = field(default=None, repr=False)
-    dry_mode: bool = False
-    on_request: Callable[[RequestSent], object] | None = field(default=None, repr=False)
-    on_invalid: OnInvalid = "raise"
-
-    def connects_like(self, other: Options) -> bool:
-        """Whether both can share their connections."""
-        own = ("bucket", "collection", "dry_mode", "on_invalid")
-        return all(getattr(self, one.name) is getattr(other, one.name) for one in fields(self) if one.name not in own)
-
-    def transport(self, server: EmbeddedServer | None) -> HttpTransport:
-        """A transport with these options."""
-        return HttpTransport(
-            self.server_url,
-            auth=self.auth,
-            timeout=self.timeout,
-            deadline=self.deadline,
-            headers=self.headers,
-            verify=self.verify,
-            proxies=self.proxies,
-            trust_env=self.trust_env,
-            session=self.session,
-            adapter=server.adapter() if server is not None else None,
-            policy=RetryPolicy(retries=self.retry, retry_after=self.retry_after),
-            on_request=self.on_request,
-        )
-
-
-@dataclass(slots=True)
-class Connection:
-    """What clones share: the transport, the embedded server behind it, and what the server said of itself."""
-
-    transport: Transport
-    server: EmbeddedServer | None = None
-    server_info: JSONObject | None = None
-
-
 class Client:
     """A connection to a Kinto server, with defaults for bucket and collection.
 
@@ -333,6 +280,8 @@ class Client:
                     item = flow.send(response)
         except StopIteration as stop:
             return cast(T, stop.value)
+        finally:
+            flow.close()  # where it was left by an exception, it cleans up now
 
     async def arun(self, flow: Flow[T]) -> T:
         """The result of the flow. Only the sending is done in a thread.
@@ -351,6 +300,8 @@ class Client:
                     item = flow.send(response)
         except StopIteration as stop:
             return cast(T, stop.value)
+        finally:
+            flow.close()  # where it was left by an exception, it cleans up now
 
     def perform(self, holder: H, intent: Intent) -> H:
         """Carries out the intent now, or stages it in the unit of work that is open."""

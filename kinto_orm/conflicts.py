@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,8 @@ class ConflictResolution:
     runner: Runner
     holder: Holder
     intent: Intent
+    forget: Callable[[], None] | None = None
+    """What drops the write from the unit of work that would send it again."""
 
     def reload(self) -> Holder:
         """The object, with the server's data."""
@@ -28,6 +31,8 @@ class ConflictResolution:
             # The 412 does not show the permissions: they are unknown again.
             state = ObjectState(path, Status.LOADED, dict(error.theirs), error.theirs_last_modified)
         self.holder.__kinto_adopt__(state, None)
+        if self.forget is not None:
+            self.forget()
         return self.holder
 
     def overwrite(self) -> Holder:
@@ -39,7 +44,9 @@ class ConflictResolution:
         return await self.runner.aperform(self.holder, rebase(self.intent, self.error))
 
 
-def make_resolvable(error: Any, runner: Runner, holder: Holder, intent: Intent) -> None:
+def make_resolvable(
+    error: Any, runner: Runner, holder: Holder, intent: Intent, forget: Callable[[], None] | None = None
+) -> None:
     """Gives a conflict its two ways out; leaves other errors alone."""
     if isinstance(error, ConflictError):
-        error.resolution = ConflictResolution(error, runner, holder, intent)
+        error.resolution = ConflictResolution(error, runner, holder, intent, forget)

@@ -7,16 +7,18 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Generic, Literal, TypeAlias, TypeVar
 
+from kinto_orm.conflicts import make_resolvable
 from kinto_orm.errors import (
+    BatchTooLargeError,
     CommitError,
     ConcurrentWriteError,
     ConflictError,
     ConnectionFailedError,
+    DuplicateObjectError,
     KintoError,
     NotFoundError,
     ProtocolError,
@@ -25,11 +27,11 @@ from kinto_orm.errors import (
     TransportError,
 )
 from kinto_orm.messages import Response
-from kinto_orm.protocol.batch import batch_request, count_void, split_answer
+from kinto_orm.protocol.batch import batch_limit, batch_request, count_void, split_answer
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.writes import Write
+from kinto_orm.protocol.writes import Write, encode_entry
 from kinto_orm.repository import plan, settle
-from kinto_orm.state import Holder, Intent, Status, Verb
+from kinto_orm.state import Holder, Intent, Runner, Status, Verb
 
 OutcomeStatus: TypeAlias = Literal[
     "created", "updated", "deleted", "unchanged", "conflict", "gone", "rejected", "rolled_back", "unknown", "not_sent"
@@ -66,19 +68,29 @@ class Outcome(Generic[H]):
         return self.status in STORED
 
 
-def commit(staged: Sequence[Staged[S]]) -> Flow[list[Outcome[S]]]:
+def commit(staged: Sequence[Staged[S]], runner: Runner | None = None) -> Flow[list[Outcome[S]]]:
     """One outcome for each, in order, after at most one ``POST /batch`` in that order.
 
     Never raises for what the server or the network did: that is in the outcomes. Raises before anything is sent
-    where an object is in no state for its verb.
+    where an object is in no state for its verb. With a runner, the size is compared with what the server takes:
+    raises ``BatchTooLargeError``.
     """
     planned = [(one, plan(one.intent)) for one in staged]
     sent = [(one, write) for one, write in planned if write is not None]
-    outcomes = iter((yield from _send(sent))) if sent else iter(())
+    outcomes = iter((yield from _send(sent, runner))) if sent else iter(())
     return [next(outcomes) if write is not None else _unchanged(one) for one, write in planned]
 
 
-def _send(sent: Sequence[tuple[Staged[S], Write]]) -> Flow[list[Outcome[S]]]:
+def _send(sent: Sequence[tuple[Staged[S], Write]], runner: Runner | None) -> Flow[list[Outcome[S]]]:
+    try:
+        limit = batch_limit((yield from runner.describe_server())) if runner is not None else None
+    except _FAILED as error:
+        return [Outcome(one.holder, one.intent.verb, "not_sent", error) for one, _ in sent]
+    if limit is not None and len(sent) > limit:
+        raise BatchTooLargeError(
+            f"{len(sent)} operations are staged and the server takes {limit} in one batch: use fewer at a time, or "
+            "bulk_create(), which writes in several batches."
+        )
     writes = [write for _, write in sent]
     request = batch_request(writes)
     try:
@@ -94,19 +106,29 @@ def _send(sent: Sequence[tuple[Staged[S], Write]]) -> Flow[list[Outcome[S]]]:
     ]
 
 
+_FAILED = (TransportError, ProtocolError, ResponseError)
+
+
 def _unchanged(one: Staged[S]) -> Outcome[S]:
     return Outcome(one.holder, one.intent.verb, "unchanged")
 
 
 def _outcome(one: Staged[S], write: Write, answer: Response, *, is_void: bool) -> Outcome[S]:
+    verb = one.intent.verb
+    if is_void and answer.status != 409:
+        return Outcome(one.holder, verb, "rolled_back", _rolled_back(write))
     try:
-        if is_void and answer.status != 409:
-            return Outcome(one.holder, one.intent.verb, "rolled_back", _rolled_back(write))
         state = settle(one.intent, write, answer)
-        one.holder.__kinto_adopt__(state, one.intent)
-        return Outcome(one.holder, one.intent.verb, _status_of_success(one.intent, state.status))
     except KintoError as error:
-        return Outcome(one.holder, one.intent.verb, _status_of_refusal(error), error)
+        make_resolvable(error, one.holder.__kinto_runner__(), one.holder, one.intent)
+        return Outcome(one.holder, verb, _status_of_refusal(error), error)
+    status = _status_of_success(one.intent, state.status)
+    try:
+        one.holder.__kinto_adopt__(state, one.intent)
+    except KintoError as error:
+        # The server has it, but it does not fit the model, which so keeps its old state.
+        return Outcome(one.holder, verb, status, error)
+    return Outcome(one.holder, verb, status)
 
 
 def _rolled_back(write: Write) -> ConcurrentWriteError:
@@ -144,13 +166,14 @@ def _status_of_failure(error: KintoError) -> OutcomeStatus:
 
 
 def raise_unless_stored(outcomes: Sequence[Outcome[Holder]]) -> None:
-    """Raises ``CommitError`` with all the outcomes where one of them was not stored."""
-    refused = [one for one in outcomes if not one.is_stored]
-    if not refused:
+    """Raises ``CommitError`` with all the outcomes where one of them has an error."""
+    failed = [one for one in outcomes if one.error is not None]
+    if not failed:
         return
-    first = refused[0]
+    first = failed[0]
+    stored = sum(one.is_stored for one in outcomes)
     raise CommitError(
-        f"{len(refused)} of {len(outcomes)} writes were not stored ({len(outcomes) - len(refused)} were). "
+        f"{len(failed)} of {len(outcomes)} writes failed ({stored} are stored). "
         f"The first one: {first.status}: {first.error}. See .outcomes for each.",
         outcomes,
     ) from first.error
@@ -158,13 +181,15 @@ def raise_unless_stored(outcomes: Sequence[Outcome[Holder]]) -> None:
 
 @dataclass
 class BulkReport:
-    """How many objects a bulk verb wrote, by outcome; the ones that were not stored are kept whole."""
+    """How many objects a bulk verb wrote, by outcome; the ones that failed are kept whole."""
 
     created: int = 0
     updated: int = 0
     deleted: int = 0
     unchanged: int = 0
     failed: list[Outcome[Holder]] = field(default_factory=list)
+    is_complete: bool = True
+    """Whether all objects were tried; not where the server could not be reached any more."""
 
     @property
     def stored(self) -> int:
@@ -175,7 +200,7 @@ class BulkReport:
         """Counts one outcome."""
         if outcome.is_stored:
             setattr(self, outcome.status, getattr(self, outcome.status) + 1)
-        else:
+        if outcome.error is not None:
             self.failed.append(outcome)
 
 
@@ -185,27 +210,67 @@ def commit_all(
     """Writes them all, in full batches of ``limit``, holding one batch in memory.
 
     ``on_outcome`` is called with each outcome. The batches are separate transactions; a failed one does not stop
-    the others, unless the server cannot be reached at all.
+    the others, unless the server cannot be reached at all. What ``staged`` raises gets a note of what is stored.
     """
-    report = BulkReport()
-    source: Iterator[Staged[S]] = iter(staged)
-    while chunk := list(islice(source, limit)):
-        for outcome in (yield from commit(chunk)):
-            report.add(outcome)
-            if on_outcome is not None:
-                on_outcome(outcome)
-        if report.failed and isinstance(report.failed[-1].error, TransportError):
-            break
-    return report
+    bulk = _Bulk(BulkReport(), on_outcome)
+    batch: list[tuple[Staged[S], Write]] = []
+    try:
+        for one in staged:
+            write = bulk.plan(one, batch)
+            if write is not None:
+                batch.append((one, write))
+            if len(batch) == limit:
+                bulk.take((yield from _send(batch, None)))
+                batch = []
+            if not bulk.report.is_complete:
+                return bulk.report
+        bulk.take((yield from _send(batch, None)) if batch else [])
+    except Exception as error:
+        error.add_note(f"{bulk.report.stored} objects were stored before this; what came after them was not sent.")
+        raise
+    return bulk.report
+
+
+@dataclass(frozen=True, slots=True)
+class _Bulk(Generic[S]):
+    """A bulk verb at work: what becomes of each object is told at once."""
+
+    report: BulkReport
+    on_outcome: Callable[[Outcome[S]], object] | None
+
+    def plan(self, one: Staged[S], batch: Sequence[tuple[Staged[S], Write]]) -> Write | None:
+        """The write to add to the batch; ``None`` where there is none, which is an outcome by itself."""
+        try:
+            write = plan(one.intent)
+            if write is None:
+                self.take([_unchanged(one)])
+                return None
+            if any(other.holder is one.holder for other, _ in batch):
+                raise DuplicateObjectError(f"{write.path} was given twice: it is written once.")
+            encode_entry(write)  # refuses what a batch cannot carry
+        except KintoError as error:
+            self.take([Outcome(one.holder, one.intent.verb, "rejected", error)])
+            return None
+        return write
+
+    def take(self, outcomes: Sequence[Outcome[S]]) -> None:
+        """Counts the outcomes and tells them."""
+        for outcome in outcomes:
+            self.report.add(outcome)
+            if isinstance(outcome.error, TransportError):
+                self.report.is_complete = False
+            if self.on_outcome is not None:
+                self.on_outcome(outcome)
 
 
 def raise_for_report(report: BulkReport, verb: str) -> BulkReport:
     """The report; raises ``CommitError`` with the failed outcomes where there are any."""
     if report.failed:
         first = report.failed[0]
+        rest = "" if report.is_complete else " It stopped there: what came after was not sent."
         raise CommitError(
-            f"{verb}: {len(report.failed)} objects were not stored, {report.stored} were. "
-            f"The first one: {first.status}: {first.error}. See .outcomes for the failed ones.",
+            f"{verb}: {len(report.failed)} objects failed, {report.stored} are stored. "
+            f"The first one: {first.status}: {first.error}. See .outcomes for the failed ones.{rest}",
             report.failed,
         ) from first.error
     return report

@@ -1,18 +1,17 @@
 """Fixtures for tests that talk to Kinto: ``kinto_server`` and ``kinto_client``.
-
-pytest loads this module in every session of everybody who installed us, so it imports the rest only when it is used:
-by name, because the imports inside a function that are written as such are those of other packages.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from importlib import import_module
 from typing import Any
 
 import pytest
 
-SERVER = pytest.StashKey[Any]()
+from kinto_orm.client import Client
+from kinto_orm.server import EmbeddedServer
+
+SERVER = pytest.StashKey[EmbeddedServer]()
 
 
 @pytest.fixture(scope="session")
@@ -22,18 +21,18 @@ def kinto_server_settings() -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def kinto_server(request: pytest.FixtureRequest, kinto_server_settings: Mapping[str, Any]) -> Iterator[Any]:
+def kinto_server(request: pytest.FixtureRequest, kinto_server_settings: Mapping[str, Any]) -> Iterator[EmbeddedServer]:
     """An ``EmbeddedServer``, started once; what a test left there is removed after the test."""
-    with import_module("kinto_orm.server").EmbeddedServer.memory(**kinto_server_settings) as server:
+    with EmbeddedServer.memory(**kinto_server_settings) as server:
         request.config.stash[SERVER] = server
         yield server
         del request.config.stash[SERVER]
 
 
 @pytest.fixture
-def kinto_client(kinto_server: Any) -> Iterator[Any]:
+def kinto_client(kinto_server: EmbeddedServer) -> Iterator[Client]:
     """A ``Client`` of ``kinto_server``."""
-    with import_module("kinto_orm").Client.embedded(server=kinto_server) as client:
+    with Client.embedded(server=kinto_server) as client:
         yield client
 
 

@@ -5,7 +5,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-con
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import replace
 
 from kinto_orm.errors import (
@@ -19,15 +19,18 @@ from kinto_orm.errors import (
 )
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.answers import error_of, existing_object, read_document, read_object
-from kinto_orm.protocol.endpoints import ObjectPath
+from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, apply_basic_patch, apply_merge_patch
-from kinto_orm.protocol.values import JSONObject, is_same
+from kinto_orm.protocol.values import JSON, JSONObject, is_same
 from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Precondition, Write
-from kinto_orm.state import Draft, Intent, ObjectState, Status, Verb, WriteOptions
+from kinto_orm.state import Draft, Intent, ObjectState, Status, Verb
 
 SERVER_OWNED = ("last_modified", "deleted", "__permissions__")
 """Keys of ``data`` that only the server sets: it would act on them, not store them."""
+
+_OLDEST_TIMESTAMP = 10**12
+"""In milliseconds: the year 2001."""
 
 
 def get(path: ObjectPath) -> Flow[ObjectState]:
@@ -92,10 +95,17 @@ def check_data(intent: Intent) -> None:
     for key in SERVER_OWNED:
         if key in wanted and not (key in known and is_same(known[key], wanted[key])):
             raise InvalidValueError(f"{intent.state.path}: data[{key!r}] is set by the server only: remove it.")
-    # Where a collection has a JSON schema, the server keeps the schema's timestamp in this key of its records.
-    if isinstance(known.get("schema"), int) and intent.state.path.ids[2:] and "schema" in wanted:
-        if not is_same(known["schema"], wanted["schema"]):
-            raise InvalidValueError(f"{intent.state.path}: data['schema'] is set by the server only: leave it.")
+    if _is_schema_timestamp(intent, known.get("schema")) and not is_same(
+        known["schema"], wanted.get("schema", known["schema"])
+    ):
+        raise InvalidValueError(f"{intent.state.path}: data['schema'] is set by the server only: leave it.")
+
+
+def _is_schema_timestamp(intent: Intent, value: JSON) -> bool:
+    # Where a collection has a JSON schema, the server keeps the schema's timestamp in this key of its records, and
+    # overwrites what is sent there. A smaller number is somebody's own.
+    is_record = intent.state.path.kind is Kind.RECORD
+    return is_record and isinstance(value, int) and value >= _OLDEST_TIMESTAMP
 
 
 def _sent_data(intent: Intent) -> JSONObject:
@@ -108,7 +118,7 @@ def _sent_data(intent: Intent) -> JSONObject:
 def _plan_save(intent: Intent) -> Write | None:
     state, draft = intent.state, intent.draft
     if state.status is Status.NEW:
-        return _put(intent, _creating(intent.options))
+        return _put(intent, _creating(intent))
     assert state.data is not None
     if is_same(state.data, draft.data) and not draft.permissions:
         return None
@@ -117,7 +127,7 @@ def _plan_save(intent: Intent) -> Write | None:
         Action.UPDATE,
         _matching(intent),
         old=state.data,
-        new=_storable(draft.data, state),
+        new=draft.data,
         permissions=draft.permissions,
         all_permissions=draft.all_permissions,
     )
@@ -125,7 +135,7 @@ def _plan_save(intent: Intent) -> Write | None:
 
 def _plan_replace(intent: Intent) -> Write:
     if intent.state.status is Status.NEW:
-        return _put(intent, _creating(intent.options))
+        return _put(intent, _creating(intent))
     return _put(intent, _matching(intent))
 
 
@@ -148,25 +158,24 @@ _PLANS = {
 
 def _put(intent: Intent, precondition: Precondition) -> Write:
     state, draft = intent.state, intent.draft
+    # check_data has made sure that what the server owns is unchanged: it is not sent back.
+    new = {key: value for key, value in draft.data.items() if key not in SERVER_OWNED}
     return Write(
         state.path,
         Action.PUT,
         precondition,
         old=state.data,
-        new=_storable(draft.data, state),
+        # Of a reference nothing is known: it is made to exist, and keeps what it may have.
+        new=None if state.status is Status.REFERENCE and not new else new,
         permissions=draft.permissions,
         all_permissions=draft.all_permissions,
     )
 
 
-def _storable(data: JSONObject, state: ObjectState) -> JSONObject:
-    # check_data has made sure that what the server owns is unchanged: it is not sent back.
-    owned = {*SERVER_OWNED, "schema"} if isinstance((state.data or {}).get("schema"), int) else set(SERVER_OWNED)
-    return {key: value for key, value in data.items() if key not in owned}
-
-
-def _creating(options: WriteOptions) -> Precondition:
-    return Precondition(absent=True) if options.safe else UNCONDITIONAL
+def _creating(intent: Intent) -> Precondition:
+    if intent.options.safe and intent.options.if_match is None:
+        return Precondition(absent=True)
+    return _matching(intent)  # if_match: the user knows the version that the new object shall replace
 
 
 def _matching(intent: Intent) -> Precondition:
@@ -258,8 +267,8 @@ def get_or_create(path: ObjectPath, draft: Draft) -> Flow[tuple[ObjectState, boo
     return intent.state.after(theirs), False
 
 
-def update_or_create(path: ObjectPath, draft: Draft) -> Flow[tuple[ObjectState, bool]]:
-    """The object with these keys set, and whether it was created now.
+def update_or_create(path: ObjectPath, draft: Draft, given: Container[str]) -> Flow[tuple[ObjectState, bool]]:
+    """The object with the ``given`` keys set, and whether it was created now (with all of the draft).
 
     One request where it is new, two where it exists (the second one changes just what the first one showed).
     """
@@ -267,7 +276,9 @@ def update_or_create(path: ObjectPath, draft: Draft) -> Flow[tuple[ObjectState, 
     if created:
         return state, True
     assert state.data is not None
-    merged = replace(draft, data={**state.data, **draft.data})
+    # The rest of the draft are the defaults of its model: they are for a new object only.
+    changes = {key: value for key, value in draft.data.items() if key in given}
+    merged = replace(draft, data={**state.data, **changes})
     return (yield from write(Intent(Verb.SAVE, state, merged))), False
 
 

@@ -6,7 +6,7 @@ Everything but the two protocols is a frozen value: a model describes itself as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
@@ -95,12 +95,9 @@ class Intent:
     draft: Draft
     options: WriteOptions = WriteOptions()
     patch: Patch | None = None
-
-
-class PermissionSets(Protocol):
-    """Permissions that can be set, seen from below."""
-
-    def __setitem__(self, name: str, principals: Iterable[str], /) -> None: ...
+    seen: Draft | None = None
+    """What the user had made of the object when the verb was called, where ``draft`` is more than that: in a unit of
+    work, where several calls became one."""
 
 
 class Holder(Protocol):
@@ -110,18 +107,16 @@ class Holder(Protocol):
         """Takes the new state; edits that ``intent`` did not send stay as unsaved changes."""
         ...
 
-    @property
-    def data(self) -> MutableMapping[str, Any]:
-        """The object's data, by wire names."""
-        ...
-
-    @property
-    def permissions(self) -> PermissionSets:
-        """The object's permissions."""
-        ...
-
     def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
         """What the server last said of the object, and what the user made of it."""
+        ...
+
+    def __kinto_runner__(self) -> Runner:
+        """The client of the object; raises ``NotBoundError`` where it has none."""
+        ...
+
+    def __kinto_edit__(self, data: Mapping[str, Any], permissions: Mapping[str, Iterable[str]]) -> None:
+        """Sets these keys of the data (by wire names) and these permissions, as unsaved changes."""
         ...
 
 

@@ -22,6 +22,10 @@ from kinto_orm.server import EmbeddedServer, ServerThread, listening, serve
 from kinto_orm.server.adapter import WSGIAdapter
 from kinto_orm.server.application import import_extra
 
+pytest_plugins = ["pytester"]
+# Python 3.12 warns of a fork beside threads.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+
 COLLECTION = "/buckets/payments/collections/receipts"
 RECORDS = f"{COLLECTION}/records"
 
@@ -163,16 +167,17 @@ class TestEitherKind:
 
     def test_writes_of_eight_threads_are_all_there(self, server: EmbeddedServer, call: Call) -> None:
         create_collection(call)
+        writes = 10 if "storage_url" in server.settings else 50  # PostgreSQL waits for the disk
 
         def write(number: int) -> list[int]:
             own = caller(server)
-            return [own("PUT", f"{RECORDS}/r{number}-{n}", {"data": {}}).status_code for n in range(50)]
+            return [own("PUT", f"{RECORDS}/r{number}-{n}", {"data": {}}).status_code for n in range(writes)]
 
         with ThreadPoolExecutor(8) as pool:
             statuses = [status for written in pool.map(write, range(8)) for status in written]
 
-        assert statuses == [201] * 400
-        assert call("HEAD", RECORDS).headers["Total-Objects"] == "400"
+        assert statuses == [201] * 8 * writes
+        assert call("HEAD", RECORDS).headers["Total-Objects"] == str(8 * writes)
 
     def test_one_of_six_simultaneous_writers_wins(self, server: EmbeddedServer, call: Call) -> None:
         create_collection(call)
@@ -220,7 +225,6 @@ class TestEitherKind:
         assert answer.status_code == 200
         assert all(answer.json().values())
 
-    @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 warns of threads and fork
     def test_forked_child_can_call_the_server_while_threads_use_it(self, server: EmbeddedServer, call: Call) -> None:
         create_collection(call)
         stopped = threading.Event()
@@ -308,6 +312,13 @@ class TestLife:
             call("GET", "/")
         with pytest.raises(UsageError, match="closed"):
             server.flush()
+
+    def test_closed_server_does_not_mind_a_fork(self) -> None:
+        server = EmbeddedServer.memory()
+        server.close()
+
+        assert exit_code_of_child(lambda: 0) == 0
+        server.after_fork_in_child()
 
     def test_forgotten_memory_server_needs_no_warning(self) -> None:
         EmbeddedServer.memory()
@@ -499,6 +510,73 @@ class TestAdapter:
 
         with pytest.raises(requests.ConnectionError, match="ZeroDivisionError"):
             send(app)
+
+
+class TestPlugin:
+    def test_server_is_shared_but_empty_for_each_test(self, pytester: pytest.Pytester) -> None:
+        pytester.makeconftest("""
+            import pytest
+
+            @pytest.fixture(scope="session")
+            def kinto_server_settings():
+                return {"batch_max_requests": 7}
+        """)
+        pytester.makepyfile("""
+            import pytest, requests
+
+            servers = set()
+
+            @pytest.fixture
+            def call(kinto_server):
+                servers.add(kinto_server.url)
+                with requests.Session() as session:
+                    session.mount(kinto_server.url, kinto_server.adapter())
+                    session.auth = ("a", "b")
+                    yield lambda method, path: session.request(method, kinto_server.url + path)
+                    assert session.get(kinto_server.url + "/buckets/mine").status_code == 200  # not emptied yet
+
+            @pytest.mark.parametrize("turn", [1, 2])
+            def test_bucket_is_new(call, turn):
+                assert call("PUT", "/buckets/mine").status_code == 201
+                assert call("GET", "/").json()["settings"]["batch_max_requests"] == 7
+                assert len(servers) == 1
+        """)
+
+        result = pytester.runpytest_inprocess("-p", "no:kinto_orm", "-p", "kinto_orm.pytest_plugin")
+
+        result.assert_outcomes(passed=2)
+
+    def test_settings_are_the_usual_ones(self, pytester: pytest.Pytester) -> None:
+        pytester.makepyfile("""
+            def test_batches_are_limited_as_usual(kinto_server):
+                assert "batch_max_requests" not in kinto_server.settings
+        """)
+
+        result = pytester.runpytest_inprocess("-p", "no:kinto_orm", "-p", "kinto_orm.pytest_plugin")
+
+        result.assert_outcomes(passed=1)
+
+    def test_client_is_one_of_the_server(self, pytester: pytest.Pytester) -> None:
+        pytester.makepyfile("""
+            def test_client_and_server_belong_together(kinto_client, kinto_server):
+                assert kinto_client.server_info()["url"] == kinto_server.url + "/"
+        """)
+
+        result = pytester.runpytest_inprocess("-p", "no:kinto_orm", "-p", "kinto_orm.pytest_plugin")
+
+        result.assert_outcomes(passed=1)
+
+    def test_sessions_that_do_not_use_it_do_not_pay_for_it(self, pytester: pytest.Pytester) -> None:
+        pytester.makepyfile("""
+            import sys
+
+            def test_kinto_is_not_imported():
+                assert not {"kinto", "pyramid"} & set(sys.modules)
+        """)
+
+        result = pytester.runpytest_subprocess("-p", "no:kinto_orm", "-p", "kinto_orm.pytest_plugin")
+
+        result.assert_outcomes(passed=1)
 
 
 def scripted(status: str, headers: list[tuple[str, str]], body: list[bytes]) -> Any:

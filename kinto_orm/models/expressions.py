@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError
 from kinto_orm.protocol.filters import Condition, condition
@@ -21,7 +20,7 @@ class FieldExpression:
     def __init__(self, name: str) -> None:
         self.__kinto_field__ = name
 
-    def to_wire(self, value: Any) -> Any:
+    def to_wire(self, value: object) -> object:
         """The value as the field has it on the wire."""
         return value
 
@@ -31,45 +30,45 @@ class FieldExpression:
     def __ne__(self, other: object) -> Condition:  # type: ignore[override]
         return self._condition("not", other, needs_field=True)
 
-    def __gt__(self, other: Any) -> Condition:
+    def __gt__(self, other: object) -> Condition:
         return self.gt(other)
 
-    def __ge__(self, other: Any) -> Condition:
+    def __ge__(self, other: object) -> Condition:
         return self.min(other)
 
-    def __lt__(self, other: Any) -> Condition:
+    def __lt__(self, other: object) -> Condition:
         return self.lt(other)
 
-    def __le__(self, other: Any) -> Condition:
+    def __le__(self, other: object) -> Condition:
         return self.max(other)
 
     __hash__ = None  # type: ignore[assignment]  # two expressions cannot be compared, so neither hashed
 
-    def gt(self, value: Any) -> Condition:
+    def gt(self, value: object) -> Condition:
         """Greater than the value; objects without the field are left out."""
         return self._condition("gt", value, needs_field=True)
 
-    def min(self, value: Any) -> Condition:
+    def min(self, value: object) -> Condition:
         """The value or more; objects without the field are left out."""
         return self._condition("min", value, needs_field=True)
 
-    def lt(self, value: Any) -> Condition:
+    def lt(self, value: object) -> Condition:
         """Less than the value."""
         return self._condition("lt", value)
 
-    def max(self, value: Any) -> Condition:
+    def max(self, value: object) -> Condition:
         """The value or less."""
         return self._condition("max", value)
 
-    def not_(self, value: Any) -> Condition:
+    def not_(self, value: object) -> Condition:
         """Another value; objects without the field are left out (``exclude()`` keeps them)."""
         return self._condition("not", value, needs_field=True)
 
-    def in_(self, values: Iterable[Any]) -> Condition:
+    def in_(self, values: Iterable[object]) -> Condition:
         """One of the values."""
         return self._condition("in", self._each(values))
 
-    def exclude(self, values: Iterable[Any]) -> Condition:
+    def exclude(self, values: Iterable[object]) -> Condition:
         """None of the values; objects without the field stay."""
         return self._condition("exclude", self._each(values))
 
@@ -81,11 +80,11 @@ class FieldExpression:
         """The field is there (null counts), or not."""
         return condition(self.__kinto_field__, "has", present)
 
-    def contains(self, *values: Any) -> Condition:
+    def contains(self, *values: object) -> Condition:
         """An array that holds all the values."""
         return condition(self.__kinto_field__, "contains", list(values))
 
-    def contains_any(self, *values: Any) -> Condition:
+    def contains_any(self, *values: object) -> Condition:
         """An array that holds one of the values."""
         return condition(self.__kinto_field__, "contains_any", list(values))
 
@@ -105,11 +104,11 @@ class FieldExpression:
     def __repr__(self) -> str:
         return f"F({self.__kinto_field__!r})"
 
-    def _condition(self, operator: str, value: Any, *, needs_field: bool = False) -> Condition:
+    def _condition(self, operator: str, value: object, *, needs_field: bool = False) -> Condition:
         wire = value if operator in ("in", "exclude") else self.to_wire(value)
         return condition(self.__kinto_field__, operator, wire, needs_field=needs_field)
 
-    def _each(self, values: Iterable[Any]) -> list[Any]:
+    def _each(self, values: Iterable[object]) -> list[object]:
         if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
             raise InvalidFilterError(f"{self!r} needs a list of values, not {values!r:.60}.")
         return [self.to_wire(value) for value in values]
@@ -124,7 +123,7 @@ class Descending:
         self.__kinto_order__ = f"-{name}"
 
 
-def F(field: Any) -> FieldExpression:
+def F(field: object) -> FieldExpression:
     """The field, for checkers too: ``F(Todo.due) >= now`` where the attribute may be ``None``.
 
     Takes a field of a class (``Todo.title``) or, for plain data, a name as it is on the wire (``"title"``).

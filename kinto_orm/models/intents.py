@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError
-from kinto_orm.models.data import current_data, declared_fields, set_key
-from kinto_orm.models.envelope import Envelope, put_in_envelope
-from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch, Patch, changed_keys, removed_keys
+from kinto_orm.models.data import (
+    current_data,
+    declared_fields,
+    has_data,
+    own_extra,
+    remove_key,
+    restore_fields,
+    undeclared,
+    validated,
+)
+from kinto_orm.models.permissions import permission_lists
+from kinto_orm.protocol.patches import (
+    BasicPatch,
+    JSONPatch,
+    MergePatch,
+    Patch,
+    apply_basic_patch,
+    apply_merge_patch,
+    changed_keys,
+    removed_keys,
+)
 from kinto_orm.protocol.timestamps import TimestampInput, parse_timestamp
-from kinto_orm.protocol.values import JSONObject, is_same
-from kinto_orm.state import Intent, Status, Verb, WriteOptions
+from kinto_orm.protocol.values import JSON, JSONObject
+from kinto_orm.state import Intent, Verb, WriteOptions
 
 PatchInput: TypeAlias = Patch | Mapping[str, Any]
 
@@ -45,59 +64,99 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
         patch = BasicPatch({**(changes or {}), **values})
     else:
         raise InvalidTypeError(f"patch() takes a mapping, a BasicPatch, MergePatch or JSONPatch, not {changes!r:.60}.")
-    if isinstance(patch, BasicPatch):
-        _check_patch(model, patch)
-    if not isinstance(patch, JSONPatch) and not patch.permissions and not patch.data:
+    if isinstance(patch, JSONPatch):
+        return patch
+    if not patch.permissions and not patch.data:
         raise InvalidValueError("patch() needs at least one change.")
+    if patch.permissions:
+        patch = type(patch)(patch.data, permission_lists(model.__kinto_kind__, patch.permissions))
+    _check_patch(model, patch)
     return patch
 
 
-def _check_patch(model: Any, patch: BasicPatch) -> None:
-    fields = declared_fields(type(model))
-    scratch = type(model).model_construct()
-    put_in_envelope(scratch, Envelope(Status.NEW))
-    for key, value in (patch.data or {}).items():
-        if key in fields:
-            set_key(scratch, key, value)
+def _check_patch(model: Any, patch: BasicPatch | MergePatch) -> None:
+    """Raises ``InvalidValueError`` where the data would not fit the model any more: it could be stored, but not read."""
+    cls = type(model)
+    fields = declared_fields(cls)
+    changes = patch.body.get("data", {})
+    known = has_data(model)
+    if not any(key in fields for key in changes) or not (known or _takes_anything(cls)):
+        return
+    apply = apply_merge_patch if isinstance(patch, MergePatch) else apply_basic_patch
+    patched = apply(current_data(model) if known else {}, changes)
+    validated(cls, {key: value for key, value in patched.items() if key in fields})
 
 
-Edits: TypeAlias = tuple[JSONObject, tuple[str, ...], Mapping[str, list[str]]]
-NO_EDITS: Edits = ({}, (), {})
+def _takes_anything(model: type[Any]) -> bool:
+    return not any(field.is_required() for field in model.__pydantic_fields__.values())
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What the object holds and its server does not get yet: the very values, which their user may hold too."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    extra: JSONObject = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    permissions: Mapping[str, list[str]] = field(default_factory=dict)
+
+
+NO_EDITS = Edits()
 
 
 def unsent_edits(model: Any, intent: Intent) -> Edits:
     """What the object holds and the intent did not send: edits after the call, and for a patch those before it."""
-    sent = {} if intent.verb is Verb.PATCH else dict(intent.draft.permissions or {})
-    permissions = {name: value for name, value in model.permissions.changes().items() if sent.get(name) != value}
-    if intent.state.status is Status.REFERENCE or intent.state.is_partial:
-        return {}, (), permissions
+    seen = intent.seen or intent.draft
+    is_patch = intent.verb is Verb.PATCH
+    sent = {} if is_patch else dict(seen.permissions or {})
+    patched_permissions = _patched(intent.patch, "permissions")
+    permissions = {
+        name: value
+        for name, value in model.permissions.changes().items()
+        if sent.get(name) != value and name not in patched_permissions
+    }
+    if not has_data(model):
+        return Edits(permissions=permissions)
     now = current_data(model)
-    changed = dict(changed_keys(intent.draft.data, now))
-    removed = removed_keys(intent.draft.data, now)
-    if intent.verb is Verb.PATCH and intent.state.data is not None:
-        patched = _patched_keys(intent)
-        before = changed_keys(intent.state.data, now)
-        changed |= {key: value for key, value in before.items() if key not in patched}
-        removed += tuple(key for key in removed_keys(intent.state.data, now) if key not in patched)
-    return changed, removed, permissions
+    changed = set(changed_keys(seen.data, now))
+    removed = set(removed_keys(seen.data, now))
+    if is_patch:
+        patched = _patched(intent.patch, "data")
+        changed |= _edited_keys(model, now) - patched
+        removed |= set(removed_keys(model.__kinto_envelope__().data or {}, now)) - patched
+    fields, others = declared_fields(type(model)), undeclared(model)
+    return Edits(
+        {fields[key]: model.__dict__[fields[key]] for key in changed if key in fields},
+        {key: others[key] for key in changed if key not in fields},
+        tuple(removed),
+        permissions,
+    )
 
 
-def _patched_keys(intent: Intent) -> set[str]:
-    patch = intent.patch
-    if isinstance(patch, JSONPatch):
-        return {
-            str(one.get("path", "")).split("/")[2] for one in patch.operations if str(one.get("path")).count("/") > 1
-        }
-    return set(patch.body.get("data", {})) if patch is not None else set()
+def _edited_keys(model: Any, now: Mapping[str, JSON]) -> set[str]:
+    """The keys that the user set or changed; in a new object not the defaults."""
+    snapshot = model.__kinto_envelope__().data
+    if snapshot is not None:
+        return set(changed_keys(snapshot, now))
+    fields = declared_fields(type(model))
+    return {key for key in now if key not in fields or fields[key] in model.__pydantic_fields_set__}
+
+
+def _patched(patch: Patch | None, part: str) -> set[str]:
+    """The keys of the data, or the permissions, that the patch touches."""
+    if not isinstance(patch, JSONPatch):
+        return set() if patch is None else set(patch.body.get(part, {}))
+    pointers = [str(one.get(name, "")).split("/") for one in patch.operations for name in ("path", "from")]
+    return {path[2].replace("~1", "/").replace("~0", "~") for path in pointers if len(path) > 2 and path[1] == part}
 
 
 def redo(model: Any, edits: Edits) -> None:
-    """Makes the edits again, on the state that the server gave."""
-    changed, removed, permissions = edits
-    for key, value in changed.items():
-        if key not in model.data or not is_same(model.data[key], value):
-            set_key(model, key, value)
-    for key in removed:
-        model.data.pop(key, None)
-    for name, principals in permissions.items():
+    """Makes the unsent edits again, on what the server answered."""
+    restore_fields(model, edits.fields)
+    if edits.extra:
+        own_extra(model).update(edits.extra)
+    for key in edits.removed:
+        if key in current_data(model):
+            remove_key(model, key)
+    for name, principals in edits.permissions.items():
         model.permissions[name] = principals

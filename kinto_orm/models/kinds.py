@@ -5,18 +5,17 @@ https://docs.kinto-storage.org/en/stable/concepts.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast, overload
 from uuid import UUID
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from typing_extensions import TypeVar
 
 from kinto_orm.errors import InvalidTypeError
+from kinto_orm.models.arguments import Given, argument
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
 from kinto_orm.models.managers import Manager, manager_of
-from kinto_orm.models.permissions import PermissionsInput
 from kinto_orm.protocol.endpoints import Kind, check_id
 from kinto_orm.state import Runner
 
@@ -30,17 +29,6 @@ class Bucket(KintoObject):
     """
 
     __kinto_kind__: ClassVar[Kind] = Kind.BUCKET
-
-    if TYPE_CHECKING:
-
-        def __init__(
-            self,
-            *,
-            id: str | UUID | None = None,
-            data: Mapping[str, Any] | None = None,
-            permissions: PermissionsInput | None = None,
-            client: Runner | None = None,
-        ) -> None: ...
 
     @property
     def collections(self) -> Manager[Collection[Record]]:
@@ -83,22 +71,13 @@ class Group(KintoObject):
     members: list[str] = Field(default_factory=list)
 
     if TYPE_CHECKING:
+        bucket: Given[Bucket, Bucket | str | None] = argument(default=None)
+    else:
 
-        def __init__(
-            self,
-            *,
-            id: str | UUID | None = None,
-            members: list[str] = ...,
-            bucket: Bucket | str | None = None,
-            data: Mapping[str, Any] | None = None,
-            permissions: PermissionsInput | None = None,
-            client: Runner | None = None,
-        ) -> None: ...
-
-    @property
-    def bucket(self) -> Bucket:
-        """The bucket that holds it."""
-        return cast(Bucket, self.__kinto_bind_parent__())
+        @property
+        def bucket(self):
+            """The bucket that holds it."""
+            return self.__kinto_bind_parent__()
 
     def __kinto_principal__(self) -> str:
         return str(self.__kinto_path__())
@@ -114,14 +93,13 @@ class _RecordsOf:
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
         if instance is None:
             return manager_of(Record, plain=Record)
-        model = instance.__kinto_envelope__().record_model or Record
-        return manager_of(model, plain=Record, parent=instance)
+        return manager_of(instance.model, plain=Record, parent=instance)
 
 
 class _RecordsOfModel:
     """``Todo.records``: the records of the model, in its default collection."""
 
-    def __get__(self, instance: Any, owner: type[R]) -> Manager[R]:
+    def __get__(self, instance: None, owner: type[R]) -> Manager[R]:
         if instance is not None:
             raise AttributeError(
                 f"records belongs to the class: {owner.__name__}.records, or record.collection.records."
@@ -129,12 +107,14 @@ class _RecordsOfModel:
         return manager_of(owner, plain=Record)
 
 
-class Record(KintoObject, ignored_types=(_RecordsOfModel,)):
+class Record(KintoObject):
     """A record: plain, with its data in ``data``, or the base of your models.
 
     ``class Todo(Record, bucket="payments", collection="todos")``: both keywords are defaults and may be left out.
     https://docs.kinto-storage.org/en/stable/api/1.x/records.html
     """
+
+    model_config = ConfigDict(ignored_types=(_RecordsOfModel,))
 
     __kinto_kind__: ClassVar[Kind] = Kind.RECORD
 
@@ -147,18 +127,19 @@ class Record(KintoObject, ignored_types=(_RecordsOfModel,)):
             cls.__kinto_collection__ = check_id(collection, "collection")
 
     if TYPE_CHECKING:
-        # For the constructors that checkers make up for subclasses; at run time these are no fields.
-        id: str = Field(default=...)
+        collection: Given[Collection[Record], Collection[Any] | str | None] = argument(default=None)
+        bucket: Given[Bucket, Bucket | str | None] = argument(default=None)
+    else:
 
-    @property
-    def collection(self) -> Collection[Record]:
-        """The collection that holds it."""
-        return cast("Collection[Record]", self.__kinto_bind_parent__())
+        @property
+        def collection(self):
+            """The collection that holds it."""
+            return self.__kinto_bind_parent__()
 
-    @property
-    def bucket(self) -> Bucket:
-        """The bucket that holds its collection."""
-        return self.collection.bucket
+        @property
+        def bucket(self):
+            """The bucket that holds its collection."""
+            return self.collection.bucket
 
 
 R = TypeVar("R", bound=Record, default=Record)
@@ -174,11 +155,13 @@ else:
             return cls
 
 
-class Collection(KintoObject, _Typed[R], ignored_types=(_RecordsOf,)):
-    """A collection holds records.
+class Collection(KintoObject, _Typed[R]):
+    """A collection holds records; ``model=Todo`` says of which class they are.
 
     https://docs.kinto-storage.org/en/stable/api/1.x/collections.html
     """
+
+    model_config = ConfigDict(ignored_types=(_RecordsOf,))
 
     __kinto_kind__: ClassVar[Kind] = Kind.COLLECTION
     __kinto_parent__: ClassVar[Any] = Bucket
@@ -193,27 +176,19 @@ class Collection(KintoObject, _Typed[R], ignored_types=(_RecordsOf,)):
     records = _RecordsOf()
 
     if TYPE_CHECKING:
+        bucket: Given[Bucket, Bucket | str | None] = argument(default=None)
+        model: Given[type[R], type[R] | None] = argument(default=None)
+    else:
 
-        def __init__(
-            self,
-            *,
-            id: str | UUID | None = None,
-            bucket: Bucket | str | None = None,
-            data: Mapping[str, Any] | None = None,
-            permissions: PermissionsInput | None = None,
-            client: Runner | None = None,
-            schema_: dict[str, Any] | None = None,
-            uiSchema: dict[str, Any] | None = None,
-            displayFields: list[str] | None = None,
-            sort: str | None = None,
-            cache_expires: int | None = None,
-            attachment: dict[str, Any] | None = None,
-        ) -> None: ...
+        @property
+        def bucket(self):
+            """The bucket that holds it."""
+            return self.__kinto_bind_parent__()
 
-    @property
-    def bucket(self) -> Bucket:
-        """The bucket that holds it."""
-        return cast(Bucket, self.__kinto_bind_parent__())
+        @property
+        def model(self):
+            """The class of its records."""
+            return self.__kinto_envelope__().record_model or Record
 
 
 Record.__kinto_parent__ = Collection

@@ -5,21 +5,23 @@ A verb is one statement: the object describes itself, and its client carries the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from kinto_orm.errors import NotBoundError, NotLoadedError, PartialObjectError, ReadOnlyError
-from kinto_orm.models.construction import construct, replace_data
-from kinto_orm.models.data import Data, frozen_data, has_changed, set_field
+from kinto_orm.errors import NotBoundError
+from kinto_orm.models.arguments import Given, Settable, argument
+from kinto_orm.models.attributes import missing_attribute, set_attribute
+from kinto_orm.models.construction import construct
+from kinto_orm.models.data import Data, frozen_data, has_changed, has_data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
 from kinto_orm.models.identity import address, data_or_none, known_parent_ids
 from kinto_orm.models.intents import NO_EDITS, PatchInput, intent_of, patch_of, redo, unsent_edits
 from kinto_orm.models.loading import become_tombstone, fetched, find_parent, load, refreshed
-from kinto_orm.models.metaclass import HIDDEN_FIELDS, KintoMetaclass
+from kinto_orm.models.metaclass import KintoMetaclass
 from kinto_orm.models.permissions import Permissions, PermissionsInput
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, PluralPath, check_id, draw_id
 from kinto_orm.protocol.flows import Flow
@@ -50,51 +52,45 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     __kinto_bucket__: ClassVar[str | None] = None
     __kinto_collection__: ClassVar[str | None] = None
 
-    if not TYPE_CHECKING:
+    # Checkers make the constructors of subclasses out of fields: for them the envelope is declared as fields are.
+    if TYPE_CHECKING:
+        id: Given[str, str | UUID | None] = argument(default=None)
+        last_modified: Given[int | None, Never] = argument(default=None, init=False)
+        data: Settable[MutableMapping[str, Any], Mapping[str, Any] | None] = argument(default=None)
+        permissions: Settable[Permissions, PermissionsInput | None] = argument(default=None)
+        client: Given[Runner | None, Runner | None] = argument(default=None)
+    else:
         id: SkipJsonSchema[str | None] = Field(default=None, exclude=True, repr=False)
         last_modified: SkipJsonSchema[int | None] = Field(default=None, exclude=True, repr=False)
 
-        def __init__(self, **arguments: Any) -> None:
+        def __init__(self, **arguments):
             construct(self, arguments)
 
         # Else pydantic calls __init__ for every row that it validates.
         __init__.__pydantic_base_init__ = True
-    else:
 
         @property
-        def id(self) -> str:
-            """The id; ``None`` before the first save where none was given."""
-            raise NotImplementedError
+        def data(self):
+            """The live data, by wire names, in JSON values; assign a mapping to replace it all."""
+            return Data(self)
 
         @property
-        def last_modified(self) -> int | None:
-            """The server's timestamp of the object, in milliseconds; ``None`` before it was loaded or saved."""
-            raise NotImplementedError
+        def permissions(self):
+            """Who may do what; assign a mapping of names to principals to set them all."""
+            return self.__kinto_envelope__().permissions_of(self.__kinto_kind__)
+
+        @property
+        def client(self):
+            """The client the object is bound to, if it is bound yet."""
+            return self.__kinto_envelope__().client
+
+        def __setattr__(self, name, value):
+            set_attribute(self, name, value)
+
+        def __getattr__(self, name):
+            return missing_attribute(self, name)
 
     # -- state ----------------------------------------------------------------------------------------------------
-
-    @property
-    def data(self) -> MutableMapping[str, Any]:
-        """The live data, by wire names, in JSON values; assign a mapping to replace it all."""
-        return Data(self)
-
-    @data.setter
-    def data(self, data: Mapping[str, Any]) -> None:
-        replace_data(self, to_json_object(data))
-
-    @property
-    def permissions(self) -> Permissions:
-        """Who may do what; assign a mapping of names to principals to set them all."""
-        return self.__kinto_envelope__().permissions_of(self.__kinto_kind__)
-
-    @permissions.setter
-    def permissions(self, permissions: PermissionsInput) -> None:
-        self.permissions.assign(permissions)
-
-    @property
-    def client(self) -> Runner | None:
-        """The client the object is bound to, if it is bound yet."""
-        return self.__kinto_envelope__().client
 
     @property
     def is_new(self) -> bool:
@@ -112,7 +108,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         status = self.__kinto_envelope__().status
         if status is Status.LOADED:
             return self.permissions.is_dirty or has_changed(self)
-        return status is Status.NEW or (status is Status.REFERENCE and self.permissions.is_dirty)
+        return status is Status.NEW or (status is Status.REFERENCE and (self.permissions.is_dirty or has_data(self)))
 
     # -- verbs ----------------------------------------------------------------------------------------------------
 
@@ -202,11 +198,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
         Raises ``UnsavedChangesError`` where local changes would be lost, unless ``discard=True``.
         """
-        return self.__kinto_runner__().run(refreshed(self, discard=discard))
+        return self.__kinto_runner__().run(self.__kinto_refresh__(discard=discard))
 
     async def arefresh(self, *, discard: bool = False) -> Self:
         """Like :meth:`refresh`."""
-        return await self.__kinto_runner__().arun(refreshed(self, discard=discard))
+        return await self.__kinto_runner__().arun(self.__kinto_refresh__(discard=discard))
 
     # -- what the layers below see --------------------------------------------------------------------------------
 
@@ -245,7 +241,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         """Where the object is; ``draw`` gives it an id where it has none."""
         id = self.__dict__["id"]
         if id is None and draw:
-            id = self.__dict__["id"] = draw_id(self.__kinto_kind__)
+            id = vars(self)["id"] = draw_id(self.__kinto_kind__)
         if id is None:
             raise NotBoundError(
                 f"This {self.__kinto_kind__.value} has no id yet: save() it, or construct it with id=…."
@@ -280,11 +276,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
         state = self.__kinto_state__(draw=True)
-        has_data = state.status in (Status.NEW, Status.LOADED) and not state.is_partial
         permissions = self.permissions
-        return state, Draft(
-            frozen_data(self) if has_data else {}, permissions.changes() or None, permissions.complete()
-        )
+        data = frozen_data(self) if has_data(self) else {}
+        return state, Draft(data, permissions.changes() or None, permissions.complete())
 
     def __kinto_adopt__(self, state: ObjectState, intent: Intent | None) -> None:
         if state.status is Status.DELETED:
@@ -295,6 +289,14 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         load(self, state)
         redo(self, edits)
 
+    def __kinto_refresh__(self, *, discard: bool) -> Flow[Self]:
+        return refreshed(self, discard=discard)
+
+    def __kinto_edit__(self, data: Mapping[str, Any], permissions: Mapping[str, Iterable[str]]) -> None:
+        self.data.update(data)
+        for name, principals in permissions.items():
+            self.permissions[name] = principals
+
     @classmethod
     def __kinto_fetch__(cls, runner: Runner, id: str | UUID) -> Flow[Self]:
         """The flow that loads the object of that id, with the defaults of class and client; for a unit of work."""
@@ -303,28 +305,6 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         return fetched(cls, runner, parent, path)
 
     # -- Python's own ---------------------------------------------------------------------------------------------
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in HIDDEN_FIELDS or name in _READ_ONLY:
-            raise ReadOnlyError(f"{type(self).__name__}.{name} cannot be set: give it to the constructor, or load it.")
-        if name in type(self).__pydantic_fields__:
-            set_field(self, name, value)
-        elif name in _SETTABLE:
-            _SETTABLE[name](self, value)
-        else:
-            raise ReadOnlyError(
-                f"{type(self).__name__} has no field {name!r}; undeclared keys are set by .data[{name!r}] = …."
-            )
-
-    def __getattr__(self, name: str) -> Any:
-        # Only called for what is not there: a field of an object that was not (or not wholly) loaded.
-        if name in type(self).__pydantic_fields__:
-            if self.__kinto_envelope__().is_partial:
-                raise PartialObjectError(f"{self!r} was loaded without {name!r} (only()): refresh() it first.")
-            raise NotLoadedError(f"{self!r} is a reference, {name!r} was never read: refresh() it first.")
-        raise AttributeError(
-            f"{type(self).__name__} has no attribute {name!r}; undeclared keys are in .data[{name!r}]."
-        )
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KintoObject):
@@ -376,8 +356,3 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 _get_envelope = KintoObject.__dict__["_envelope"].__get__
 
 _PICKLED = ("status", "data", "extra", "absent", "permissions", "is_partial", "record_model")
-_READ_ONLY = frozenset({"client", "bucket", "collection", "records", "is_new", "is_deleted", "is_dirty"})
-_SETTABLE: dict[str, Any] = {
-    "data": lambda model, value: replace_data(model, to_json_object(value)),
-    "permissions": lambda model, value: model.permissions.assign(value),
-}

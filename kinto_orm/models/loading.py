@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from pydantic import ValidationError
-
 from kinto_orm.errors import NotBoundError, UnsavedChangesError
-from kinto_orm.models.data import declared_fields, invalid, validate_wire
+from kinto_orm.models.data import declared_fields, take_snapshot, validated
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, check_id
@@ -57,18 +55,16 @@ def load(model: Any, state: ObjectState) -> None:
     cls = type(model)
     assert state.data is not None
     fields = declared_fields(cls)
-    try:
-        fresh = validate_wire(cls, {key: value for key, value in state.data.items() if key in fields})
-    except ValidationError as error:
-        raise invalid(cls, error) from error
+    fresh = validated(cls, {key: value for key, value in state.data.items() if key in fields})
     envelope = model.__kinto_envelope__()
-    model.__dict__.update(fresh.__dict__, id=state.path.id, last_modified=state.last_modified)
-    object.__setattr__(model, "__pydantic_fields_set__", fresh.model_fields_set)
+    take_snapshot(model, fresh, state.data)
+    model.__dict__.update(id=state.path.id, last_modified=state.last_modified)
     envelope.status = Status.LOADED
-    envelope.data, envelope.extra, envelope.absent = state.data, None, frozenset()
     envelope.is_partial = False
-    edited = envelope.permissions
-    envelope.permissions = Permissions(cls.__kinto_kind__, state.permissions) if state.permissions or edited else None
+    if envelope.permissions is not None:
+        envelope.permissions.__kinto_show__(state.permissions)
+    elif state.permissions is not None:
+        envelope.permissions = Permissions(cls.__kinto_kind__, state.permissions)
 
 
 def become_tombstone(model: Any, state: ObjectState) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
@@ -136,11 +137,11 @@ class Manager(Query[M]):
 
         Raises ``ConflictError`` where somebody changed it between the two requests that an existing one takes.
         """
-        return self._run(self._creator(update_or_create, id, defaults))
+        return self._run(self._creator(_updater(defaults), id, defaults))
 
     async def aupdate_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
         """Like :meth:`update_or_create`."""
-        return await self._arun(self._creator(update_or_create, id, defaults))
+        return await self._arun(self._creator(_updater(defaults), id, defaults))
 
     def bulk_create(
         self, objects: Iterable[M | Mapping[str, Any]], *, on_outcome: Callable[[Outcome[M]], object] | None = None
@@ -240,6 +241,10 @@ class Manager(Query[M]):
             one.__kinto_envelope__().parent = self._source.find_parent()
         state, draft = one.__kinto_describe__()
         return Staged(one, Intent(verb, state, draft))
+
+
+def _updater(defaults: Mapping[str, Any] | None) -> Callable[..., Flow[tuple[ObjectState, bool]]]:
+    return partial(update_or_create, given=frozenset(defaults or ()))
 
 
 def manager_of(

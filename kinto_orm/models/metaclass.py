@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from contextvars import ContextVar
-from typing import Any, dataclass_transform
+from typing import TYPE_CHECKING, Any, dataclass_transform
 
 from pydantic import Field
 from pydantic._internal._model_construction import ModelMetaclass
 
 from kinto_orm.errors import InvalidTypeError
+from kinto_orm.models.arguments import argument
 from kinto_orm.models.expressions import FieldExpression
 
 # pydantic asks every class and its bases for the defaults of fields while a class is built: it must find none.
@@ -28,7 +29,7 @@ class ModelField(FieldExpression):
         self._model = model
         self._name = name
 
-    def to_wire(self, value: Any) -> Any:
+    def to_wire(self, value: object) -> object:
         """The value as the model serializes it."""
         if self._name in HIDDEN_FIELDS or value is None:
             return value
@@ -51,23 +52,37 @@ class ModelField(FieldExpression):
         return f"{self._model.__name__}.{self._name}"
 
 
-@dataclass_transform(kw_only_default=True, field_specifiers=(Field,))
+@dataclass_transform(kw_only_default=True, field_specifiers=(Field, argument))
 class KintoMetaclass(ModelMetaclass):
     """Makes ``Todo.priority`` an expression, and checks names when a class is made."""
 
-    def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **keywords: Any) -> type:
-        _refuse_reserved(name, bases, namespace)
-        before = _building.get()
-        _building.set(True)
-        try:
-            return super().__new__(mcs, name, bases, namespace, **keywords)
-        finally:
-            _building.set(before)
+    if TYPE_CHECKING:
+        # pyright compares class keywords with this one, so that a misspelled one is seen; mypy looks at none.
+        def __new__(
+            mcs,
+            name: str,
+            bases: tuple[type, ...],
+            namespace: dict[str, Any],
+            /,
+            *,
+            bucket: str | None = None,
+            collection: str | None = None,
+        ) -> type: ...
+    else:
 
-    def __getattr__(cls, name: str) -> Any:
-        if not name.startswith("_") and not _building.get() and name in getattr(cls, "__pydantic_fields__", ()):
-            return ModelField(cls, name)
-        raise AttributeError(f"{cls.__name__} has no field or attribute {name!r}")
+        def __new__(mcs, name, bases, namespace, **keywords):
+            _refuse_reserved(name, bases, namespace)
+            before = _building.get()
+            _building.set(True)
+            try:
+                return super().__new__(mcs, name, bases, namespace, **keywords)
+            finally:
+                _building.set(before)
+
+        def __getattr__(cls, name):
+            if not name.startswith("_") and not _building.get() and name in getattr(cls, "__pydantic_fields__", ()):
+                return ModelField(cls, name)
+            raise AttributeError(f"{cls.__name__} has no field or attribute {name!r}")
 
 
 def wire_name(model: type[Any], name: str) -> str:

@@ -11,11 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from kinto_orm.errors import ProtocolError
-from kinto_orm.models.data import declared_fields, invalid, set_field, validate_wire
+from kinto_orm.models.data import declared_fields, field_validator, invalid, restore_fields, validate_wire
 from kinto_orm.models.envelope import Envelope, PageSnapshot, put_in_envelope, without_envelope
 from kinto_orm.models.loading import blank
+from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.protocol.paging import rows_of
-from kinto_orm.protocol.values import JSONObject, decode
+from kinto_orm.protocol.values import JSONObject, decode, encode
 from kinto_orm.query import LoadedRows
 from kinto_orm.state import Runner, Status
 
@@ -87,17 +88,23 @@ def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, share
 
 def _row(model: type[Any], plain: type[Any], row: JSONObject, rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
     try:
-        one = validate_wire(model, row)
+        one = validate_wire(model, _read_part(model, row))
     except ValidationError as error:
         if rows.on_invalid == "raise":
             raise invalid(model, error, f"{rows.path}/{row['id']} does not fit ") from error
         if rows.on_invalid == "keep":
-            kept = validate_wire(plain, row)
+            kept = validate_wire(plain, _read_part(plain, row))
             put_in_envelope(kept, shared)
             yield kept
         return
     put_in_envelope(one, shared)
     yield one
+
+
+def _read_part(model: type[Any], row: JSONObject) -> JSONObject:
+    # What is undeclared may be nested deeper than pydantic reads.
+    fields = declared_fields(model)
+    return {key: value for key, value in row.items() if key in fields or key in HIDDEN_FIELDS}
 
 
 def _tombstone(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
@@ -110,9 +117,12 @@ def _partial(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
     envelope.data = without_envelope(row)
     envelope.is_partial = True
     one = _at(blank(model, row["id"], envelope), row)
-    for wire, name in declared_fields(model).items():
-        if wire in row:
-            set_field(one, name, row[wire])
+    fields = declared_fields(model)
+    try:
+        values = field_validator(model).validate_json(encode({key: row[key] for key in fields if key in row}))
+    except ValidationError as error:
+        raise invalid(model, error, f"{row['id']} does not fit ") from error
+    restore_fields(one, {name: values[wire] for wire, name in fields.items() if wire in row})
     return one
 
 

@@ -79,6 +79,11 @@ class Permissions(Mapping[str, frozenset[str]]):
         """Takes the permission from these principals."""
         self[name] = self[name] - _principals(name, principals)
 
+    def __kinto_show__(self, known: Mapping[str, frozenset[str]] | None) -> None:
+        # In place: their user may hold them, and what is done to them later must not get lost.
+        object.__setattr__(self, "_known", known)
+        self._assigned.clear()
+
     def changes(self) -> dict[str, list[str]]:
         """What has to be saved, by name; in the form of the wire."""
         known = self._known or {}
@@ -134,14 +139,16 @@ class Permissions(Mapping[str, frozenset[str]]):
         return (_rebuild, (self._kind, self._known, dict(self._assigned)))
 
     def _name(self, name: str) -> str:
-        names = self._kind.permissions
-        if name in names:
-            return name
-        if name.replace("_", ":") in names:
-            return name.replace("_", ":")
-        raise InvalidPermissionError(
-            f"{name!r} is no permission of a {self._kind.value}; there are {', '.join(names)}."
-        )
+        return _name(self._kind, name)
+
+
+def _name(kind: Kind, name: str) -> str:
+    for known in (name, str(name).replace("_", ":")):
+        if known in kind.permissions:
+            return known
+    raise InvalidPermissionError(
+        f"{name!r} is no permission of a {kind.value}; there are {', '.join(kind.permissions)}."
+    )
 
 
 def _rebuild(
@@ -151,6 +158,19 @@ def _rebuild(
     for name, principals in assigned.items():
         permissions[name] = principals
     return permissions
+
+
+def permission_lists(
+    kind: Kind, permissions: Mapping[str, Iterable[Principal] | None]
+) -> dict[str, list[str] | None]:
+    """Permissions in the form of the wire; ``None``, which removes one in a merge-patch, stays.
+
+    Raises ``InvalidPermissionError``.
+    """
+    return {
+        _name(kind, name): None if principals is None else sorted(_principals(name, principals))
+        for name, principals in permissions.items()
+    }
 
 
 def _principals(name: str, principals: Iterable[Principal]) -> frozenset[str]:
@@ -163,7 +183,14 @@ def _principals(name: str, principals: Iterable[Principal]) -> frozenset[str]:
 
 def _principal(name: str, principal: Principal) -> str:
     if isinstance(principal, PrincipalLike):
-        return principal.__kinto_principal__()
+        principal = principal.__kinto_principal__()
+        if principal.startswith("/buckets/default/"):
+            # The server compares text, and the members are known by the bucket's real id: nobody would match.
+            raise InvalidPermissionError(
+                f"{name}: a group of the default bucket is known by the bucket's real id only: load the bucket by it "
+                "(client.server_info()['user']['bucket'])."
+            )
+        return principal
     if not isinstance(principal, str) or not principal.strip():
         raise InvalidPermissionError(
             f"{name}: {principal!r:.60} is no principal: give text such as 'account:bob', or a Group."

@@ -79,7 +79,7 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
     said = _said(response, f"{method} {path}")
     message = f"{method} {path}: {status}"
     if text := _text(said):
-        message += f" {text}"
+        message += f" {text.rstrip('.')}"
     if advice := _ADVICE.get(cls):
         message += f". {advice}"
     return cls(

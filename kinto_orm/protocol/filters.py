@@ -1,8 +1,9 @@
 """Conditions on a plural endpoint, and the parameters that Kinto understands as just these.
 
 Kinto parses a value as JSON first, counts a missing field as greater than and different from everything, ignores
-parameters it does not know, and on the memory backend honours only the last ``has_`` (and forgets the filters
-before it). So values are always written as JSON, presence is asked for first, and what would be ignored is refused.
+parameters it does not know, makes one list of a parameter that comes twice, and on the memory backend honours only
+the last ``has_`` (and forgets the filters before it). So values are always written as JSON, presence is asked for
+first and once, no name comes twice, and what would be ignored is refused.
 https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
 """
 
@@ -10,9 +11,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from sys import float_info
 from typing import Any
 
 from kinto_orm.errors import InvalidFilterError, KintoError
@@ -23,16 +26,24 @@ OPERATORS = ("gt", "lt", "min", "max", "not", "in", "exclude", "like", "has", "c
 """As Kinto spells them; equality has none. ``contains_any`` stands before its own beginning."""
 
 _OPERATOR_PREFIX = re.compile(rf"({'|'.join(OPERATORS)}|eq)_([\w.]+)")
+_OPERATOR_BEGINNING = re.compile(rf"({'|'.join(OPERATORS)}|eq)_(.+)", re.DOTALL)
 _OPERATED_FIELD = re.compile(r"[\w.]+")
 _DJANGO = re.compile(
     r"(\w+)__(exact|iexact|contains|icontains|in|gt|gte|lt|lte|startswith|endswith|isnull|range|regex|not|like)"
 )
 _ORDERED = ("gt", "lt", "min", "max")
 _TIMESTAMP_OPERATORS = ("", "not", *_ORDERED)
+_ALWAYS_PRESENT = ("id", "last_modified")
+# A missing field never meets these; `gt`, `min`, `not` and `exclude` it does.
+_PROVING_PRESENCE = ("", "lt", "max", "in", "like", "contains", "contains_any")
 
 # Kinto's order is null < string < number < boolean < array < object < missing: the first value of the next type
 # bounds a range from above where `has_` cannot be used.
-_NEXT_TYPE = {str: "-1e308", int: "false", float: "false"}
+_LEAST_NUMBER = repr(-float_info.max)
+_NEXT_TYPE = {str: _LEAST_NUMBER, int: "false", float: "false"}
+
+# A pattern is a regular expression on the memory backend, and has `%` and `_` as wildcards on PostgreSQL.
+_SPECIAL_IN_PATTERN = re.compile(r"[!-)+-/:-@\[-`{-~]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +79,7 @@ def condition(field: str, operator: str, value: Any, *, needs_field: bool = Fals
 
     Raises ``InvalidFilterError`` for what Kinto would refuse, ignore or understand differently.
     """
-    if not field or field.startswith("_"):
-        raise InvalidFilterError(f"{field!r} cannot be filtered on: Kinto ignores names that begin with '_'.")
-    if operator and not _OPERATED_FIELD.fullmatch(field):
-        raise InvalidFilterError(f"{operator}_ works on names of letters, digits, '_' and '.', not on {field!r}.")
+    _check_name(field, operator)
     try:
         checked = _check_value(field, operator, value)
     except InvalidFilterError:
@@ -81,21 +89,52 @@ def condition(field: str, operator: str, value: Any, *, needs_field: bool = Fals
     return Condition(field, operator, checked, needs_field)
 
 
+def _check_name(field: str, operator: str) -> None:
+    # Kinto strips the names of parameters before it looks at them.
+    if not field or field.startswith("_") or field != field.strip():
+        raise InvalidFilterError(
+            f"{field!r} cannot be filtered on: Kinto ignores names that begin with '_', and strips them of spaces."
+        )
+    is_plain = _OPERATED_FIELD.fullmatch(field)
+    if operator and not is_plain:
+        raise InvalidFilterError(f"{operator}_ works on names of letters, digits, '_' and '.', not on {field!r}.")
+    if operator == "contains" and field.startswith("any_"):
+        raise InvalidFilterError(
+            f"Kinto would read contains_{field} as contains_any_ on {field[4:]!r}; use contains_any_{field}."
+        )
+    # It takes the value for a list before it finds that such a name is no operator and a field.
+    if not is_plain and field.startswith(("in_", "exclude_", "contains_")):
+        raise InvalidFilterError(f"{field!r} cannot be filtered on: Kinto would take the value for a list.")
+
+
 def parse_keyword(name: str, value: Any, declared: Iterable[str] = ()) -> Condition:
     """The condition of a Kinto-native keyword: ``gt_priority=3``, ``in_id=[...]``, ``done=False``.
 
     ``declared`` are field names that stand for themselves although they begin like an operator (``in_stock``).
     """
+    operator, field = split_keyword(name, declared)
+    return condition(field, operator, value)
+
+
+def split_keyword(name: str, declared: Iterable[str] = ()) -> tuple[str, str]:
+    """Operator and field of a Kinto-native keyword; raises ``InvalidFilterError`` where it is none."""
     if match := _DJANGO.fullmatch(name):
         raise InvalidFilterError(f"{name}: Kinto has no such look-up; write for example gt_{match[1]}=… or F(…).")
-    match = None if name in set(declared) else _OPERATOR_PREFIX.fullmatch(name)
-    if match and match[1] != "eq":
-        return condition(match[2], match[1], value)
-    return condition(match[2] if match else name, "", value)
+    match = None if name in set(declared) else _OPERATOR_BEGINNING.fullmatch(name)
+    if match is None:
+        return "", name
+    if not _OPERATED_FIELD.fullmatch(match[2]):
+        raise InvalidFilterError(
+            f"{name!r}: Kinto's operators work on names of letters, digits, '_' and '.' only. "
+            f"Where this is the name of a field, write F({name!r}) == …."
+        )
+    return "" if match[1] == "eq" else match[1], match[2]
 
 
 def _check_value(field: str, operator: str, value: Any) -> JSON:
     if operator == "has":
+        if field == "last_modified":
+            raise InvalidFilterError("Kinto refuses has_last_modified: it is always there.")
         if not isinstance(value, bool):
             raise InvalidFilterError(f"has_{field} takes True or False, not {value!r:.60}.")
         return value
@@ -119,8 +158,6 @@ def _check_scalar(field: str, operator: str, value: JSON) -> None:
         raise InvalidFilterError(f"{operator}_{field} cannot order by a {type(value).__name__}: Kinto fails on it.")
     if operator == "like" and not isinstance(value, str):
         raise InvalidFilterError(f"like_{field} takes text, not {value!r:.60}.")
-    if operator == "like" and value.endswith("\\"):
-        raise InvalidFilterError(f"like_{field}: PostgreSQL fails on a pattern that ends in a backslash.")
 
 
 def _check_timestamp(operator: str, value: Any) -> int:
@@ -136,7 +173,6 @@ def _check_choices(field: str, operator: str, value: Any) -> list[JSON]:
         raise InvalidFilterError(f"{operator}_{field} takes a list of values, not {value!r:.60}.")
     choices: list[JSON] = to_json_value(list(value), field)
     for choice in choices:
-        # Kinto splits at every comma before it parses: only text can hide one, as an escape.
         if isinstance(choice, (dict, list)):
             raise InvalidFilterError(f"{operator}_{field} takes plain values, not {choice!r:.60}.")
         if field == "id" and not isinstance(choice, str):
@@ -150,32 +186,73 @@ def matches_nothing(conditions: Iterable[Condition]) -> bool:
 
 
 def encode_conditions(conditions: Iterable[Condition]) -> list[tuple[str, str]]:
-    """The parameters, in the order in which every backend gives the right answer."""
-    present: dict[str, None] = {}
+    """The parameters, in the order in which every backend gives the right answer.
+
+    Raises ``InvalidFilterError`` where only PostgreSQL would give it.
+    """
+    given = tuple(conditions)
+    presence = dict.fromkeys((f"has_{one.field}", _encode(one)) for one in given if one.operator == "has")
     rest: list[tuple[str, str]] = []
-    for one in conditions:
-        if one.operator == "has" and one.value:
-            present[one.field] = None
-            continue
-        if one.needs_field and one.field not in present and not _bound_by_type(one, present, rest):
-            present[one.field] = None
-        # `exclude_` without values excludes nothing; sent empty it would exclude the empty text.
-        if not (one.operator == "exclude" and not one.value):
-            rest.append((_parameter(one), _encode(one)))
-    rest.sort(key=lambda pair: not pair[0].startswith("has_"))
-    return [(f"has_{field}", "true") for field in present] + rest
+    for field in _fields_needing_presence(given):
+        bounds = [bound for one in given if one.field == field and (bound := _type_bound(one))]
+        # The one `has_` goes where nothing else would do; `_type_bound` has one for text and numbers.
+        if bounds and (presence or _needs_has(given, field)):
+            rest.append((f"lt_{field}", bounds[0]))
+        else:
+            presence[f"has_{field}", "true"] = None
+    if len(presence) > 1:
+        names = " and ".join(name for name, _ in presence)
+        raise InvalidFilterError(
+            f"Kinto's memory backend honours only the last of {names}, and would give too much. "
+            "Where an object without the field may be in the answer, use exclude(field=value) in the place of !=."
+        )
+    for one in given:
+        rest += _encode_plainly(one)
+    return _told_apart([*presence, *rest])
 
 
-def _bound_by_type(one: Condition, present: Mapping[str, None], rest: list[tuple[str, str]]) -> bool:
-    if one.operator == "like":
+def _fields_needing_presence(given: Sequence[Condition]) -> list[str]:
+    """The fields whose absence has to be ruled out, because no condition on them does."""
+    proven = {one.field for one in given if one.operator in _PROVING_PRESENCE or (one.operator == "has" and one.value)}
+    needing = dict.fromkeys(one.field for one in given if one.needs_field)
+    return [field for field in needing if field not in proven and field not in _ALWAYS_PRESENT]
+
+
+def _needs_has(given: Sequence[Condition], but: str) -> bool:
+    """Whether another field than this one can only be proven by ``has_``."""
+    bounded = {one.field for one in given if _type_bound(one)}
+    return any(field != but and field not in bounded for field in _fields_needing_presence(given))
+
+
+def _type_bound(one: Condition) -> str | None:
+    return _NEXT_TYPE.get(type(one.value)) if one.operator in ("gt", "min") else None
+
+
+def _encode_plainly(one: Condition) -> list[tuple[str, str]]:
+    # `exclude_` without values excludes nothing; sent empty it would exclude the empty text.
+    if one.operator == "has" or (one.operator == "exclude" and not one.value):
+        return []
+    parameter = (_parameter(one), _encode(one))
+    if one.operator == "like" and one.field != "id":
         # The memory backend answers 500 where `like_` meets a value that is no text: only text passes these two.
-        rest += [(f"min_{one.field}", '""'), (f"lt_{one.field}", _NEXT_TYPE[str])]
-        return True
-    bound = _NEXT_TYPE.get(type(one.value)) if one.operator in ("gt", "min") else None
-    if not present or bound is None:
-        return False
-    rest.append((f"lt_{one.field}", bound))
-    return True
+        return [(f"min_{one.field}", '""'), (f"lt_{one.field}", _LEAST_NUMBER), parameter]
+    if one.operator in ("contains", "contains_any"):
+        # The memory backend looks for single letters in text, which comes before every array.
+        return [(f"min_{one.field}", "[]"), parameter]
+    return [parameter]
+
+
+def _told_apart(parameters: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """The parameters, each once, and with spaces behind a name that comes again.
+
+    Kinto would make a list of the values of one name, and compare with that. It strips names after that.
+    """
+    seen: Counter[str] = Counter()
+    apart: list[tuple[str, str]] = []
+    for name, value in dict.fromkeys(parameters):
+        apart.append((name + " " * seen[name], value))
+        seen[name] += 1
+    return apart
 
 
 def _parameter(one: Condition) -> str:
@@ -187,8 +264,10 @@ def _parameter(one: Condition) -> str:
 
 def _encode(one: Condition) -> str:
     if one.operator in ("in", "exclude"):
-        # The trailing comma makes Kinto see a list where there is one value only.
+        # Kinto splits at every comma before it parses: only text can hide one, as an escape.
         return ",".join(json.dumps(value).replace(",", "\\u002c") for value in one.value)
+    if one.operator == "like":
+        return json.dumps(_SPECIAL_IN_PATTERN.sub(r"\\\g<0>", one.value))
     return json.dumps(one.value, separators=(",", ":"))
 
 

@@ -137,7 +137,18 @@ _CONVERTERS: dict[type, Any] = {
 
 def encode(value: JSON) -> bytes:
     """The bytes of a JSON value (UTF-8)."""
-    return to_json(value)
+    try:
+        return to_json(value)
+    except ValueError:
+        # pydantic's writer stops at 255 levels; what Kinto stored deeper is sent back by the standard library.
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def copy_json(value: JSON) -> JSON:
+    """A deep copy of a JSON value."""
+    if isinstance(value, dict):
+        return {key: copy_json(item) for key, item in value.items()}
+    return [copy_json(item) for item in value] if isinstance(value, list) else value
 
 
 def decode(body: bytes, what: str) -> JSON:

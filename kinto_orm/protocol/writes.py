@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TypeAlias
 
-from kinto_orm.errors import NotStageableError
+from kinto_orm.errors import NotStageableError, PermissionsUnknownError
 from kinto_orm.messages import Request
 from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.patches import (
@@ -64,7 +64,7 @@ UNCONDITIONAL = Precondition()
 class Write:
     """One change of one object.
 
-    PUT stores ``new`` as the whole data; UPDATE turns ``old`` into ``new`` in the smallest way; PATCH applies
+    PUT stores ``new`` as the whole data (without it, Kinto keeps what is there); UPDATE turns ``old`` into ``new`` in the smallest way; PATCH applies
     ``patch`` (on ``old``, where it is known); DELETE removes the object. ``permissions`` are the ones to set;
     ``all_permissions`` the complete set, where it is known, which a PUT needs as soon as it names one.
     """
@@ -134,11 +134,11 @@ def _encode_in_batch(write: Write) -> Encoded:
 def _encode_whole(write: Write) -> Encoded:
     if write.action is Action.DELETE:
         return Encoded("DELETE", {})
-    body: JSONObject = {"data": write.new}
+    body: JSONObject = {} if write.new is None else {"data": write.new}
     if write.permissions:
         # A PUT that names one permission empties all that it does not name.
         if write.all_permissions is None:
-            raise NotStageableError(
+            raise PermissionsUnknownError(
                 f"{write.path}: only some permissions are known, and this write must replace the whole object: "
                 "refresh() first, or save the permissions alone."
             )

@@ -60,7 +60,7 @@ class Query(Generic[M]):
         """
         return Query(refining.without(self.reading, conditions, keywords))
 
-    def order_by(self, *fields: Any) -> Query[M]:
+    def order_by(self, *fields: object) -> Query[M]:
         """Sorted by these fields; ``"-name"`` for the largest first.
 
         While others write, only an order that never changes for an object (as by ``id``, the default) gives each
@@ -68,7 +68,7 @@ class Query(Generic[M]):
         """
         return Query(refining.ordered(self.reading, fields))
 
-    def only(self, *fields: Any) -> Query[M]:
+    def only(self, *fields: object) -> Query[M]:
         """Objects with these fields only, which cannot be saved."""
         return Query(refining.narrowed(self.reading, fields))
 
@@ -184,11 +184,11 @@ class Query(Generic[M]):
         """Like :meth:`exists`."""
         return await self._arun(self.reading.exists)
 
-    def values(self, *fields: Any) -> list[JSONObject]:
+    def values(self, *fields: object) -> list[JSONObject]:
         """These fields of each object, as plain dictionaries."""
         return self._run(self.reading.values(refining.field_names(self.reading, fields, "values")))
 
-    async def avalues(self, *fields: Any) -> list[JSONObject]:
+    async def avalues(self, *fields: object) -> list[JSONObject]:
         """Like :meth:`values`."""
         return await self._arun(self.reading.values(refining.field_names(self.reading, fields, "values")))
 

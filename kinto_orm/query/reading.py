@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from kinto_orm.errors import InvalidFilterError, MultipleObjectsError, NotFoundError, UsageError
+from kinto_orm.errors import MultipleObjectsError, NotFoundError, UsageError
 from kinto_orm.outcomes import BulkReport, Staged, commit_all, raise_for_report
 from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit
 from kinto_orm.protocol.endpoints import Kind, PluralPath
@@ -22,7 +22,7 @@ from kinto_orm.protocol.paging import (
     read_timestamp,
     rows_of,
 )
-from kinto_orm.protocol.values import JSONObject, decode
+from kinto_orm.protocol.values import JSON, JSONObject, decode
 from kinto_orm.query.selection import Selection
 from kinto_orm.repository import get, ids_in_chunks
 from kinto_orm.state import Holder, Intent, ObjectState, OnInvalid, Runner, Verb
@@ -254,7 +254,7 @@ class Reading(Generic[M]):
         found: list[JSONObject] = []
         while (flow := walk.next_page()) is not None:
             page = yield from flow
-            found += [{name: row[name] for name in names if name in row} for row in page.objects]
+            found += [_picked(row, names) for row in page.objects]
         return found
 
     def delete(self, *, everything: bool) -> Callable[[Place], Flow[int]]:
@@ -264,11 +264,6 @@ class Reading(Generic[M]):
             raise UsageError("delete() deletes all that matches: it cannot be combined with limit(), slices or only().")
         if not selection.is_filtered and not everything:
             raise UsageError("delete() without a filter would delete everything: say delete(everything=True).")
-        if sum(name.startswith("has_") for name, _ in selection.parameters()) > 1:
-            raise InvalidFilterError(
-                "Kinto's memory backend honours only the last has_ condition and would delete too much: "
-                "use one of them, or delete by in_id."
-            )
         return self._delete
 
     def _delete(self, place: Place) -> Flow[int]:
@@ -286,7 +281,10 @@ class Reading(Generic[M]):
         walk = self.walk(place)
         while (flow := walk.next_page()) is not None:
             page = yield from flow
-            yield from commit_all((_changed(one, change) for one in page.objects), limit, report.add)
+            done = yield from commit_all((_changed(one, change) for one in page.objects), limit, report.add)
+            report.is_complete = done.is_complete
+            if not report.is_complete:
+                break
         return raise_for_report(report, "update")
 
 
@@ -294,6 +292,23 @@ def _changed(one: M, change: Callable[[M], object]) -> Staged[M]:
     change(one)
     state, draft = one.__kinto_describe__()
     return Staged(one, Intent(Verb.SAVE, state, draft))
+
+
+def _picked(row: JSONObject, names: Iterable[str]) -> JSONObject:
+    found = ((name, _value_at(row, name)) for name in names)
+    return {name: value for name, value in found if value is not _MISSING}
+
+
+def _value_at(row: JSONObject, name: str) -> JSON:
+    if name in row:
+        return row[name]
+    value: JSON = row
+    for key in name.split("."):
+        value = value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
+    return value
+
+
+_MISSING: Any = object()
 
 
 class _Rows:

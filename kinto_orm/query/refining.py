@@ -9,7 +9,15 @@ from uuid import UUID
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError, UsageError
 from kinto_orm.protocol.endpoints import check_id
-from kinto_orm.protocol.filters import Condition, as_moment, check_field_name, condition, parse_keyword
+from kinto_orm.protocol.filters import (
+    Condition,
+    as_moment,
+    check_field_name,
+    condition,
+    encode_conditions,
+    parse_keyword,
+    split_keyword,
+)
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.query.reading import Reading
 from kinto_orm.state import Holder
@@ -37,10 +45,13 @@ def with_keywords(reading: Reading[M], keywords: Mapping[str, Any]) -> Reading[M
 
 def without(reading: Reading[M], conditions: Iterable[Condition | bool], keywords: Mapping[str, Any]) -> Reading[M]:
     """The reading without what these equalities describe."""
+    declared = tuple(reading.source.declared_fields())
     equalities = [_checked(one) for one in conditions]
     for name, value in keywords.items():
-        operator = "in" if isinstance(value, (list, tuple, set, frozenset)) else ""
-        equalities.append(condition(reading.source.resolve_field(name), operator, value))
+        operator, field = split_keyword(name, declared)
+        if not operator and isinstance(value, (list, tuple, set, frozenset)):
+            operator = "in"
+        equalities.append(condition(reading.source.resolve_field(field), operator, value))
     return _with_conditions(reading, [_negated(one) for one in equalities])
 
 
@@ -122,11 +133,13 @@ def change_of(
     wanted = {**(change or {}), **values}
     if not wanted:
         raise UsageError("update() needs a function, or names and values.")
-    return lambda one: one.data.update(wanted)
+    return lambda one: one.__kinto_edit__(wanted, {})
 
 
 def _with_conditions(reading: Reading[M], more: list[Condition]) -> Reading[M]:
-    return reading.select(conditions=(*reading.selection.conditions, *more)) if more else reading
+    conditions = (*reading.selection.conditions, *more)
+    encode_conditions(conditions)  # what cannot be asked is refused where it is written
+    return reading.select(conditions=conditions) if more else reading
 
 
 def _checked(one: Condition | bool) -> Condition:

@@ -42,8 +42,8 @@ class Selection:
 
     @property
     def is_filtered(self) -> bool:
-        """Whether it selects less than the whole list."""
-        return bool(self.conditions) or self.since is not None or self.before is not None
+        """Whether it asks for less than the whole list; ``exclude()`` without values does not."""
+        return bool(encode_conditions(self.conditions)) or self.since is not None or self.before is not None
 
     @property
     def may_hold_tombstones(self) -> bool:

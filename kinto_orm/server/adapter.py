@@ -64,22 +64,17 @@ class WSGIAdapter(BaseAdapter):
 def call(app: WSGIApplication, request: requests.PreparedRequest) -> HTTPResponse:
     """Runs the application once, to the end of its body."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
-    written: list[bytes] = []
+    written: list[bytes] = []  # by the callable that PEP 3333 keeps for old applications
 
     def start_response(status: str, headers: list[tuple[str, str]], exc_info: Any = None, /) -> Any:
         started[:] = [(status, headers)]
         return written.append
 
-    chunks = app(build_environ(request), start_response)
-    try:
-        written.extend(chunks)
-    finally:
-        if close := getattr(chunks, "close", None):
-            close()
-    (status, headers) = started[0]
+    body = read_whole(app(build_environ(request), start_response))
+    status, headers = started[0]
     code, _, reason = status.partition(" ")
     return HTTPResponse(
-        body=io.BytesIO(b"".join(written)),
+        body=io.BytesIO(b"".join(written) + body),
         headers=HTTPHeaderDict(headers),
         status=int(code),
         reason=reason,
@@ -87,6 +82,15 @@ def call(app: WSGIApplication, request: requests.PreparedRequest) -> HTTPRespons
         preload_content=False,
         request_method=request.method,
     )
+
+
+def read_whole(chunks: Iterable[bytes]) -> bytes:
+    """The body of an answer, which is closed as WSGI demands."""
+    try:
+        return b"".join(chunks)
+    finally:
+        if close := getattr(chunks, "close", None):
+            close()
 
 
 def build_environ(request: requests.PreparedRequest) -> WSGIEnvironment:

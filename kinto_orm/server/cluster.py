@@ -94,14 +94,14 @@ class Cluster:
         self._owner = owner_of(self._data)
         self._programs = programs_for(self._data)
         self._let_owner_reach(self._programs)
-        self._let_owner_reach(self.folder)
         if not self._data.exists():
             self._create_cluster()
         self._clear_leftovers()
         self._sockets = make_sockets_folder()
         self._give_to_owner(self._sockets)
+        self._let_owner_reach(self._sockets.parent)
         options = ["-p", str(PORT), "-c", "listen_addresses=", "-c", f"unix_socket_directories={self._sockets}"]
-        self._pg_ctl("start", f"--timeout={SECONDS_TO_START}", "-l", str(self._data / "log"), "-o", shlex.join(options))
+        self._pg_ctl("start", f"--timeout={SECONDS_TO_START}", "-l", "log", "-o", shlex.join(options))
         self._create_database()
 
     def _create_cluster(self) -> None:
@@ -110,7 +110,7 @@ class Cluster:
         shutil.rmtree(draft, ignore_errors=True)
         draft.mkdir(mode=0o700)
         self._give_to_owner(draft)
-        self._run("initdb", "-D", str(draft), *INITDB_OPTIONS)
+        self._run("initdb", draft, *INITDB_OPTIONS)
         draft.rename(self._data)
 
     def _clear_leftovers(self) -> None:
@@ -128,12 +128,10 @@ class Cluster:
             shutil.rmtree(sockets, ignore_errors=True)
 
     def _stop_postmaster(self) -> None:
-        try:
-            self._pg_ctl("stop", f"--timeout={SECONDS_TO_STOP}", "--mode=fast")
-        except UsageError:
-            # Dead already, or hanging: its next start recovers from its log.
+        # Neither helps where it is dead already or hangs: then the next start recovers from the log.
+        for mode in ("fast", "immediate"):
             if (self._data / "postmaster.pid").exists():
-                self._run("pg_ctl", "stop", "-D", str(self._data), "--mode=immediate", check=False)
+                self._pg_ctl("stop", f"--timeout={SECONDS_TO_STOP}", f"--mode={mode}", check=False)
 
     def _create_database(self) -> None:
         psycopg2 = import_extra("psycopg2", EXTRA)
@@ -157,21 +155,21 @@ class Cluster:
     def _give_to_owner(self, path: Path) -> None:
         if self._owner is not None:
             os.chown(path, self._owner, -1)
-            self._let_owner_reach(path.parent)
 
-    def _pg_ctl(self, command: str, *options: str) -> None:
-        self._run("pg_ctl", command, "--wait", "-D", str(self._data), *options)
+    def _pg_ctl(self, command: str, *options: str, check: bool = True) -> None:
+        self._run("pg_ctl", self._data, command, "--wait", *options, check=check)
 
-    def _run(self, program: str, *arguments: str, check: bool = True) -> None:
+    def _run(self, program: str, data: Path, *arguments: str, check: bool = True) -> None:
         # Into a file, because the server that pg_ctl leaves behind would hold a pipe open; in a session of its own,
         # because Ctrl-C is for Python, which then stops PostgreSQL in order.
-        with tempfile.TemporaryFile() as output:
+        with tempfile.TemporaryFile() as output, self._reachable(data) as (name, descriptors):
             done = subprocess.run(
-                [self._programs / program, *arguments],
+                [self._programs / program, "-D", name, *arguments],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                cwd="/",
+                cwd=data,
+                pass_fds=descriptors,
                 env=clean_environment(os.environ),
                 start_new_session=True,
                 umask=0o077,
@@ -182,7 +180,23 @@ class Cluster:
             output.seek(0)
             said = output.read().decode(errors="replace").strip()
         if check and done.returncode != 0:
-            raise UsageError(f"PostgreSQL's {program} failed on {self._data}: {said}\n{last_lines(self._data / 'log')}")
+            raise UsageError(f"PostgreSQL's {program} failed on {self._data}: {said}\n{last_lines(data / 'log')}")
+
+    @contextmanager
+    def _reachable(self, data: Path) -> Generator[tuple[str, tuple[int, ...]]]:
+        """The folder under a name that PostgreSQL's user can open, and what this name needs to be inherited.
+
+        Root's folders are often closed to others, and pytest closes them again while we run; Linux does not look at the
+        way to a folder that is named by its descriptor.
+        """
+        if self._owner is None:
+            yield str(data), ()
+            return
+        descriptor = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            yield f"/proc/self/fd/{descriptor}", (descriptor,)
+        finally:
+            os.close(descriptor)
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from kinto_orm.errors import UsageError
 from kinto_orm.server import forking
-from kinto_orm.server.adapter import WSGIAdapter
+from kinto_orm.server.adapter import WSGIAdapter, read_whole
 from kinto_orm.server.application import Setting, backends, build_application, drop_connections, merge_settings, migrate
 from kinto_orm.server.cluster import Cluster
 
@@ -76,12 +76,7 @@ class EmbeddedServer:
     def wsgi(self, environ: WSGIEnvironment, start_response: StartResponse, /) -> Iterable[bytes]:
         """The server as a WSGI application: one call at a time, each complete before the next begins."""
         with self.lock:
-            chunks = self._running()(environ, start_response)
-            try:
-                return [b"".join(chunks)]
-            finally:
-                if close := getattr(chunks, "close", None):
-                    close()
+            return [read_whole(self._running()(environ, start_response))]
 
     def flush(self) -> None:
         """Removes every object, permission and account, without a request."""

@@ -1,0 +1,40 @@
+"""The records that are written and read: the same for every contender, and for the stub."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+AUTHORS = ("Ada Lovelace", "Grace Hopper", "Barbara Liskov", "Margaret Hamilton")
+SUMMARY = "A short text about the subject, long enough to look like what people keep in a field of this name."
+FIRST_TIMESTAMP = 1_700_000_000_000
+
+
+def new_todo(number: int) -> dict[str, Any]:
+    """A small new record, without an id."""
+    return {"title": f"Todo number {number}", "done": number % 3 == 0, "priority": number % 10, "tags": ["a", "b"]}
+
+
+def stored_id(number: int) -> str:
+    """The id of the stored record of that number; in their order."""
+    return f"article-{number:08}"
+
+
+def stored_article(number: int) -> dict[str, Any]:
+    """A stored record of about 300 bytes."""
+    return {
+        "id": stored_id(number),
+        "last_modified": FIRST_TIMESTAMP + number,
+        "title": f"Article number {number}",
+        "author": AUTHORS[number % 4],
+        "summary": SUMMARY,
+        "published": number % 2 == 0,
+        "priority": number % 10,
+        "score": number / 7,
+        "tags": ["news", "kinto"],
+    }
+
+
+def stored_articles(count: int) -> Iterator[dict[str, Any]]:
+    """All of them."""
+    return map(stored_article, range(count))

@@ -1,0 +1,77 @@
+"""The work done with kinto-http, as its documentation shows it."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+
+import kinto_http
+from job import AUTH, BUCKET, CHANGED_EVERY, Job, Work
+from rows import new_todo, stored_id
+
+# It warns of every stored record. What that costs on a terminal is not measured: here it is only formatted.
+logging.getLogger("kinto_http").addHandler(logging.NullHandler())
+logging.getLogger("kinto_http").propagate = False
+
+
+@cache
+def client_of(url: str) -> kinto_http.Client:
+    return kinto_http.Client(server_url=url, auth=AUTH, bucket=BUCKET)
+
+
+def write_dicts(job: Job) -> Work:
+    client = client_of(job.url).clone(collection=job.collection)
+
+    def work() -> int:
+        with client.batch() as batch:
+            for number in range(job.count):
+                batch.create_record(data=new_todo(number))
+        return len(batch.results())
+
+    return work
+
+
+def read_list(job: Job) -> Work:
+    client = client_of(job.url).clone(collection=job.collection)
+    return lambda: sum(bool(row["title"]) for row in client.get_records(_limit=job.page_size))
+
+
+def read_generator(job: Job) -> Work:
+    client = client_of(job.url).clone(collection=job.collection)
+    return lambda: sum(
+        bool(row["title"]) for page in client.get_paginated_records(_limit=job.page_size) for row in page["data"]
+    )
+
+
+def get(job: Job) -> Work:
+    client = client_of(job.url).clone(collection=job.collection)
+    return lambda: sum(bool(client.get_record(id=stored_id(number))["data"]["title"]) for number in range(job.count))
+
+
+def save(job: Job) -> Work:
+    client = client_of(job.url).clone(collection=job.collection)
+    data = client.get_record(id=stored_id(0))["data"]
+
+    def work() -> int:
+        row = data
+        for number in range(job.count):
+            row = client.update_record(data={**row, "title": f"Another title {number}"})["data"]
+        return job.count
+
+    return work
+
+
+def save_changed(job: Job) -> Work:
+    """Saves all: it cannot tell which ones were changed."""
+    client = client_of(job.url).clone(collection=job.collection)
+    loaded = client.get_records(_limit=job.page_size)
+    for row in loaded[::CHANGED_EVERY]:
+        row["priority"] += 1
+
+    def work() -> int:
+        with client.batch() as batch:
+            for row in loaded:
+                batch.update_record(data=row)
+        return len(batch.results())
+
+    return work

@@ -1,0 +1,90 @@
+"""The floor: the same requests by hand, with ``requests`` and ``json``; no models, no retries, no look at errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from itertools import islice
+from typing import Any
+from uuid import uuid4
+
+import requests
+from job import AUTH, BUCKET, CHANGED_EVERY, Job, Work
+from rows import new_todo, stored_id
+
+BATCH_LIMIT = 25
+JSON = {"Content-Type": "application/json"}
+
+
+@cache
+def session() -> requests.Session:
+    made = requests.Session()
+    made.auth = AUTH
+    return made
+
+
+def records_path(job: Job) -> str:
+    return f"/buckets/{BUCKET}/collections/{job.collection}/records"
+
+
+def send_batches(job: Job, entries: Iterable[dict[str, Any]]) -> int:
+    stored = 0
+    source = iter(entries)
+    while chunk := list(islice(source, BATCH_LIMIT)):
+        answer = session().post(f"{job.url}/batch", data=json.dumps({"requests": chunk}), headers=JSON)
+        stored += sum(part["status"] < 300 for part in answer.json()["responses"])
+    return stored
+
+
+def write_dicts(job: Job) -> Work:
+    path = records_path(job)
+    entries = (
+        {"method": "PUT", "path": f"{path}/{uuid4()}", "headers": {"If-None-Match": "*"}, "body": {"data": new_todo(n)}}
+        for n in range(job.count)
+    )
+    return lambda: send_batches(job, entries)
+
+
+def read_list(job: Job) -> Work:
+    def work() -> int:
+        found = 0
+        url: str | None = f"{job.url}{records_path(job)}?_sort=id&_limit={job.page_size}"
+        while url:
+            answer = session().get(url)
+            found += sum(bool(row["title"]) for row in answer.json()["data"])
+            url = answer.headers.get("Next-Page")
+        return found
+
+    return work
+
+
+def get(job: Job) -> Work:
+    url = f"{job.url}{records_path(job)}"
+
+    def title(number: int) -> str:
+        return str(session().get(f"{url}/{stored_id(number)}").json()["data"]["title"])
+
+    return lambda: sum(bool(title(number)) for number in range(job.count))
+
+
+def save(job: Job) -> Work:
+    url = f"{job.url}{records_path(job)}/{stored_id(0)}"
+
+    def work() -> int:
+        for number in range(job.count):
+            body = json.dumps({"data": {"title": f"Another title {number}"}})
+            session().patch(url, data=body, headers=JSON).json()
+        return job.count
+
+    return work
+
+
+def save_changed(job: Job) -> Work:
+    """Sends the changed ones, of which it has been told."""
+    path = records_path(job)
+    entries = [
+        {"method": "PATCH", "path": f"{path}/{stored_id(number)}", "body": {"data": {"priority": 1}}}
+        for number in range(0, job.count, CHANGED_EVERY)
+    ]
+    return lambda: send_batches(job, entries) and job.count

@@ -1,0 +1,38 @@
+"""What setting an attribute does, and what is said of one that is not there."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from kinto_orm.errors import NotLoadedError, PartialObjectError, ReadOnlyError
+from kinto_orm.models.construction import replace_data
+from kinto_orm.models.data import set_field
+from kinto_orm.models.metaclass import HIDDEN_FIELDS
+from kinto_orm.protocol.values import to_json_object
+
+_READ_ONLY = HIDDEN_FIELDS | {"client", "bucket", "collection", "model", "records", "is_new", "is_deleted", "is_dirty"}
+
+
+def set_attribute(model: Any, name: str, value: Any) -> None:
+    """Sets a field, or all the data or permissions; raises ``ReadOnlyError`` for everything else."""
+    cls = type(model)
+    if name in cls.__pydantic_fields__ and name not in HIDDEN_FIELDS:
+        set_field(model, name, value)
+    elif name == "data":
+        replace_data(model, to_json_object(value))
+    elif name == "permissions":
+        model.permissions.assign(value)
+    elif name in _READ_ONLY:
+        raise ReadOnlyError(f"{cls.__name__}.{name} cannot be set: give it to the constructor, or load it.")
+    else:
+        raise ReadOnlyError(f"{cls.__name__} has no field {name!r}; undeclared keys are set by .data[{name!r}] = ….")
+
+
+def missing_attribute(model: Any, name: str) -> NoReturn:
+    """Raises what fits: the field was not loaded, or there is no such attribute."""
+    cls = type(model)
+    if name not in cls.__pydantic_fields__:
+        raise AttributeError(f"{cls.__name__} has no attribute {name!r}; undeclared keys are in .data[{name!r}].")
+    if model.__kinto_envelope__().is_partial:
+        raise PartialObjectError(f"{model!r} was loaded without {name!r} (only()): refresh() it first.")
+    raise NotLoadedError(f"{model!r} is a reference, {name!r} was never read: refresh() it first.")

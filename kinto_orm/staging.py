@@ -1,0 +1,241 @@
+"""What the calls of a unit of work come to: one operation for each object, in an order that the server understands.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from kinto_orm.errors import NotStageableError
+from kinto_orm.outcomes import Staged
+from kinto_orm.protocol.endpoints import Kind
+from kinto_orm.protocol.patches import (
+    BasicPatch,
+    JSONPatch,
+    MergePatch,
+    Patch,
+    apply_basic_patch,
+    apply_merge_patch,
+    changed_keys,
+    removed_keys,
+)
+from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.writes import encode_entry
+from kinto_orm.repository import plan
+from kinto_orm.state import Draft, Holder, Intent, Status, Verb, WriteOptions
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWrite:
+    """One write of a plan, with the exact request that it becomes in the batch."""
+
+    object: Holder
+    verb: Verb
+    request: JSONObject
+
+    def __str__(self) -> str:
+        headers = "".join(f" {name}: {value}" for name, value in self.request.get("headers", {}).items())
+        body = f" {self.request['body']}" if "body" in self.request else ""
+        return f"{self.request['method']} {self.request['path']}{headers}{body}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a commit would send, in its order."""
+
+    writes: tuple[PlannedWrite, ...]
+
+    def __str__(self) -> str:
+        return "\n".join(map(str, self.writes)) or "nothing to send"
+
+
+def plan_of(staged: Iterable[Staged[Any]]) -> Plan:
+    """The writes that they come to, in their order."""
+    planned = [(one, plan(one.intent)) for one in staged]
+    return Plan(
+        tuple(
+            PlannedWrite(one.holder, one.intent.verb, encode_entry(write)) for one, write in planned if write is not None
+        )
+    )
+
+
+def freeze(intent: Intent) -> Intent:
+    """The intent with a copy of its patch: what its caller does with the values afterwards changes nothing."""
+    if intent.patch is None or isinstance(intent.patch, JSONPatch):
+        return intent  # a batch refuses JSON-Patch anyway
+    body = intent.patch.body
+    return replace(intent, patch=type(intent.patch)(body.get("data"), body.get("permissions")))
+
+
+def combine(before: Intent, after: Intent) -> Intent | None:
+    """The one intent that both come to; ``None`` where they cancel each other.
+
+    Raises ``NotStageableError`` where no single operation does what both would have done.
+    """
+    if _moved_on(before, after):
+        return after
+    if after.verb is Verb.DELETE:
+        return _combine_delete(before, after)
+    if before.verb is Verb.DELETE:
+        return _restore(before, after)
+    return _combine_patch(before, after) if after.verb is Verb.PATCH else _combine_save(before, after)
+
+
+def _moved_on(before: Intent, after: Intent) -> bool:
+    # The object was loaded again in between. What was staged for its old state could only conflict, or undo
+    # unseen what the server has now.
+    return (before.state.status, before.state.last_modified) != (after.state.status, after.state.last_modified)
+
+
+def _options(before: Intent, after: Intent) -> WriteOptions:
+    """A precondition that was said with the second call counts, else what the first one said still holds."""
+    said = after.options
+    if not said.safe or said.if_match is not None or said.if_not_exists:
+        return said
+    return replace(before.options, if_exists=said.if_exists)
+
+
+def _combine_delete(before: Intent, after: Intent) -> Intent | None:
+    options = _options(before, after)
+    if after.state.status is not Status.NEW or before.verb in (Verb.PATCH, Verb.DELETE):
+        return replace(after, options=options)
+    if before.options.safe and not before.options.if_not_exists:
+        return None  # what was never stored needs no deletion
+    return replace(after, options=replace(options, if_exists=True))  # the upsert met something, or not
+
+
+def _restore(before: Intent, after: Intent) -> Intent:
+    path = before.state.path
+    if path.kind in (Kind.BUCKET, Kind.COLLECTION):
+        raise NotStageableError(
+            f"{path}: deleting and re-creating a {path.kind.value} in one unit would empty the new one "
+            "(Kinto cascades at the end of the batch): commit in between."
+        )
+    if after.verb is Verb.PATCH:
+        raise NotStageableError(f"{path} is deleted in this unit: it cannot be patched.")
+    is_new = after.state.status is Status.NEW
+    return replace(after, verb=Verb.REPLACE, options=WriteOptions(safe=False) if is_new else _options(before, after))
+
+
+def _combine_save(before: Intent, after: Intent) -> Intent:
+    if before.verb is Verb.PATCH and after.state.status is Status.NEW:
+        raise _impossible(after, "a patch of what exists and the creation of it")
+    # A save after a replace replaces: what the first call promised still holds.
+    verb = Verb.REPLACE if before.verb is Verb.REPLACE else after.verb
+    wanted, seen, now = _wanted(before), _seen(before), after.draft
+    draft = Draft(
+        _with_edits(wanted.data, seen.data, now.data),
+        _with_edits(wanted.permissions or {}, seen.permissions or {}, now.permissions or {}) or None,
+        None
+        if wanted.all_permissions is None or seen.all_permissions is None or now.all_permissions is None
+        else _with_edits(wanted.all_permissions, seen.all_permissions, now.all_permissions),
+    )
+    return replace(after, verb=verb, draft=draft, options=_options(before, after), seen=now)
+
+
+def _combine_patch(before: Intent, after: Intent) -> Intent:
+    patch = after.patch
+    assert patch is not None
+    if isinstance(patch, JSONPatch):
+        return after  # refused for what it is when it is encoded
+    seen = _overtaken(_seen(before), after.draft, patch)
+    options = _options(before, after)
+    if before.verb is not Verb.PATCH:
+        draft = _patched(after, before.draft, patch)
+        return replace(after, verb=before.verb, patch=None, draft=draft, options=options, seen=seen)
+    if not (isinstance(before.patch, BasicPatch) and isinstance(patch, BasicPatch)):
+        raise _impossible(after, "two patches that are not both plain")
+    merged = BasicPatch(
+        {**(before.patch.data or {}), **(patch.data or {})} or None,
+        {**(before.patch.permissions or {}), **(patch.permissions or {})} or None,
+    )
+    return replace(after, patch=merged, options=options, seen=seen)
+
+
+def _impossible(intent: Intent, what: str) -> NotStageableError:
+    return NotStageableError(f"{intent.state.path}: {what} cannot become one operation: commit in between.")
+
+
+def _seen(intent: Intent) -> Draft:
+    return intent.seen or intent.draft
+
+
+def _wanted(intent: Intent) -> Draft:
+    """What the object shall be; for a patch, together with the unsaved changes that the caller wants saved now."""
+    return intent.draft if intent.patch is None else _patched(intent, _seen(intent), intent.patch)
+
+
+def _patched(intent: Intent, draft: Draft, patch: Patch) -> Draft:
+    assert not isinstance(patch, JSONPatch)
+    body = patch.body
+    given = body.get("permissions", {})
+    if isinstance(patch, MergePatch) and given:
+        raise _impossible(intent, "a merge-patch of permissions and another change")
+    apply = apply_merge_patch if isinstance(patch, MergePatch) else apply_basic_patch
+    return Draft(
+        apply(draft.data, body.get("data", {})),
+        {**(draft.permissions or {}), **given} or None,
+        None if draft.all_permissions is None else {**draft.all_permissions, **given},
+    )
+
+
+def _with_edits(wanted: Mapping[str, Any], seen: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What was wanted, with the edits that the object got since it was seen."""
+    removed = removed_keys(seen, now)
+    return {**{key: value for key, value in wanted.items() if key not in removed}, **changed_keys(seen, now)}
+
+
+def _overtaken(seen: Draft, now: Draft, patch: BasicPatch | MergePatch) -> Draft:
+    """What was seen of the object, brought up to date where the patch sets something: there it wins over edits."""
+    body = patch.body
+    names = body.get("permissions", {})
+    return Draft(
+        _brought(seen.data, now.data, body.get("data", {})),
+        _brought(seen.permissions or {}, now.permissions or {}, names) or None,
+        None
+        if seen.all_permissions is None or now.all_permissions is None
+        else _brought(seen.all_permissions, now.all_permissions, names),
+    )
+
+
+def _brought(seen: Mapping[str, Any], now: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    kept = {key: value for key, value in seen.items() if key not in keys}
+    return {**kept, **{key: now[key] for key in keys if key in now}}
+
+
+_LEVELS = (Kind.BUCKET, Kind.GROUP, Kind.COLLECTION, Kind.RECORD)
+
+
+def in_order(staged: Iterable[Staged[Any]]) -> list[Staged[Any]]:
+    """Parents first, deletions last and the other way round, by path inside: one order for all, so no deadlocks.
+
+    Raises ``NotStageableError`` where something is written below what is deleted.
+    """
+    ordered = sorted(staged, key=_rank)
+    _refuse_recreated(ordered)
+    return ordered
+
+
+def _rank(one: Staged[Any]) -> tuple[bool, int, tuple[str, ...]]:
+    path = one.intent.state.path
+    is_deletion = one.intent.verb is Verb.DELETE
+    level = _LEVELS.index(path.kind)
+    return (is_deletion, -level if is_deletion else level, path.ids)
+
+
+def _refuse_recreated(staged: Collection[Staged[Any]]) -> None:
+    deleted = {
+        one.intent.state.path.ids
+        for one in staged
+        if one.intent.verb is Verb.DELETE and one.intent.state.path.kind in (Kind.BUCKET, Kind.COLLECTION)
+    }
+    for one in staged:
+        path = one.intent.state.path
+        above = {path.ids[:depth] for depth in range(1, len(path.ids))}
+        if one.intent.verb is not Verb.DELETE and above & deleted:
+            raise NotStageableError(
+                f"{path} is written and something above it is deleted in one unit: commit in between."
+            )

@@ -1,0 +1,58 @@
+"""Each test of this folder runs on a Kinto with the memory backend and on one with PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests
+
+from kinto_orm.server import EmbeddedServer
+
+Send = Callable[..., requests.Response]
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer.postgres(tmp_path_factory.mktemp("contract")) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
+    if request.param == "memory":
+        yield request.getfixturevalue("kinto_server")
+        return
+    server = request.getfixturevalue("postgres_server")
+    yield server
+    server.flush()
+
+
+@pytest.fixture
+def is_memory(server: EmbeddedServer) -> bool:
+    return "storage_url" not in server.settings
+
+
+@pytest.fixture
+def send(server: EmbeddedServer) -> Iterator[Send]:
+    """Sends just what it is told, as the user of the session or another."""
+    with requests.Session() as session:
+        session.mount(server.url, server.adapter())
+
+        def send(
+            method: str, target: str, json: Any = None, *, data: bytes | None = None, user: str = "me", **headers: str
+        ) -> requests.Response:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            url = target if target.startswith("http") else server.url + target
+            return session.request(method, url, json=json, data=data, headers=named, auth=(user, "secret"))
+
+        yield send
+
+
+@pytest.fixture
+def records(send: Send) -> str:
+    """The path of the records of an empty collection."""
+    for path in ("/buckets/b", "/buckets/b/collections/c"):
+        assert send("PUT", path).status_code == 201
+    return "/buckets/b/collections/c/records"
