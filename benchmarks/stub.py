@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import sys
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -91,7 +92,8 @@ class Connection(asyncio.Protocol):
                 return
             body = self._received[end + 4 : end + 4 + length]
             self._received = self._received[end + 4 + length :]
-            self._respond(*head.split(" ", 2)[:2], body)
+            method, target, _ = head.split(" ", 2)
+            self._respond(method, target, body)
 
     def _respond(self, method: str, target: str, body: bytes) -> None:
         status, content, headers = self._stub.answer(method, target, body)
@@ -107,11 +109,11 @@ def _content_length(head: str) -> int:
 
 async def main(most_records: int) -> None:
     """Serves until it is killed."""
-    loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(stub), "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    stub = Stub(f"127.0.0.1:{port}", most_records)
-    print(f"http://127.0.0.1:{port}/v1", flush=True)
+    listener = socket.create_server(("127.0.0.1", 0))
+    host = f"127.0.0.1:{listener.getsockname()[1]}"
+    stub = Stub(host, most_records)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(stub), sock=listener)
+    print(f"http://{host}/v1", flush=True)
     await server.serve_forever()
 
 

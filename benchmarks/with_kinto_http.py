@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from math import inf
 
 import kinto_http
 from job import AUTH, BUCKET, CHANGED_EVERY, Job, Work
@@ -33,7 +34,7 @@ def write_dicts(job: Job) -> Work:
 
 def read_list(job: Job) -> Work:
     client = client_of(job.url).clone(collection=job.collection)
-    return lambda: sum(bool(row["title"]) for row in client.get_records(_limit=job.page_size))
+    return lambda: sum(bool(row["title"]) for row in client.get_records(_limit=job.page_size, pages=inf))
 
 
 def read_generator(job: Job) -> Work:
@@ -64,7 +65,7 @@ def save(job: Job) -> Work:
 def save_changed(job: Job) -> Work:
     """Saves all: it cannot tell which ones were changed."""
     client = client_of(job.url).clone(collection=job.collection)
-    loaded = client.get_records(_limit=job.page_size)
+    loaded = client.get_records(_limit=job.page_size, pages=inf)
     for row in loaded[::CHANGED_EVERY]:
         row["priority"] += 1
 

@@ -6,22 +6,23 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
 from kinto_orm.conflicts import make_resolvable
+from kinto_orm.connection import Connection, Options
 from kinto_orm.errors import (
+    ClientClosedError,
     ConfigurationError,
     ConflictError,
     CredentialsMissingError,
     DryRunError,
+    InvalidTypeError,
     KintoError,
-    NotStageableError,
 )
 from kinto_orm.jobs import ensure
-from kinto_orm.messages import Request, Transport
+from kinto_orm.messages import Request
 from kinto_orm.models import Bucket, KintoObject, Manager, bucket_reference, manager_of
 from kinto_orm.outcomes import Outcome
 from kinto_orm.protocol.endpoints import check_id, endpoint
@@ -31,7 +32,7 @@ from kinto_orm.protocol.writes import Write, encode_request
 from kinto_orm.repository import plan, read_server_info, write
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import Holder, Intent, OnInvalid, activate, deactivate
-from kinto_orm.transport import AuthInput, HttpTransport, RequestSent, RetryPolicy
+from kinto_orm.transport import AuthInput, RequestSent
 from kinto_orm.unit_of_work import UnitOfWork, open_unit
 
 T = TypeVar("T")
@@ -109,7 +110,7 @@ class Client:
         self._connection = connection
         self._owns_server = owns_server
         self._owns_transport = owns_transport
-        self._lacks_credentials = False
+        self._is_closed = False
 
     @classmethod
     def embedded(
@@ -140,11 +141,11 @@ class Client:
         try:
             chosen_options = Options(server_url=server.url, auth=auth, **options)
             connection = Connection(chosen_options.transport(server), server)
+            client._set_up(chosen_options, connection, owns_server=owns_server)
         except BaseException:
             if owns_server:
                 server.close()
             raise
-        client._set_up(chosen_options, connection, owns_server=owns_server)
         return client
 
     # -- configuration --------------------------------------------------------------------------------------------
@@ -154,20 +155,10 @@ class Client:
 
         Shares the connections where it can; never closes what it shares. An embedded server is shared always.
         """
-        unknown = set(changes) - {one.name for one in fields(Options)}
-        if unknown:
-            raise ConfigurationError(f"A client has no option {', '.join(sorted(unknown))}.")
-        options = replace(self._options, **changes)
+        options = self._options.changed(changes)
         clone = type(self).__new__(type(self))
-        shares = options.connects_like(self._options) and not self._lacks_credentials
-        connection = self._connection
-        if not shares:
-            if connection.server is not None and options.server_url != self._options.server_url:
-                raise ConfigurationError(
-                    "A client of an embedded server cannot move to another server: make a new one."
-                )
-            connection = Connection(options.transport(connection.server), connection.server)
-        clone._set_up(options, connection, owns_server=False, owns_transport=not shares)
+        connection = self._connection.fitting(self._options, options)
+        clone._set_up(options, connection, owns_server=False, owns_transport=connection is not self._connection)
         return clone
 
     @property
@@ -244,15 +235,19 @@ class Client:
         Sends no write where all is there; keys and principals that others set are left alone. Each object ends up
         loaded. Raises ``CommitError`` where something could not be stored.
         """
-        return self.run(ensure(self._bound(objects)))
+        return self.run(ensure(self._bound(objects), self))
 
     async def aensure(self, *objects: Holder) -> tuple[Outcome[Any], ...]:
         """Like :meth:`ensure`."""
-        return await self.arun(ensure(self._bound(objects)))
+        return await self.arun(ensure(self._bound(objects), self))
 
     def _bound(self, objects: tuple[Holder, ...]) -> tuple[Holder, ...]:
+        if (unit := open_unit(self)) is not None:
+            unit.admit(None, "ensure()")  # even where it would have nothing to write today
         for one in objects:
-            if isinstance(one, KintoObject) and one.client is None:
+            if not isinstance(one, KintoObject):
+                raise InvalidTypeError(f"ensure() takes buckets, groups, collections and records, not {one!r:.80}.")
+            if one.client is None:
                 one.__kinto_envelope__().client = self
         return objects
 
@@ -338,24 +333,28 @@ class Client:
     def _admit(self, flow: Flow[Any], item: Request | Write) -> Request:
         """The request, if it may be sent now."""
         request = encode_request(item) if isinstance(item, Write) else item
-        if self._lacks_credentials:
-            raise CredentialsMissingError("This client came out of a pickle, without credentials: use clone(auth=…).")
+        if self._is_closed:
+            raise ClientClosedError("This client was closed: make a new one.")
+        if lacks := self._options.lacks:
+            missing = ", ".join(f"{name}=…" for name in sorted(lacks))
+            raise CredentialsMissingError(f"This client came out of a pickle, without secrets: use clone({missing}).")
         if request.is_write:
             self._admit_write(flow, request)
         return request
 
     def _admit_write(self, flow: Flow[Any], request: Request) -> None:
-        unit = open_unit(self)
-        what = f"{getattr(flow, '__name__', 'this call').lstrip('_')} ({request.method} {request.path})"
-        if unit is not None and not unit.is_committing:
-            raise NotStageableError(f"{what} writes at once and cannot be part of a unit of work: call it outside.")
+        if (unit := open_unit(self)) is not None:
+            unit.admit(flow, f"{request.method} {request.path}")
         if self._options.dry_mode:
-            raise DryRunError(f"{what} needs the answer to a write, which dry_mode does not send.")
+            raise DryRunError(
+                f"{request.method} {request.path}: dry_mode does not send it, and the call needs its answer."
+            )
 
     # -- lifetime -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
         """Ends the client, and the embedded server that it started. A clone closes only what is its own."""
+        self._is_closed = True
         if self._owns_transport:
             self._connection.transport.close()
         if self._owns_server and self._connection.server is not None:
@@ -384,17 +383,14 @@ class Client:
             raise ConfigurationError(
                 "A client of an embedded server lives in its own process only: it cannot be pickled."
             )
-        had_credentials = self._options.auth is not None or self._options.session is not None
-        options = replace(self._options, auth=None, session=None, on_request=None, headers=None)
-        kept = {one.name: getattr(options, one.name) for one in fields(options)}
-        return (_rebuild, (type(self), kept, had_credentials or self._lacks_credentials))
+        return (type(self)._unpickled, (self._options.without_secrets(),))
+
+    @classmethod
+    def _unpickled(cls, options: Options) -> Self:
+        client = cls.__new__(cls)
+        client._set_up(options, Connection(options.transport(None)), owns_server=False)
+        return client
 
     def __repr__(self) -> str:
         collection = f", collection {self.default_collection}" if self.default_collection else ""
         return f"<{type(self).__name__} {self.server_url}, bucket {self.default_bucket}{collection}>"
-
-
-def _rebuild(cls: type[Client], options: dict[str, Any], lacks_credentials: bool) -> Client:
-    client = cls(options.pop("server_url"), **options)
-    client.__dict__["_lacks_credentials"] = lacks_credentials
-    return client

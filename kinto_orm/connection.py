@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
+from kinto_orm.errors import ConfigurationError
 from kinto_orm.messages import Transport
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.server import EmbeddedServer
@@ -33,10 +34,30 @@ class Options:
     dry_mode: bool = False
     on_request: Callable[[RequestSent], object] | None = field(default=None, repr=False)
     on_invalid: OnInvalid = "raise"
+    lacks: frozenset[str] = frozenset()
+    """The names of options that a pickle left out because they may hold secrets, and that were not given again."""
+
+    def changed(self, changes: Mapping[str, Any]) -> Options:
+        """The options with these changes. Raises ``ConfigurationError`` for names that are none."""
+        unknown = set(changes) - {one.name for one in fields(self) if one.name != "lacks"}
+        if unknown:
+            raise ConfigurationError(f"A client has no option {', '.join(sorted(unknown))}.")
+        # A session of the user's may have credentials of its own.
+        given = {*changes, "auth"} if "session" in changes else set(changes)
+        return replace(self, **changes, lacks=self.lacks - given)
+
+    def without_secrets(self) -> Options:
+        """What a pickle keeps."""
+        lacks = {name for name in ("auth", "headers", "proxies") if getattr(self, name)}
+        if self.session is not None:
+            lacks.add("auth")
+        return replace(
+            self, auth=None, session=None, headers=None, proxies=None, on_request=None, lacks=self.lacks | lacks
+        )
 
     def connects_like(self, other: Options) -> bool:
         """Whether both can share their connections."""
-        own = ("bucket", "collection", "dry_mode", "on_invalid")
+        own = ("bucket", "collection", "dry_mode", "on_invalid", "lacks")
         return all(getattr(self, one.name) is getattr(other, one.name) for one in fields(self) if one.name not in own)
 
     def transport(self, server: EmbeddedServer | None) -> HttpTransport:
@@ -64,3 +85,11 @@ class Connection:
     transport: Transport
     server: EmbeddedServer | None = None
     server_info: JSONObject | None = None
+
+    def fitting(self, mine: Options, others: Options) -> Connection:
+        """The connection for other options than mine: this one, where they make no difference to it."""
+        if others.connects_like(mine):
+            return self
+        if self.server is not None and others.server_url != mine.server_url:
+            raise ConfigurationError("A client of an embedded server cannot move to another server: make a new one.")
+        return Connection(others.transport(self.server), self.server)

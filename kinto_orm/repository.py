@@ -81,11 +81,9 @@ def _check_status(intent: Intent) -> None:
         raise PartialObjectError(
             f"{state.path} holds only some of its fields (only()): refresh() before {verb.value}()."
         )
-    if state.status is Status.REFERENCE and verb in (Verb.SAVE, Verb.REPLACE):
-        if verb is Verb.SAVE or intent.options.safe:
-            raise NotLoadedError(
-                f"{state.path} is a reference, its data was never read: refresh() before {verb.value}()."
-            )
+    is_whole = verb is Verb.SAVE or (verb is Verb.REPLACE and intent.options.safe)
+    if state.status is Status.REFERENCE and is_whole:
+        raise NotLoadedError(f"{state.path} is a reference, its data was never read: refresh() before {verb.value}().")
 
 
 def check_data(intent: Intent) -> None:
@@ -182,6 +180,10 @@ def _matching(intent: Intent) -> Precondition:
     if not intent.options.safe:
         return UNCONDITIONAL
     asked = intent.options.if_match
+    if asked is None and intent.state.status is Status.LOADED and intent.state.last_modified is None:
+        raise NotLoadedError(
+            f"{intent.state.path} was loaded without its timestamp, so a safe write is not possible: refresh() it."
+        )
     return Precondition(last_modified=intent.state.last_modified if asked is None else asked)
 
 

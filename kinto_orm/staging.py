@@ -57,7 +57,9 @@ def plan_of(staged: Iterable[Staged[Any]]) -> Plan:
     planned = [(one, plan(one.intent)) for one in staged]
     return Plan(
         tuple(
-            PlannedWrite(one.holder, one.intent.verb, encode_entry(write)) for one, write in planned if write is not None
+            PlannedWrite(one.holder, one.intent.verb, encode_entry(write))
+            for one, write in planned
+            if write is not None
         )
     )
 
@@ -82,6 +84,19 @@ def combine(before: Intent, after: Intent) -> Intent | None:
     if before.verb is Verb.DELETE:
         return _restore(before, after)
     return _combine_patch(before, after) if after.verb is Verb.PATCH else _combine_save(before, after)
+
+
+def begin_again(after: Intent) -> Intent | None:
+    """What is staged of an object that was created and deleted in this unit, and so was never sent."""
+    if after.verb is Verb.DELETE:
+        return None  # by its id alone it would delete what somebody else has there
+    if after.verb is Verb.PATCH:
+        raise _deleted_here(after)
+    return after
+
+
+def _deleted_here(intent: Intent) -> NotStageableError:
+    return NotStageableError(f"{intent.state.path} is deleted in this unit: it cannot be patched.")
 
 
 def _moved_on(before: Intent, after: Intent) -> bool:
@@ -115,7 +130,7 @@ def _restore(before: Intent, after: Intent) -> Intent:
             "(Kinto cascades at the end of the batch): commit in between."
         )
     if after.verb is Verb.PATCH:
-        raise NotStageableError(f"{path} is deleted in this unit: it cannot be patched.")
+        raise _deleted_here(after)
     is_new = after.state.status is Status.NEW
     return replace(after, verb=Verb.REPLACE, options=WriteOptions(safe=False) if is_new else _options(before, after))
 

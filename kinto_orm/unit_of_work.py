@@ -8,7 +8,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -31,7 +31,7 @@ from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.protocol.writes import encode_entry
 from kinto_orm.repository import plan
-from kinto_orm.staging import Plan, combine, freeze, in_order, plan_of
+from kinto_orm.staging import Plan, begin_again, combine, freeze, in_order, plan_of
 from kinto_orm.state import Holder, Intent, Runner, Status, Verb, activate, deactivate
 
 H = TypeVar("H", bound=Holder)
@@ -124,8 +124,7 @@ class UnitOfWork:
             if path in self._on_its_way:
                 raise UnitOfWorkError(f"{path} is being sent: stage it again when the commit has ended.")
             frozen = freeze(intent)
-            before = self._staged.get(path) if path not in self._cancelled else None
-            combined = combine(before.intent, frozen) if before is not None else frozen
+            combined = self._combined(path, frozen)
             if combined is None:
                 self._cancelled.add(path)
             else:
@@ -135,6 +134,12 @@ class UnitOfWork:
                 self._cancelled.discard(path)
             self._staged[path] = Staged(holder, combined or frozen)
         return holder
+
+    def _combined(self, path: ObjectPath, after: Intent) -> Intent | None:
+        if path in self._cancelled:
+            return begin_again(after)
+        before = self._staged.get(path)
+        return after if before is None else combine(before.intent, after)
 
     def save(
         self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
@@ -170,7 +175,7 @@ class UnitOfWork:
             return holder.delete(safe=safe, if_match=if_match, if_exists=if_exists)
 
     @contextmanager
-    def _inside(self, holder: Holder) -> Iterator[None]:
+    def _inside(self, holder: Holder) -> Generator[None]:
         """Puts this context inside the block for one call."""
         activate(self.runner)
         around = _open_units.get()

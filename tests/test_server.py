@@ -17,6 +17,7 @@ from wsgiref.types import StartResponse, WSGIEnvironment
 import pytest
 import requests
 
+from kinto_orm import Bucket, Client, Collection
 from kinto_orm.errors import MissingExtraError, UsageError
 from kinto_orm.server import EmbeddedServer, ServerThread, listening, serve
 from kinto_orm.server.adapter import WSGIAdapter
@@ -621,3 +622,17 @@ def exit_code_of_child(work: Callable[[], int]) -> int:
         finally:
             os._exit(99)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_the_memory_permissions_are_those_of_kintos_own_backend() -> None:
+    def answers(**settings: str) -> list[object]:
+        with EmbeddedServer.memory(userid_hmac_secret="same", **settings) as server:
+            client = Client.embedded(server=server)
+            bucket = Bucket(id="b", permissions={"read": ["system.Everyone"]}, client=client).save()
+            collection = Collection(bucket=bucket, id="c", permissions={"record:create": ["account:bob"]}).save()
+            collection.permissions = {"write": ["account:eve"]}
+            collection.save()
+            collection.records.create(id="r", permissions={"read": ["account:bob"]}).delete()
+            return [dict(one.refresh().permissions) for one in (bucket, collection, collection.records.create(id="r"))]
+
+    assert answers() == answers(permission_backend="kinto.core.permission.memory")

@@ -14,7 +14,10 @@ _READ_ONLY = HIDDEN_FIELDS | {"client", "bucket", "collection", "model", "record
 
 
 def set_attribute(model: Any, name: str, value: Any) -> None:
-    """Sets a field, or all the data or permissions; raises ``ReadOnlyError`` for everything else."""
+    """Sets a field, a private attribute, or all the data or permissions.
+
+    Raises ``ReadOnlyError`` for everything else.
+    """
     cls = type(model)
     if name in cls.__pydantic_fields__ and name not in HIDDEN_FIELDS:
         set_field(model, name, value)
@@ -22,17 +25,37 @@ def set_attribute(model: Any, name: str, value: Any) -> None:
         replace_data(model, to_json_object(value))
     elif name == "permissions":
         model.permissions.assign(value)
+    elif name in cls.__private_attributes__:
+        object.__setattr__(model, "__pydantic_private__", {**(model.__pydantic_private__ or {}), name: value})
     elif name in _READ_ONLY:
         raise ReadOnlyError(f"{cls.__name__}.{name} cannot be set: give it to the constructor, or load it.")
     else:
         raise ReadOnlyError(f"{cls.__name__} has no field {name!r}; undeclared keys are set by .data[{name!r}] = ….")
 
 
-def missing_attribute(model: Any, name: str) -> NoReturn:
-    """Raises what fits: the field was not loaded, or there is no such attribute."""
+def find_attribute(model: Any, name: str) -> Any:
+    """A private attribute; else raises what fits: the field was not loaded, or there is no such attribute."""
     cls = type(model)
+    if name in cls.__private_attributes__:
+        return _private_attribute(model, name)
+    if name == "records":
+        raise AttributeError(f"records belongs to the class: {cls.__name__}.records; or take .collection.records.")
     if name not in cls.__pydantic_fields__:
         raise AttributeError(f"{cls.__name__} has no attribute {name!r}; undeclared keys are in .data[{name!r}].")
     if model.__kinto_envelope__().is_partial:
         raise PartialObjectError(f"{model!r} was loaded without {name!r} (only()): refresh() it first.")
     raise NotLoadedError(f"{model!r} is a reference, {name!r} was never read: refresh() it first.")
+
+
+def _private_attribute(model: Any, name: str) -> Any:
+    if model.__pydantic_private__ is None:
+        model.model_post_init(None)  # a reference: pydantic did not make it
+    private: dict[str, Any] = model.__pydantic_private__ or {}
+    if name not in private:
+        raise AttributeError(f"{type(model).__name__}.{name} was never set.")
+    return private[name]
+
+
+def refuse_deletion(model: Any, name: str) -> NoReturn:
+    """Raises ``ReadOnlyError``: attributes stay, keys of the data may go."""
+    raise ReadOnlyError(f"{type(model).__name__}.{name} cannot be deleted; a key of the data can: del .data[{name!r}].")

@@ -8,8 +8,9 @@ from pydantic import ValidationError
 from pydantic_core import to_json
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError
-from kinto_orm.models.data import check_editable, declared_fields, dump_declared, invalid, validated
+from kinto_orm.models.data import check_editable
 from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
+from kinto_orm.models.fields import declared_fields, dump_declared, invalid, validated
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.protocol.endpoints import Kind, check_id
 from kinto_orm.protocol.values import JSONObject, to_json_object

@@ -7,12 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
 from datetime import datetime
-from functools import cached_property
-from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError, SchemaValidator, core_schema, to_json
 
 from kinto_orm.errors import (
     DeletedObjectError,
@@ -22,75 +19,21 @@ from kinto_orm.errors import (
     PartialObjectError,
     ReadOnlyError,
 )
-from kinto_orm.models.envelope import Envelope, put_in_envelope
+from kinto_orm.models.envelope import Envelope, bare
+from kinto_orm.models.fields import (
+    FieldsBefore,
+    declared_fields,
+    dump_declared,
+    invalid,
+    naive_datetimes,
+    validate_wire,
+    validated,
+)
 from kinto_orm.models.metaclass import HIDDEN_FIELDS, wire_name
+from kinto_orm.models.readonly import read_only
 from kinto_orm.protocol.endpoints import Kind
 from kinto_orm.protocol.values import JSON, JSONObject, copy_json, is_same, to_json_object, to_json_value
 from kinto_orm.state import Status
-
-V = TypeVar("V", bound=BaseModel)
-
-
-def declared_fields(model: type[Any]) -> Mapping[str, str]:
-    """The model's fields: wire name to field name."""
-    found: Mapping[str, str] | None = model.__dict__.get("__kinto_fields__")
-    if found is None:
-        names = {wire_name(model, name): name for name in model.__pydantic_fields__ if name not in HIDDEN_FIELDS}
-        found = MappingProxyType(names)
-        type.__setattr__(model, "__kinto_fields__", found)
-    return found
-
-
-def validate_wire(model: type[V], data: JSONObject) -> V:
-    """A model of this data, by wire names. Raises pydantic's ``ValidationError``."""
-    # Through JSON text, so that strict models read dates and the like as they do in a page.
-    made: V = model.__pydantic_validator__.validate_json(to_json(data), by_alias=True, by_name=False)
-    return made
-
-
-def field_validator(model: type[Any]) -> SchemaValidator:
-    """A validator of some of the model's fields, by wire names: for objects that were loaded in part.
-
-    Required are none, and validators of the whole model are left out: they would meet what is not there.
-    """
-    found: SchemaValidator | None = model.__dict__.get("__kinto_partial__")
-    if found is None:
-        found = _make_field_validator(model.__pydantic_core_schema__)
-        type.__setattr__(model, "__kinto_partial__", found)
-    return found
-
-
-def _make_field_validator(schema: Any) -> SchemaValidator:
-    definitions: list[Any] = []
-    config = None
-    while schema["type"] != "model-fields":
-        if schema["type"] == "definitions":
-            definitions = schema["definitions"]
-        config = schema.get("config", config)
-        if schema["type"] == "definition-ref":
-            schema = next(one for one in definitions if one["ref"] == schema["schema_ref"])
-        else:
-            schema = schema["schema"]
-    fields = {
-        name: core_schema.typed_dict_field(
-            one["schema"], required=False, validation_alias=one.get("serialization_alias", name)
-        )
-        for name, one in schema["fields"].items()
-    }
-    found = core_schema.typed_dict_schema(fields)
-    return SchemaValidator(core_schema.definitions_schema(found, definitions) if definitions else found, config)
-
-
-def dump_declared(model: Any) -> JSONObject:
-    """The declared fields, by wire names, in JSON types."""
-    try:
-        dumped: JSONObject = model.__pydantic_serializer__.to_python(
-            model, mode="json", by_alias=True, round_trip=True, warnings="error"
-        )
-    except PydanticSerializationError as error:
-        # A list of the object took a value of another type: nobody validates what is changed in place.
-        raise InvalidValueError(f"This {type(model).__name__} cannot be written as JSON: {error}") from error
-    return dumped
 
 
 def current_data(model: Any) -> JSONObject:
@@ -157,13 +100,19 @@ def own_extra(model: Any) -> JSONObject:
 def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], snapshot: JSONObject) -> JSONObject:
     now = dump_declared(model)
     if envelope.data is None:
-        return {key: value for key, value in now.items() if not _is_left_out(model, envelope, fields[key], key, value)}
-    before = _Before(type(model), {key: value for key, value in snapshot.items() if key in fields})
+        return {
+            key: now[key]
+            for key, name in fields.items()
+            if key in now and not _is_left_out(model, envelope, name, key, now[key])
+        }
+    before = FieldsBefore(type(model), {key: value for key, value in snapshot.items() if key in fields})
     data: JSONObject = {}
-    for key, value in now.items():
+    for key, name in fields.items():
+        # A field with exclude=True is never written: what the server has stays.
+        value = now.get(key, before.fields.get(key))
         if _is_absent(envelope, key, value):
             continue
-        if not _has_changed(model, fields[key], key, value, before):
+        if key not in now or not _has_changed(model, name, key, value, before):
             if key in snapshot:
                 data[key] = snapshot[key]
         elif not _means_absent(model, value):
@@ -187,26 +136,10 @@ def _means_absent(model: Any, value: JSON) -> bool:
     return value is None and model.__kinto_kind__ is not Kind.RECORD
 
 
-class _Before:
-    """The fields as the server's data makes them: what untouched ones look like."""
-
-    def __init__(self, model: type[Any], data: JSONObject) -> None:
-        self._model = model
-        self._data = data
-        self.fields = self._dump()
-
-    @cached_property
-    def again(self) -> JSONObject:
-        """The same once more: a random default differs."""
-        return self._dump()
-
-    def _dump(self) -> JSONObject:
-        return dump_declared(validate_wire(self._model, self._data))
-
-
-def _has_changed(model: Any, name: str, key: str, value: JSON, before: _Before) -> bool:
+def _has_changed(model: Any, name: str, key: str, value: JSON, before: FieldsBefore) -> bool:
     if key in before.fields and is_same(value, before.fields[key]):
-        return False
+        # A default that the server lacks is a change once the user has set it.
+        return name in model.__pydantic_fields_set__ and name not in before.names
     field = type(model).__pydantic_fields__[name]
     if field.default_factory is None or name in model.__pydantic_fields_set__:
         return True
@@ -256,32 +189,21 @@ def frozen_data(model: Any) -> JSONObject:
 
 def _refuse_naive_datetimes(model: Any, changed: JSONObject) -> None:
     fields = declared_fields(type(model))
-    found = [one for key in changed if key in fields for one in _naive(model.__dict__[fields[key]], f"data.{key}")]
+    found = [
+        one for key in changed if key in fields for one in naive_datetimes(model.__dict__[fields[key]], f"data.{key}")
+    ]
     if not found:
         return
     snapshot = model.__kinto_envelope__().data
     known: set[datetime] = set()
     if snapshot is not None:
         before = validate_wire(type(model), {key: value for key, value in snapshot.items() if key in fields})
-        known = {value for _, value in _naive(before, "")}
+        known = {value for _, value in naive_datetimes(before, "")}
     for path, value in found:
         if value not in known:  # else the server sent it so
             raise InvalidValueError(
                 f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
             )
-
-
-def _naive(value: Any, path: str) -> Iterator[tuple[str, datetime]]:
-    """The datetimes without timezone in the value, however deep, with their paths."""
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            yield path, value
-    elif isinstance(value, (dict, BaseModel)):
-        for key, item in (value if isinstance(value, dict) else value.__dict__).items():
-            yield from _naive(item, f"{path}.{key}")
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for index, item in enumerate(value):
-            yield from _naive(item, f"{path}[{index}]")
 
 
 def has_changed(model: Any) -> bool:
@@ -305,11 +227,9 @@ def set_field(model: Any, name: str, value: Any) -> None:
     check_editable(model)
     cls = type(model)
     # On a scratch copy: with an alias, pydantic's validate_assignment may take the value from somewhere else.
-    scratch = cls.model_construct()
-    object.__setattr__(scratch, "__dict__", dict(model.__dict__))
     own = _ScratchEnvelope(envelope.status)
     own.data, own.extra = envelope.data, envelope.extra
-    put_in_envelope(scratch, own)
+    scratch = bare(cls, dict(model.__dict__), own)
     try:
         cls.__pydantic_validator__.validate_assignment(scratch, name, value)
     except ValidationError as error:
@@ -328,14 +248,6 @@ def restore_fields(model: Any, values: Mapping[str, Any]) -> None:
         envelope.absent = {key: value for key, value in envelope.absent.items() if key not in present}
 
 
-def invalid(model: type[Any], error: ValidationError, what: str = "") -> InvalidValueError:
-    """pydantic's complaint as ours; ``what`` says of what."""
-    complaints = "; ".join(
-        f"{'.'.join(map(str, one['loc'])) or model.__name__}: {one['msg']}" for one in error.errors(include_url=False)
-    )
-    return InvalidValueError(f"{what}{model.__name__}: {complaints[:600]}")
-
-
 def set_key(model: Any, key: str, value: Any) -> None:
     """Sets one key of the data, by its wire name. Raises ``InvalidValueError``."""
     check_editable(model)
@@ -349,11 +261,14 @@ def set_key(model: Any, key: str, value: Any) -> None:
     if key not in fields:
         own_extra(model)[key] = to_json_value(value, f"data.{key}")
         return
+    name = fields[key]
     try:
         wire = to_json_value(value, key)
     except InvalidValueError:
-        set_field(model, fields[key], value)  # a set, a model: what the field takes, though it is no JSON
+        set_field(model, name, value)  # a set, a model: what the field takes, though it is no JSON
     else:
+        if type(model).__pydantic_fields__[name].frozen:
+            set_field(model, name, value)  # which refuses
         _set_wire(model, fields, key, wire)
 
 
@@ -366,16 +281,10 @@ def _set_wire(model: Any, fields: Mapping[str, str], key: str, value: JSON) -> N
         # They may have set other fields.
         again = dump_declared(fresh)
         before = dump_declared(model)
-        values |= {fields[other]: fresh.__dict__[fields[other]] for other in again if not is_same(again[other], before[other])}
+        values |= {
+            fields[other]: fresh.__dict__[fields[other]] for other in again if not is_same(again[other], before[other])
+        }
     restore_fields(model, values)
-
-
-def validated(model: type[V], data: JSONObject) -> V:
-    """Like :func:`validate_wire`; raises ``InvalidValueError``."""
-    try:
-        return validate_wire(model, data)
-    except ValidationError as error:
-        raise invalid(model, error) from error
 
 
 def remove_key(model: Any, key: str) -> None:
@@ -422,6 +331,12 @@ class Data(MutableMapping[str, Any]):
     def __delitem__(self, key: str) -> None:
         remove_key(self._model, key)
 
+    def setdefault(self, key: str, default: Any = None) -> Any:
+        """The value of the key, set to the default where it was not there."""
+        if key not in self:
+            self[key] = default
+        return self[key]  # not the default itself: what was set is a copy of it
+
     def __iter__(self) -> Iterator[str]:
         return iter(current_data(self._model))
 
@@ -433,15 +348,9 @@ class Data(MutableMapping[str, Any]):
 
 
 def _live(field_value: Any, value: JSON) -> Any:
-    """The field's own list or dictionary where it looks just like JSON, so that edits are kept; else a read-only copy."""
+    """The field's own list or dictionary where it is just JSON, so that edits are kept; else a read-only copy."""
     if not isinstance(value, (dict, list)):
         return value
     if type(field_value) is type(value) and field_value == value:
         return field_value
-    return _read_only(value)
-
-
-def _read_only(value: JSON) -> Any:
-    if isinstance(value, dict):
-        return MappingProxyType({key: _read_only(item) for key, item in value.items()})
-    return tuple(map(_read_only, value)) if isinstance(value, list) else value
+    return read_only(value)

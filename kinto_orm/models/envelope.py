@@ -105,6 +105,17 @@ def put_in_envelope(model: Any, envelope: Envelope) -> None:
     type(model)._envelope.__set__(model, envelope)
 
 
+def bare(cls: type[Any], values: dict[str, Any], envelope: Envelope) -> Any:
+    """An object with these values as they are, in that envelope: nothing is validated, no default is made."""
+    model: Any = object.__new__(cls)
+    object.__setattr__(model, "__dict__", values)
+    object.__setattr__(model, "__pydantic_fields_set__", set())
+    object.__setattr__(model, "__pydantic_extra__", None)
+    object.__setattr__(model, "__pydantic_private__", None)
+    put_in_envelope(model, envelope)
+    return model
+
+
 def is_kinto_object(value: Any) -> bool:
     """Whether it is an object of one of the four kinds (whose classes stand above this module)."""
     return hasattr(type(value), "__kinto_kind__")

@@ -76,7 +76,7 @@ class FieldExpression:
         """Text that matches, ignoring case; ``*`` stands for anything, and without one the text may be anywhere."""
         return condition(self.__kinto_field__, "like", pattern, needs_field=True)
 
-    def has(self, present: bool = True) -> Condition:
+    def has(self, present: bool = True) -> Condition:  # noqa: FBT001, FBT002  # one word, one question
         """The field is there (null counts), or not."""
         return condition(self.__kinto_field__, "has", present)
 
@@ -105,6 +105,8 @@ class FieldExpression:
         return f"F({self.__kinto_field__!r})"
 
     def _condition(self, operator: str, value: object, *, needs_field: bool = False) -> Condition:
+        if isinstance(value, (FieldExpression, Descending, Condition)):
+            raise InvalidFilterError(f"{self!r} can be compared with a value only, not with {value!r:.60}.")
         wire = value if operator in ("in", "exclude") else self.to_wire(value)
         return condition(self.__kinto_field__, operator, wire, needs_field=needs_field)
 
@@ -122,8 +124,11 @@ class Descending:
     def __init__(self, name: str) -> None:
         self.__kinto_order__ = f"-{name}"
 
+    def __repr__(self) -> str:
+        return f"F({self.__kinto_order__[1:]!r}).desc()"
 
-def F(field: object) -> FieldExpression:
+
+def F(field: object) -> FieldExpression:  # noqa: N802  # short, as in Django
     """The field, for checkers too: ``F(Todo.due) >= now`` where the attribute may be ``None``.
 
     Takes a field of a class (``Todo.title``) or, for plain data, a name as it is on the wire (``"title"``).

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError
 from kinto_orm.models.data import (
     current_data,
-    declared_fields,
     has_data,
     own_extra,
     remove_key,
     restore_fields,
     undeclared,
-    validated,
 )
+from kinto_orm.models.fields import declared_fields, validated
 from kinto_orm.models.permissions import permission_lists
 from kinto_orm.protocol.patches import (
     BasicPatch,
@@ -30,7 +29,7 @@ from kinto_orm.protocol.patches import (
 )
 from kinto_orm.protocol.timestamps import TimestampInput, parse_timestamp
 from kinto_orm.protocol.values import JSON, JSONObject
-from kinto_orm.state import Intent, Verb, WriteOptions
+from kinto_orm.state import Draft, Intent, Verb, WriteOptions
 
 PatchInput: TypeAlias = Patch | Mapping[str, Any]
 
@@ -50,6 +49,8 @@ def intent_of(
     options = WriteOptions(safe, timestamp, if_not_exists, if_exists)
     if verb in (Verb.PATCH, Verb.DELETE):
         model.__kinto_path__()  # these need an id: none is drawn for them
+    if verb is Verb.DELETE:  # whatever its data has become
+        return Intent(verb, model.__kinto_state__(), Draft({}), options)
     state, draft = model.__kinto_describe__()
     return Intent(verb, state, draft, options, patch)
 
@@ -69,13 +70,13 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
     if not patch.permissions and not patch.data:
         raise InvalidValueError("patch() needs at least one change.")
     if patch.permissions:
-        patch = type(patch)(patch.data, permission_lists(model.__kinto_kind__, patch.permissions))
+        patch = replace(patch, permissions=permission_lists(model.__kinto_kind__, patch.permissions))
     _check_patch(model, patch)
     return patch
 
 
 def _check_patch(model: Any, patch: BasicPatch | MergePatch) -> None:
-    """Raises ``InvalidValueError`` where the data would not fit the model any more: it could be stored, but not read."""
+    """Raises ``InvalidValueError`` for what would not fit the model any more: it could be stored, but not read."""
     cls = type(model)
     fields = declared_fields(cls)
     changes = patch.body.get("data", {})

@@ -101,9 +101,7 @@ class _RecordsOfModel:
 
     def __get__(self, instance: None, owner: type[R]) -> Manager[R]:
         if instance is not None:
-            raise AttributeError(
-                f"records belongs to the class: {owner.__name__}.records, or record.collection.records."
-            )
+            raise AttributeError("records")  # find_attribute() says more
         return manager_of(owner, plain=Record)
 
 
@@ -121,6 +119,7 @@ class Record(KintoObject):
     records = _RecordsOfModel()
 
     def __init_subclass__(cls, *, bucket: str | None = None, collection: str | None = None) -> None:
+        super().__init_subclass__()
         if bucket is not None:
             cls.__kinto_bucket__ = check_id(bucket, "bucket")
         if collection is not None:
@@ -155,7 +154,7 @@ else:
             return cls
 
 
-class Collection(KintoObject, _Typed[R]):
+class Collection(_Typed[R], KintoObject):
     """A collection holds records; ``model=Todo`` says of which class they are.
 
     https://docs.kinto-storage.org/en/stable/api/1.x/collections.html
@@ -167,8 +166,8 @@ class Collection(KintoObject, _Typed[R]):
     __kinto_parent__: ClassVar[Any] = Bucket
 
     schema_: dict[str, Any] | None = Field(default=None, validation_alias="schema", serialization_alias="schema")
-    uiSchema: dict[str, Any] | None = None
-    displayFields: list[str] | None = None
+    uiSchema: dict[str, Any] | None = None  # noqa: N815  # Kinto's spelling
+    displayFields: list[str] | None = None  # noqa: N815  # Kinto's spelling
     sort: str | None = None
     cache_expires: int | None = None
     attachment: dict[str, Any] | None = None

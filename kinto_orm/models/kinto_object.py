@@ -14,7 +14,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from kinto_orm.errors import NotBoundError
 from kinto_orm.models.arguments import Given, Settable, argument
-from kinto_orm.models.attributes import missing_attribute, set_attribute
+from kinto_orm.models.attributes import find_attribute, refuse_deletion, set_attribute
 from kinto_orm.models.construction import construct
 from kinto_orm.models.data import Data, frozen_data, has_changed, has_data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
@@ -88,7 +88,10 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             set_attribute(self, name, value)
 
         def __getattr__(self, name):
-            return missing_attribute(self, name)
+            return find_attribute(self, name)
+
+        def __delattr__(self, name):
+            refuse_deletion(self, name)
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -314,7 +317,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     def __hash__(self) -> int:
         if self.__dict__["id"] is None:
             raise TypeError(f"This {self.__kinto_kind__.value} has no id yet, so no hash: save it first.")
-        return hash(self.__kinto_path__())
+        # Equal objects have equal ids; the rest of the path may be found later, and a hash must not change.
+        return hash((self.__kinto_kind__, self.__dict__["id"]))
 
     def __repr__(self) -> str:
         envelope = self.__kinto_envelope__()

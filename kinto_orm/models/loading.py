@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from kinto_orm.errors import NotBoundError, UnsavedChangesError
-from kinto_orm.models.data import declared_fields, take_snapshot, validated
-from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
+from kinto_orm.models.data import take_snapshot
+from kinto_orm.models.envelope import Envelope, bare, is_kinto_object
+from kinto_orm.models.fields import declared_fields, validated
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
@@ -41,13 +42,7 @@ def reference(cls: type[Any], id: Any, runner: Runner | None, parent: Any) -> An
 
 def blank(cls: type[Any], id: str, envelope: Envelope) -> Any:
     """An object without fields, in that envelope."""
-    model: Any = object.__new__(cls)
-    object.__setattr__(model, "__dict__", {"id": id, "last_modified": None})
-    object.__setattr__(model, "__pydantic_fields_set__", set())
-    object.__setattr__(model, "__pydantic_extra__", None)
-    object.__setattr__(model, "__pydantic_private__", None)
-    put_in_envelope(model, envelope)
-    return model
+    return bare(cls, {"id": id, "last_modified": None}, envelope)
 
 
 def load(model: Any, state: ObjectState) -> None:
@@ -55,7 +50,8 @@ def load(model: Any, state: ObjectState) -> None:
     cls = type(model)
     assert state.data is not None
     fields = declared_fields(cls)
-    fresh = validated(cls, {key: value for key, value in state.data.items() if key in fields})
+    declared = {key: value for key, value in state.data.items() if key in fields}
+    fresh = validated(cls, declared, f"{state.path} as the server has it now does not fit ")
     envelope = model.__kinto_envelope__()
     take_snapshot(model, fresh, state.data)
     model.__dict__.update(id=state.path.id, last_modified=state.last_modified)
@@ -85,7 +81,8 @@ def fetched(cls: type[Any], runner: Runner, parent: Any, path: ObjectPath) -> Fl
 
 def refreshed(model: Any, *, discard: bool) -> Flow[Any]:
     """The flow that loads the object again."""
-    if model.is_dirty and not model.is_new and not discard:
+    # In this order: what was put in by hand may be such that nobody can tell whether it is a change.
+    if not discard and not model.is_new and model.is_dirty:
         raise UnsavedChangesError(
             f"{model!r} has unsaved changes, which refresh() would drop: save(), or refresh(discard=True)."
         )

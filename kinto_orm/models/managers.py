@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError
-from kinto_orm.models.data import declared_fields
+from kinto_orm.models.fields import declared_fields
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import find_parent, load, reference
 from kinto_orm.models.metaclass import HIDDEN_FIELDS

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, dataclass_transform
 
 from pydantic import Field
 from pydantic._internal._model_construction import ModelMetaclass
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticSerializationError
 
 from kinto_orm.errors import InvalidTypeError
 from kinto_orm.models.arguments import argument
@@ -34,9 +37,11 @@ class ModelField(FieldExpression):
         if self._name in HIDDEN_FIELDS or value is None:
             return value
         # The model's own serializer, so that custom ones count; a value of another type goes as it is.
-        dumped = self._model.model_construct(**{self._name: value}).model_dump(
-            mode="json", by_alias=True, include={self._name}, warnings=False
-        )
+        scratch = self._model.model_construct(**{self._name: value})
+        try:
+            dumped = scratch.model_dump(mode="json", by_alias=True, include={self._name}, warnings=False)
+        except PydanticSerializationError:
+            return value  # the condition says what is wrong with it
         return dumped.get(self.__kinto_field__, value)
 
     def __copy__(self) -> ModelField:
@@ -57,7 +62,7 @@ class KintoMetaclass(ModelMetaclass):
     """Makes ``Todo.priority`` an expression, and checks names when a class is made."""
 
     if TYPE_CHECKING:
-        # pyright compares class keywords with this one, so that a misspelled one is seen; mypy looks at none.
+
         def __new__(
             mcs,
             name: str,
@@ -67,19 +72,39 @@ class KintoMetaclass(ModelMetaclass):
             *,
             bucket: str | None = None,
             collection: str | None = None,
-        ) -> type: ...
+        ) -> type:
+            """What pyright compares class keywords with; mypy looks at none where there is a metaclass."""
+            ...
+
+        # Else pyright takes this class for a dataclass, as pydantic's metaclass is marked, and replaces __new__.
+        def __init__(
+            cls,  # noqa: N805  # a metaclass
+            name: str,
+            bases: tuple[type, ...],
+            namespace: dict[str, Any],
+            /,
+            *,
+            bucket: str | None = None,
+            collection: str | None = None,
+        ) -> None: ...
     else:
 
         def __new__(mcs, name, bases, namespace, **keywords):
-            _refuse_reserved(name, bases, namespace)
+            """The class; raises ``InvalidTypeError`` where a field has a reserved name."""
+            _refuse_reserved(
+                name, bases, namespace, namespace.get("__annotations__", ())
+            )  # before pydantic warns of it
             before = _building.get()
             _building.set(True)
             try:
-                return super().__new__(mcs, name, bases, namespace, **keywords)
+                made = super().__new__(mcs, name, bases, namespace, **keywords)
             finally:
                 _building.set(before)
+            own = [field for field, info in made.__pydantic_fields__.items() if not _is_hidden(field, info)]
+            _refuse_reserved(name, bases, namespace, own)  # those of mixins too
+            return made
 
-        def __getattr__(cls, name):
+        def __getattr__(cls, name):  # noqa: N805  # a metaclass
             if not name.startswith("_") and not _building.get() and name in getattr(cls, "__pydantic_fields__", ()):
                 return ModelField(cls, name)
             raise AttributeError(f"{cls.__name__} has no field or attribute {name!r}")
@@ -92,15 +117,21 @@ def wire_name(model: type[Any], name: str) -> str:
     return alias if isinstance(alias, str) else name
 
 
-def _refuse_reserved(name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> None:
+def _is_hidden(field: str, info: FieldInfo) -> bool:
+    return field in HIDDEN_FIELDS and info.exclude is True
+
+
+def _refuse_reserved(name: str, bases: tuple[type, ...], namespace: dict[str, Any], fields: Iterable[str]) -> None:
     if namespace.get("__module__", "").startswith("kinto_orm.models"):
         return  # the kinds themselves declare what is reserved
-    reserved = {attribute for base in bases for attribute in dir(base) if not attribute.startswith("_")} | HIDDEN_FIELDS
-    inherited = {field for base in bases for field in getattr(base, "__pydantic_fields__", ())} - HIDDEN_FIELDS
-    for field in namespace.get("__annotations__", {}):
+    models: list[Any] = [base for base in bases if isinstance(base, KintoMetaclass)]
+    reserved = {attribute for base in bases for attribute in dir(base) if not attribute.startswith("_")}
+    reserved = (reserved | HIDDEN_FIELDS) - {"model_config"}
+    inherited = {field for base in models for field in base.__pydantic_fields__} - HIDDEN_FIELDS
+    for field in fields:
         if field in reserved and field not in inherited:
             raise InvalidTypeError(
-                f"{name}.{field}: this name is a method or attribute of every {bases[0].__name__}. Give the field another "
-                f"name and the wire's name as its alias: {field}_: … = Field(…, validation_alias={field!r}, "
+                f"{name}.{field}: this name is a method or attribute of every {models[0].__name__}. Give the field "
+                f"another name and the wire's name as its alias: {field}_: … = Field(…, validation_alias={field!r}, "
                 f"serialization_alias={field!r}); plain data needs no field: .data[{field!r}]."
             )

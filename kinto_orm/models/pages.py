@@ -11,8 +11,9 @@ from pydantic import TypeAdapter, ValidationError
 from typing_extensions import TypedDict
 
 from kinto_orm.errors import ProtocolError
-from kinto_orm.models.data import declared_fields, field_validator, invalid, restore_fields, validate_wire
+from kinto_orm.models.data import restore_fields
 from kinto_orm.models.envelope import Envelope, PageSnapshot, put_in_envelope, without_envelope
+from kinto_orm.models.fields import declared_fields, field_validator, invalid, validate_wire
 from kinto_orm.models.loading import blank
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.protocol.paging import rows_of
@@ -122,7 +123,7 @@ def _partial(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
         values = field_validator(model).validate_json(encode({key: row[key] for key in fields if key in row}))
     except ValidationError as error:
         raise invalid(model, error, f"{row['id']} does not fit ") from error
-    restore_fields(one, {name: values[wire] for wire, name in fields.items() if wire in row})
+    restore_fields(one, {name: values[name] for wire, name in fields.items() if wire in row})
     return one
 
 

@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 from kinto_orm.errors import InvalidPermissionError, PermissionsUnknownError
 from kinto_orm.protocol.endpoints import Kind
+from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import PermissionLists
 
 
@@ -160,9 +161,7 @@ def _rebuild(
     return permissions
 
 
-def permission_lists(
-    kind: Kind, permissions: Mapping[str, Iterable[Principal] | None]
-) -> dict[str, list[str] | None]:
+def permission_lists(kind: Kind, permissions: Mapping[str, Iterable[Principal] | None]) -> JSONObject:
     """Permissions in the form of the wire; ``None``, which removes one in a merge-patch, stays.
 
     Raises ``InvalidPermissionError``.

@@ -114,7 +114,8 @@ def _text(said: JSONObject) -> str:
 
 
 def _seconds(header: str) -> float | None:
-    return float(header) if header.isdigit() and len(header) <= 10 else None
+    # isdigit() alone is also true of "²" and of the digits of other scripts.
+    return float(header) if header.isascii() and header.isdigit() and len(header) <= 10 else None
 
 
 def read_object(response: Response, path: ObjectPath, method: str) -> StoredObject:
@@ -132,20 +133,27 @@ def read_object(response: Response, path: ObjectPath, method: str) -> StoredObje
     # A bucket called "default" answers with its real id.
     if body["data"].get("id") != path.id and path.ids != ("default",):
         raise ProtocolError(f"The answer to {what} is another object: {body['data'].get('id')!r:.80}.")
-    return stored_object(body["data"], body.get("permissions"))
+    return stored_object(body["data"], body.get("permissions"), is_deleted=method == "DELETE")
 
 
-def stored_object(data: JSONObject, permissions: Any = None) -> StoredObject:
+def stored_object(data: JSONObject, permissions: Any = None, *, is_deleted: bool = False) -> StoredObject:
     """An object out of its ``data`` and ``permissions`` as the server sends them."""
+    # Only the answer to a DELETE is a tombstone: Kinto stores a ``deleted`` of somebody's own like any other key.
     rest = {key: value for key, value in data.items() if key not in ("id", "last_modified")}
     last_modified = data.get("last_modified")
-    known = isinstance(permissions, dict) and bool(permissions)
     return StoredObject(
         data=rest,
-        last_modified=last_modified if isinstance(last_modified, int) else None,
-        permissions={name: frozenset(value) for name, value in permissions.items()} if known else None,
-        is_deleted=rest.get("deleted") is True and len(rest) == 1,
+        last_modified=last_modified if type(last_modified) is int else None,
+        permissions=_principals(permissions) if isinstance(permissions, dict) and permissions else None,
+        is_deleted=is_deleted,
     )
+
+
+def _principals(permissions: JSONObject) -> dict[str, frozenset[str]]:
+    for principals in permissions.values():
+        if not isinstance(principals, list) or not all(isinstance(one, str) for one in principals):
+            raise ProtocolError(f"The permissions in an answer are no lists of principals: {str(permissions)[:200]}.")
+    return {name: frozenset(principals) for name, principals in permissions.items()}
 
 
 def existing_object(response: Response, what: str) -> StoredObject | None:

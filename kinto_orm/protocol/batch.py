@@ -21,10 +21,14 @@ DEFAULT_BATCH_LIMIT = 25
 def batch_limit(server_info: JSONObject) -> int | None:
     """How many entries the server takes in one batch; ``None`` where it sets no limit."""
     settings = server_info.get("settings")
-    limit = settings.get("batch_max_requests") if isinstance(settings, dict) else None
-    if limit in ("", 0):
+    if not isinstance(settings, dict) or "batch_max_requests" not in settings:
+        return DEFAULT_BATCH_LIMIT
+    limit = settings["batch_max_requests"]
+    if limit is None or limit == "":
         return None
-    return limit if isinstance(limit, int) and limit > 0 else DEFAULT_BATCH_LIMIT
+    if type(limit) is not int or limit < 0:
+        return DEFAULT_BATCH_LIMIT
+    return limit or None
 
 
 def batch_request(writes: Sequence[Write]) -> Request:
@@ -50,7 +54,7 @@ def split_answer(response: Response, writes: Sequence[Write]) -> list[Response]:
 
 
 def _sub_response(entry: JSON, index: int) -> Response:
-    if not isinstance(entry, dict) or not isinstance(entry.get("status"), int):
+    if not isinstance(entry, dict) or type(entry.get("status")) is not int:
         raise ProtocolError(f"Answer {index} of the batch has no status: what was stored is unknown.")
     headers = entry.get("headers")
     lower = {str(key).lower(): str(value) for key, value in headers.items()} if isinstance(headers, dict) else {}

@@ -20,6 +20,8 @@ MAX_ID_LENGTH = 255
 """Kinto on PostgreSQL answers 503 to very long ids; the exact limit depends on how well they compress."""
 
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]*")
+# Segments that quoting cannot protect: on the way to the server they are left out.
+_DONE_AWAY_WITH = ("", ".", "..")
 _DRAWN_LETTERS = string.ascii_lowercase + string.digits
 _DRAWN_LENGTH = 8
 
@@ -108,12 +110,15 @@ class ObjectPath:
 
 
 def _join(kind: Kind | None, ids: tuple[str, ...]) -> str:
-    segments: list[str] = []
+    path = ""
     for id in reversed(ids):
         assert kind is not None, f"too many ids: {ids}"
-        segments[:0] = ["", kind.plural, quote(id, safe="")]
+        if id in _DONE_AWAY_WITH:
+            raise InvalidIdError(f"{id!r} is no id: the URL would be that of another object.")
+        path = f"/{kind.plural}/{quote(id, safe='')}{path}"
         kind = kind.parent
-    return "/".join(segments).replace("//", "/") if segments else ""
+    assert kind is None, f"too few ids: {ids}"
+    return path
 
 
 def check_id(value: Any, what: str = "id") -> str:
@@ -136,7 +141,7 @@ def check_id(value: Any, what: str = "id") -> str:
         )
     if len(value) > MAX_ID_LENGTH:
         raise InvalidIdError(f"{what} has {len(value)} characters; at most {MAX_ID_LENGTH} are safe on every server.")
-    return value
+    return str.__str__(value)  # the text itself, also of a member of an enumeration
 
 
 def draw_id(kind: Kind) -> str:

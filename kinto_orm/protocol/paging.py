@@ -50,7 +50,7 @@ def read_count(path: PluralPath, query: str) -> Flow[int]:
     response = yield Request("HEAD", str(path), query)
     raise_for_status(response, "HEAD", str(path))
     count = response.headers.get("total-objects", response.headers.get("total-records", ""))
-    if not count.isdigit():
+    if not (count.isascii() and count.isdigit() and len(count) <= 19):
         raise ProtocolError(f"HEAD {path} was answered without a count (Total-Objects).")
     return int(count)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from kinto_orm.errors import InvalidTypeError, InvalidValueError
+from kinto_orm.errors import InvalidPermissionError, InvalidTypeError, InvalidValueError
 from kinto_orm.protocol.values import JSON, JSONObject, is_same, to_json_object, to_json_value
 
 # Kinto compares this header letter by letter: with a charset behind it, a merge-patch silently stores its nulls.
@@ -74,12 +74,16 @@ def _body(data: Mapping[str, Any] | None, permissions: Mapping[str, Iterable[str
     if data is not None:
         body["data"] = to_json_object(data)
     if permissions:
-        body["permissions"] = {
-            name: None if principals is None else sorted(principals) for name, principals in permissions.items()
-        }
+        body["permissions"] = {name: _principals(name, value) for name, value in permissions.items()}
     if not body:
         raise InvalidValueError("A patch needs data or permissions: the server refuses an empty one.")
     return body
+
+
+def _principals(name: str, principals: Iterable[str] | None) -> list[str] | None:
+    if isinstance(principals, (str, bytes)):
+        raise InvalidPermissionError(f"{name} takes a list of principals, not {principals!r:.60}.")
+    return None if principals is None else sorted(principals)
 
 
 def changed_keys(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject:

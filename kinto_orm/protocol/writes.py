@@ -64,9 +64,10 @@ UNCONDITIONAL = Precondition()
 class Write:
     """One change of one object.
 
-    PUT stores ``new`` as the whole data (without it, Kinto keeps what is there); UPDATE turns ``old`` into ``new`` in the smallest way; PATCH applies
-    ``patch`` (on ``old``, where it is known); DELETE removes the object. ``permissions`` are the ones to set;
-    ``all_permissions`` the complete set, where it is known, which a PUT needs as soon as it names one.
+    PUT stores ``new`` as the whole data (without it, Kinto keeps what is there); UPDATE turns ``old`` into ``new`` in
+    the smallest way; PATCH applies ``patch`` (on ``old``, where it is known); DELETE removes the object.
+    ``permissions`` are the ones to set; ``all_permissions`` the complete set, where it is known, which a PUT needs as
+    soon as it names one.
     """
 
     path: ObjectPath
@@ -156,6 +157,7 @@ def _encode_update(write: Write, *, may_merge: bool = True) -> Encoded:
         return Encoded("PATCH", {"Content-Type": JSON_TYPE}, body)
     merge = merge_patch(write.old, write.new) if may_merge else None
     if merge is None:
+        _check_whole(write)
         return _encode_whole(write)
     return Encoded("PATCH", {"Content-Type": MERGE_PATCH_TYPE}, {"data": merge, **body})
 
@@ -173,4 +175,14 @@ def _encode_patch_in_batch(write: Write) -> Encoded:
             f"{write.path}: inside a batch Kinto stores the nulls of a merge-patch, and the object's data is not "
             "known here: refresh() it first, or patch it alone."
         )
+    _check_whole(write)
     return Encoded("PUT", {"Content-Type": JSON_TYPE}, {"data": apply_merge_patch(write.old, body["data"])})
+
+
+def _check_whole(write: Write) -> None:
+    # A PUT in the place of a smaller change says the same only while the object is what we saw.
+    if write.precondition == UNCONDITIONAL:
+        raise NotStageableError(
+            f"{write.path}: this change takes a PUT of the whole object, which with safe=False would also overwrite "
+            "what others changed: leave safe=False out, or say replace(safe=False)."
+        )

@@ -6,7 +6,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 from uuid import UUID
 
@@ -51,7 +51,7 @@ class Query(Generic[M]):
         reading = refining.with_expressions(self.reading, conditions)
         reading = refining.with_keywords(reading, keywords)
         reading = refining.with_page_count(reading, pages)
-        return Query(replace(reading, on_invalid=on_invalid or reading.on_invalid))
+        return Query(refining.with_policy(reading, on_invalid))
 
     def exclude(self, *conditions: Condition | bool, **keywords: Any) -> Query[M]:
         """Leaves out the objects that meet any of the conditions, which must be equalities.

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
-from kinto_orm.errors import MultipleObjectsError, NotFoundError, UsageError
+from kinto_orm.errors import MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
 from kinto_orm.outcomes import BulkReport, Staged, commit_all, raise_for_report
 from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit
 from kinto_orm.protocol.endpoints import Kind, PluralPath
@@ -23,9 +23,9 @@ from kinto_orm.protocol.paging import (
     rows_of,
 )
 from kinto_orm.protocol.values import JSON, JSONObject, decode
-from kinto_orm.query.selection import Selection
+from kinto_orm.query.selection import EVERYTHING, Selection
 from kinto_orm.repository import get, ids_in_chunks
-from kinto_orm.state import Holder, Intent, ObjectState, OnInvalid, Runner, Verb
+from kinto_orm.state import Holder, Intent, ObjectState, OnInvalid, Runner, Status, Verb
 
 M = TypeVar("M", bound=Holder)
 M_co = TypeVar("M_co", bound=Holder, covariant=True)
@@ -155,7 +155,7 @@ class Reading(Generic[M]):
     """
 
     source: Source[M]
-    selection: Selection = Selection()
+    selection: Selection = EVERYTHING
     on_invalid: OnInvalid | None = None
 
     def select(self, **changes: Any) -> Reading[M]:
@@ -194,7 +194,7 @@ class Reading(Generic[M]):
 
     def get(self, id: str) -> Callable[[Place], Flow[M]]:
         """The object of that id: out of the list where it was filtered, else by its own URL."""
-        if self.selection != Selection():
+        if self.selection != EVERYTHING:
             return self.select(conditions=(*self.selection.conditions, condition("id", "", id))).one
         return lambda place: self._get(id, place)
 
@@ -273,25 +273,34 @@ class Reading(Generic[M]):
 
     def update(self, change: Callable[[M], object]) -> Callable[[Place], Flow[BulkReport]]:
         """Changes each object and writes what changed."""
+        if self.selection.fields:
+            raise PartialObjectError("update() changes whole objects: it cannot be combined with only().")
         return lambda place: self._update(change, place)
 
     def _update(self, change: Callable[[M], object], place: Place) -> Flow[BulkReport]:
         limit = batch_limit((yield from place.runner.describe_server())) or DEFAULT_BATCH_LIMIT
         report = BulkReport()
-        walk = self.walk(place)
-        while (flow := walk.next_page()) is not None:
-            page = yield from flow
-            done = yield from commit_all((_changed(one, change) for one in page.objects), limit, report.add)
-            report.is_complete = done.is_complete
-            if not report.is_complete:
-                break
+        selection = self.selection
+        if selection.limit is not None or selection.skip:
+            # All is read before anything is written: what was written moves in the order, and would come again.
+            yield from _write(_changed((yield from self.all(place)), change), limit, report)
+            return raise_for_report(report, "update")
+        # In the order of ids nothing moves.
+        walk = self.select(order=None, is_newest_first=False).walk(place)
+        while report.is_complete and (flow := walk.next_page()) is not None:
+            yield from _write(_changed((yield from flow).objects, change), limit, report)
         return raise_for_report(report, "update")
 
 
-def _changed(one: M, change: Callable[[M], object]) -> Staged[M]:
-    change(one)
-    state, draft = one.__kinto_describe__()
-    return Staged(one, Intent(Verb.SAVE, state, draft))
+def _write(staged: Iterable[Staged[M]], limit: int, report: BulkReport) -> Flow[None]:
+    report.is_complete = (yield from commit_all(staged, limit, report.add)).is_complete
+
+
+def _changed(objects: Iterable[M], change: Callable[[M], object]) -> Iterator[Staged[M]]:
+    for one in objects:
+        if one.__kinto_describe__()[0].status is not Status.DELETED:
+            change(one)
+            yield Staged(one, Intent(Verb.SAVE, *one.__kinto_describe__()))
 
 
 def _picked(row: JSONObject, names: Iterable[str]) -> JSONObject:

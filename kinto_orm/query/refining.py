@@ -20,7 +20,7 @@ from kinto_orm.protocol.filters import (
 )
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.query.reading import Reading
-from kinto_orm.state import Holder
+from kinto_orm.state import Holder, OnInvalid
 
 M = TypeVar("M", bound=Holder)
 
@@ -92,6 +92,13 @@ def with_page_count(reading: Reading[M], pages: float | None) -> Reading[M]:
     return reading.select(page_size=size, limit=limit, is_newest_first=False)
 
 
+def with_policy(reading: Reading[M], on_invalid: OnInvalid | None) -> Reading[M]:
+    """The reading that treats rows which do not fit their model like that."""
+    if on_invalid not in (None, "raise", "skip", "keep"):
+        raise InvalidFilterError(f"on_invalid is 'raise', 'skip' or 'keep', not {on_invalid!r}.")
+    return replace(reading, on_invalid=on_invalid or reading.on_invalid)
+
+
 def field_names(reading: Reading[M], fields: Sequence[Any], verb: str) -> tuple[str, ...]:
     """The wire names of the fields."""
     if not fields:
@@ -142,7 +149,7 @@ def _with_conditions(reading: Reading[M], more: list[Condition]) -> Reading[M]:
     return reading.select(conditions=conditions) if more else reading
 
 
-def _checked(one: Condition | bool) -> Condition:
+def _checked(one: object) -> Condition:
     if not isinstance(one, Condition):
         raise InvalidFilterError(
             f"filter() takes conditions on the class (Todo.priority >= 3), not {one!r:.60}: "

@@ -54,3 +54,7 @@ class Selection:
     @property
     def _asks_deleted(self) -> bool:
         return any(one.field == "deleted" for one in self.conditions)
+
+
+EVERYTHING = Selection()
+"""The whole list."""

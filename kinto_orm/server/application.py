@@ -29,6 +29,7 @@ DEFAULT_SETTINGS: Mapping[str, Setting] = {
     "experimental_collection_schema_validation": True,
     "experimental_permissions_endpoint": True,
     "storage_backend": MEMORY_STORAGE,
+    "permission_backend": "kinto_orm.server.permissions",
 }
 
 # Kinto changes module globals while it starts, and so do we: one start at a time.

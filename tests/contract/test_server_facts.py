@@ -237,8 +237,9 @@ def test_permissions_are_hidden_from_who_is_no_explicit_writer(send: Send, recor
 
 def test_a_put_without_permissions_keeps_them_and_one_with_a_name_replaces_all(send: Send, record: str) -> None:
     send("PATCH", record, {"permissions": {"read": ["account:bob"], "write": ["account:eve"]}})
-    for kept in ({"data": {}}, {"data": {}, "permissions": {}}):
-        assert send("PUT", record, kept).json()["permissions"]["read"] == ["account:bob"]
+    without: list[dict[str, Any]] = [{"data": {}}, {"data": {}, "permissions": {}}]
+    for body in without:
+        assert send("PUT", record, body).json()["permissions"]["read"] == ["account:bob"]
     answer = send("PUT", record, {"data": {}, "permissions": {"read": ["account:carol"]}}).json()
     assert answer["permissions"]["read"] == ["account:carol"]
     assert "account:eve" not in answer["permissions"]["write"]

@@ -1,0 +1,85 @@
+"""Every snippet of README and docs/ is run, against the embedded Kinto; one namespace for each page."""
+
+from __future__ import annotations
+
+import doctest
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sybil import Example, Sybil
+from sybil.parsers.myst import PythonCodeBlockParser
+
+import kinto_orm
+from kinto_orm import Client, errors
+from kinto_orm.server import EmbeddedServer
+
+pytest_plugins = ["pytester"]
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+WITHOUT_SNIPPETS = {"api.md", "changelog.md", "glossary.md"}
+
+
+def snippets(page: Path) -> list[Example]:
+    parser = PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS)
+    return list(Sybil(parsers=[parser]).parse(page).examples())
+
+
+@pytest.fixture
+def namespace() -> Iterator[dict[str, object]]:
+    """The names of one page; its clients and servers are closed at the end."""
+    names: dict[str, object] = {}
+    yield names
+    for value in names.values():
+        if isinstance(value, (Client, EmbeddedServer)):
+            value.close()
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=page.name) for page in PAGES])
+def test_the_snippets_of_the_page_run_as_written(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, namespace: dict[str, object]
+) -> None:
+    monkeypatch.chdir(tmp_path)  # a page may make files
+    found = snippets(page)
+
+    assert bool(found) is (page.name not in WITHOUT_SNIPPETS)
+    for example in found:
+        example.namespace = namespace
+        example.evaluate()
+
+
+def test_the_test_that_the_page_on_testing_shows_passes(pytester: pytest.Pytester) -> None:
+    source = "\n".join(example.parsed for example in snippets(ROOT / "docs" / "testing.md"))
+    pytester.makepyfile(source)
+
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+def test_the_example_of_the_readme_prints_what_its_comments_say(capsys: pytest.CaptureFixture[str]) -> None:
+    (example,) = snippets(ROOT / "README.md")
+
+    example.evaluate()
+
+    said = [line.partition("  # ")[2] for line in example.parsed.splitlines() if "print(" in line]
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def test_the_example_of_the_readme_is_short() -> None:
+    (example,) = snippets(ROOT / "README.md")
+
+    assert len([line for line in example.parsed.splitlines() if line.strip()]) <= 24
+
+
+def test_every_public_name_is_on_the_page_of_the_api() -> None:
+    page = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+
+    missing = [name for name in kinto_orm.__all__ if f":: {name}\n" not in page and not hasattr(errors, name)]
+
+    assert missing == []
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").splitlines()
+
+    assert [page.stem for page in PAGES[1:] if page.stem not in index] == ["index"]

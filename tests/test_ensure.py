@@ -1,0 +1,197 @@
+"""``client.ensure()`` on a real Kinto: what shall be there is there, and nothing else is touched."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+from wiretap import Wiretap, tap
+
+from kinto_orm import (
+    BatchTooLargeError,
+    Bucket,
+    Client,
+    Collection,
+    CommitError,
+    DuplicateObjectError,
+    ForbiddenError,
+    Group,
+    InvalidTypeError,
+    KintoError,
+    PermissionsUnknownError,
+    Record,
+)
+from kinto_orm.transport import RequestSent
+
+
+@pytest.fixture
+def wire(kinto_client: Client) -> Wiretap:
+    kinto_client.server_info()
+    return tap(kinto_client)
+
+
+def writes(wire: Wiretap) -> list[str]:
+    return [request.path for request in wire.requests if request.is_write]
+
+
+def wanted() -> tuple[Any, ...]:
+    return (
+        Record(bucket="app", collection="settings", id="one", data={"n": 1}),
+        Collection(bucket="app", id="settings", sort="name", permissions={"record:create": ["account:bob"]}),
+        Group(bucket="app", id="staff", members=["account:bob"]),
+        Bucket(id="app", data={"title": "App"}),
+    )
+
+
+def test_what_is_missing_is_created_in_one_batch(kinto_client: Client, wire: Wiretap) -> None:
+    outcomes = kinto_client.ensure(*wanted())
+
+    assert writes(wire) == ["/batch"]
+    assert [(one.object.id, one.status) for one in outcomes] == [
+        ("one", "created"),
+        ("settings", "created"),
+        ("staff", "created"),
+        ("app", "created"),
+    ]
+
+
+def test_a_second_call_sends_no_write(kinto_client: Client, wire: Wiretap) -> None:
+    kinto_client.ensure(*wanted())
+    wire.requests.clear()
+
+    outcomes = kinto_client.ensure(*wanted())
+
+    assert writes(wire) == []
+    assert {one.status for one in outcomes} == {"unchanged"}
+
+
+def test_what_is_below_something_missing_is_not_asked_for(kinto_client: Client, wire: Wiretap) -> None:
+    kinto_client.ensure(*wanted())
+
+    assert [request.path for request in wire.requests] == ["/buckets/app", "/batch"]
+
+
+def test_each_object_ends_up_loaded(kinto_client: Client) -> None:
+    kinto_client.ensure(Bucket(id="app", data={"title": "App", "more": 1}))
+    bucket = Bucket(id="app", data={"title": "App"})
+
+    kinto_client.ensure(bucket)
+
+    assert (bucket.is_new, bucket.is_dirty) == (False, False)
+    assert bucket.data == {"title": "App", "more": 1}
+
+
+def test_missing_keys_are_added_and_different_ones_are_set(kinto_client: Client) -> None:
+    Bucket(id="app", data={"theirs": 1, "title": "Old"}, client=kinto_client).save()
+
+    (outcome,) = kinto_client.ensure(Bucket(id="app", data={"title": "App", "mine": 2}))
+
+    assert outcome.status == "updated"
+    assert kinto_client.buckets.get("app").data == {"theirs": 1, "title": "App", "mine": 2}
+
+
+def test_missing_principals_are_added_and_others_are_left(kinto_client: Client) -> None:
+    Bucket(id="app", permissions={"read": ["account:eve"]}, client=kinto_client).save()
+
+    kinto_client.ensure(Bucket(id="app", permissions={"read": ["account:bob"]}))
+
+    assert kinto_client.buckets.get("app").permissions.read == {"account:bob", "account:eve"}
+
+
+def test_a_group_and_a_collection_may_have_the_same_id(kinto_client: Client) -> None:
+    kinto_client.ensure(Bucket(id="app"), Collection(bucket="app", id="x"), record(n=1))
+
+    outcomes = kinto_client.ensure(
+        Bucket(id="app"), Group(bucket="app", id="x"), Collection(bucket="app", id="x"), record(n=1)
+    )
+
+    assert [one.status for one in outcomes] == ["unchanged", "created", "unchanged", "unchanged"]
+
+
+def record(**data: Any) -> Record:
+    return Record(bucket="app", collection="x", id="one", data=data)
+
+
+def test_what_somebody_else_creates_at_the_same_time_is_reported(kinto_client: Client) -> None:
+    def race(event: RequestSent) -> None:
+        if event.status == 403:
+            Bucket(id="app", data={"theirs": 1}, client=kinto_client).save()
+
+    client = kinto_client.clone(on_request=race)
+
+    with pytest.raises(CommitError) as caught:
+        client.ensure(Bucket(id="app", data={"mine": 1}))
+
+    assert [one.status for one in caught.value.outcomes] == ["conflict"]
+    assert caught.value.outcomes[0].error.theirs == {"theirs": 1}
+
+
+def test_what_somebody_else_changes_at_the_same_time_is_reported(kinto_client: Client) -> None:
+    theirs = Bucket(id="app", client=kinto_client).save()
+
+    def race(event: RequestSent) -> None:
+        if event.target == "/buckets/app" and event.method == "GET":
+            theirs.patch(n=1)
+
+    with pytest.raises(CommitError) as caught:
+        kinto_client.clone(on_request=race).ensure(Bucket(id="app", data={"mine": 1}))
+
+    assert [one.status for one in caught.value.outcomes] == ["conflict"]
+    assert kinto_client.buckets.get("app").data == {"n": 1}
+
+
+def test_a_bucket_that_may_not_be_seen_is_reported(kinto_client: Client) -> None:
+    Bucket(id="app", client=kinto_client).save()
+    stranger = kinto_client.clone(auth=("stranger", "x"))
+
+    with pytest.raises(CommitError) as caught:
+        stranger.ensure(Bucket(id="app"))
+    with pytest.raises(ForbiddenError):
+        stranger.ensure(Collection(bucket="app", id="x"))
+
+    assert [one.status for one in caught.value.outcomes] == ["conflict"]  # Kinto compares before it asks who it is
+
+
+def test_permissions_that_cannot_be_seen_are_not_completed(kinto_client: Client) -> None:
+    Bucket(id="app", permissions={"read": ["system.Everyone"]}, client=kinto_client).save()
+    stranger = kinto_client.clone(auth=("stranger", "x"))
+
+    with pytest.raises(PermissionsUnknownError, match="cannot be seen"):
+        stranger.ensure(Bucket(id="app", permissions={"write": ["account:bob"]}))
+
+
+def test_more_than_one_batch_is_refused_before_anything_is_sent(kinto_client: Client, wire: Wiretap) -> None:
+    with pytest.raises(BatchTooLargeError):
+        kinto_client.ensure(Bucket(id="app"), *(Collection(bucket="app", id=f"c{n}") for n in range(25)))
+
+    assert writes(wire) == []
+
+
+@pytest.mark.parametrize(
+    ("objects", "error"),
+    [
+        pytest.param(lambda client: [client.bucket("app")], InvalidTypeError, id="reference"),
+        pytest.param(lambda client: [Bucket(id="app"), Bucket(id="app")], DuplicateObjectError, id="twice"),
+        pytest.param(lambda client: ["app"], InvalidTypeError, id="text"),
+        pytest.param(lambda client: [Bucket], InvalidTypeError, id="class"),
+    ],
+)
+def test_what_is_no_new_object_is_refused(
+    objects: Any, error: type[KintoError], kinto_client: Client, wire: Wiretap
+) -> None:
+    with pytest.raises(error):
+        kinto_client.ensure(*objects(kinto_client))
+
+    assert wire.requests == []
+
+
+def test_the_awaited_twin_does_the_same(kinto_client: Client) -> None:
+    (outcome,) = asyncio.run(kinto_client.aensure(Bucket(id="app")))
+
+    assert outcome.status == "created"
+
+
+def test_nothing_is_nothing(kinto_client: Client, wire: Wiretap) -> None:
+    assert kinto_client.ensure() == ()
+    assert wire.requests == []

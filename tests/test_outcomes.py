@@ -1,0 +1,385 @@
+"""What a batch answer means for each write: with literals, and no server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import pytest
+
+from kinto_orm.errors import (
+    BatchTooLargeError,
+    ClientClosedError,
+    CommitError,
+    ConcurrentWriteError,
+    ConflictError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    DeadlineError,
+    DeletedObjectError,
+    DuplicateObjectError,
+    InvalidValueError,
+    KintoError,
+    NotFoundError,
+    ProtocolError,
+    ResponseError,
+    ServerError,
+)
+from kinto_orm.messages import Request, Response
+from kinto_orm.outcomes import (
+    BulkReport,
+    Outcome,
+    Staged,
+    commit,
+    commit_all,
+    raise_for_report,
+    raise_unless_stored,
+)
+from kinto_orm.protocol.endpoints import Kind, ObjectPath
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.state import Draft, Intent, ObjectState, Status, Verb
+
+T = TypeVar("T")
+Answer = tuple[int, Any]
+
+
+class Thing:
+    """An object as the layers below the models see it."""
+
+    def __init__(self, number: int, *, adopts: bool = True) -> None:
+        self.path = ObjectPath(Kind.RECORD, ("b", "c", f"r{number}"))
+        self.adopted: ObjectState | None = None
+        self.adopts = adopts
+
+    def __kinto_adopt__(self, state: ObjectState, intent: Intent | None) -> None:
+        if not self.adopts:
+            raise InvalidValueError("it does not fit")
+        self.adopted = state
+
+    def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
+        raise NotImplementedError
+
+    def __kinto_edit__(self, data: Mapping[str, Any], permissions: Mapping[str, Iterable[str]]) -> None:
+        raise NotImplementedError
+
+    def __kinto_runner__(self) -> Any:
+        return None
+
+
+class Server:
+    """Describes itself as a server that takes so many operations in one batch."""
+
+    def __init__(self, limit: Any) -> None:
+        self.limit = limit
+
+    def describe_server(self) -> Flow[dict[str, Any]]:
+        yield Request("GET", "/")
+        return {"settings": {"batch_max_requests": self.limit}}
+
+
+def staged(number: int, verb: Verb = Verb.SAVE, status: Status = Status.NEW, *, adopts: bool = True) -> Staged[Thing]:
+    thing = Thing(number, adopts=adopts)
+    known = {"n": 0} if status is Status.LOADED else None
+    state = ObjectState(thing.path, status, known, 5 if known else None)
+    return Staged(thing, Intent(verb, state, Draft({"n": 1})))
+
+
+def stored(number: int, status: int = 201) -> Answer:
+    return status, {"data": {"id": f"r{number}", "last_modified": 7, "n": 1}}
+
+
+def batch(*answers: Answer) -> Response:
+    entries = [{"status": status, "path": "/v1/x", "headers": {}, "body": body} for status, body in answers]
+    return Response(200, body=json.dumps({"responses": entries}).encode())
+
+
+def drive(flow: Flow[T], *answers: Response | KintoError) -> tuple[T, list[Request]]:
+    """The result of the flow when its requests are answered so, and the requests."""
+    sent: list[Any] = []
+    script = iter(answers)
+    try:
+        item = next(flow)
+        while True:
+            sent.append(item)
+            answer = next(script)
+            item = flow.throw(answer) if isinstance(answer, KintoError) else flow.send(answer)
+    except StopIteration as stop:
+        return stop.value, sent
+
+
+def outcomes(writes: list[Staged[Thing]], *answers: Answer) -> list[Outcome[Thing]]:
+    return drive(commit(writes), batch(*answers))[0]
+
+
+# -- one batch ----------------------------------------------------------------------------------------------------
+
+
+def test_one_batch_carries_all_writes_in_their_order() -> None:
+    _, (request,) = drive(commit([staged(1), staged(0)]), batch(stored(1), stored(0)))
+
+    body = json.loads(request.body or b"")
+
+    assert (request.method, request.path) == ("POST", "/batch")
+    assert [one["path"] for one in body["requests"]] == [f"/buckets/b/collections/c/records/r{n}" for n in (1, 0)]
+
+
+def test_only_what_changed_is_sent_and_the_rest_is_unchanged() -> None:
+    clean = staged(0, status=Status.LOADED)
+    clean = Staged(clean.holder, Intent(Verb.SAVE, clean.intent.state, Draft({"n": 0})))
+
+    found = outcomes([clean, staged(1)], stored(1))
+
+    assert [one.status for one in found] == ["unchanged", "created"]
+
+
+def test_nothing_is_asked_where_nothing_is_to_be_written() -> None:
+    assert drive(commit([])) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("write", "answer", "status"),
+    [
+        pytest.param(staged(0), stored(0), "created", id="created"),
+        pytest.param(staged(0, Verb.REPLACE), stored(0, 200), "created", id="new-replaced"),
+        pytest.param(staged(0, status=Status.LOADED), stored(0, 200), "updated", id="updated"),
+        pytest.param(
+            staged(0, Verb.DELETE, Status.LOADED),
+            (200, {"data": {"id": "r0", "last_modified": 7, "deleted": True}}),
+            "deleted",
+            id="deleted",
+        ),
+    ],
+)
+def test_what_was_stored_is_adopted(write: Staged[Thing], answer: Answer, status: str) -> None:
+    (found,) = outcomes([write], answer)
+
+    assert (found.status, found.is_stored, found.error) == (status, True, None)
+    assert write.holder.adopted is not None
+    assert write.holder.adopted.last_modified == 7
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "kind"),
+    [
+        pytest.param((412, {"details": {"existing": {"id": "r0", "n": 3}}}), "conflict", ConflictError, id="412"),
+        pytest.param((404, {}), "gone", NotFoundError, id="404"),
+        pytest.param((400, {"message": "no"}), "rejected", ResponseError, id="400"),
+        pytest.param((403, {}), "rejected", ResponseError, id="403"),
+        pytest.param((405, {}), "rejected", ResponseError, id="405"),
+        pytest.param((302, {}), "rejected", ResponseError, id="302"),
+        pytest.param((409, {}), "rolled_back", ConcurrentWriteError, id="409"),
+        pytest.param((503, {}), "unknown", ServerError, id="503"),
+        pytest.param((201, None), "unknown", ProtocolError, id="no-body"),
+        pytest.param((201, "<html>"), "unknown", ProtocolError, id="text"),
+        pytest.param((201, {"data": {"id": "other"}}), "unknown", ProtocolError, id="another-object"),
+    ],
+)
+def test_what_was_not_stored_is_not_adopted(answer: Answer, status: str, kind: type[KintoError]) -> None:
+    write = staged(0)
+
+    (found,) = outcomes([write], answer)
+
+    assert (found.status, found.is_stored) == (status, False)
+    assert isinstance(found.error, kind)
+    assert write.holder.adopted is None
+
+
+def test_a_conflict_says_what_was_seen_wanted_and_found() -> None:
+    write = staged(0, status=Status.LOADED)
+
+    (found,) = outcomes([write], (412, {"details": {"existing": {"id": "r0", "last_modified": 9, "n": 3}}}))
+
+    error = found.error
+    assert isinstance(error, ConflictError)
+    assert (error.base, error.mine, error.theirs, error.theirs_last_modified) == ({"n": 0}, {"n": 1}, {"n": 3}, 9)
+    assert error.resolution is not None
+
+
+def test_what_was_stored_but_does_not_fit_its_model_is_stored_and_has_an_error() -> None:
+    (found,) = outcomes([staged(0, adopts=False)], stored(0))
+
+    assert (found.status, found.is_stored) == ("created", True)
+    with pytest.raises(CommitError, match=r"1 of 1 writes failed \(1 are stored\)"):
+        raise_unless_stored([found])
+
+
+# -- the rule of the 409 ------------------------------------------------------------------------------------------
+
+
+def test_a_409_makes_everything_before_it_void_and_nothing_after_it() -> None:
+    writes = [staged(n) for n in range(4)]
+
+    found = outcomes(writes, stored(0), (409, {}), stored(2), stored(3))
+
+    assert [one.status for one in found] == ["rolled_back", "rolled_back", "created", "created"]
+    assert [write.holder.adopted is not None for write in writes] == [False, False, True, True]
+
+
+def test_the_last_of_several_409_counts() -> None:
+    found = outcomes([staged(n) for n in range(4)], (409, {}), stored(1), (409, {}), stored(3))
+
+    assert [one.status for one in found] == ["rolled_back", "rolled_back", "rolled_back", "created"]
+
+
+def test_a_refusal_before_a_409_is_void_too() -> None:
+    found = outcomes([staged(0), staged(1)], (412, {}), (409, {}))
+
+    assert [one.status for one in found] == ["rolled_back", "rolled_back"]
+    assert found[0].error is not found[1].error
+
+
+# -- a batch that failed as a whole -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"),
+    [
+        pytest.param(Response(200, body=b'{"responses": []}'), "unknown", id="none-for-one"),
+        pytest.param(batch(stored(0), stored(1)), "unknown", id="two-for-one"),
+        pytest.param(Response(200, body=b"{}"), "unknown", id="no-responses"),
+        pytest.param(Response(200, body=b"<html>"), "unknown", id="html"),
+        pytest.param(Response(200, body=b'{"responses": [null]}'), "unknown", id="entry-null"),
+        pytest.param(Response(200, body=b'{"responses": [{"status": "201"}]}'), "unknown", id="status-text"),
+        pytest.param(Response(500), "unknown", id="500"),
+        pytest.param(Response(503), "unknown", id="503"),
+        pytest.param(Response(409), "rolled_back", id="409"),
+        pytest.param(Response(400), "rejected", id="400"),
+        pytest.param(Response(401), "rejected", id="401"),
+        pytest.param(Response(307), "rejected", id="307"),
+        pytest.param(ConnectionFailedError("refused"), "not_sent", id="refused"),
+        pytest.param(ConnectionLostError("lost"), "unknown", id="lost"),
+        pytest.param(DeadlineError("late"), "unknown", id="late"),
+        pytest.param(ProtocolError("no http"), "unknown", id="no-http"),
+        pytest.param(ClientClosedError("closed"), "not_sent", id="closed"),
+    ],
+)
+def test_a_batch_that_failed_says_what_is_known_of_each_write(answer: Response | KintoError, status: str) -> None:
+    write = staged(0)
+
+    (found,), _ = drive(commit([write]), answer)
+
+    assert (found.status, found.error is None, write.holder.adopted) == (status, False, None)
+
+
+# -- the size -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [2, 0, "", None, "many", -1])
+def test_as_many_as_the_server_takes_are_sent(limit: Any) -> None:
+    flow = commit([staged(0), staged(1)], Server(limit))  # type: ignore[arg-type]
+
+    found, _ = drive(flow, Response(200), batch(stored(0), stored(1)))
+
+    assert [one.status for one in found] == ["created", "created"]
+
+
+def test_more_than_the_server_takes_are_refused_before_anything_is_sent() -> None:
+    flow = commit([staged(0), staged(1)], Server(1))  # type: ignore[arg-type]
+
+    with pytest.raises(BatchTooLargeError, match="2 operations are staged and the server takes 1"):
+        drive(flow, Response(200))
+
+
+@pytest.mark.parametrize("error", [ConnectionLostError("lost"), ProtocolError("html"), ServerError("no", status=500)])
+def test_nothing_is_sent_where_the_server_does_not_say_how_many_it_takes(error: KintoError) -> None:
+    found, sent = drive(commit([staged(0)], Server(1)), error)  # type: ignore[arg-type]
+
+    assert [(one.status, one.error) for one in found] == [("not_sent", error)]
+    assert [one.path for one in sent] == ["/"]
+
+
+# -- many batches -------------------------------------------------------------------------------------------------
+
+
+def bulk(writes: Iterable[Staged[Thing]], *answers: Response | KintoError, limit: int = 2) -> BulkReport:
+    return drive(commit_all(writes, limit, None), *answers)[0]
+
+
+def test_a_bulk_fills_its_batches_and_counts() -> None:
+    report, sent = drive(
+        commit_all((staged(n) for n in range(3)), 2, None), batch(stored(0), stored(1)), batch(stored(2))
+    )
+
+    assert [len(json.loads(one.body or b"")["requests"]) for one in sent] == [2, 1]
+    assert (report.created, report.stored, report.failed, report.is_complete) == (3, 3, [], True)
+
+
+def test_a_bulk_reads_no_more_than_one_batch_ahead() -> None:
+    read: list[int] = []
+
+    def source() -> Iterable[Staged[Thing]]:
+        for number in range(5):
+            read.append(number)
+            yield staged(number)
+
+    flow = commit_all(source(), 2, None)
+    next(flow)
+
+    assert read == [0, 1]
+
+
+def test_clean_objects_take_no_room_in_a_batch() -> None:
+    clean = [Staged(one.holder, Intent(Verb.SAVE, one.intent.state, Draft({"n": 0}))) for one in loaded(3)]
+
+    report, sent = drive(commit_all([*clean, staged(4), staged(5)], 2, None), batch(stored(4), stored(5)))
+
+    assert (report.unchanged, report.created, len(sent)) == (3, 2, 1)
+
+
+def loaded(count: int) -> list[Staged[Thing]]:
+    return [staged(number, status=Status.LOADED) for number in range(count)]
+
+
+def test_each_outcome_is_told_when_its_batch_was_answered() -> None:
+    told: list[str] = []
+
+    drive(commit_all([staged(0), staged(1)], 2, lambda one: told.append(one.status)), batch(stored(0), (412, {})))
+
+    assert told == ["created", "conflict"]
+
+
+def test_a_refused_batch_does_not_stop_a_bulk_and_a_lost_connection_does() -> None:
+    report = bulk(
+        (staged(n) for n in range(8)), Response(503), batch(stored(2), stored(3)), ConnectionLostError("lost")
+    )
+
+    assert [one.status for one in report.failed] == ["unknown"] * 4
+    assert (report.created, report.is_complete) == (2, False)
+    with pytest.raises(CommitError, match="what came after was not sent"):
+        raise_for_report(report, "bulk_create")
+
+
+def test_an_object_in_no_state_for_its_verb_fails_alone() -> None:
+    dead = staged(0, status=Status.DELETED)
+
+    report = bulk([dead, staged(1)], batch(stored(1)))
+
+    assert [type(one.error) for one in report.failed] == [DeletedObjectError]
+    assert (report.failed[0].status, report.created) == ("rejected", 1)
+
+
+def test_an_object_given_twice_is_written_once() -> None:
+    one = staged(0)
+
+    report = bulk([one, one, staged(1)], batch(stored(0), stored(1)))
+
+    assert [type(found.error) for found in report.failed] == [DuplicateObjectError]
+    assert report.created == 2
+
+
+def test_what_the_source_raises_says_what_is_stored() -> None:
+    def source() -> Iterable[Staged[Thing]]:
+        yield from (staged(0), staged(1), staged(2))
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        bulk(source(), batch(stored(0), stored(1)))
+
+    assert caught.value.__notes__ == ["2 objects were stored before this; what came after them was not sent."]
+
+
+def test_a_report_without_failures_is_given_back() -> None:
+    report = BulkReport(created=1)
+
+    assert raise_for_report(report, "bulk_create") is report

@@ -1,0 +1,151 @@
+"""The public names: there, documented, and each verb with a twin that awaits."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+import kinto_orm
+from kinto_orm import Bucket, Client, Collection, Group, Manager, Query, Record, UnitOfWork, errors
+
+SURFACES: list[type[Any]] = [Client, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
+
+WITHOUT_IO: dict[type[Any], set[str]] = {
+    Client: {"bind", "bucket", "clone", "close", "describe_server", "embedded", "get_endpoint", "unit_of_work"},
+    Bucket: {"collection", "group"},
+    Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "since"},
+    UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
+}
+"""Methods that ask the server nothing, and so need no twin."""
+
+RUNNERS = {(Client, "run"), (Client, "perform"), (Query, "pages"), (Manager, "pages")}
+"""What moves flows itself."""
+
+
+def own_methods(surface: type[Any]) -> dict[str, Any]:
+    """The public methods and properties that are ours, not pydantic's."""
+    ours = (cls for cls in reversed(surface.__mro__) if cls.__module__.startswith("kinto_orm"))
+    found = {name: value for cls in ours for name, value in vars(cls).items() if not name.startswith("_")}
+    return {
+        name: one for name, one in found.items() if inspect.isfunction(one) or isinstance(one, (property, classmethod))
+    }
+
+
+def find_twins() -> Iterator[Any]:
+    for surface in SURFACES:
+        for name in dir(surface):
+            method = inspect.getattr_static(surface, name)
+            if inspect.isfunction(method) and name.startswith("a") and hasattr(surface, name[1:]):
+                yield pytest.param(surface, name[1:], id=f"{surface.__name__}.{name}")
+
+
+TWINS = list(find_twins())
+
+
+def body_of(method: Any) -> list[ast.stmt]:
+    """The statements of the method, without its docstring."""
+    (function,) = ast.parse(textwrap.dedent(inspect.getsource(method))).body
+    assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
+    return [one for one in function.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]
+
+
+class Plain(ast.NodeTransformer):
+    """Takes the awaiting out of a statement."""
+
+    def visit_Await(self, node: ast.Await) -> ast.AST:
+        plain: ast.AST = self.visit(node.value)
+        return plain
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        node.attr = {"arun": "run", "_arun": "_run", "asave": "save", "aperform": "perform"}.get(node.attr, node.attr)
+        return node
+
+
+def test_the_public_names_are_sorted() -> None:
+    assert kinto_orm.__all__ == sorted(kinto_orm.__all__)
+
+
+@pytest.mark.parametrize("name", kinto_orm.__all__)
+def test_a_public_name_is_there_and_documented(name: str) -> None:
+    assert inspect.getdoc(getattr(kinto_orm, name))
+
+
+def test_nothing_public_is_left_out_of_the_public_names() -> None:
+    modules = (inspect.ismodule(value) for value in vars(kinto_orm).values())
+    public = {
+        name for name, is_module in zip(vars(kinto_orm), modules, strict=True) if name[0] != "_" and not is_module
+    }
+    assert public == set(kinto_orm.__all__)
+
+
+def test_every_exception_is_a_public_name() -> None:
+    exceptions = {name for name, one in vars(errors).items() if inspect.isclass(one) and issubclass(one, Exception)}
+    assert exceptions <= set(kinto_orm.__all__)
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+def test_every_public_method_is_documented(surface: type[Any]) -> None:
+    assert [name for name, method in own_methods(surface).items() if not inspect.getdoc(method)] == []
+
+
+@pytest.mark.parametrize("surface", SURFACES)
+def test_every_method_that_asks_the_server_has_a_twin(surface: type[Any]) -> None:
+    methods = {name for name, method in own_methods(surface).items() if inspect.isfunction(method)}
+    silent = set().union(*(names for cls, names in WITHOUT_IO.items() if issubclass(surface, cls)))
+    twins = {name for name in methods if name[0] == "a" and name[1:] in methods}
+    assert {name for name in methods - silent - twins if f"a{name}" not in methods} == set()
+
+
+@pytest.mark.parametrize(("surface", "name"), TWINS)
+def test_a_twin_has_the_same_signature(surface: type[Any], name: str) -> None:
+    verb, twin = (inspect.signature(getattr(surface, one)) for one in (name, f"a{name}"))
+    assert verb.parameters == twin.parameters
+    assert str(verb.return_annotation) in (
+        str(twin.return_annotation),
+        str(twin.return_annotation).replace("AsyncIterator", "Iterator"),
+    )
+
+
+@pytest.mark.parametrize(("surface", "name"), [one for one in TWINS if one.values not in RUNNERS])
+def test_a_verb_and_its_twin_say_the_same(surface: type[Any], name: str) -> None:
+    verb, twin = (body_of(getattr(surface, one)) for one in (name, f"a{name}"))
+    assert [ast.dump(one) for one in verb] == [ast.dump(Plain().visit(one)) for one in twin]
+    assert len(verb) == 1 or surface is UnitOfWork
+
+
+@pytest.mark.parametrize(("surface", "name"), TWINS)
+def test_a_twin_awaits(surface: type[Any], name: str) -> None:
+    twin = getattr(surface, f"a{name}")
+    assert inspect.iscoroutinefunction(twin) or inspect.isasyncgenfunction(twin)
+    assert not inspect.iscoroutinefunction(getattr(surface, name))
+
+
+def test_queries_clients_and_units_work_with_async_for_and_async_with() -> None:
+    assert all(hasattr(one, "__aiter__") for one in (Query, Manager))
+    assert all(hasattr(one, "__aenter__") and hasattr(one, "__aexit__") for one in (Client, UnitOfWork))
+
+
+@pytest.mark.parametrize(
+    ("surface", "verbs"),
+    [
+        (Record, {"asave", "areplace", "apatch", "adelete", "arefresh"}),
+        (Query, {"aget", "aget_or_none", "aget_many", "afirst", "aone", "aall", "acount", "aexists", "avalues"}),
+        (Query, {"apages", "atimestamp", "adelete", "aupdate"}),
+        (Manager, {"acreate", "aget_or_create", "aupdate_or_create", "abulk_create", "abulk_update", "abulk_delete"}),
+        (Client, {"aserver_info", "aensure"}),
+        (UnitOfWork, {"acommit", "aget"}),
+    ],
+)
+def test_the_twins_that_were_promised_are_there(surface: type[Any], verbs: set[str]) -> None:
+    assert {verb for verb in verbs if not hasattr(surface, verb)} == set()
+
+
+def test_kinto_spells_the_verbs_of_all_kinds_alike() -> None:
+    verbs = {"save", "replace", "patch", "delete", "refresh"}
+    assert all(verbs <= set(dir(kind)) for kind in (Bucket, Group, Collection, Record))
