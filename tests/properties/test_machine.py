@@ -188,14 +188,8 @@ class TwoSessions(RuleBasedStateMachine):
         if expected and expected.calls[-1] != "save":
             return  # what a save after a patch comes to is told by test_staging.py
         session.unit.save(record)
-        session.staged[id] = Expected(
-            record,
-            record.last_modified,
-            dict(record.data),
-            ["save"],
-            is_sent=record.is_dirty,
-            is_put=self._lacks_key(record),
-        )
+        session.staged[id] = Expected(record, record.last_modified, dict(record.data), ["save"])
+        self._foresee(session.staged[id])
 
     @rule(number=SESSIONS, id=IDS, changes=DATA.filter(bool))
     def stage_patch(self, number: int, id: str, changes: Data) -> None:
@@ -211,9 +205,14 @@ class TwoSessions(RuleBasedStateMachine):
         assert expected.result is not None
         expected.result |= changes
         expected.calls.append("patch")
-        # After a save it is the difference that is sent, and there may be none.
-        known = record.__kinto_describe__()[0].data or {}
-        expected.is_sent = "save" not in expected.calls or record.is_new or not is_same(expected.result, known)
+        self._foresee(expected)
+
+    def _foresee(self, one: Expected) -> None:
+        """Where a save is among the calls, the difference is sent: none at all, or a PUT where a key has to go."""
+        known = one.record.__kinto_describe__()[0].data or {}
+        if "save" in one.calls and one.result is not None and not one.record.is_new:
+            one.is_sent = not is_same(one.result, known)
+            one.is_put = any(key not in one.result for key in known)
 
     @rule(number=SESSIONS, id=IDS)
     def stage_deletion(self, number: int, id: str) -> None:
@@ -239,10 +238,6 @@ class TwoSessions(RuleBasedStateMachine):
         staged = session.staged.get(id)
         record = staged.record if staged else self._held(session, id)
         return record, staged if staged and staged.record.last_modified == staged.base else None
-
-    def _lacks_key(self, record: Record) -> bool:
-        known = record.__kinto_describe__()[0].data or {}
-        return any(key not in record.data for key in known)
 
     @rule(number=SESSIONS)
     def rollback(self, number: int) -> None:
