@@ -1,5 +1,4 @@
-"""Fixtures for tests that talk to Kinto: ``kinto_server`` and ``kinto_client``.
-"""
+"""Fixtures for tests that talk to Kinto: ``kinto_server`` and ``kinto_client``."""
 
 from __future__ import annotations
 

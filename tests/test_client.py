@@ -472,6 +472,13 @@ def test_a_client_leaves_a_server_that_it_was_given(own_server: EmbeddedServer) 
     assert not own_server.is_closed
 
 
+def test_a_server_that_was_given_for_wrong_options_is_left(own_server: EmbeddedServer) -> None:
+    with pytest.raises(ConfigurationError):
+        Client.embedded(server=own_server, retry=-1)
+
+    assert not own_server.is_closed
+
+
 def test_a_server_that_was_started_for_wrong_options_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[EmbeddedServer] = []
     memory = EmbeddedServer.memory
@@ -594,6 +601,11 @@ def test_a_silent_server_is_a_transport_error_within_the_timeout() -> None:
             client.server_info()
 
     assert time.monotonic() - started < 1
+
+
+def test_a_dead_server_is_a_transport_error_for_who_awaits_too(nowhere: str) -> None:
+    with pytest.raises(TransportError):
+        asyncio.run(Client(nowhere, retry=0).aserver_info())
 
 
 # -- dry mode -----------------------------------------------------------------------------------------------------

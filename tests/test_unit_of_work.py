@@ -246,11 +246,14 @@ def test_a_second_object_of_a_staged_path_is_refused(client: Client, todos: Coll
 
 
 def test_what_a_batch_cannot_carry_is_refused_when_it_is_staged(client: Client, record: Record) -> None:
-    with client.unit_of_work() as uow:
-        with pytest.raises(NotStageableError, match="JSON-Patch"):
-            record.patch(JSONPatch([{"op": "add", "path": "/data/n", "value": 1}]))
+    patch = JSONPatch([{"op": "add", "path": "/data/n", "value": 1}])
 
-        assert uow.plan().writes == ()
+    with client.unit_of_work() as uow:
+        for staged_before in (0, 1):
+            with pytest.raises(NotStageableError, match="JSON-Patch"):
+                record.patch(patch)
+            assert len(uow.plan().writes) == staged_before
+            record.patch(n=1)
 
 
 def test_an_id_that_begins_with_batch_is_refused_with_the_reason(client: Client, todos: Collection[Record]) -> None:
@@ -778,6 +781,20 @@ def test_a_conflict_that_is_reloaded_leaves_the_unit(client: Client, record: Rec
 
         assert uow.plan().writes == ()
     assert (record.data["title"], record.is_dirty) == ("theirs", False)
+
+
+def test_a_conflict_with_what_is_gone_is_reloaded_as_a_tombstone(
+    client: Client, record: Record, other: Collection[Record]
+) -> None:
+    other.records.get("one").delete()
+
+    with client.unit_of_work() as uow:
+        record.replace()
+        with pytest.raises(CommitError):
+            uow.commit()
+        uow.outcomes[0].error.reload()
+
+    assert record.is_deleted
 
 
 def test_what_was_staged_before_a_refresh_overwrites_nothing_unseen(

@@ -19,7 +19,7 @@ from kinto_orm.errors import (
     PartialObjectError,
     ReadOnlyError,
 )
-from kinto_orm.models.envelope import Envelope, bare
+from kinto_orm.models.envelope import Envelope, bare, shared_row
 from kinto_orm.models.fields import (
     FieldsBefore,
     declared_fields,
@@ -92,9 +92,10 @@ def undeclared(model: Any) -> Mapping[str, JSON]:
 def own_extra(model: Any) -> JSONObject:
     """The undeclared keys, to be changed."""
     envelope: Envelope = model.__kinto_envelope__()
-    if envelope.extra is None:
-        envelope.extra = copy_json(_extra_of(envelope, declared_fields(type(model))))
-    return envelope.extra
+    extra = envelope.extra
+    if extra is None:
+        extra = envelope.extra = copy_json(_extra_of(envelope, declared_fields(type(model))))
+    return extra
 
 
 def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], snapshot: JSONObject) -> JSONObject:
@@ -306,6 +307,12 @@ def remove_key(model: Any, key: str) -> None:
     envelope.absent = {**envelope.absent, key: dump_declared(model)[key]}
 
 
+def _checked_key(key: str) -> str:
+    if key in HIDDEN_FIELDS:
+        raise KeyError(key)
+    return key
+
+
 class Data(MutableMapping[str, Any]):
     """The live data of an object: wire names, JSON values, without ``id`` and ``last_modified``.
 
@@ -321,7 +328,8 @@ class Data(MutableMapping[str, Any]):
         fields = declared_fields(type(self._model))
         if key in fields:
             return _live(self._model.__dict__.get(fields[key]), current_data(self._model)[key])
-        value = undeclared(self._model)[key]
+        row = shared_row(self._model)
+        value = undeclared(self._model)[key] if row is None else row[_checked_key(key)]
         # A list or object may be changed in place by who gets it: from now on it is our own copy.
         return own_extra(self._model)[key] if isinstance(value, (dict, list)) else value
 

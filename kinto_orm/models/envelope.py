@@ -5,7 +5,9 @@ Nothing is stored for each row of a page: the page's bytes are the snapshot of a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import gc
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from kinto_orm.models.permissions import Permissions
@@ -13,6 +15,18 @@ from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.paging import rows_of
 from kinto_orm.protocol.values import JSON, JSONObject, decode
 from kinto_orm.state import Runner, Status
+
+
+@contextmanager
+def collector_paused() -> Generator[None]:
+    """Without garbage collection: thousands of new objects that all stay alive make it the largest cost of a page."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class PageSnapshot:
@@ -26,10 +40,11 @@ class PageSnapshot:
         self._rows: dict[str, JSONObject] | None = None
 
     def row(self, id: str) -> JSONObject:
-        """The row of that id, without ``id`` and ``last_modified``."""
+        """The row of that id, as it came."""
         if self._rows is None:
-            self._rows = {row["id"]: row for row in rows_of(decode(self._body, str(self._path)), self._path)}
-        return without_envelope(self._rows[id])
+            with collector_paused():
+                self._rows = {row["id"]: row for row in rows_of(decode(self._body, str(self._path)), self._path)}
+        return self._rows[id]
 
 
 def without_envelope(row: JSONObject) -> JSONObject:
@@ -78,7 +93,7 @@ class Envelope:
         """The envelope of one row of the page, its own."""
         assert self.page is not None
         own = Envelope(self.status, client=self.client, parent=self.parent)
-        own.data = self.page.row(id)
+        own.data = without_envelope(self.page.row(id))
         own.is_partial = self.is_partial
         return own
 
@@ -103,6 +118,15 @@ class Envelope:
 def put_in_envelope(model: Any, envelope: Envelope) -> None:
     """Gives the object its envelope."""
     type(model)._envelope.__set__(model, envelope)
+
+
+def shared_row(model: Any) -> JSONObject | None:
+    """The row that the object came from, to be read; ``None`` where it has an envelope of its own."""
+    try:
+        envelope: Envelope = type(model)._envelope.__get__(model)
+    except AttributeError:
+        return None
+    return None if envelope.page is None else envelope.page.row(model.__dict__["id"])
 
 
 def bare(cls: type[Any], values: dict[str, Any], envelope: Envelope) -> Any:

@@ -20,7 +20,7 @@ from kinto_orm.models.data import Data, frozen_data, has_changed, has_data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
 from kinto_orm.models.identity import address, data_or_none, known_parent_ids
 from kinto_orm.models.intents import NO_EDITS, PatchInput, intent_of, patch_of, redo, unsent_edits
-from kinto_orm.models.loading import become_tombstone, fetched, find_parent, load, refreshed
+from kinto_orm.models.loading import become_tombstone, fetched, find_parent, is_as_sent, load, refreshed, take_as_sent
 from kinto_orm.models.metaclass import KintoMetaclass
 from kinto_orm.models.permissions import Permissions, PermissionsInput
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, PluralPath, check_id, draw_id
@@ -289,6 +289,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             return
         assert state.data is not None
         edits = unsent_edits(self, intent) if intent is not None else NO_EDITS
+        if intent is not None and edits == NO_EDITS and is_as_sent(state, intent):
+            take_as_sent(self, state)
+            return
         load(self, state)
         redo(self, edits)
 

@@ -12,8 +12,9 @@ from kinto_orm.models.fields import declared_fields, validated
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.values import is_same
 from kinto_orm.repository import get
-from kinto_orm.state import ObjectState, Runner, Status
+from kinto_orm.state import Intent, ObjectState, Runner, Status
 
 
 def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[], Runner]) -> Any:
@@ -52,15 +53,34 @@ def load(model: Any, state: ObjectState) -> None:
     fields = declared_fields(cls)
     declared = {key: value for key, value in state.data.items() if key in fields}
     fresh = validated(cls, declared, f"{state.path} as the server has it now does not fit ")
-    envelope = model.__kinto_envelope__()
     take_snapshot(model, fresh, state.data)
+    _become_loaded(model, state)
+
+
+def is_as_sent(state: ObjectState, intent: Intent) -> bool:
+    """Whether the server stored just the data that was sent, and added nothing."""
+    seen = intent.seen or intent.draft
+    return intent.patch is None and state.data is not None and is_same(state.data, seen.data)
+
+
+def take_as_sent(model: Any, state: ObjectState) -> None:
+    """Puts the object, which is as it was sent, in the state that the server gave: its fields need no validation."""
+    envelope = model.__kinto_envelope__()
+    fields = declared_fields(type(model))
+    envelope.data, envelope.absent = state.data, {}
+    object.__setattr__(model, "__pydantic_fields_set__", {fields[key] for key in state.data or () if key in fields})
+    _become_loaded(model, state)
+
+
+def _become_loaded(model: Any, state: ObjectState) -> None:
+    envelope = model.__kinto_envelope__()
     model.__dict__.update(id=state.path.id, last_modified=state.last_modified)
     envelope.status = Status.LOADED
     envelope.is_partial = False
     if envelope.permissions is not None:
         envelope.permissions.__kinto_show__(state.permissions)
     elif state.permissions is not None:
-        envelope.permissions = Permissions(cls.__kinto_kind__, state.permissions)
+        envelope.permissions = Permissions(type(model).__kinto_kind__, state.permissions)
 
 
 def become_tombstone(model: Any, state: ObjectState) -> None:

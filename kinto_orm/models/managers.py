@@ -230,15 +230,16 @@ class Manager(Query[M]):
         if isinstance(objects, (Mapping, KintoObject)):
             raise InvalidTypeError(f"{name}() takes many objects, not one.")
         limit = batch_limit((yield from place.runner.describe_server())) or DEFAULT_BATCH_LIMIT
-        staged = (self._staged(verb, one) for one in objects)
+        staged = (self._staged(verb, one, place) for one in objects)
         return raise_for_report((yield from commit_all(staged, limit, on_outcome)), name)
 
-    def _staged(self, verb: Verb, given: M | Mapping[str, Any]) -> Staged[M]:
-        one = self._new(data=given) if isinstance(given, Mapping) else given
+    def _staged(self, verb: Verb, given: M | Mapping[str, Any], place: Place) -> Staged[M]:
+        one = cast(M, self._source.model(data=given)) if isinstance(given, Mapping) else given
         if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
             raise InvalidTypeError(f"{given!r:.80} is no {self._source.model.__name__}.")
         if one.is_new and one.__kinto_given_parent__() is None:
-            one.__kinto_envelope__().parent = self._source.find_parent()
+            envelope = one.__kinto_envelope__()
+            envelope.parent, envelope.client = place.parent, envelope.client or place.runner
         state, draft = one.__kinto_describe__()
         return Staged(one, Intent(verb, state, draft))
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -12,7 +10,7 @@ from typing_extensions import TypedDict
 
 from kinto_orm.errors import ProtocolError
 from kinto_orm.models.data import restore_fields
-from kinto_orm.models.envelope import Envelope, PageSnapshot, put_in_envelope, without_envelope
+from kinto_orm.models.envelope import Envelope, PageSnapshot, collector_paused, put_in_envelope, without_envelope
 from kinto_orm.models.fields import declared_fields, field_validator, invalid, validate_wire
 from kinto_orm.models.loading import blank
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
@@ -40,7 +38,7 @@ def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: Runn
 
 
 def _load_at_once(model: type[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
-    with _collector_paused():
+    with collector_paused():
         objects: list[Any] = _adapter(model).validate_json(rows.page.body, by_alias=True, by_name=False)["data"]
         set_envelope = model._envelope.__set__
         for number, one in enumerate(objects):
@@ -63,18 +61,6 @@ def _make_page_type(model: type[Any]) -> Any:
     make: Any = TypedDict
     row: Any = model
     return make("Page", {"data": list[row]})
-
-
-@contextmanager
-def _collector_paused() -> Generator[None]:
-    # Thousands of new objects that all stay alive make the collector the largest cost of a page.
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, shared: Envelope) -> Iterator[Any]:

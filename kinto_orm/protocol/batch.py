@@ -56,7 +56,8 @@ def split_answer(response: Response, writes: Sequence[Write]) -> list[Response]:
 def _sub_response(entry: JSON, index: int) -> Response:
     if not isinstance(entry, dict) or type(entry.get("status")) is not int:
         raise ProtocolError(f"Answer {index} of the batch has no status: what was stored is unknown.")
-    headers = entry.get("headers")
+    # The object is in the body; only refusals say something more in their headers.
+    headers = entry.get("headers") if entry["status"] >= 300 else None
     lower = {str(key).lower(): str(value) for key, value in headers.items()} if isinstance(headers, dict) else {}
     return Response(entry["status"], lower, content=entry.get("body"))
 

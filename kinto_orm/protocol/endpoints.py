@@ -10,6 +10,7 @@ import secrets
 import string
 from dataclasses import dataclass
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 from uuid import UUID, uuid4
@@ -81,7 +82,7 @@ class PluralPath:
     parent_ids: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{_join(self.kind.parent, self.parent_ids)}/{self.kind.plural}"
+        return _plural_path(self.kind, self.parent_ids)
 
     def object(self, id: str) -> ObjectPath:
         """The path of the object of that id."""
@@ -96,7 +97,7 @@ class ObjectPath:
     ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        return _join(self.kind, self.ids)
+        return _object_path(self.kind, self.ids)
 
     @property
     def id(self) -> str:
@@ -109,16 +110,26 @@ class ObjectPath:
         return PluralPath(self.kind, self.ids[:-1])
 
 
-def _join(kind: Kind | None, ids: tuple[str, ...]) -> str:
-    path = ""
-    for id in reversed(ids):
-        assert kind is not None, f"too many ids: {ids}"
-        if id in _DONE_AWAY_WITH:
-            raise InvalidIdError(f"{id!r} is no id: the URL would be that of another object.")
-        path = f"/{kind.plural}/{quote(id, safe='')}{path}"
-        kind = kind.parent
-    assert kind is None, f"too few ids: {ids}"
-    return path
+# Every record of a collection has the same path above it.
+@lru_cache(maxsize=1024)
+def _plural_path(kind: Kind, parent_ids: tuple[str, ...]) -> str:
+    if kind.parent is None:
+        assert not parent_ids, f"too many ids: {parent_ids}"
+        return f"/{kind.plural}"
+    assert parent_ids, f"too few ids for {kind.plural}"
+    return f"{_object_path(kind.parent, parent_ids)}/{kind.plural}"
+
+
+def _object_path(kind: Kind, ids: tuple[str, ...]) -> str:
+    return f"{_plural_path(kind, ids[:-1])}/{_segment(ids[-1])}"
+
+
+def _segment(id: str) -> str:
+    if _ID.fullmatch(id):
+        return id
+    if id in _DONE_AWAY_WITH:
+        raise InvalidIdError(f"{id!r} is no id: the URL would be that of another object.")
+    return quote(id, safe="")  # one that the server let in
 
 
 def check_id(value: Any, what: str = "id") -> str:

@@ -173,8 +173,10 @@ def _refuse_constant(name: str) -> JSON:
 
 def is_same(one: JSON, other: JSON) -> bool:
     """Whether two JSON values are the same on the wire: ``1`` and ``True`` are not, ``1`` and ``1.0`` are."""
+    if one is other:
+        return bool(one == one)  # all but NaN
     if isinstance(one, bool) or isinstance(other, bool):
-        return one is other
+        return False
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(is_same(value, other[key]) for key, value in one.items())
     if isinstance(one, list) and isinstance(other, list):

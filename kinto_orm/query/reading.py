@@ -164,7 +164,8 @@ class Reading(Generic[M]):
 
     def walk(self, place: Place) -> PageWalk[M]:
         """The pages, to be read one by one."""
-        return PageWalk(self.source, place, self.selection, self.on_invalid or place.runner.on_invalid)
+        on_invalid: OnInvalid = self.on_invalid or place.runner.on_invalid
+        return PageWalk(self.source, place, self.selection, on_invalid)
 
     def all(self, place: Place) -> Flow[list[M]]:
         """All the objects."""
