@@ -107,7 +107,7 @@ class PageWalk(Generic[L]):
         self._source = source
         self._place = place
         self._selection = selection
-        self._on_invalid = on_invalid
+        self._on_invalid: OnInvalid = on_invalid
         self._seen: set[str] = set()
         self._skip = selection.skip
         self._left = selection.limit
@@ -164,7 +164,7 @@ class Reading(Generic[M]):
 
     def walk(self, place: Place) -> PageWalk[M]:
         """The pages, to be read one by one."""
-        on_invalid: OnInvalid = self.on_invalid or place.runner.on_invalid
+        on_invalid = place.runner.on_invalid if self.on_invalid is None else self.on_invalid
         return PageWalk(self.source, place, self.selection, on_invalid)
 
     def all(self, place: Place) -> Flow[list[M]]:
