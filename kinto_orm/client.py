@@ -225,9 +225,9 @@ class Client:
         """The buckets that the user may see."""
         return manager_of(Bucket, plain=Bucket, client=self)
 
-    def bucket(self, id: str | UUID | None = None) -> Bucket:
-        """A reference to a bucket, or to the default one; asks nothing."""
-        return bucket_reference(self.default_bucket if id is None else check_id(id, "bucket"), self)
+    def bucket(self, id: str | UUID) -> Bucket:
+        """A reference to the bucket of that id (``"default"`` is the user's own); asks nothing."""
+        return bucket_reference(check_id(id, "bucket"), self)
 
     def ensure(self, *objects: Holder) -> tuple[Outcome[Any], ...]:
         """Makes sure that these new objects exist, with at least their data and permissions, in one batch.
@@ -242,8 +242,6 @@ class Client:
         return await self.arun(ensure(self._bound(objects), self))
 
     def _bound(self, objects: tuple[Holder, ...]) -> tuple[Holder, ...]:
-        if (unit := open_unit(self)) is not None:
-            unit.admit(None, "ensure()")  # even where it would have nothing to write today
         for one in objects:
             if not isinstance(one, KintoObject):
                 raise InvalidTypeError(f"ensure() takes buckets, groups, collections and records, not {one!r:.80}.")
@@ -322,6 +320,11 @@ class Client:
         if state is not intent.state:
             holder.__kinto_adopt__(state, intent)
         return holder
+
+    def refuse_staging(self, what: str) -> None:
+        """Raises ``NotStageableError`` inside a unit of work of this client, which ``what`` cannot be part of."""
+        if (unit := open_unit(self)) is not None:
+            unit.admit(None, what)
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
         """The flow of :meth:`server_info`."""

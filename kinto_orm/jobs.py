@@ -22,6 +22,7 @@ def ensure(objects: Sequence[Holder], runner: Runner) -> Flow[tuple[Outcome[Any]
     Sends no write where all is there already. Keys and principals that others set are left alone; each object ends
     up loaded. Raises ``CommitError`` where something was not stored.
     """
+    runner.refuse_staging("ensure()")
     described = _described(objects)
     staged: list[Staged[Holder]] = []
     missing: set[ObjectPath] = set()

@@ -154,6 +154,10 @@ class Runner(Protocol):
         """Like :meth:`perform`."""
         ...
 
+    def refuse_staging(self, what: str) -> None:
+        """Raises ``NotStageableError`` inside a unit of work, which ``what`` cannot be part of."""
+        ...
+
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
         """What the server says of itself; asks only once."""
         ...

@@ -271,13 +271,13 @@ def test_bucket_and_collection_are_defaults_of_what_is_read_and_written(kinto_cl
         found = Collection.records.filter(_limit=10).all()
 
     assert found == [record]
-    assert client.bucket().collections.all() == [todos]
+    assert client.bucket("payments").collections.all() == [todos]
 
 
 def test_the_default_bucket_of_a_user_works(kinto_client: Client) -> None:
     record = Record(collection="todos", data={"n": 1}, client=kinto_client).save()
 
-    assert kinto_client.bucket().collection("todos").records.get(record.id).data == {"n": 1}
+    assert kinto_client.bucket("default").collection("todos").records.get(record.id).data == {"n": 1}
 
 
 # -- server information -------------------------------------------------------------------------------------------

@@ -627,7 +627,7 @@ def test_objects_of_the_default_bucket_are_written_as_any_other(do: Do, kinto_cl
 
     do(record, "save")
 
-    assert [one.data["n"] for one in kinto_client.bucket().collection("todos").records] == [2]
+    assert [one.data["n"] for one in kinto_client.bucket("default").collection("todos").records] == [2]
     assert do(record, "delete").is_deleted
 
 

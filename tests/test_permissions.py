@@ -327,7 +327,7 @@ def test_a_group_may_stand_in_a_patch(payments: Bucket, record: Record) -> None:
 
 def test_a_group_of_the_default_bucket_would_match_nobody(kinto_client: Client, record: Record) -> None:
     with pytest.raises(InvalidPermissionError, match="real id"):
-        record.permissions["read"] = [kinto_client.bucket().group("staff")]
+        record.permissions["read"] = [kinto_client.bucket("default").group("staff")]
 
 
 def test_a_merge_patch_removes_a_permission(record: Record, me: str) -> None:

@@ -534,6 +534,9 @@ class Script:
     async def arun(self, flow: Flow[T]) -> T:
         return self.run(flow)
 
+    def refuse_staging(self, what: str) -> None:
+        """There is no unit of work here."""
+
     def perform(self, holder: Any, intent: Any) -> Any:
         raise NotImplementedError
 

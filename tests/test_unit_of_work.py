@@ -161,6 +161,8 @@ def test_the_block_makes_its_client_the_active_one(kinto_client: Client, todos: 
         pytest.param(lambda todos: todos.records.filter(done=False).update(done=True), id="query.update"),
         pytest.param(lambda todos: todos.records.filter(done=False).delete(), id="query.delete"),
         pytest.param(lambda todos: todos.client.ensure(Bucket(id="payments")), id="ensure"),
+        pytest.param(lambda todos: todos.records.bulk_update([]), id="bulk_update of nothing"),
+        pytest.param(lambda todos: todos.records.filter(in_id=[]).delete(), id="delete of nothing"),
     ],
 )
 def test_other_writing_calls_are_refused_in_the_block(

@@ -212,6 +212,7 @@ class Manager(Query[M]):
         new = self._new(id=checked, data=dict(defaults or {}))
 
         def flow(place: Place) -> Flow[tuple[M, bool]]:
+            place.runner.refuse_staging("get_or_create() and update_or_create()")
             state, draft = new.__kinto_describe__()
             stored, created = yield from create(state.path, draft)
             new.__kinto_adopt__(stored, None)
@@ -229,6 +230,7 @@ class Manager(Query[M]):
     ) -> Flow[BulkReport]:
         if isinstance(objects, (Mapping, KintoObject)):
             raise InvalidTypeError(f"{name}() takes many objects, not one.")
+        place.runner.refuse_staging(f"{name}()")
         limit = batch_limit((yield from place.runner.describe_server())) or DEFAULT_BATCH_LIMIT
         staged = (self._staged(verb, one, place) for one in objects)
         return raise_for_report((yield from commit_all(staged, limit, on_outcome)), name)

@@ -268,6 +268,7 @@ class Reading(Generic[M]):
         return self._delete
 
     def _delete(self, place: Place) -> Flow[int]:
+        place.runner.refuse_staging("delete() of a query")
         if matches_nothing(self.selection.conditions):
             return 0
         return (yield from delete_pages(place.path, encode_query(self.selection.parameters())))
@@ -279,6 +280,7 @@ class Reading(Generic[M]):
         return lambda place: self._update(change, place)
 
     def _update(self, change: Callable[[M], object], place: Place) -> Flow[BulkReport]:
+        place.runner.refuse_staging("update() of a query")
         limit = batch_limit((yield from place.runner.describe_server())) or DEFAULT_BATCH_LIMIT
         report = BulkReport()
         selection = self.selection

@@ -78,7 +78,7 @@ class TwoSessions(RuleBasedStateMachine):
         self.sessions = [self._session(client.clone(bucket="b", collection="c")) for _ in range(2)]
 
     def _session(self, client: Client) -> Session:
-        return Session(client, client.bucket().collection("c"), client.unit_of_work())
+        return Session(client, client.bucket("b").collection("c"), client.unit_of_work())
 
     # -- directly -------------------------------------------------------------------------------------------------
 

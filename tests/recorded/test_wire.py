@@ -86,7 +86,7 @@ def test_small_pages_of_the_server_are_followed_to_the_end(wire: Wire) -> None:
 
 def test_default_bucket_answers_with_its_real_id(wire: Wire) -> None:
     with wire.client(paginate_by=1) as client:
-        receipts = client.bucket().collection("receipts")
+        receipts = client.bucket("default").collection("receipts")
         for number in range(2):
             Record(collection=receipts, id=f"receipt-{number}", data={"number": number}).save()
 
