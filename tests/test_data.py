@@ -38,7 +38,10 @@ def person(todos: Collection) -> Person:
     return Person.records.get("ann")
 
 
-def test_it_is_a_mapping_in_the_server_s_order(person: Person) -> None:
+def test_it_is_a_mapping_in_the_server_s_order(person: Person, request: pytest.FixtureRequest) -> None:
+    if request.config.getoption("--kinto-postgres"):
+        pytest.skip("PostgreSQL's jsonb has an order of its own")
+
     assert list(person.data) == ["name", "age", "address", "nicknames", "eyes"]
     assert len(person.data) == 5 and "eyes" in person.data and "born" not in person.data
     assert "'city': 'Bonn'" in repr(person.data)

@@ -557,6 +557,16 @@ class TestPlugin:
 
         result.assert_outcomes(passed=1)
 
+    def test_server_runs_on_postgres_when_asked(self, pytester: pytest.Pytester) -> None:
+        pytester.makepyfile("""
+            def test_it_is_another_backend(kinto_server):
+                assert kinto_server.settings["storage_backend"] == "kinto.core.storage.postgresql"
+        """)
+
+        result = pytester.runpytest_inprocess("-p", "no:kinto_orm", "-p", "kinto_orm.pytest_plugin", "--kinto-postgres")
+
+        result.assert_outcomes(passed=1)
+
     def test_client_is_one_of_the_server(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile("""
             def test_client_and_server_belong_together(kinto_client, kinto_server):
