@@ -39,8 +39,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
     return zipfile.Path(archive)
 
 
-def test_core_has_three_requirements(config: ConfigParser) -> None:
-    assert {"requests", "pydantic", "typing_extensions"} == {
+def test_core_needs_requests_and_pydantic_and_what_these_bring_along(config: ConfigParser) -> None:
+    assert {"requests", "urllib3", "pydantic", "typing_extensions"} == {
         requirement.name for requirement in requirements(config["options"]["install_requires"])
     }
 

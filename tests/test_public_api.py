@@ -16,7 +16,17 @@ from kinto_orm import Bucket, Client, Collection, Group, Manager, Query, Record,
 SURFACES: list[type[Any]] = [Client, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
-    Client: {"bind", "bucket", "clone", "close", "describe_server", "embedded", "get_endpoint", "unit_of_work"},
+    Client: {
+        "bind",
+        "bucket",
+        "clone",
+        "close",
+        "describe_server",
+        "embedded",
+        "get_endpoint",
+        "refuse_staging",
+        "unit_of_work",
+    },
     Bucket: {"collection", "group"},
     Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
