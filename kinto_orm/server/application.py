@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, Protocol, cast
@@ -95,9 +96,19 @@ def build_application(settings: Mapping[str, Setting]) -> WSGIApplication:
     with _starting, quiet():
         kinto = import_extra("kinto")
         with _environment_ignored(), _json_left_alone():
-            app = kinto.main({}, **_without_banner(settings))
+            app = _called_apart(kinto.main, {}, **_without_banner(settings))
         _look_for_config_file()
     return cast(WSGIApplication, app)
+
+
+def _called_apart(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
+    """What the function returns, called in a thread of its own.
+
+    On Python 3.13 something that Kinto starts keeps the frame it was called from, and with it all frames around that:
+    a server that was forgotten would never be collected.
+    """
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(function, *arguments, **keywords).result()
 
 
 def backends(app: WSGIApplication) -> tuple[Backend, Backend, Backend]:
