@@ -63,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"\nThe demo failed{where}: {error}", file=sys.stderr)
         return 1
     print(f"\n{screen.summary()}")
+    print("\nNext: read examples/countries.py and docs/index.md, try `make serve`, check it all with `make tests`.")
     return 0
 
 

@@ -36,12 +36,13 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
 
 def run_serve(options: argparse.Namespace) -> None:
     """Serves until Ctrl-C or SIGTERM."""
-    where = f"data in {options.data}" if options.data else "in memory: nothing is kept"
+    keeps = options.data is not None
+    where = f"data in {options.data}" if keeps else "in memory: nothing is kept"
 
     def announce(url: str) -> None:
         print(f"Kinto is running at {url} ({where}).\nAny user:password is a user. Stop it with Ctrl-C.", flush=True)
 
-    with interruptible(), EmbeddedServer.postgres(options.data) if options.data else EmbeddedServer.memory() as server:
+    with interruptible(), EmbeddedServer.postgres(options.data) if keeps else EmbeddedServer.memory() as server:
         serve(server, options.host, options.port, on_ready=announce)
 
 

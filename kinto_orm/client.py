@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
 from kinto_orm.conflicts import make_resolvable
-from kinto_orm.connection import Connection, Options
+from kinto_orm.connection import Connection, Options, started_server
 from kinto_orm.errors import (
     ClientClosedError,
     ConfigurationError,
@@ -27,7 +27,7 @@ from kinto_orm.models import Bucket, KintoObject, Manager, bucket_reference, man
 from kinto_orm.outcomes import Outcome
 from kinto_orm.protocol.endpoints import check_id, endpoint
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.values import JSONObject, copy_json
 from kinto_orm.protocol.writes import Write, encode_request
 from kinto_orm.repository import plan, read_server_info, write
 from kinto_orm.server import EmbeddedServer
@@ -129,17 +129,13 @@ class Client:
         is an ``EmbeddedServer`` that is running already and is left running. Other options as for ``Client``.
         Raises ``MissingExtraError`` where the extra is not installed.
         """
+        if "server_url" in options:
+            raise ConfigurationError("An embedded client has its server's URL: it takes no server_url.")
         owns_server = server is None
-        if server is None:
-            chosen = dict(settings or {})
-            server = (
-                EmbeddedServer.postgres(data_dir, **chosen) if data_dir is not None else EmbeddedServer.memory(**chosen)
-            )
-        elif data_dir is not None or settings:
-            raise ConfigurationError("server= is running already: data_dir and settings= cannot change it.")
+        server = started_server(data_dir, server, settings)
         client = cls.__new__(cls)
         try:
-            chosen_options = Options(server_url=server.url, auth=auth, **options)
+            chosen_options = Options(server_url=server.url, auth=auth).changed(options)
             connection = Connection(chosen_options.transport(server), server)
             client._set_up(chosen_options, connection, owns_server=owns_server)
         except BaseException:
@@ -204,6 +200,8 @@ class Client:
 
     def bind(self, model: type[M]) -> type[M]:
         """The model, with this client as its own: its objects need no other way to find one."""
+        if not isinstance(cast(object, model), type) or not issubclass(model, KintoObject):
+            raise InvalidTypeError(f"bind() takes a model class, such as Record or your own, not {model!r:.60}.")
         model.__kinto_client__ = self
         return model
 
@@ -331,7 +329,7 @@ class Client:
         connection = self._connection
         if connection.server_info is None or refresh:
             connection.server_info = yield from read_server_info()
-        return connection.server_info
+        return cast(JSONObject, copy_json(connection.server_info))
 
     def _admit(self, flow: Flow[Any], item: Request | Write) -> Request:
         """The request, if it may be sent now."""

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, cast
 
-from kinto_orm.errors import ConfigurationError
+import requests
+
+from kinto_orm.errors import ConfigurationError, InvalidTypeError
 from kinto_orm.messages import Transport
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.server import EmbeddedServer
@@ -62,6 +65,7 @@ class Options:
 
     def transport(self, server: EmbeddedServer | None) -> HttpTransport:
         """A transport with these options."""
+        self._check_types()
         return HttpTransport(
             self.server_url,
             auth=self.auth,
@@ -76,6 +80,32 @@ class Options:
             policy=RetryPolicy(retries=self.retry, retry_after=self.retry_after),
             on_request=self.on_request,
         )
+
+    def _check_types(self) -> None:
+        if self.session is not None and not isinstance(self.session, requests.Session):
+            raise ConfigurationError(f"session is a requests.Session, not of type {type(self.session).__name__}.")
+        if self.on_request is not None and not callable(cast(object, self.on_request)):
+            raise ConfigurationError(f"on_request is a function that takes a RequestSent, not {self.on_request!r:.60}.")
+        proxies = cast(object, {} if self.proxies is None else self.proxies)
+        if not isinstance(proxies, Mapping) or not all(isinstance(url, str) for url in proxies.values()):
+            # Without the value: a proxy's URL may hold its password.
+            raise ConfigurationError('proxies is a mapping of schemes to URLs, as in {"https": "http://proxy:3128"}.')
+
+
+def started_server(
+    data_dir: str | os.PathLike[str] | None, server: EmbeddedServer | None, settings: Mapping[str, Any] | None
+) -> EmbeddedServer:
+    """The server, or one that is started now."""
+    if server is not None and not isinstance(cast(object, server), EmbeddedServer):
+        raise InvalidTypeError(f"server is an EmbeddedServer, not {server!r:.60}.")
+    if settings is not None and not isinstance(cast(object, settings), Mapping):
+        raise InvalidTypeError(f"settings is a mapping of Kinto's settings, not {settings!r:.60}.")
+    if server is not None:
+        if data_dir is not None or settings:
+            raise ConfigurationError("server= is running already: data_dir and settings= cannot change it.")
+        return server
+    chosen = dict(settings or {})
+    return EmbeddedServer.memory(**chosen) if data_dir is None else EmbeddedServer.postgres(data_dir, **chosen)
 
 
 @dataclass(slots=True)

@@ -27,8 +27,9 @@ from kinto_orm.errors import (
     TransportError,
 )
 from kinto_orm.messages import Response
-from kinto_orm.protocol.batch import batch_limit, batch_request, count_void, split_answer
+from kinto_orm.protocol.batch import batch_limit, count_void, entries_request, split_answer
 from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_entry
 from kinto_orm.repository import plan, settle
 from kinto_orm.state import Holder, Intent, Runner, Status, Verb
@@ -68,6 +69,15 @@ class Outcome(Generic[H]):
         return self.status in STORED
 
 
+@dataclass(frozen=True, slots=True)
+class _Planned(Generic[S]):
+    """What is staged, the write it comes to, and that write as an entry of a batch."""
+
+    staged: Staged[S]
+    write: Write
+    entry: JSONObject
+
+
 def commit(staged: Sequence[Staged[S]], runner: Runner | None = None) -> Flow[list[Outcome[S]]]:
     """One outcome for each, in order, after at most one ``POST /batch`` in that order.
 
@@ -75,42 +85,56 @@ def commit(staged: Sequence[Staged[S]], runner: Runner | None = None) -> Flow[li
     where an object is in no state for its verb. With a runner, the size is compared with what the server takes:
     raises ``BatchTooLargeError``.
     """
-    planned = [(one, plan(one.intent)) for one in staged]
-    sent = [(one, write) for one, write in planned if write is not None]
+    writes = [plan(one.intent) for one in staged]
+    sent = [
+        _Planned(one, write, encode_entry(write))
+        for one, write in zip(staged, writes, strict=True)
+        if write is not None
+    ]
     outcomes = iter((yield from _send(sent, runner))) if sent else iter(())
-    return [next(outcomes) if write is not None else _unchanged(one) for one, write in planned]
+    return [next(outcomes) if write is not None else _unchanged(one) for one, write in zip(staged, writes, strict=True)]
 
 
-def _send(sent: Sequence[tuple[Staged[S], Write]], runner: Runner | None) -> Flow[list[Outcome[S]]]:
+def _send(sent: Sequence[_Planned[S]], runner: Runner | None) -> Flow[list[Outcome[S]]]:
     try:
         limit = batch_limit((yield from runner.describe_server())) if runner is not None else None
     except _FAILED as error:
-        return [Outcome(one.holder, one.intent.verb, "not_sent", error) for one, _ in sent]
+        return _all_failed(sent, "not_sent", error)
     if limit is not None and len(sent) > limit:
         raise BatchTooLargeError(
             f"{len(sent)} operations are staged and the server takes {limit} in one batch: use fewer at a time, or "
             "bulk_create(), which writes in several batches."
         )
-    writes = [write for _, write in sent]
-    request = batch_request(writes)
+    request = entries_request([one.entry for one in sent])
     try:
         response = yield request
-        answers = split_answer(response, writes)
+        answers = split_answer(response, [one.write for one in sent])
     except KintoError as error:
-        status = _status_of_failure(error)
-        return [Outcome(one.holder, one.intent.verb, status, error) for one, _ in sent]
+        return _all_failed(sent, _status_of_failure(error), error)
     void = count_void(answers)
     return [
-        _outcome(one, write, answer, is_void=index < void)
-        for index, ((one, write), answer) in enumerate(zip(sent, answers, strict=True))
+        _outcome(one.staged, one.write, answer, is_void=index < void)
+        for index, (one, answer) in enumerate(zip(sent, answers, strict=True))
     ]
 
 
 _FAILED = (TransportError, ProtocolError, ResponseError)
 
 
+def _all_failed(sent: Sequence[_Planned[S]], status: OutcomeStatus, error: KintoError) -> list[Outcome[S]]:
+    return [Outcome(one.staged.holder, one.staged.intent.verb, status, error) for one in sent]
+
+
 def _unchanged(one: Staged[S]) -> Outcome[S]:
     return Outcome(one.holder, one.intent.verb, "unchanged")
+
+
+def stage_changed(holder: S) -> Staged[S] | Outcome[S]:
+    """The object to be saved; where it surely is what the server has, the outcome of that."""
+    if holder.__kinto_is_untouched__():
+        return Outcome(holder, Verb.SAVE, "unchanged")
+    state, draft = holder.__kinto_describe__()
+    return Staged(holder, Intent(Verb.SAVE, state, draft))
 
 
 def _outcome(one: Staged[S], write: Write, answer: Response, *, is_void: bool) -> Outcome[S]:
@@ -165,6 +189,10 @@ def _status_of_failure(error: KintoError) -> OutcomeStatus:
     return "rejected" if isinstance(error, ResponseError) else "not_sent"
 
 
+def _said(outcome: Outcome[Holder]) -> str:
+    return str(outcome.error).rstrip(".")
+
+
 def raise_unless_stored(outcomes: Sequence[Outcome[Holder]]) -> None:
     """Raises ``CommitError`` with all the outcomes where one of them has an error."""
     failed = [one for one in outcomes if one.error is not None]
@@ -174,7 +202,7 @@ def raise_unless_stored(outcomes: Sequence[Outcome[Holder]]) -> None:
     stored = sum(one.is_stored for one in outcomes)
     raise CommitError(
         f"{len(failed)} of {len(outcomes)} writes failed ({stored} are stored). "
-        f"The first one: {first.status}: {first.error}. See .outcomes for each.",
+        f"The first one: {first.status}: {_said(first)}. See .outcomes for each.",
         outcomes,
     ) from first.error
 
@@ -205,26 +233,27 @@ class BulkReport:
 
 
 def commit_all(
-    staged: Iterable[Staged[S]], limit: int, on_outcome: Callable[[Outcome[S]], object] | None
+    staged: Iterable[Staged[S] | Outcome[S]], limit: int, on_outcome: Callable[[Outcome[S]], object] | None
 ) -> Flow[BulkReport]:
     """Writes them all, in full batches of ``limit``, holding one batch in memory.
 
+    Where it is known beforehand that there is nothing to write, ``staged`` gives the outcome instead.
     ``on_outcome`` is called with each outcome. The batches are separate transactions; a failed one does not stop
     the others, unless the server cannot be reached at all. What ``staged`` raises gets a note of what is stored.
     """
     bulk = _Bulk(BulkReport(), on_outcome)
-    batch: list[tuple[Staged[S], Write]] = []
     try:
         for one in staged:
-            write = bulk.plan(one, batch)
-            if write is not None:
-                batch.append((one, write))
-            if len(batch) == limit:
-                bulk.take((yield from _send(batch, None)))
-                batch = []
+            if isinstance(one, Outcome):
+                bulk.take([one])
+                continue
+            bulk.plan(one)
+            if len(bulk.batch) == limit:
+                bulk.take((yield from _send(list(bulk.batch.values()), None)))
+                bulk.batch.clear()
             if not bulk.report.is_complete:
                 return bulk.report
-        bulk.take((yield from _send(batch, None)) if batch else [])
+        bulk.take((yield from _send(list(bulk.batch.values()), None)) if bulk.batch else [])
     except Exception as error:
         error.add_note(f"{bulk.report.stored} objects were stored before this; what came after them was not sent.")
         raise
@@ -237,21 +266,21 @@ class _Bulk(Generic[S]):
 
     report: BulkReport
     on_outcome: Callable[[Outcome[S]], object] | None
+    batch: dict[int, _Planned[S]] = field(default_factory=dict)
+    """The batch that is being filled, by the identities of its objects."""
 
-    def plan(self, one: Staged[S], batch: Sequence[tuple[Staged[S], Write]]) -> Write | None:
-        """The write to add to the batch; ``None`` where there is none, which is an outcome by itself."""
+    def plan(self, one: Staged[S]) -> None:
+        """Adds the write to the batch; where there is none, that is an outcome by itself."""
         try:
             write = plan(one.intent)
             if write is None:
                 self.take([_unchanged(one)])
-                return None
-            if any(other.holder is one.holder for other, _ in batch):
+                return
+            if id(one.holder) in self.batch:
                 raise DuplicateObjectError(f"{write.path} was given twice: it is written once.")
-            encode_entry(write)  # refuses what a batch cannot carry
+            self.batch[id(one.holder)] = _Planned(one, write, encode_entry(write))
         except KintoError as error:
             self.take([Outcome(one.holder, one.intent.verb, "rejected", error)])
-            return None
-        return write
 
     def take(self, outcomes: Sequence[Outcome[S]]) -> None:
         """Counts the outcomes and tells them."""
@@ -269,8 +298,8 @@ def raise_for_report(report: BulkReport, verb: str) -> BulkReport:
         first = report.failed[0]
         rest = "" if report.is_complete else " It stopped there: what came after was not sent."
         raise CommitError(
-            f"{verb}: {len(report.failed)} objects failed, {report.stored} are stored. "
-            f"The first one: {first.status}: {first.error}. See .outcomes for the failed ones.{rest}",
+            f"{verb}: failed for {len(report.failed)}, stored for {report.stored} objects. "
+            f"The first one: {first.status}: {_said(first)}. See .outcomes for the failed ones.{rest}",
             report.failed,
         ) from first.error
     return report

@@ -23,7 +23,7 @@ from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, apply_basic_patch, apply_merge_patch
 from kinto_orm.protocol.values import JSON, JSONObject, is_same
-from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Precondition, Write
+from kinto_orm.protocol.writes import ABSENT, UNCONDITIONAL, Action, Precondition, Write
 from kinto_orm.state import Draft, Intent, ObjectState, Status, Verb
 
 SERVER_OWNED = ("last_modified", "deleted", "__permissions__")
@@ -157,7 +157,9 @@ _PLANS = {
 def _put(intent: Intent, precondition: Precondition) -> Write:
     state, draft = intent.state, intent.draft
     # check_data has made sure that what the server owns is unchanged: it is not sent back.
-    new = {key: value for key, value in draft.data.items() if key not in SERVER_OWNED}
+    new = draft.data
+    if any(key in new for key in SERVER_OWNED):
+        new = {key: value for key, value in new.items() if key not in SERVER_OWNED}
     return Write(
         state.path,
         Action.PUT,
@@ -172,7 +174,7 @@ def _put(intent: Intent, precondition: Precondition) -> Write:
 
 def _creating(intent: Intent) -> Precondition:
     if intent.options.safe and intent.options.if_match is None:
-        return Precondition(absent=True)
+        return ABSENT
     return _matching(intent)  # if_match: the user knows the version that the new object shall replace
 
 

@@ -111,6 +111,10 @@ class Holder(Protocol):
         """What the server last said of the object, and what the user made of it."""
         ...
 
+    def __kinto_is_untouched__(self) -> bool:
+        """Whether it surely is as the server last sent it; ``False`` where that takes a closer look."""
+        ...
+
     def __kinto_runner__(self) -> Runner:
         """The client of the object; raises ``NotBoundError`` where it has none."""
         ...

@@ -19,6 +19,7 @@ from uuid import UUID
 from kinto_orm.conflicts import make_resolvable
 from kinto_orm.errors import (
     DuplicateObjectError,
+    InvalidTypeError,
     NestedUnitError,
     NotStageableError,
     UnitClosedError,
@@ -145,12 +146,12 @@ class UnitOfWork:
         self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
     ) -> S:
         """Stages ``holder.save()``, from any thread."""
-        with self._inside(holder):
+        with self._inside(holder, "save"):
             return holder.save(safe=safe, if_match=if_match, if_not_exists=if_not_exists)
 
     def replace(self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None) -> S:
         """Stages ``holder.replace()``, from any thread."""
-        with self._inside(holder):
+        with self._inside(holder, "replace"):
             return holder.replace(safe=safe, if_match=if_match)
 
     def patch(
@@ -164,19 +165,21 @@ class UnitOfWork:
         **values: Any,
     ) -> S:
         """Stages ``holder.patch()``, from any thread."""
-        with self._inside(holder):
+        with self._inside(holder, "patch"):
             return holder.patch(changes, safe=safe, if_match=if_match, **values)
 
     def delete(
         self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False
     ) -> S:
         """Stages ``holder.delete()``, from any thread."""
-        with self._inside(holder):
+        with self._inside(holder, "delete"):
             return holder.delete(safe=safe, if_match=if_match, if_exists=if_exists)
 
     @contextmanager
-    def _inside(self, holder: Holder) -> Generator[None]:
+    def _inside(self, holder: Holder, verb: str) -> Generator[None]:
         """Puts this context inside the block for one call."""
+        if isinstance(holder, type) or not hasattr(holder, "__kinto_runner__"):
+            raise InvalidTypeError(f"{verb}() takes an object to stage, not {holder!r:.60}.")
         activate(self.runner)
         around = _open_units.get()
         _open_units.set((*around, self))
@@ -201,6 +204,8 @@ class UnitOfWork:
 
     def _get(self, source: Fetchable[H], id: str | UUID) -> Flow[H]:
         self._check_open()
+        if not hasattr(source, "__kinto_fetch__"):
+            raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {source!r:.60}.")
         loaded = yield from source.__kinto_fetch__(self.runner, check_id(id))
         state, _ = loaded.__kinto_describe__()
         with self._lock:

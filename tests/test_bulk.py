@@ -95,7 +95,7 @@ def test_each_outcome_is_told(todos: Collection[Record]) -> None:
 def test_one_that_exists_fails_alone_and_is_reported_at_the_end(todos: Collection[Record], wire: Wiretap) -> None:
     todos.records.create(id="r30", data={"title": "mine"})
 
-    with pytest.raises(CommitError, match="bulk_create: 1 objects failed, 59 are stored") as caught:
+    with pytest.raises(CommitError, match="bulk_create: failed for 1, stored for 59 objects") as caught:
         todos.records.bulk_create(rows(60))
 
     ((outcome),) = caught.value.outcomes
@@ -258,3 +258,42 @@ def test_the_awaited_twins_do_the_same(todos: Collection[Record]) -> None:
         return created.created, updated.updated, deleted.deleted
 
     assert asyncio.run(work()) == (3, 1, 3)
+
+
+@pytest.mark.parametrize("verb", ["bulk_create", "bulk_update", "bulk_delete"])
+def test_objects_of_another_collection_are_refused(verb: str, todos: Collection[Record], wire: Wiretap) -> None:
+    todos.records.bulk_create(rows(2))
+    archive = Collection(bucket=todos.bucket, id="archive").save()
+    sent = len(wire.requests)
+
+    with pytest.raises(InvalidTypeError, match=r"is not of /buckets/.*/archive/records: .* data"):
+        getattr(archive.records, verb)(list(todos.records.all()))
+
+    assert [request for request in wire.requests[sent:] if request.is_write] == []
+    assert (todos.records.count(), archive.records.count()) == (2, 0)
+
+
+def test_a_copy_of_the_data_goes_to_the_other_collection(todos: Collection[Record]) -> None:
+    todos.records.bulk_create(rows(2))
+    archive = Collection(bucket=todos.bucket, id="archive").save()
+
+    archive.records.bulk_create({"id": one.id, **one.data} for one in todos.records)
+
+    assert [one.data["title"] for one in archive.records] == ["t0", "t1"]
+
+
+@pytest.mark.parametrize("verb", ["bulk_update", "bulk_delete"])
+@pytest.mark.parametrize("one", [{"id": "r00"}, Record(id="r00")], ids=["mapping", "new"])
+def test_only_what_was_loaded_is_updated_or_deleted_in_bulk(verb: str, one: Any, todos: Collection[Record]) -> None:
+    todos.records.bulk_create(rows(1))
+
+    with pytest.raises(InvalidTypeError, match=rf"{verb}.. takes loaded objects"):
+        getattr(todos.records, verb)([one])
+
+    assert [one.data["title"] for one in todos.records] == ["t0"]
+
+
+@pytest.mark.parametrize("wrong", [None, 5])
+def test_what_cannot_be_iterated_is_refused(wrong: Any, todos: Collection[Record]) -> None:
+    with pytest.raises(InvalidTypeError, match=r"bulk_create.. takes many objects"):
+        todos.records.bulk_create(wrong)

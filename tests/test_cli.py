@@ -22,12 +22,25 @@ ROOT = Path(__file__).parents[1]
 AUTH = ("alexis", "p4ssw0rd")
 
 
+INTERRUPTED_WHILE_IT_CLOSES_A_CONNECTION = """
+import os, signal, sys, threading
+
+def interrupt(frame, event, argument):
+    code = frame.f_code
+    if event == "return" and code.co_name == "del_channel" and code.co_filename.endswith("channel.py"):
+        os.kill(os.getpid(), signal.SIGINT)
+
+threading.setprofile(interrupt)
+sys.setprofile(interrupt)
+"""
+
+
 @contextmanager
-def served(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(*arguments: str | Path, prelude: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A ``kinto-orm serve`` in a process of its own, and its URL."""
-    command = [sys.executable, "-W", "error", "-c", "import sys; from kinto_orm.cli import main; sys.exit(main())"]
+    program = f"{prelude}\nimport sys\nfrom kinto_orm.cli import main\nsys.exit(main())"
     with subprocess.Popen(
-        [*command, "serve", "--port", "0", *arguments],
+        [sys.executable, "-W", "error", "-c", program, "serve", "--port", "0", *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -46,6 +59,13 @@ class TestServe:
             assert requests.put(f"{url}/buckets/b", auth=AUTH, timeout=5).status_code == 201
 
             process.send_signal(number)
+
+            assert process.wait(timeout=5) == 0
+            assert process.communicate()[1] == ""
+
+    def test_signal_in_the_middle_of_closing_a_connection_leaves_no_socket_open(self) -> None:
+        with served(prelude=INTERRUPTED_WHILE_IT_CLOSES_A_CONNECTION) as (process, url):
+            requests.get(f"{url}/", timeout=5)
 
             assert process.wait(timeout=5) == 0
             assert process.communicate()[1] == ""
@@ -81,7 +101,14 @@ class TestServe:
             code = cli.main(["serve", "--port", url.split(":")[2].removesuffix("/v1")])
 
         assert code == 1
-        assert re.fullmatch(r"kinto-orm: Cannot listen on .*Address already in use.*\n", capsys.readouterr().err)
+        assert re.fullmatch(r"kinto-orm: Cannot listen on .*already in use: stop .*\n", capsys.readouterr().err)
+
+    @pytest.mark.parametrize(("data", "message"), [("", "is empty"), (__file__, "not a directory")])
+    def test_data_that_is_no_folder_is_one_line(
+        self, data: str, message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        assert cli.main(["serve", "--data", data]) == 1
+        assert re.fullmatch(f"kinto-orm: .*{message}.*\n", capsys.readouterr().err)
 
     def test_it_runs_in_other_threads_too(self, capsys: pytest.CaptureFixture[str]) -> None:
         codes: list[int] = []

@@ -28,6 +28,7 @@ from kinto_orm import (
     DryRunError,
     ForbiddenError,
     InvalidIdError,
+    InvalidTypeError,
     InvalidValueError,
     KintoError,
     NotBoundError,
@@ -161,6 +162,11 @@ def test_an_option_that_does_not_exist_is_refused() -> None:
         pytest.param({"timeout": 0}, ConfigurationError, id="timeout"),
         pytest.param({"retry": -1}, ConfigurationError, id="retry"),
         pytest.param({"headers": {"X": "a\nb"}}, ConfigurationError, id="headers"),
+        pytest.param({"headers": ["X"]}, ConfigurationError, id="list-of-headers"),
+        pytest.param({"proxies": "http://proxy:3128"}, ConfigurationError, id="one-proxy"),
+        pytest.param({"proxies": {"http": 5}}, ConfigurationError, id="proxy-that-is-a-number"),
+        pytest.param({"session": 5}, ConfigurationError, id="session"),
+        pytest.param({"on_request": 5}, ConfigurationError, id="on_request"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused(options: dict[str, Any], error: type[KintoError]) -> None:
@@ -168,6 +174,17 @@ def test_an_option_that_cannot_work_is_refused(options: dict[str, Any], error: t
         Client(URL, **options)
     with pytest.raises(error):
         Client(URL).clone(**options)
+
+
+def test_the_message_names_the_option() -> None:
+    with pytest.raises(ConfigurationError, match=r"^retry is"):
+        Client(URL, retry=-1)
+
+
+@pytest.mark.parametrize("wrong", ["Record", 5, Bucket(id="b")], ids=["text", "number", "object"])
+def test_only_a_model_class_can_be_bound(wrong: Any) -> None:
+    with pytest.raises(InvalidTypeError, match=r"bind\(\) takes a model class"):
+        Client(URL).bind(wrong)
 
 
 @pytest.mark.parametrize(
@@ -288,7 +305,7 @@ def test_the_server_is_asked_once_what_it_can(kinto_client: Client, wire: Wireta
     second = kinto_client.clone(collection="todos").server_info()
 
     assert "accounts" in first["capabilities"]
-    assert second is first
+    assert second == first
     assert [request.path for request in wire.requests] == ["/"]
 
 
@@ -503,6 +520,22 @@ def test_settings_of_an_embedded_server_reach_it(own_server: EmbeddedServer) -> 
     client.close()
     with pytest.raises(ConfigurationError, match="running already"):
         Client.embedded(server=own_server, settings={"batch_max_requests": 3})
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param({"bukket": "b"}, "no option bukket", id="unknown-option"),
+        pytest.param({"server_url": URL}, "server_url", id="server_url"),
+        pytest.param({"server": 5}, "an EmbeddedServer", id="server"),
+        pytest.param({"settings": ["a"]}, "a mapping", id="settings"),
+        pytest.param({"data_dir": 5}, "a path", id="number-as-folder"),
+        pytest.param({"data_dir": ""}, "is empty", id="empty-folder"),
+    ],
+)
+def test_what_cannot_be_embedded_is_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(KintoError, match=message):
+        Client.embedded(**arguments)
 
 
 def test_an_embedded_client_cannot_move(kinto_client: Client) -> None:
@@ -726,3 +759,9 @@ def test_users_of_one_embedded_server_have_their_own_permissions(kinto_client: C
     for call in (lambda: records.get("private"), lambda: shared.patch(n=1)):
         with pytest.raises(ForbiddenError):
             call()
+
+
+def test_what_the_server_says_is_a_copy(kinto_client: Client) -> None:
+    kinto_client.server_info()["settings"]["batch_max_requests"] = 1
+
+    assert kinto_client.server_info()["settings"]["batch_max_requests"] == 25

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from enum import Enum
 from urllib.parse import unquote
-from uuid import UUID, uuid4
+from uuid import RFC_4122, UUID, uuid4
 
 import pytest
 from hypothesis import assume, example, given
@@ -320,7 +320,8 @@ def test_a_drawn_id_is_valid_and_can_be_in_a_batch(kind: Kind) -> None:
 
 
 def test_a_record_draws_a_uuid() -> None:
-    assert UUID(draw_id(Kind.RECORD)).version == 4
+    drawn = [draw_id(Kind.RECORD) for _ in range(50)]
+    assert all(UUID(id).version == 4 and UUID(id).variant == RFC_4122 and str(UUID(id)) == id for id in drawn)
 
 
 def test_a_drawn_id_that_a_batch_would_refuse_is_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:

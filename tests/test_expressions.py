@@ -159,3 +159,13 @@ def test_copied_field_still_serializes_as_its_model() -> None:
     copied = pickle.loads(pickle.dumps(Todo.cents))
 
     assert (copied >= 1.5) == Condition("cents", "min", 150, True)
+
+
+def test_a_naive_datetime_is_refused_as_in_a_save() -> None:
+    with pytest.raises(InvalidFilterError, match="no timezone"):
+        F(Todo.due) >= datetime(2019, 1, 1)  # noqa: B015, DTZ001
+
+
+def test_minus_a_field_names_the_way_to_order_by_it() -> None:
+    with pytest.raises(InvalidFilterError, match=r"desc\(\)"):
+        -F(Todo.priority)

@@ -24,6 +24,7 @@ from kinto_orm import (
     Record,
 )
 from kinto_orm.messages import Request, Response
+from kinto_orm.models import manager_of
 
 NOW = datetime(2020, 1, 2, tzinfo=UTC)
 
@@ -301,6 +302,22 @@ def test_a_lone_surrogate_in_a_row_is_no_foreign_error(model: type[Record]) -> N
     assert record.data["note"] == "\ud800"
 
 
+@pytest.mark.parametrize("model", [Todo, Record])
+def test_a_timestamp_that_is_none_is_refused(model: type[Record]) -> None:
+    response = answer({"data": [{"id": "x", "title": "t", "last_modified": "soon"}]})
+
+    with scripted_client(response), pytest.raises(InvalidValueError, match="last_modified"):
+        model.records.all()
+
+
+@pytest.mark.parametrize("model", [Todo, Record])
+def test_a_timestamp_in_text_is_one(model: type[Record]) -> None:
+    with scripted_client(answer({"data": [{"id": "x", "title": "t", "last_modified": "5"}]})):
+        (record,) = model.records.all()
+
+    assert record.last_modified == 5 and dict(record.data) == {"title": "t"}
+
+
 @pytest.mark.parametrize(
     "response",
     [
@@ -344,3 +361,13 @@ def test_a_record_that_only_looks_like_a_tombstone_is_a_record(kinto_client: Cli
 
     assert record.data == {"deleted": True} and not record.is_deleted
     assert record.patch(n=1).data["n"] == 1 and todos.records.get_or_create("x")[0] == record
+
+
+def test_a_row_that_does_not_fit_names_the_ways_around_it(todos: Collection[Record]) -> None:
+    class Strict(Record):
+        title: int
+
+    todos.records.create(id="a", data={"title": "x"})
+
+    with pytest.raises(InvalidValueError, match="on_invalid="):
+        list(manager_of(Strict, plain=Record, parent=todos))

@@ -636,3 +636,15 @@ def test_every_verb_has_a_twin_with_the_same_arguments() -> None:
         plain, twin = getattr(Record, verb), getattr(Record, f"a{verb}")
 
         assert plain.__kwdefaults__ == twin.__kwdefaults__
+
+
+def test_a_patch_cannot_change_the_id(kinto_client: Client, todos: Collection[Record]) -> None:
+    record = Record(collection=todos, id="a", data={"n": 1}).save()
+
+    with pytest.raises(InvalidValueError, match="id"):
+        record.patch({"id": "b"})
+
+
+def test_a_model_takes_keywords_only(todos: Collection[Record]) -> None:
+    with pytest.raises(InvalidTypeError, match="Record takes keyword arguments only"):
+        Record(todos)  # type: ignore[call-arg]  # the mistake that is tested

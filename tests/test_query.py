@@ -689,3 +689,14 @@ def test_a_unit_of_work_gets_objects_through_a_query(records: Manager[Record]) -
     assert records.get("r03").data["n"] == 100
     with client.unit_of_work() as uow, pytest.raises(NotFoundError):
         uow.get(records.filter(odd=True), "r02")
+
+
+def test_a_change_is_a_function_or_values(todos: Collection[Record]) -> None:
+    with pytest.raises(InvalidTypeError, match="a function, or names and values"):
+        todos.records.update(5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("verb", ["get_or_create", "update_or_create"])
+def test_defaults_are_a_mapping(verb: str, todos: Collection[Record]) -> None:
+    with pytest.raises(InvalidTypeError, match="defaults is a mapping"):
+        getattr(todos.records, verb)("x", 5)

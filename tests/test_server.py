@@ -409,7 +409,7 @@ class TestSocket:
         assert caller(memory)("GET", "/").status_code == 200
 
     def test_port_in_use_is_said(self, memory: EmbeddedServer) -> None:
-        with listening(memory) as url, pytest.raises(UsageError, match="Address already in use"):
+        with listening(memory) as url, pytest.raises(UsageError, match="already in use: stop"):
             serve(memory, port=int(url.split(":")[2].partition("/")[0]))
 
     def test_impossible_port_is_said(self, memory: EmbeddedServer) -> None:

@@ -23,6 +23,7 @@ from kinto_orm import (
     DryRunError,
     DuplicateObjectError,
     Group,
+    InvalidTypeError,
     InvalidValueError,
     JSONPatch,
     NestedUnitError,
@@ -935,3 +936,15 @@ def test_repr_says_how_much_is_staged(client: Client, record: Record) -> None:
         inside = repr(uow)
 
     assert (inside, repr(uow)) == ("<UnitOfWork of 1 staged objects>", "<UnitOfWork of 0 staged objects, left>")
+
+
+@pytest.mark.parametrize("verb", ["save", "replace", "patch", "delete"])
+@pytest.mark.parametrize("wrong", ["text", Record], ids=["text", "class"])
+def test_only_objects_are_staged(verb: str, wrong: Any, client: Client) -> None:
+    with client.unit_of_work() as uow, pytest.raises(InvalidTypeError, match=rf"{verb}.. takes an object"):
+        getattr(uow, verb)(wrong)
+
+
+def test_a_unit_loads_from_what_can_be_asked_only(client: Client) -> None:
+    with client.unit_of_work() as uow, pytest.raises(InvalidTypeError, match="a model, a manager or a query"):
+        uow.get("todos", "x")  # type: ignore[type-var]

@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from kinto_orm.errors import InvalidIdError, InvalidTypeError
 from kinto_orm.models.data import check_editable
 from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
-from kinto_orm.models.fields import declared_fields, dump_declared, invalid, validated
+from kinto_orm.models.fields import declared_fields, dump_declared, invalid, validated, wire_names
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.protocol.endpoints import Kind, check_id
 from kinto_orm.protocol.values import JSONObject, to_json_object
@@ -19,9 +19,13 @@ from kinto_orm.state import Status
 ENVELOPE_ARGUMENTS = ("id", "bucket", "collection", "client", "permissions", "data")
 
 
-def construct(model: Any, arguments: dict[str, Any]) -> None:
+def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]) -> None:
     """Makes a new object of the arguments. Raises ``KintoError`` where they make none; asks nothing."""
     cls = type(model)
+    if positional:
+        raise InvalidTypeError(
+            f"{cls.__name__} takes keyword arguments only, not {positional[0]!r:.60}: write {_example(cls)}."
+        )
     given = {name: arguments.pop(name, None) for name in ENVELOPE_ARGUMENTS}
     record_model = arguments.pop("model", None) if cls.__kinto_kind__ is Kind.COLLECTION else None
     if given["data"] is not None and arguments:
@@ -49,13 +53,18 @@ def construct(model: Any, arguments: dict[str, Any]) -> None:
         model.permissions.assign(given["permissions"])
 
 
+def _example(cls: type[Any]) -> str:
+    parent = cls.__kinto_parent__
+    return f"{cls.__name__}(id=…)" if parent is None else f"{cls.__name__}({parent.__kinto_kind__.value}=…, data=…)"
+
+
 def _given_data(cls: type[Any], given: dict[str, Any], arguments: dict[str, Any]) -> JSONObject:
     if given["data"] is not None:
         data = to_json_object(given["data"])
         data.pop("last_modified", None)  # the server's own: dumps and lists carry it along
         return data
-    by_name = {name: wire for wire, name in declared_fields(cls).items()}
-    unknown = [name for name in arguments if name not in by_name and name not in by_name.values()]
+    by_name, by_wire = wire_names(cls), declared_fields(cls)
+    unknown = [name for name in arguments if name not in by_name and name not in by_wire]
     if unknown:
         raise InvalidTypeError(
             f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; it has {', '.join(by_name) or 'none'}. "
@@ -77,6 +86,8 @@ def _given_id(id: Any, data: JSONObject) -> str | None:
 
 
 def _take_parents(cls: type[Any], envelope: Envelope, given: dict[str, Any]) -> None:
+    if given["bucket"] is None and given["collection"] is None:
+        return
     kind: Kind = cls.__kinto_kind__
     for name, allowed in (("bucket", kind is not Kind.BUCKET), ("collection", kind is Kind.RECORD)):
         value = given[name]

@@ -32,6 +32,7 @@ from kinto_orm.models.fields import (
 from kinto_orm.models.metaclass import HIDDEN_FIELDS, wire_name
 from kinto_orm.models.readonly import read_only
 from kinto_orm.protocol.endpoints import Kind
+from kinto_orm.protocol.patches import changed_keys
 from kinto_orm.protocol.values import JSON, JSONObject, copy_json, is_same, to_json_object, to_json_value
 from kinto_orm.state import Status
 
@@ -45,6 +46,8 @@ def current_data(model: Any) -> JSONObject:
     if envelope.is_partial or (envelope.status is Status.DELETED and envelope.data is None):
         return snapshot  # their fields are not all there; and they cannot be changed
     extra = _extra_of(envelope, fields)
+    if envelope.data is None:
+        return {**_new_data(model, envelope, fields), **extra}
     declared = _declared_data(model, envelope, fields, snapshot) if fields else {}
     order = [key for key in snapshot if key in declared or key in extra]
     order += [key for key in (*declared, *extra) if key not in snapshot]
@@ -98,20 +101,26 @@ def own_extra(model: Any) -> JSONObject:
     return extra
 
 
+def _new_data(model: Any, envelope: Envelope, fields: Mapping[str, str]) -> JSONObject:
+    """The declared fields of what the server has not shown yet."""
+    now = dump_declared(model) if fields else {}
+    return {
+        key: now[key]
+        for key, name in fields.items()
+        if key in now
+        and not (now[key] is None and _means_nothing(model, name))
+        and not (envelope.absent and _is_absent(envelope, key, now[key]))
+    }
+
+
 def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], snapshot: JSONObject) -> JSONObject:
     now = dump_declared(model)
-    if envelope.data is None:
-        return {
-            key: now[key]
-            for key, name in fields.items()
-            if key in now and not _is_left_out(model, envelope, name, key, now[key])
-        }
-    before = FieldsBefore(type(model), {key: value for key, value in snapshot.items() if key in fields})
+    before = _fields_before(model, envelope, snapshot)
     data: JSONObject = {}
     for key, name in fields.items():
         # A field with exclude=True is never written: what the server has stays.
         value = now.get(key, before.fields.get(key))
-        if _is_absent(envelope, key, value):
+        if envelope.absent and _is_absent(envelope, key, value):
             continue
         if key not in now or not _has_changed(model, name, key, value, before):
             if key in snapshot:
@@ -121,10 +130,17 @@ def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], sn
     return data
 
 
-def _is_left_out(model: Any, envelope: Envelope, name: str, key: str, value: JSON) -> bool:
+def _fields_before(model: Any, envelope: Envelope, snapshot: JSONObject) -> FieldsBefore:
+    # Asked again when the answer to a write has come: it is kept with the snapshot that it was made of.
+    before: FieldsBefore | None = envelope.before
+    if before is None or before.snapshot is not snapshot:
+        before = envelope.before = FieldsBefore(type(model), snapshot)
+    return before
+
+
+def _means_nothing(model: Any, name: str) -> bool:
     # A default of None means "not there".
-    untouched = value is None and name not in model.__pydantic_fields_set__
-    return untouched or _is_absent(envelope, key, value) or _means_absent(model, value)
+    return name not in model.__pydantic_fields_set__ or _means_absent(model, None)
 
 
 def _is_absent(envelope: Envelope, key: str, value: JSON) -> bool:
@@ -182,17 +198,18 @@ def frozen_data(model: Any) -> JSONObject:
     envelope: Envelope = model.__kinto_envelope__()
     snapshot = envelope.data or {}
     data = current_data(model)
-    changed = {key: value for key, value in data.items() if key not in snapshot or not is_same(snapshot[key], value)}
+    changed = changed_keys(snapshot, data) if snapshot else data
     _refuse_naive_datetimes(model, changed)
     checked = to_json_object(changed)
+    if not snapshot:
+        return checked
     return {key: checked[key] if key in checked else snapshot[key] for key in data}
 
 
 def _refuse_naive_datetimes(model: Any, changed: JSONObject) -> None:
     fields = declared_fields(type(model))
-    found = [
-        one for key in changed if key in fields for one in naive_datetimes(model.__dict__[fields[key]], f"data.{key}")
-    ]
+    values = {key: model.__dict__[fields[key]] for key in changed if key in fields}
+    found = list(naive_datetimes(values, "data"))
     if not found:
         return
     snapshot = model.__kinto_envelope__().data

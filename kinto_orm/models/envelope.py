@@ -6,12 +6,12 @@ Nothing is stored for each row of a page: the page's bytes are the snapshot of a
 from __future__ import annotations
 
 import gc
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.endpoints import Kind, PluralPath
+from kinto_orm.protocol.endpoints import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.paging import rows_of
 from kinto_orm.protocol.values import JSON, JSONObject, decode
 from kinto_orm.state import Runner, Status
@@ -32,18 +32,25 @@ def collector_paused() -> Generator[None]:
 class PageSnapshot:
     """The rows of a page as they came, decoded when somebody asks."""
 
-    __slots__ = ("_body", "_path", "_rows")
+    __slots__ = ("_rows", "body", "editable", "path")
 
     def __init__(self, body: bytes, path: PluralPath) -> None:
-        self._body = body
-        self._path = path
+        self.body = body
+        self.path = path
+        self.editable: dict[type[Any], Mapping[str, Mapping[str, Any]]] = {}
+        """For a class, what the page makes of the fields that can be edited in place, by id: see ``untouched.py``."""
         self._rows: dict[str, JSONObject] | None = None
+
+    def keep(self, rows: Sequence[JSONObject]) -> None:
+        """Takes the decoded rows, where somebody has them already."""
+        self._rows = {row["id"]: row for row in rows}
 
     def row(self, id: str) -> JSONObject:
         """The row of that id, as it came."""
         if self._rows is None:
             with collector_paused():
-                self._rows = {row["id"]: row for row in rows_of(decode(self._body, str(self._path)), self._path)}
+                self.keep(rows_of(decode(self.body, str(self.path)), self.path))
+            assert self._rows is not None
         return self._rows[id]
 
 
@@ -57,6 +64,7 @@ class Envelope:
 
     __slots__ = (
         "absent",
+        "before",
         "bucket",
         "client",
         "collection",
@@ -65,6 +73,7 @@ class Envelope:
         "is_partial",
         "page",
         "parent",
+        "path",
         "permissions",
         "record_model",
         "status",
@@ -75,12 +84,16 @@ class Envelope:
         self.client = client
         self.parent = parent
         """The parent object, once it is known; ``Any`` because the kinds stand above this module."""
+        self.path: ObjectPath | None = None
+        """Where the object is, once it was asked: every record asks its parents."""
         self.bucket: Any = None
         self.collection: Any = None
         """As given to the constructor: ids or objects."""
         self.page: PageSnapshot | None = None
         self.data: JSONObject | None = None
-        """The snapshot: what the server last sent."""
+        """The snapshot: what the server last sent; replaced, never changed."""
+        self.before: Any = None
+        """What the fields look like in the snapshot (``FieldsBefore``), once it was asked."""
         self.extra: JSONObject | None = None
         """The undeclared keys, once somebody may have changed them; a reference has them once data was assigned."""
         self.absent: Mapping[str, JSON] = {}
@@ -120,13 +133,19 @@ def put_in_envelope(model: Any, envelope: Envelope) -> None:
     type(model)._envelope.__set__(model, envelope)
 
 
-def shared_row(model: Any) -> JSONObject | None:
-    """The row that the object came from, to be read; ``None`` where it has an envelope of its own."""
+def shared_page(model: Any) -> PageSnapshot | None:
+    """The page that the object is a row of; ``None`` where it has an envelope of its own."""
     try:
         envelope: Envelope = type(model)._envelope.__get__(model)
     except AttributeError:
         return None
-    return None if envelope.page is None else envelope.page.row(model.__dict__["id"])
+    return envelope.page
+
+
+def shared_row(model: Any) -> JSONObject | None:
+    """The row that the object came from, to be read; ``None`` where it has an envelope of its own."""
+    page = shared_page(model)
+    return None if page is None else page.row(model.__dict__["id"])
 
 
 def bare(cls: type[Any], values: dict[str, Any], envelope: Envelope) -> Any:

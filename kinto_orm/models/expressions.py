@@ -92,6 +92,9 @@ class FieldExpression:
         """For ``order_by()``: the largest first."""
         return Descending(self.__kinto_field__)
 
+    def __neg__(self) -> Descending:
+        raise InvalidFilterError(f"For the largest first write {self!r}.desc(), or '-{self.__kinto_field__}'.")
+
     def __getitem__(self, key: str) -> FieldExpression:
         """A key of an object in the field."""
         if not isinstance(key, str):

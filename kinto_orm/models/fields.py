@@ -8,8 +8,9 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-from pydantic import AliasChoices, BaseModel, ValidationError
+from pydantic import AliasChoices, BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, SchemaValidator, core_schema, to_json
+from typing_extensions import TypedDict
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError
 from kinto_orm.models.metaclass import HIDDEN_FIELDS, wire_name
@@ -25,6 +26,15 @@ def declared_fields(model: type[Any]) -> Mapping[str, str]:
         names = {_checked_name(model, name): name for name in model.__pydantic_fields__ if name not in HIDDEN_FIELDS}
         found = MappingProxyType(names)
         type.__setattr__(model, "__kinto_fields__", found)
+    return found
+
+
+def wire_names(model: type[Any]) -> Mapping[str, str]:
+    """The model's fields the other way round: field name to wire name."""
+    found: Mapping[str, str] | None = model.__dict__.get("__kinto_wire_names__")
+    if found is None:
+        found = MappingProxyType({name: wire for wire, name in declared_fields(model).items()})
+        type.__setattr__(model, "__kinto_wire_names__", found)
     return found
 
 
@@ -45,6 +55,33 @@ def validate_wire(model: type[V], data: JSONObject) -> V:
     # Through JSON text, so that strict models read dates and the like as they do in a page.
     made: V = model.__pydantic_validator__.validate_json(to_json(data), by_alias=True, by_name=False)
     return made
+
+
+def validate_page(model: type[V], body: bytes) -> list[V]:
+    """The objects of a whole page, in one call. Raises pydantic's ``ValidationError``."""
+    made: list[V] = _page_adapter(model).validate_json(body, by_alias=True, by_name=False)["data"]
+    return made
+
+
+def validate_rows(model: type[V], rows: list[JSONObject]) -> list[V]:
+    """Like :func:`validate_page`, of decoded rows; for models without fields (others may be strict about dates)."""
+    made: list[V] = _page_adapter(model).validate_python({"data": rows}, by_alias=True, by_name=False)["data"]
+    return made
+
+
+def _page_adapter(model: type[Any]) -> TypeAdapter[Any]:
+    adapter: TypeAdapter[Any] | None = model.__dict__.get("__kinto_page__")
+    if adapter is None:
+        # A TypedDict of this very model, made at run time: no annotation can say it.
+        adapter = TypeAdapter(_make_page_type(model))
+        type.__setattr__(model, "__kinto_page__", adapter)
+    return adapter
+
+
+def _make_page_type(model: type[Any]) -> Any:
+    make: Any = TypedDict
+    row: Any = model
+    return make("Page", {"data": list[row]})
 
 
 def validated(model: type[V], data: JSONObject, what: str = "") -> V:
@@ -111,10 +148,12 @@ def dump_declared(model: Any) -> JSONObject:
 class FieldsBefore:
     """The fields as the server's data makes them: what untouched ones look like."""
 
-    def __init__(self, model: type[Any], data: JSONObject) -> None:
+    def __init__(self, model: type[Any], snapshot: JSONObject) -> None:
+        self.snapshot = snapshot
         self._model = model
-        self._data = data
-        made = validate_wire(model, data)
+        fields = declared_fields(model)
+        self._data = {key: value for key, value in snapshot.items() if key in fields}
+        made = validate_wire(model, self._data)
         self.names = made.model_fields_set
         """The names of the fields that the server's data set."""
         self.fields = dump_declared(made)
@@ -125,6 +164,9 @@ class FieldsBefore:
         return dump_declared(validate_wire(self._model, self._data))
 
 
+_TIMELESS = frozenset({str, int, float, bool, type(None)})
+
+
 def naive_datetimes(value: Any, path: str) -> Iterator[tuple[str, datetime]]:
     """The datetimes without timezone in the value, however deep, with their paths."""
     if isinstance(value, datetime):
@@ -132,7 +174,9 @@ def naive_datetimes(value: Any, path: str) -> Iterator[tuple[str, datetime]]:
             yield path, value
     elif isinstance(value, (dict, BaseModel)):
         for key, item in (value if isinstance(value, dict) else value.__dict__).items():
-            yield from naive_datetimes(item, f"{path}.{key}")
+            if type(item) not in _TIMELESS:
+                yield from naive_datetimes(item, f"{path}.{key}")
     elif isinstance(value, (list, tuple, set, frozenset)):
         for index, item in enumerate(value):
-            yield from naive_datetimes(item, f"{path}[{index}]")
+            if type(item) not in _TIMELESS:
+                yield from naive_datetimes(item, f"{path}[{index}]")

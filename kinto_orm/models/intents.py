@@ -28,7 +28,8 @@ from kinto_orm.protocol.patches import (
     removed_keys,
 )
 from kinto_orm.protocol.timestamps import TimestampInput, parse_timestamp
-from kinto_orm.protocol.values import JSON, JSONObject
+from kinto_orm.protocol.values import JSON, JSONObject, is_same
+from kinto_orm.protocol.writes import PermissionLists
 from kinto_orm.state import Draft, Intent, Verb, WriteOptions
 
 PatchInput: TypeAlias = Patch | Mapping[str, Any]
@@ -71,6 +72,10 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
         raise InvalidValueError("patch() needs at least one change.")
     if patch.permissions:
         patch = replace(patch, permissions=permission_lists(model.__kinto_kind__, patch.permissions))
+    if "id" in (patch.data or {}):
+        raise InvalidValueError(
+            "data['id'] cannot be patched: an object keeps its id. Create another one, and delete this."
+        )
     _check_patch(model, patch)
     return patch
 
@@ -101,6 +106,11 @@ class Edits:
     removed: tuple[str, ...] = ()
     permissions: Mapping[str, list[str]] = field(default_factory=dict)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the server gets everything."""
+        return not (self.fields or self.extra or self.removed or self.permissions)
+
 
 NO_EDITS = Edits()
 
@@ -109,16 +119,12 @@ def unsent_edits(model: Any, intent: Intent) -> Edits:
     """What the object holds and the intent did not send: edits after the call, and for a patch those before it."""
     seen = intent.seen or intent.draft
     is_patch = intent.verb is Verb.PATCH
-    sent = {} if is_patch else dict(seen.permissions or {})
-    patched_permissions = _patched(intent.patch, "permissions")
-    permissions = {
-        name: value
-        for name, value in model.permissions.changes().items()
-        if sent.get(name) != value and name not in patched_permissions
-    }
+    permissions = _unsent_permissions(model, intent, {} if is_patch else seen.permissions or {})
     if not has_data(model):
         return Edits(permissions=permissions)
     now = current_data(model)
+    if not is_patch and is_same(seen.data, now):
+        return Edits(permissions=permissions) if permissions else NO_EDITS
     changed = set(changed_keys(seen.data, now))
     removed = set(removed_keys(seen.data, now))
     if is_patch:
@@ -132,6 +138,15 @@ def unsent_edits(model: Any, intent: Intent) -> Edits:
         tuple(removed),
         permissions,
     )
+
+
+def _unsent_permissions(model: Any, intent: Intent, sent: PermissionLists) -> dict[str, list[str]]:
+    permissions = model.__kinto_envelope__().permissions
+    if permissions is None:  # nobody has set any
+        return {}
+    patched = _patched(intent.patch, "permissions")
+    changes = permissions.changes().items()
+    return {name: value for name, value in changes if sent.get(name) != value and name not in patched}
 
 
 def _edited_keys(model: Any, now: Mapping[str, JSON]) -> set[str]:

@@ -23,6 +23,7 @@ from kinto_orm.models.intents import NO_EDITS, PatchInput, intent_of, patch_of, 
 from kinto_orm.models.loading import become_tombstone, fetched, find_parent, is_as_sent, load, refreshed, take_as_sent
 from kinto_orm.models.metaclass import KintoMetaclass
 from kinto_orm.models.permissions import Permissions, PermissionsInput
+from kinto_orm.models.untouched import is_untouched
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, PluralPath, check_id, draw_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.timestamps import TimestampInput
@@ -63,8 +64,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         id: SkipJsonSchema[str | None] = Field(default=None, exclude=True, repr=False)
         last_modified: SkipJsonSchema[int | None] = Field(default=None, exclude=True, repr=False)
 
-        def __init__(self, **arguments):
-            construct(self, arguments)
+        def __init__(self, *positional, **arguments):
+            construct(self, positional, arguments)
 
         # Else pydantic calls __init__ for every row that it validates.
         __init__.__pydantic_base_init__ = True
@@ -108,6 +109,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     @property
     def is_dirty(self) -> bool:
         """Whether it has changes, of data or permissions, that the server does not have."""
+        if is_untouched(self):
+            return False
         status = self.__kinto_envelope__().status
         if status is Status.LOADED:
             return self.permissions.is_dirty or has_changed(self)
@@ -242,20 +245,22 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     def __kinto_path__(self, *, draw: bool = False) -> ObjectPath:
         """Where the object is; ``draw`` gives it an id where it has none."""
+        envelope = self.__kinto_envelope__()
         id = self.__dict__["id"]
+        if envelope.path is not None and envelope.path.id == id:
+            return envelope.path
         if id is None and draw:
             id = vars(self)["id"] = draw_id(self.__kinto_kind__)
         if id is None:
             raise NotBoundError(
                 f"This {self.__kinto_kind__.value} has no id yet: save() it, or construct it with id=…."
             )
-        if self.is_new:
+        if envelope.status is Status.NEW:
             check_id(id)
-        return self.__kinto_plural__().object(id)
-
-    def __kinto_plural__(self) -> PluralPath:
         parent = self.__kinto_bind_parent__()
-        return PluralPath(self.__kinto_kind__, parent.__kinto_path__().ids if parent is not None else ())
+        above = parent.__kinto_path__().ids if parent is not None else ()
+        envelope.path = path = ObjectPath(self.__kinto_kind__, (*above, id))
+        return path
 
     def __kinto_bind_parent__(self) -> KintoObject | None:
         """The parent; found by the defaults of class and client where it was not given, and kept."""
@@ -279,9 +284,14 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
         state = self.__kinto_state__(draw=True)
-        permissions = self.permissions
         data = frozen_data(self) if has_data(self) else {}
+        permissions = self.__kinto_envelope__().permissions
+        if permissions is None:  # nobody has set any
+            return state, Draft(data, None, {} if state.status is Status.NEW else None)
         return state, Draft(data, permissions.changes() or None, permissions.complete())
+
+    def __kinto_is_untouched__(self) -> bool:
+        return is_untouched(self)
 
     def __kinto_adopt__(self, state: ObjectState, intent: Intent | None) -> None:
         if state.status is Status.DELETED:
@@ -289,7 +299,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             return
         assert state.data is not None
         edits = unsent_edits(self, intent) if intent is not None else NO_EDITS
-        if intent is not None and edits == NO_EDITS and is_as_sent(state, intent):
+        if intent is not None and edits.is_empty and is_as_sent(state, intent):
             take_as_sent(self, state)
             return
         load(self, state)

@@ -76,6 +76,7 @@ def _become_loaded(model: Any, state: ObjectState) -> None:
     envelope = model.__kinto_envelope__()
     model.__dict__.update(id=state.path.id, last_modified=state.last_modified)
     envelope.status = Status.LOADED
+    envelope.before = None
     envelope.is_partial = False
     if envelope.permissions is not None:
         envelope.permissions.__kinto_show__(state.permissions)

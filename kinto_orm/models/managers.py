@@ -16,6 +16,7 @@ from kinto_orm.models.loading import find_parent, load, reference
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
 from kinto_orm.models.permissions import PermissionsInput
+from kinto_orm.models.untouched import is_untouched
 from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report
 from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
@@ -209,10 +210,10 @@ class Manager(Query[M]):
         defaults: Mapping[str, Any] | None,
     ) -> Callable[[Place], Flow[tuple[M, bool]]]:
         checked = check_id(id)
-        new = self._new(id=checked, data=dict(defaults or {}))
+        new = self._new(id=checked, data=dict(_checked(defaults)))
 
         def flow(place: Place) -> Flow[tuple[M, bool]]:
-            place.runner.refuse_staging("get_or_create() and update_or_create()")
+            place.runner.refuse_staging("get_or_create() or update_or_create()")
             state, draft = new.__kinto_describe__()
             stored, created = yield from create(state.path, draft)
             new.__kinto_adopt__(stored, None)
@@ -228,26 +229,39 @@ class Manager(Query[M]):
         on_outcome: Callable[[Outcome[M]], object] | None,
         place: Place,
     ) -> Flow[BulkReport]:
-        if isinstance(objects, (Mapping, KintoObject)):
-            raise InvalidTypeError(f"{name}() takes many objects, not one.")
+        if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
+            raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
         place.runner.refuse_staging(f"{name}()")
         limit = batch_limit((yield from place.runner.describe_server())) or DEFAULT_BATCH_LIMIT
-        staged = (self._staged(verb, one, place) for one in objects)
+        staged = (self._staged(verb, name, one, place) for one in objects)
         return raise_for_report((yield from commit_all(staged, limit, on_outcome)), name)
 
-    def _staged(self, verb: Verb, given: M | Mapping[str, Any], place: Place) -> Staged[M]:
+    def _staged(self, verb: Verb, name: str, given: M | Mapping[str, Any], place: Place) -> Staged[M] | Outcome[M]:
         one = cast(M, self._source.model(data=given)) if isinstance(given, Mapping) else given
         if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
             raise InvalidTypeError(f"{given!r:.80} is no {self._source.model.__name__}.")
-        if one.is_new and one.__kinto_given_parent__() is None:
-            envelope = one.__kinto_envelope__()
-            envelope.parent, envelope.client = place.parent, envelope.client or place.runner
+        if verb is Verb.SAVE and is_untouched(one, place.path):
+            return Outcome(one, verb, "unchanged")
+        if one.is_new:
+            if name != "bulk_create":
+                raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
+            if one.__kinto_given_parent__() is None:
+                envelope = one.__kinto_envelope__()
+                envelope.parent, envelope.client = place.parent, envelope.client or place.runner
         state, draft = one.__kinto_describe__()
+        if state.path.plural != place.path:
+            raise InvalidTypeError(f"{state.path} is not of {place.path}: to copy it, give its data (a mapping).")
         return Staged(one, Intent(verb, state, draft))
 
 
 def _updater(defaults: Mapping[str, Any] | None) -> Callable[..., Flow[tuple[ObjectState, bool]]]:
-    return partial(update_or_create, given=frozenset(defaults or ()))
+    return partial(update_or_create, given=frozenset(_checked(defaults)))
+
+
+def _checked(defaults: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    if defaults is not None and not isinstance(cast(object, defaults), Mapping):
+        raise InvalidTypeError(f"defaults is a mapping of names to values, not {defaults!r:.60}.")
+    return defaults or {}
 
 
 def manager_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextvars import ContextVar
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, dataclass_transform
 
 from pydantic import Field
@@ -36,6 +37,8 @@ class ModelField(FieldExpression):
         """The value as the model serializes it."""
         if self._name in HIDDEN_FIELDS or value is None:
             return value
+        if isinstance(value, datetime) and value.tzinfo is None:
+            return value  # the condition refuses it, where the text made of it would only find nothing
         # The model's own serializer, so that custom ones count; a value of another type goes as it is.
         scratch = self._model.model_construct(**{self._name: value})
         try:

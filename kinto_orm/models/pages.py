@@ -5,13 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
-from typing_extensions import TypedDict
+from pydantic import ValidationError
 
-from kinto_orm.errors import ProtocolError
+from kinto_orm.errors import InvalidValueError, ProtocolError
 from kinto_orm.models.data import restore_fields
 from kinto_orm.models.envelope import Envelope, PageSnapshot, collector_paused, put_in_envelope, without_envelope
-from kinto_orm.models.fields import declared_fields, field_validator, invalid, validate_wire
+from kinto_orm.models.fields import (
+    declared_fields,
+    field_validator,
+    invalid,
+    validate_page,
+    validate_rows,
+    validate_wire,
+)
 from kinto_orm.models.loading import blank
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.protocol.paging import rows_of
@@ -31,36 +37,43 @@ def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: Runn
     shared.is_partial = rows.is_partial
     if not rows.is_partial and not rows.may_hold_tombstones:
         try:
+            if model is plain and not declared_fields(model):
+                return _load_plain(model, rows, shared)
             return _load_at_once(model, rows, shared)
         except ValidationError:
             pass  # row by row then, which names the culprit
     return list(_load_one_by_one(model, plain, rows, shared))
 
 
+def _load_plain(model: type[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
+    """Objects without declared fields: the page is decoded for their data anyway, so they are made of that."""
+    assert shared.page is not None
+    with collector_paused():
+        try:
+            decoded = rows_of(decode(rows.page.body, str(rows.path)), rows.path)
+        except ProtocolError:
+            decoded = []
+        if not decoded or any(type(row.get("last_modified")) not in _TIMESTAMP for row in decoded):
+            return _load_at_once(model, rows, shared)  # which knows what it is, or says what is wrong with it
+        shared.page.keep(decoded)
+        return _share(model, validate_rows(model, decoded), rows, shared)
+
+
+_TIMESTAMP = (int, type(None))
+
+
 def _load_at_once(model: type[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
     with collector_paused():
-        objects: list[Any] = _adapter(model).validate_json(rows.page.body, by_alias=True, by_name=False)["data"]
-        set_envelope = model._envelope.__set__
-        for number, one in enumerate(objects):
-            if one.__dict__["id"] is None:
-                raise ProtocolError(f"Row {number} of the answer to {rows.path} has no id.")
-            set_envelope(one, shared)
+        return _share(model, validate_page(model, rows.page.body), rows, shared)
+
+
+def _share(model: type[Any], objects: list[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
+    set_envelope = model._envelope.__set__
+    for number, one in enumerate(objects):
+        if one.__dict__["id"] is None:
+            raise ProtocolError(f"Row {number} of the answer to {rows.path} has no id.")
+        set_envelope(one, shared)
     return objects
-
-
-def _adapter(model: type[Any]) -> TypeAdapter[Any]:
-    adapter: TypeAdapter[Any] | None = model.__dict__.get("__kinto_page__")
-    if adapter is None:
-        # A TypedDict of this very model, made at run time: no annotation can say it.
-        adapter = TypeAdapter(_make_page_type(model))
-        type.__setattr__(model, "__kinto_page__", adapter)
-    return adapter
-
-
-def _make_page_type(model: type[Any]) -> Any:
-    make: Any = TypedDict
-    row: Any = model
-    return make("Page", {"data": list[row]})
 
 
 def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
@@ -78,7 +91,10 @@ def _row(model: type[Any], plain: type[Any], row: JSONObject, rows: LoadedRows, 
         one = validate_wire(model, _read_part(model, row))
     except ValidationError as error:
         if rows.on_invalid == "raise":
-            raise invalid(model, error, f"{rows.path}/{row['id']} does not fit ") from error
+            misfit = invalid(model, error, f"{rows.path}/{row['id']} does not fit ")
+            raise InvalidValueError(
+                f'{misfit}; filter(on_invalid="skip") leaves such rows out, "keep" gives plain records.'
+            ) from error
         if rows.on_invalid == "keep":
             kept = validate_wire(plain, _read_part(plain, row))
             put_in_envelope(kept, shared)

@@ -65,11 +65,11 @@ def content(response: Response, what: str) -> JSON:
     return response.content if response.content is not None else decode(response.body, what)
 
 
-def raise_for_status(response: Response, method: str, path: str) -> None:
+def raise_for_status(response: Response, method: str, path: str | ObjectPath) -> None:
     """Raises the error that the status stands for; nothing for 2xx."""
     if 200 <= response.status < 300:
         return
-    raise error_of(response, method, path)
+    raise error_of(response, method, str(path))
 
 
 def error_of(response: Response, method: str, path: str) -> ResponseError:
@@ -123,16 +123,17 @@ def read_object(response: Response, path: ObjectPath, method: str) -> StoredObje
 
     Raises the error of any other status, and ``ProtocolError`` where the answer is not that object.
     """
-    raise_for_status(response, method, str(path))
-    what = f"{method} {path}"
+    raise_for_status(response, method, path)
     if response.status == 204 and method == "DELETE":
         return StoredObject({}, None, None, is_deleted=True)
-    body = content(response, what)
+    body = response.content
+    if body is None:
+        body = decode(response.body, f"{method} {path}")
     if not isinstance(body, dict) or not isinstance(body.get("data"), dict):
-        raise ProtocolError(f"The answer to {what} ({response.status}) holds no object.")
+        raise ProtocolError(f"The answer to {method} {path} ({response.status}) holds no object.")
     # A bucket called "default" answers with its real id.
     if body["data"].get("id") != path.id and path.ids != ("default",):
-        raise ProtocolError(f"The answer to {what} is another object: {body['data'].get('id')!r:.80}.")
+        raise ProtocolError(f"The answer to {method} {path} is another object: {body['data'].get('id')!r:.80}.")
     return stored_object(body["data"], body.get("permissions"), is_deleted=method == "DELETE")
 
 

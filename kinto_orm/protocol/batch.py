@@ -33,7 +33,12 @@ def batch_limit(server_info: JSONObject) -> int | None:
 
 def batch_request(writes: Sequence[Write]) -> Request:
     """The one request that carries the writes, in their order."""
-    body = encode({"requests": [encode_entry(write) for write in writes]})
+    return entries_request([encode_entry(write) for write in writes])
+
+
+def entries_request(entries: Sequence[JSONObject]) -> Request:
+    """The one request that carries the entries, which are encoded writes, in their order."""
+    body = encode({"requests": entries})
     return Request("POST", "/batch", headers={"Content-Type": JSON_TYPE}, body=body)
 
 

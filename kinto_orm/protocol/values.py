@@ -38,84 +38,105 @@ def to_json_value(value: Any, path: str = "") -> JSON:
     Raises ``InvalidValueError`` naming the path of what cannot be carried unchanged: NaN and infinities, NUL,
     lone surrogates, integers that Kinto would turn into floats, naive datetimes, keys that are no strings, cycles.
     """
-    return _convert(value, path, 0)
+    return _convert(value, (path,))
 
 
 def to_json_object(value: Any, path: str = "data") -> JSONObject:
     """Like :func:`to_json_value`, for a mapping."""
     if not isinstance(value, Mapping):
         raise InvalidValueError(f"{path} must be a mapping, not {type(value).__name__}.")
-    return _convert_mapping(value, path, 0)
+    return _convert_mapping(value, (path,))
 
 
-def _convert(value: Any, path: str, depth: int) -> JSON:
+_Path: TypeAlias = tuple[str | int, ...]
+"""Where a value is: what its outermost value is called, then keys and indexes. Text only for who complains."""
+
+
+def _say(path: _Path) -> str:
+    return str(path[0]) + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path[1:])
+
+
+def _convert(value: Any, path: _Path) -> JSON:
     if value is None or value is True or value is False:
         return value
     converter = _CONVERTERS.get(type(value))
     if converter is not None:
-        return converter(value, path, depth)
+        return converter(value, path)
     for base, converter in _CONVERTERS.items():
         if isinstance(value, base):
-            return converter(value, path, depth)
-    raise InvalidValueError(f"{path or 'value'}: a {type(value).__name__} cannot be sent as JSON.")
+            return converter(value, path)
+    raise InvalidValueError(f"{_say(path) or 'value'}: a {type(value).__name__} cannot be sent as JSON.")
 
 
-def _convert_text(value: str, path: str, depth: int) -> str:
-    if "\0" in value:
-        raise InvalidValueError(f"{path}: text with a NUL character makes Kinto on PostgreSQL answer 503 for ever.")
-    try:
-        value.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InvalidValueError(f"{path}: text with a lone surrogate cannot be sent: {error.reason}.") from error
+def _convert_text(value: str, path: _Path) -> str:
+    _check_text(value, path)
     return str(value)
 
 
-def _convert_integer(value: int, path: str, depth: int) -> int:
+def _check_text(value: str, path: _Path, of: str = "") -> None:
+    if "\0" in value:
+        raise InvalidValueError(
+            f"{_say(path)}{of}: text with a NUL character makes Kinto on PostgreSQL answer 503 for ever."
+        )
+    if value.isascii():
+        return
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(
+            f"{_say(path)}{of}: text with a lone surrogate cannot be sent: {error.reason}."
+        ) from error
+
+
+def _convert_integer(value: int, path: _Path) -> int:
     if not MIN_INTEGER <= value <= MAX_INTEGER:
-        raise InvalidValueError(f"{path}: Kinto keeps integers from -2**63 to 2**64-1 only, and rounds the others.")
+        raise InvalidValueError(
+            f"{_say(path)}: Kinto keeps integers from -2**63 to 2**64-1 only, and rounds the others."
+        )
     return int(value)
 
 
-def _convert_float(value: float, path: str, depth: int) -> float:
+def _convert_float(value: float, path: _Path) -> float:
     if not isfinite(value):
-        raise InvalidValueError(f"{path}: {value} is not JSON.")
+        raise InvalidValueError(f"{_say(path)}: {value} is not JSON.")
     return float(value)
 
 
-def _convert_datetime(value: datetime, path: str, depth: int) -> str:
+def _convert_datetime(value: datetime, path: _Path) -> str:
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidValueError(
-            f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
+            f"{_say(path)}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
         )
     return value.isoformat().replace("+00:00", "Z")
 
 
-def _convert_enum(value: Enum, path: str, depth: int) -> JSON:
-    return _convert(value.value, path, depth)
+def _convert_enum(value: Enum, path: _Path) -> JSON:
+    return _convert(value.value, path)
 
 
-def _convert_mapping(value: Mapping[Any, Any], path: str, depth: int) -> JSONObject:
-    _check_depth(path, depth)
+def _convert_mapping(value: Mapping[Any, Any], path: _Path) -> JSONObject:
+    _check_depth(path)
     converted: JSONObject = {}
     for key, item in value.items():
         if not isinstance(key, str):
-            raise InvalidValueError(f"{path}: the key {key!r} is no string; JSON has string keys only.")
-        converted[_convert_text(key, f"{path}, key {key!r:.40}", depth)] = _convert(item, f"{path}.{key}", depth + 1)
+            raise InvalidValueError(f"{_say(path)}: the key {key!r} is no string; JSON has string keys only.")
+        _check_text(key, path, f", key {key!r:.40}")
+        converted[str(key)] = _convert(item, (*path, key))
     return converted
 
 
-def _convert_sequence(value: Iterable[Any], path: str, depth: int) -> list[JSON]:
-    _check_depth(path, depth)
-    return [_convert(item, f"{path}[{index}]", depth + 1) for index, item in enumerate(value)]
+def _convert_sequence(value: Iterable[Any], path: _Path) -> list[JSON]:
+    _check_depth(path)
+    return [_convert(item, (*path, index)) for index, item in enumerate(value)]
 
 
-def _convert_to_text(value: Any, path: str, depth: int) -> str:
+def _convert_to_text(value: Any, path: _Path) -> str:
     return str(value)
 
 
-def _check_depth(path: str, depth: int) -> None:
-    if depth > MAX_DEPTH:
-        raise InvalidValueError(f"{path[:60]}…: nested deeper than {MAX_DEPTH} levels, or a cycle.")
+def _check_depth(path: _Path) -> None:
+    if len(path) > MAX_DEPTH + 1:
+        raise InvalidValueError(f"{_say(path)[:60]}…: nested deeper than {MAX_DEPTH} levels, or a cycle.")
 
 
 _CONVERTERS: dict[type, Any] = {
@@ -128,7 +149,7 @@ _CONVERTERS: dict[type, Any] = {
     tuple: _convert_sequence,
     Mapping: _convert_mapping,
     datetime: _convert_datetime,  # before date, which it also is
-    date: lambda value, path, depth: value.isoformat(),
+    date: lambda value, path: value.isoformat(),
     time: _convert_to_text,
     UUID: _convert_to_text,
     Decimal: _convert_to_text,
@@ -175,10 +196,18 @@ def is_same(one: JSON, other: JSON) -> bool:
     """Whether two JSON values are the same on the wire: ``1`` and ``True`` are not, ``1`` and ``1.0`` are."""
     if one is other:
         return bool(one == one)  # all but NaN
-    if isinstance(one, bool) or isinstance(other, bool):
-        return False
+    # Most of what differs is told apart by Python itself; what it takes for equal may hold a True in the place of a 1.
+    return bool(one == other) and _is_alike(one, other)
+
+
+def _is_alike(one: JSON, other: JSON) -> bool:
+    """Whether what is equal for Python is the same on the wire too."""
+    if type(one) is str:
+        return True
+    if one is other:
+        return bool(one == one)
     if isinstance(one, dict) and isinstance(other, dict):
-        return one.keys() == other.keys() and all(is_same(value, other[key]) for key, value in one.items())
+        return all(map(_is_alike, one.values(), map(other.__getitem__, one)))
     if isinstance(one, list) and isinstance(other, list):
-        return len(one) == len(other) and all(map(is_same, one, other))
-    return bool(one == other)
+        return all(map(_is_alike, one, other))
+    return isinstance(one, bool) == isinstance(other, bool)

@@ -58,6 +58,7 @@ class Precondition:
 
 
 UNCONDITIONAL = Precondition()
+ABSENT = Precondition(absent=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +103,13 @@ def encode_entry(write: Write) -> JSONObject:
 
     Raises ``NotStageableError`` for what a batch cannot carry.
     """
-    if "/batch" in str(write.path):
-        raise NotStageableError(
-            f"Kinto refuses {write.path} inside a batch (ids that begin with 'batch'): save it alone."
-        )
+    path = str(write.path)
+    if "/batch" in path:
+        raise NotStageableError(f"Kinto refuses {path} inside a batch (ids that begin with 'batch'): save it alone.")
     encoded = _encode_in_batch(write)
-    entry: JSONObject = {"method": encoded.method, "path": str(write.path)}
-    if write.precondition.headers:
-        entry["headers"] = write.precondition.headers
+    entry: JSONObject = {"method": encoded.method, "path": path}
+    if headers := write.precondition.headers:
+        entry["headers"] = headers
     if encoded.body is not None:
         entry["body"] = encoded.body
     return entry

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from kinto_orm.errors import MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
-from kinto_orm.outcomes import BulkReport, Staged, commit_all, raise_for_report
+from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
 from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit
 from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.filters import condition, matches_nothing
@@ -25,7 +25,7 @@ from kinto_orm.protocol.paging import (
 from kinto_orm.protocol.values import JSON, JSONObject, decode
 from kinto_orm.query.selection import EVERYTHING, Selection
 from kinto_orm.repository import get, ids_in_chunks
-from kinto_orm.state import Holder, Intent, ObjectState, OnInvalid, Runner, Status, Verb
+from kinto_orm.state import Holder, ObjectState, OnInvalid, Runner, Status
 
 M = TypeVar("M", bound=Holder)
 M_co = TypeVar("M_co", bound=Holder, covariant=True)
@@ -295,15 +295,16 @@ class Reading(Generic[M]):
         return raise_for_report(report, "update")
 
 
-def _write(staged: Iterable[Staged[M]], limit: int, report: BulkReport) -> Flow[None]:
+def _write(staged: Iterable[Staged[M] | Outcome[M]], limit: int, report: BulkReport) -> Flow[None]:
     report.is_complete = (yield from commit_all(staged, limit, report.add)).is_complete
 
 
-def _changed(objects: Iterable[M], change: Callable[[M], object]) -> Iterator[Staged[M]]:
+def _changed(objects: Iterable[M], change: Callable[[M], object]) -> Iterator[Staged[M] | Outcome[M]]:
     for one in objects:
-        if one.__kinto_describe__()[0].status is not Status.DELETED:
+        # A row that is as it came is no tombstone: those are in no envelope of their page.
+        if one.__kinto_is_untouched__() or one.__kinto_describe__()[0].status is not Status.DELETED:
             change(one)
-            yield Staged(one, Intent(Verb.SAVE, *one.__kinto_describe__()))
+            yield stage_changed(one)
 
 
 def _picked(row: JSONObject, names: Iterable[str]) -> JSONObject:

@@ -137,6 +137,8 @@ def change_of(
         if values:
             raise UsageError("update() takes a function or values, not both.")
         return change
+    if change is not None and not isinstance(change, Mapping):
+        raise InvalidTypeError(f"update() takes a function, or names and values, not {change!r:.60}.")
     wanted = {**(change or {}), **values}
     if not wanted:
         raise UsageError("update() needs a function, or names and values.")

@@ -10,10 +10,10 @@ import weakref
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
-from typing import Self
+from typing import Self, cast
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from kinto_orm.errors import UsageError
+from kinto_orm.errors import InvalidTypeError, UsageError
 from kinto_orm.server import forking
 from kinto_orm.server.adapter import WSGIAdapter, read_whole
 from kinto_orm.server.application import Setting, backends, build_application, drop_connections, merge_settings, migrate
@@ -60,7 +60,7 @@ class EmbeddedServer:
 
         Raises ``UsageError`` while another server uses the directory.
         """
-        cluster = Cluster(Path(data_dir))
+        cluster = Cluster(data_folder(data_dir))
         try:
             server = cls(merge_settings(settings, flush=flush, defaults=postgres_settings(cluster)), cluster)
             migrate(server._running())
@@ -123,6 +123,19 @@ class EmbeddedServer:
     def __repr__(self) -> str:
         kind = "memory" if self._cluster is None else str(self._cluster.folder)
         return f"<{type(self).__name__} {self.url} ({kind}{', closed' if self.is_closed else ''})>"
+
+
+def data_folder(data_dir: str | os.PathLike[str]) -> Path:
+    """The folder to keep data in; raises ``UsageError`` for what cannot be one."""
+    if not isinstance(cast(object, data_dir), (str, os.PathLike)):
+        raise InvalidTypeError(f"data_dir is a path, not {data_dir!r:.60}.")
+    if not os.fspath(data_dir):
+        # As from a variable that is not set: the current folder would fill up unseen.
+        raise UsageError("data_dir is empty: name a folder to keep the data in ('.' is the current one).")
+    folder = Path(data_dir)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"data_dir is a folder to keep the data in, and {folder} is not a directory.")
+    return folder
 
 
 def postgres_settings(cluster: Cluster) -> dict[str, Setting]:

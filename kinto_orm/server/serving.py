@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import socket
 import threading
@@ -69,11 +70,9 @@ class Listener:
         self.url = root_url(host, bound.getsockname()[1])
         self._waitress: WaitressServer = create_server(app, map=self._sockets, sockets=[bound], **OPTIONS)
 
-    def run(self, on_ready: Callable[[str], None] | None = None) -> None:
-        """Answers until another thread calls :meth:`stop`, or an exception interrupts it."""
+    def run(self) -> None:
+        """Answers until another thread calls :meth:`stop`."""
         try:
-            if on_ready is not None:
-                on_ready(self.url)
             self._loop(map=self._sockets, use_poll=True)
         finally:
             self._close()
@@ -99,8 +98,21 @@ class ServerThread:
     def __init__(self, server: EmbeddedServer, host: str = "127.0.0.1", port: int = 0) -> None:
         self._listener = Listener(server.wsgi, host, port)
         self.url = self._listener.url
-        self._thread = threading.Thread(target=self._listener.run, name=f"kinto-orm {self.url}", daemon=True)
+        self._has_ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name=f"kinto-orm {self.url}", daemon=True)
         self._thread.start()
+
+    def wait(self) -> None:
+        """Waits for another thread to stop it; a signal's exception ends the waiting, not the server."""
+        # Not join(): interrupted, it takes the thread for ended. Not for ever: Windows would not be interruptible.
+        while not self._has_ended.wait(timeout=1):
+            pass
+
+    def _run(self) -> None:
+        try:
+            self._listener.run()
+        finally:
+            self._has_ended.set()
 
     def stop(self) -> None:
         """Closes the socket and every connection; the server itself stays. A second call does nothing."""
@@ -127,11 +139,16 @@ def listening(server: EmbeddedServer, *, host: str = "127.0.0.1", port: int = 0)
 def serve(
     server: EmbeddedServer, host: str = "127.0.0.1", port: int = 8888, *, on_ready: Callable[[str], None] | None = None
 ) -> None:
-    """Serves in this thread until an exception such as ``KeyboardInterrupt`` ends it, which is raised again.
+    """Serves until an exception such as ``KeyboardInterrupt`` ends it in this thread, which is raised again.
 
     ``on_ready`` is called with the root URL once the socket is open. Raises ``UsageError`` where it cannot be opened.
     """
-    Listener(server.wsgi, host, port).run(on_ready)
+    # In a thread of its own: an exception out of a signal handler, in the middle of closing a connection, would
+    # leave that connection's socket open.
+    with ServerThread(server, host, port) as thread:
+        if on_ready is not None:
+            on_ready(thread.url)
+        thread.wait()
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -142,7 +159,9 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as error:
-        raise UsageError(f"Cannot listen on {host}, port {port}: {error}") from error
+        hint = ": stop what listens there, or take another one (0 takes any free one)"
+        reason = f"is already in use{hint}" if error.errno == errno.EADDRINUSE else f": {error}"
+        raise UsageError(f"Cannot listen on {host}: port {port} {reason}.") from error
 
 
 def root_url(host: str, port: int) -> str:

@@ -180,6 +180,8 @@ def anonymous(prepared: PreparedRequest) -> PreparedRequest:
 
 def parse_headers(headers: Mapping[str, str]) -> dict[str, str]:
     """The headers, which go with every request. Raises ``ConfigurationError`` for what would break out of one."""
+    if not isinstance(cast(object, headers), Mapping):
+        raise ConfigurationError(f"headers is a mapping of names to values, not {_described(headers)}.")
     for name, value in headers.items():
         if not _is_match(_WORD, name):
             raise ConfigurationError("A header name is one word of letters, digits and hyphens.")

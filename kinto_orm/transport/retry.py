@@ -73,7 +73,7 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if not _is_number(self.retries) or not isinstance(cast(object, self.retries), int) or self.retries < 0:
-            raise ConfigurationError(f"retries is a whole number from 0 up, not {self.retries!r}.")
+            raise ConfigurationError(f"retry is a whole number of retries from 0 up, not {self.retries!r}.")
         _check_seconds("retry_after", 0 if self.retry_after is None else self.retry_after)
         for name in ("base", "cap", "deadline"):
             _check_seconds(name, getattr(self, name))
