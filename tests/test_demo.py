@@ -24,7 +24,8 @@ def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 def summary_of(run: subprocess.CompletedProcess[str]) -> dict[str, str]:
     """What was done, by step, as the table at the end says."""
     assert (run.returncode, run.stderr) == (0, "")
-    header, _, *steps, _, _ = run.stdout.strip().splitlines()[-13:]
+    table = run.stdout.rpartition("\n\n")[0]
+    header, _, *steps, _, _ = table.strip().splitlines()[-13:]
     at, end = header.index("What was done"), header.index("Requests")
     return {line[:at].strip(): line[at:end].strip() for line in steps}
 
