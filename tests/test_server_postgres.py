@@ -224,7 +224,7 @@ class TestDirectory:
     def test_file_in_place_of_the_directory_is_said(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
 
-        with pytest.raises(UsageError, match=r"cannot run on .*file"):
+        with pytest.raises(UsageError, match="not a directory"):
             EmbeddedServer.postgres(tmp_path / "file")
 
     def test_setting_that_cannot_work_leaves_nothing_running(self, made_once: Path) -> None:
