@@ -13,8 +13,6 @@ from kinto_orm.protocol.values import is_same
 from kinto_orm.repository import get_or_none
 from kinto_orm.state import Draft, Holder, Intent, ObjectState, Runner, Status, Verb
 
-_LEVELS = (Kind.BUCKET, Kind.GROUP, Kind.COLLECTION, Kind.RECORD)
-
 
 def ensure(objects: Sequence[Holder], runner: Runner) -> Flow[tuple[Outcome[Any], ...]]:
     """Makes sure that the objects exist with at least this data and these permissions, in one batch.
@@ -49,7 +47,7 @@ def _described(objects: Sequence[Holder]) -> list[tuple[Holder, ObjectState, Dra
         if state.path in known:
             raise DuplicateObjectError(f"ensure() was given two objects for {state.path}.")
         known.add(state.path)
-    return sorted(described, key=lambda entry: (_LEVELS.index(entry[1].path.kind), entry[1].path.ids))
+    return sorted(described, key=lambda entry: (entry[1].path.kind.level, entry[1].path.ids))
 
 
 def _is_below(state: ObjectState, missing: set[ObjectPath]) -> bool:

@@ -27,7 +27,7 @@ from kinto_orm.errors import (
     TransportError,
 )
 from kinto_orm.messages import Response
-from kinto_orm.protocol.batch import batch_limit, count_void, entries_request, split_answer
+from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit, batch_request, count_void, split_answer
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_entry
@@ -105,7 +105,7 @@ def _send(sent: Sequence[_Planned[S]], runner: Runner | None) -> Flow[list[Outco
             f"{len(sent)} operations are staged and the server takes {limit} in one batch: use fewer at a time, or "
             "bulk_create(), which writes in several batches."
         )
-    request = entries_request([one.entry for one in sent])
+    request = batch_request([one.entry for one in sent])
     try:
         response = yield request
         answers = split_answer(response, [one.write for one in sent])
@@ -230,6 +230,11 @@ class BulkReport:
             setattr(self, outcome.status, getattr(self, outcome.status) + 1)
         if outcome.error is not None:
             self.failed.append(outcome)
+
+
+def full_batch(runner: Runner) -> Flow[int]:
+    """How many writes the batches of :func:`commit_all` hold on that client's server."""
+    return batch_limit((yield from runner.describe_server())) or DEFAULT_BATCH_LIMIT
 
 
 def commit_all(

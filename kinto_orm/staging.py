@@ -221,9 +221,6 @@ def _brought(seen: Mapping[str, Any], now: Mapping[str, Any], keys: Collection[s
     return {**kept, **{key: now[key] for key in keys if key in now}}
 
 
-_LEVELS = (Kind.BUCKET, Kind.GROUP, Kind.COLLECTION, Kind.RECORD)
-
-
 def in_order(staged: Iterable[Staged[Any]]) -> list[Staged[Any]]:
     """Parents first, deletions last and the other way round, by path inside: one order for all, so no deadlocks.
 
@@ -237,7 +234,7 @@ def in_order(staged: Iterable[Staged[Any]]) -> list[Staged[Any]]:
 def _rank(one: Staged[Any]) -> tuple[bool, int, tuple[str, ...]]:
     path = one.intent.state.path
     is_deletion = one.intent.verb is Verb.DELETE
-    level = _LEVELS.index(path.kind)
+    level = path.kind.level
     return (is_deletion, -level if is_deletion else level, path.ids)
 
 

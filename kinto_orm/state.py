@@ -107,6 +107,10 @@ class Holder(Protocol):
         """Takes the new state; edits that ``intent`` did not send stay as unsaved changes."""
         ...
 
+    def __kinto_path__(self) -> ObjectPath:
+        """Where the object is; raises ``NotBoundError`` where that is not known."""
+        ...
+
     def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
         """What the server last said of the object, and what the user made of it."""
         ...

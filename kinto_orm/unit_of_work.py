@@ -207,10 +207,10 @@ class UnitOfWork:
         if not hasattr(source, "__kinto_fetch__"):
             raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {source!r:.60}.")
         loaded = yield from source.__kinto_fetch__(self.runner, check_id(id))
-        state, _ = loaded.__kinto_describe__()
+        path = loaded.__kinto_path__()
         with self._lock:
-            staged = self._staged.get(state.path)
-            known: H = staged.holder if staged is not None else self._loaded.setdefault(state.path, loaded)
+            staged = self._staged.get(path)
+            known: H = staged.holder if staged is not None else self._loaded.setdefault(path, loaded)
             return known
 
     def _check_identity(self, holder: Holder, path: ObjectPath) -> None:

@@ -13,7 +13,7 @@ from kinto_orm import ProtocolError, ResponseError
 from kinto_orm.messages import Response
 from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit, batch_request, count_void, split_answer
 from kinto_orm.protocol.endpoints import Kind, ObjectPath
-from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Precondition, Write
+from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Precondition, Write, encode_entry
 
 _id = st.from_regex(r"\A[a-zA-Z0-9][a-zA-Z0-9_-]{0,8}\Z").filter(lambda id: not id.startswith("batch"))
 
@@ -49,7 +49,8 @@ def test_the_limit_is_what_the_server_says(info: dict[str, Any], limit: int | No
 
 def test_the_request_carries_each_write_with_its_own_precondition() -> None:
     path = ObjectPath(Kind.RECORD, ("b", "c", "x"))
-    request = batch_request([put("a"), Write(path, Action.DELETE, Precondition(last_modified=5))])
+    writes = [put("a"), Write(path, Action.DELETE, Precondition(last_modified=5))]
+    request = batch_request([encode_entry(write) for write in writes])
     assert (request.method, request.path, dict(request.headers)) == (
         "POST",
         "/batch",
@@ -66,7 +67,7 @@ def test_the_request_carries_each_write_with_its_own_precondition() -> None:
 @given(st.lists(_id, max_size=20))
 def test_any_batch_splits_back_in_order(ids: list[str]) -> None:
     writes = [put(id) for id in ids]
-    entries = json.loads(batch_request(writes).body or b"")["requests"]
+    entries = json.loads(batch_request([encode_entry(write) for write in writes]).body or b"")["requests"]
     echoed = [{"status": 201, "path": f"/v1{entry['path']}", "body": entry["body"]} for entry in entries]
     assert [one.content["data"]["n"] for one in split_answer(answer(*echoed), writes)] == ids
 

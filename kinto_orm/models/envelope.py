@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 from kinto_orm.models.permissions import Permissions
@@ -116,9 +117,7 @@ class Envelope:
         for name in ("bucket", "collection", "page", "data", "absent", "is_partial", "record_model"):
             setattr(other, name, getattr(self, name))
         other.extra = None if self.extra is None else dict(self.extra)
-        other.permissions = (
-            None if self.permissions is None else self.permissions.__reduce__()[0](*self.permissions.__reduce__()[1])
-        )
+        other.permissions = copy(self.permissions)
         return other
 
     def permissions_of(self, kind: Kind) -> Permissions:

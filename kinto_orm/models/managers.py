@@ -17,8 +17,7 @@ from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
 from kinto_orm.models.permissions import PermissionsInput
 from kinto_orm.models.untouched import is_untouched
-from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report
-from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit
+from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, full_batch, raise_for_report
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.query import LoadedRows, Place, Query, Reading
@@ -232,7 +231,7 @@ class Manager(Query[M]):
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
             raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
         place.runner.refuse_staging(f"{name}()")
-        limit = batch_limit((yield from place.runner.describe_server())) or DEFAULT_BATCH_LIMIT
+        limit = yield from full_batch(place.runner)
         staged = (self._staged(verb, name, one, place) for one in objects)
         return raise_for_report((yield from commit_all(staged, limit, on_outcome)), name)
 

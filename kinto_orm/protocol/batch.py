@@ -12,7 +12,7 @@ from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.answers import content, raise_for_status
 from kinto_orm.protocol.patches import JSON_TYPE
 from kinto_orm.protocol.values import JSON, JSONObject, encode
-from kinto_orm.protocol.writes import Write, encode_entry
+from kinto_orm.protocol.writes import Write
 
 DEFAULT_BATCH_LIMIT = 25
 """Kinto's own default, where the server does not tell."""
@@ -31,12 +31,7 @@ def batch_limit(server_info: JSONObject) -> int | None:
     return limit or None
 
 
-def batch_request(writes: Sequence[Write]) -> Request:
-    """The one request that carries the writes, in their order."""
-    return entries_request([encode_entry(write) for write in writes])
-
-
-def entries_request(entries: Sequence[JSONObject]) -> Request:
+def batch_request(entries: Sequence[JSONObject]) -> Request:
     """The one request that carries the entries, which are encoded writes, in their order."""
     body = encode({"requests": entries})
     return Request("POST", "/batch", headers={"Content-Type": JSON_TYPE}, body=body)

@@ -49,9 +49,9 @@ class Kind(Enum):
         return _PARENTS[self]
 
     @property
-    def depth(self) -> int:
-        """How many ids its path has."""
-        return _DEPTHS[self]
+    def level(self) -> int:
+        """Its place in the order in which objects are made: parents first."""
+        return _LEVELS[self]
 
     @property
     def permissions(self) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ _PARENTS: dict[Kind, Kind | None] = {
     Kind.COLLECTION: Kind.BUCKET,
     Kind.RECORD: Kind.COLLECTION,
 }
-_DEPTHS = {Kind.BUCKET: 1, Kind.GROUP: 2, Kind.COLLECTION: 2, Kind.RECORD: 3}
+_LEVELS = {Kind.BUCKET: 0, Kind.GROUP: 1, Kind.COLLECTION: 2, Kind.RECORD: 3}
 _PERMISSIONS = {
     Kind.BUCKET: ("read", "write", "collection:create", "group:create"),
     Kind.GROUP: ("read", "write"),

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from kinto_orm.errors import MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
-from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
-from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit
+from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, full_batch, raise_for_report, stage_changed
 from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.filters import condition, matches_nothing
 from kinto_orm.protocol.flows import Flow
@@ -222,8 +221,7 @@ class Reading(Generic[M]):
         for chunk in ids_in_chunks(ids):
             some = self.select(conditions=(*self.selection.conditions, condition("id", "in", chunk)))
             for one in (yield from some.all(place)):
-                state, _ = one.__kinto_describe__()
-                found[state.path.id] = one
+                found[one.__kinto_path__().id] = one
         return [found[id] for id in ids if id in found]
 
     def count(self, place: Place) -> Flow[int]:
@@ -281,7 +279,7 @@ class Reading(Generic[M]):
 
     def _update(self, change: Callable[[M], object], place: Place) -> Flow[BulkReport]:
         place.runner.refuse_staging("update() of a query")
-        limit = batch_limit((yield from place.runner.describe_server())) or DEFAULT_BATCH_LIMIT
+        limit = yield from full_batch(place.runner)
         report = BulkReport()
         selection = self.selection
         if selection.limit is not None or selection.skip:
