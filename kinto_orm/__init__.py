@@ -16,6 +16,8 @@ https://docs.kinto-storage.org
 
 from kinto_orm.client import Client
 from kinto_orm.errors import (
+    AmbiguousWriteError,
+    BackoffError,
     BadRequestError,
     BatchTooLargeError,
     ClientClosedError,
@@ -66,10 +68,12 @@ from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions,
 from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.query import Page, Query
-from kinto_orm.transport import BearerTokenAuth, RequestSent
+from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
 
 __all__ = [
+    "AmbiguousWriteError",
+    "BackoffError",
     "BadRequestError",
     "BasicPatch",
     "BatchTooLargeError",
@@ -121,9 +125,11 @@ __all__ = [
     "ReadOnlyError",
     "Record",
     "RedirectError",
-    "RequestSent",
+    "RequestEvent",
     "ResponseError",
+    "ResponseEvent",
     "ResponseTooLargeError",
+    "RetryEvent",
     "ServerError",
     "ServiceGoneError",
     "TransportError",

@@ -30,8 +30,10 @@
     │       └── BatchTooLargeError             more operations than the server takes in one batch
     ├── TransportError                         no answer came
     │   ├── ConnectionFailedError              nothing was sent: refused, no such host, TLS
+    │   ├── BackoffError                       nothing was sent: the server asks for a pause
     │   └── ConnectionLostError                something was sent: the server may have applied it
-    │       └── DeadlineError (TimeoutError)   the answer took too long
+    │       ├── DeadlineError (TimeoutError)   the answer took too long
+    │       └── AmbiguousWriteError            sent again, and the answer does not tell whose write it found
     ├── ProtocolError                          an answer came that no Kinto gives
     │   └── ResponseTooLargeError
     ├── ResponseError                          an answer came and said no
@@ -171,12 +173,30 @@ class ConnectionFailedError(TransportError):
     """No connection: nothing was sent, so sending again is always safe."""
 
 
+class BackoffError(TransportError):
+    """Nothing was sent: the server asks for a pause, of ``retry_after`` more seconds, which the call may not take."""
+
+    def __init__(self, message: str, *, retry_after: float) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_rebuild, (type(self), self.args, {"retry_after": self.retry_after}))
+
+
 class ConnectionLostError(TransportError):
     """The answer got lost: the server may or may not have applied the request."""
 
 
 class DeadlineError(ConnectionLostError, TimeoutError):
     """The answer did not come in time: the server may or may not have applied the request."""
+
+
+class AmbiguousWriteError(ConnectionLostError):
+    """A write whose answer got lost was sent again, and its answer does not tell whether the first one was applied.
+
+    What came instead is the cause of this error.
+    """
 
 
 class ProtocolError(KintoError):

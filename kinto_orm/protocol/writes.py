@@ -80,6 +80,11 @@ class Write:
     permissions: PermissionLists | None = None
     all_permissions: PermissionLists | None = None
 
+    @property
+    def is_guarded(self) -> bool:
+        """Whether a precondition keeps it from being applied twice."""
+        return self.precondition != UNCONDITIONAL
+
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
@@ -95,7 +100,7 @@ def encode_request(write: Write) -> Request:
     encoded = _encode_alone(write)
     headers = {**write.precondition.headers, **encoded.headers}
     body = None if encoded.body is None else encode(encoded.body)
-    return Request(encoded.method, str(write.path), headers=headers, body=body)
+    return Request(encoded.method, str(write.path), headers=headers, body=body, is_guarded=write.is_guarded)
 
 
 def encode_entry(write: Write) -> JSONObject:

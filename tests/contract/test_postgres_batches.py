@@ -35,6 +35,9 @@ class Meddler:
             request = replace(request, body=json.dumps(body).encode())
         return self.transport.send(request)
 
+    async def asend(self, request: Request) -> Response:
+        return self.send(request)
+
     def release(self) -> None: ...
 
     def close(self) -> None: ...
