@@ -17,6 +17,7 @@ https://docs.kinto-storage.org
 from kinto_orm.client import Client
 from kinto_orm.errors import (
     AmbiguousWriteError,
+    AtomicityUnavailableError,
     BackoffError,
     BadRequestError,
     BatchTooLargeError,
@@ -40,6 +41,8 @@ from kinto_orm.errors import (
     InvalidTypeError,
     InvalidValueError,
     KintoError,
+    LockError,
+    MergeConflict,
     MethodNotAllowedError,
     MissingExtraError,
     MultipleObjectsError,
@@ -55,6 +58,7 @@ from kinto_orm.errors import (
     RedirectError,
     ResponseError,
     ResponseTooLargeError,
+    RolledBackError,
     ServerError,
     ServiceGoneError,
     TransportError,
@@ -73,6 +77,7 @@ from kinto_orm.unit_of_work import UnitOfWork
 
 __all__ = [
     "AmbiguousWriteError",
+    "AtomicityUnavailableError",
     "BackoffError",
     "BadRequestError",
     "BasicPatch",
@@ -105,7 +110,9 @@ __all__ = [
     "InvalidValueError",
     "JSONPatch",
     "KintoError",
+    "LockError",
     "Manager",
+    "MergeConflict",
     "MergePatch",
     "MethodNotAllowedError",
     "MissingExtraError",
@@ -130,6 +137,7 @@ __all__ = [
     "ResponseEvent",
     "ResponseTooLargeError",
     "RetryEvent",
+    "RolledBackError",
     "ServerError",
     "ServiceGoneError",
     "TransportError",

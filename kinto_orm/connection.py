@@ -11,6 +11,7 @@ import requests
 
 from kinto_orm.errors import ConfigurationError, InvalidTypeError
 from kinto_orm.messages import Transport
+from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import OnInvalid
@@ -125,11 +126,13 @@ def started_server(
 
 @dataclass(slots=True)
 class Connection:
-    """What clones share: the transport, the embedded server behind it, and what the server said of itself."""
+    """What clones share: the transport, the embedded server behind it, and what is known of the server."""
 
     transport: Transport
     server: EmbeddedServer | None = None
     server_info: JSONObject | None = None
+    locks: set[ObjectPath] = field(default_factory=set)
+    """The locks whose objects are known to be there."""
 
     def fitting(self, mine: Options, others: Options) -> Connection:
         """The connection for other options than mine: this one, where they make no difference to it."""

@@ -91,8 +91,14 @@ def test_a_conflict_knows_the_timestamp_of_theirs(stale: Record, records: Any) -
     assert error.theirs_last_modified == records.get("x").last_modified
 
 
-def test_what_a_json_patch_would_have_made_is_not_known(stale: Record) -> None:
-    error = conflict(lambda: stale.patch(JSONPatch([{"op": "remove", "path": "/data/n"}])))
+def test_a_conflict_shows_what_a_json_patch_would_have_made(stale: Record) -> None:
+    error = conflict(lambda: stale.patch(JSONPatch([{"op": "add", "path": "/data/new", "value": 1}])))
+
+    assert (error.base, error.mine, error.theirs) == (BASE, {**BASE, "new": 1}, THEIRS)
+
+
+def test_what_a_json_patch_that_does_not_fit_would_have_made_is_not_known(stale: Record) -> None:
+    error = conflict(lambda: stale.patch(JSONPatch([{"op": "remove", "path": "/data/missing"}])))
 
     assert (error.base, error.mine, error.theirs) == (BASE, None, THEIRS)
 

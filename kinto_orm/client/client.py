@@ -20,7 +20,7 @@ from kinto_orm.outcomes import Outcome
 from kinto_orm.protocol.endpoints import check_id, endpoint
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.state import Holder, OnInvalid
+from kinto_orm.state import Holder, OnConflict, OnInvalid
 from kinto_orm.transport import AuthInput, OnBackoff, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
 
@@ -218,13 +218,23 @@ class Client(FlowRunner):
                 one.__kinto_envelope__().client = self
         return objects
 
-    def unit_of_work(self) -> UnitOfWork:
+    def unit_of_work(
+        self,
+        *,
+        atomic: bool = False,
+        lock: str | Holder | None = None,
+        on_conflict: OnConflict = "raise",
+        chunked: bool = False,
+    ) -> UnitOfWork:
         """A block whose writes are staged and sent as one batch when it is left cleanly.
 
-        ``with client.unit_of_work() as uow:``; nothing is sent where the block raises.
+        ``with client.unit_of_work() as uow:``; nothing is sent where the block raises. ``atomic``: all or nothing, of a
+        server with the capability ``atomic_batch``. ``lock``: a name, or an object, that all units write first, so that
+        on PostgreSQL they come one after the other. ``on_conflict``: as for ``save()``. ``chunked``: as many batches as
+        it takes, each for itself.
         https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
         """
-        return UnitOfWork(self)
+        return UnitOfWork(self, atomic=atomic, lock=lock, on_conflict=on_conflict, chunked=chunked)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._connection.server is not None:

@@ -6,22 +6,22 @@ import logging
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
-from kinto_orm.conflicts import make_resolvable
+from kinto_orm.conflicts import carry_out
 from kinto_orm.connection import Connection, Options
 from kinto_orm.errors import (
     ClientClosedError,
     ConfigurationError,
-    ConflictError,
     CredentialsMissingError,
     DryRunError,
     KintoError,
 )
 from kinto_orm.messages import Request
-from kinto_orm.protocol.endpoints import check_id
+from kinto_orm.outcomes import create_lock, lock_write
+from kinto_orm.protocol.endpoints import ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject, copy_json
 from kinto_orm.protocol.writes import Write, encode_request
-from kinto_orm.repository import plan, read_server_info, write
+from kinto_orm.repository import plan, read_server_info
 from kinto_orm.state import Holder, Intent, OnInvalid, activate, deactivate
 from kinto_orm.unit_of_work import open_unit
 
@@ -62,6 +62,16 @@ class FlowRunner:
     def on_invalid(self) -> OnInvalid:
         """What happens to rows that do not fit their model."""
         return self._options.on_invalid
+
+    @property
+    def retry(self) -> int:
+        """How often what was not applied is sent again."""
+        return self._options.retry
+
+    @property
+    def strict_retry(self) -> bool:
+        """Whether a write whose answer got lost is recognised only where nobody else can have written the same."""
+        return self._options.strict_retry
 
     # -- running --------------------------------------------------------------------------------------------------
 
@@ -118,19 +128,21 @@ class FlowRunner:
             if planned is not None:
                 logger.info("(dry mode) %s %s", planned.action.value, planned.path)
             return holder
-        try:
-            state = yield from write(intent)
-        except ConflictError as error:
-            make_resolvable(error, self, holder, intent)
-            raise
-        if state is not intent.state:
-            holder.__kinto_adopt__(state, intent)
+        yield from carry_out(holder, intent, self)
         return holder
 
     def refuse_staging(self, what: str) -> None:
         """Raises ``NotStageableError`` inside a unit of work of this client, which ``what`` cannot be part of."""
         if (unit := open_unit(self)) is not None:
             unit.admit(None, what)
+
+    def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
+        """The flow that gives the write by which a unit of work takes this lock."""
+        locks = self._connection.locks
+        if path not in locks:
+            yield from create_lock(path)
+            locks.add(path)
+        return lock_write(path)
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
         """The flow of :meth:`server_info`."""

@@ -12,7 +12,6 @@ from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.answers import content, raise_for_status
 from kinto_orm.protocol.patches import JSON_TYPE
 from kinto_orm.protocol.values import JSON, JSONObject, encode
-from kinto_orm.protocol.writes import Write
 
 DEFAULT_BATCH_LIMIT = 25
 """Kinto's own default, where the server does not tell."""
@@ -53,18 +52,18 @@ def is_rolled_back(response: Response) -> bool:
     return response.headers.get(ROLLED_BACK_HEADER) == "true"
 
 
-def split_answer(response: Response, writes: Sequence[Write]) -> list[Response]:
-    """The answer to each write, in their order.
+def split_answer(response: Response, count: int) -> list[Response]:
+    """The answer to each of that many entries, in their order.
 
     Raises the error of a batch that failed as a whole, and ``ProtocolError`` for an answer that is not one to each.
     """
     raise_for_status(response, "POST", "/batch")
     body = content(response, "POST /batch")
     entries = body.get("responses") if isinstance(body, dict) else None
-    if not isinstance(entries, list) or len(entries) != len(writes):
+    if not isinstance(entries, list) or len(entries) != count:
         found = len(entries) if isinstance(entries, list) else "no"
         raise ProtocolError(
-            f"The batch of {len(writes)} writes was answered with {found} answers: what was stored is unknown."
+            f"The batch of {count} requests was answered with {found} answers: what was stored is unknown."
         )
     return [_sub_response(entry, index, is_repeated=response.is_repeated) for index, entry in enumerate(entries)]
 
