@@ -6,7 +6,8 @@ One line of settings adds it to a Kinto on PostgreSQL, where a batch is one tran
 
 By itself, Kinto keeps what succeeded beside a request that was refused. With the header, one refused request (a status
 of 400 or more, so the 409 that has Kinto abort the first part of a batch, too) rolls back the whole batch, and the
-answer carries ``X-Batch-Rolled-Back: true``. Events are notified as ever: the history is in the same transaction.
+answer carries ``X-Batch-Rolled-Back: true``. Listeners run as ever, before that is decided: what they write, such as
+the history, is rolled back, too.
 
 The capability ``atomic_batch`` is advertised where that holds. A server that cannot do it, for want of transactions,
 refuses a batch with the header; it never ignores it.
@@ -88,11 +89,9 @@ def includeme(config: Configurator) -> None:
 
 def can_undo(registry: KintoRegistry) -> bool:
     """Whether what is written can be taken back until the request ends."""
-    # A transaction manager of the operator's is not the one that Kinto's sessions take part in.
-    has_transactions = all(map(is_transactional, backends_of(registry))) and not registry.settings.get(
-        "tm.manager_hook"
-    )
-    return has_transactions or restorable(registry)
+    if registry.settings.get("tm.manager_hook"):
+        return False  # not the transactions that Kinto's sessions take part in
+    return restorable(registry) or all(map(is_transactional, backends_of(registry)))
 
 
 def is_transactional(backend: object) -> bool:
