@@ -52,8 +52,22 @@ _Path: TypeAlias = tuple[str | int, ...]
 """Where a value is: what its outermost value is called, then keys and indexes. Text only for who complains."""
 
 
+def say_path(steps: Iterable[str | int]) -> str:
+    """Where something is inside a JSON value: ``address.city``, ``tags[0]``.
+
+    A key that would be misread (empty, or with a dot or a bracket) is written as ``["a.b"]``: no two paths look alike.
+    """
+    return "".join(map(_say_step, steps)).removeprefix(".")
+
+
+def _say_step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if step and "." not in step and "[" not in step else f"[{json.dumps(step, ensure_ascii=False)}]"
+
+
 def _say(path: _Path) -> str:
-    return str(path[0]) + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path[1:])
+    return str(path[0]) + "".join(map(_say_step, path[1:]))
 
 
 def _convert(value: Any, path: _Path) -> JSON:
