@@ -80,8 +80,8 @@ class _Operation:
         return any(one[: len(steps)] == steps[: len(one)] for one in named)
 
     def __str__(self) -> str:
-        origin = "" if self.source is None else f" {self.members['from']} to"
-        return f"operations[{self.index}], {self.op}{origin} {self.path}"
+        origin = "" if self.source is None else f" {self.members['from']:.100} to"
+        return f"operations[{self.index}], {self.op}{origin} {self.path:.100}"
 
 
 def apply_json_patch(
@@ -302,12 +302,8 @@ def _permissions_of(
     before = {name: frozenset(principals) for name, principals in old.items()}
     after = dict(before)
     for name, principals in patched.items():
-        if not isinstance(principals, (dict, list)) or not all(map(_is_principal, principals)):
+        if not isinstance(principals, (dict, list)) or not all(isinstance(one, str) for one in principals):
             raise _last_at(operations, "permissions", name).error(f"{name} must be an object whose keys are principals")
         if principals or name in before:
             after[name] = frozenset(principals)
     return None if after == before else after
-
-
-def _is_principal(value: JSON) -> bool:
-    return isinstance(value, str) and bool(value.strip())

@@ -20,8 +20,9 @@ from kinto_orm.server import EmbeddedServer
 Data = dict[str, Any]
 
 BUCKET = "/buckets/b"
-COLLECTION = f"{BUCKET}/collections/c"
-RECORD = f"{COLLECTION}/records/x"
+PARENT = f"{BUCKET}/collections/parent"
+COLLECTION = f"{BUCKET}/collections/x"
+RECORD = f"{PARENT}/records/x"
 
 TIMESTAMP = "the timestamp of the object"
 """Stands for it until it is known."""
@@ -59,18 +60,21 @@ def pointers(value: Any, here: str = "") -> Iterator[tuple[str, Any]]:
 
 
 @st.composite
-def operation(draw: st.DrawFn, places: list[tuple[str, Any]]) -> dict[str, Any]:
-    """One operation on a place that is there, or on one near it."""
+def operation(draw: st.DrawFn, places: list[tuple[str, Any]], is_careless: bool) -> dict[str, Any]:
+    """One operation: on a place that is there, with what it needs; or, if careless, on any and with anything."""
     name = draw(st.sampled_from(["add", "remove", "replace", "move", "copy", "test"]))
-    path, value = draw(st.sampled_from(places))
-    if name in ("add", "move", "copy") and draw(st.booleans()):
-        path += draw(st.sampled_from(["/-", "/0", "/1", "/2", "/new", "/a~1b", "/system.Everyone"]))
+    ours = [place for place in places if is_careless or not place[0].startswith(("/data/id", "/data/last_modified"))]
+    path, value = draw(st.sampled_from(ours))
+    if name in ("add", "move", "copy"):
+        path, value = draw(st.sampled_from([one for one in ours if is_careless or isinstance(one[1], (dict, list))]))
+        steps = st.sampled_from(["-", "0", "1", "2", "new", "a~1b", "system.Everyone"])
+        path += "/" + draw(st.sampled_from("-0") if isinstance(value, list) and not is_careless else steps)
     made: dict[str, Any] = {"op": name, "path": path}
     if name in ("move", "copy"):
         made["from"] = draw(st.sampled_from(places))[0]
-    elif name == "test" and draw(st.integers(0, 4)):
+    elif name == "test" and not is_careless:
         made["value"] = value
-    elif name != "remove" and draw(st.integers(0, 4)):
+    elif name != "remove" and not (is_careless and draw(st.booleans())):
         made["value"] = draw(VALUES)
     return made
 
@@ -78,7 +82,7 @@ def operation(draw: st.DrawFn, places: list[tuple[str, Any]]) -> dict[str, Any]:
 @st.composite
 def malformed(draw: st.DrawFn, places: list[tuple[str, Any]]) -> dict[str, Any]:
     """An operation with a member that is wrong, or too much, or missing."""
-    made = draw(operation(places))
+    made = draw(operation(places, is_careless=True))
     name = draw(st.sampled_from(["op", "path", "from", "more"]))
     made[name] = draw(st.sampled_from([None, "", 0, 5, "x", "/", "/data/~2", "/data/n~", ["/data"], "/elsewhere"]))
     if draw(st.booleans()):
@@ -97,10 +101,16 @@ def patches(draw: st.DrawFn) -> tuple[Data, Data, list[Any]]:
         except InvalidValueError:
             break
         sets = {"read": {}, "write": {}, **(now.permissions or permissions)}
-        inside = list(pointers({**now.data, **OWN}, "/data"))[1:]
-        places = [*inside, *inside, ("/data", now.data)]
+        inside = list(pointers({**now.data, **OWN}, "/data"))
+        places = [*inside, *inside]
         places += pointers({name: dict.fromkeys(who, "") for name, who in sets.items()}, "/permissions")
-        operations.append(draw(operation(places) if draw(st.integers(0, 9)) else malformed(places)))
+        operations.append(
+            draw(
+                st.one_of(
+                    *[operation(places, is_careless=False)] * 6, operation(places, is_careless=True), malformed(places)
+                )
+            )
+        )
     return data, permissions, operations
 
 
@@ -149,7 +159,7 @@ def test_the_server_does_what_we_say(
     data, permissions, operations = patch
     client = kinto_client.clone(retry=0)
     kinto_server.flush()  # what makes the server fail may stay in its memory
-    for parent in (BUCKET, COLLECTION):
+    for parent in (BUCKET, PARENT):
         client.run(ask("PUT", parent))
     client.run(ask("PUT", path, {"data": {**data}, "permissions": permissions}))
     stored, shown = read(client, path)
