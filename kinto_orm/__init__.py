@@ -68,6 +68,7 @@ from kinto_orm.errors import (
     UnsavedChangesError,
     UsageError,
 )
+from kinto_orm.gathering import Deferred, Gathering
 from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions, Record
 from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
@@ -96,11 +97,13 @@ __all__ = [
     "ConnectionLostError",
     "CredentialsMissingError",
     "DeadlineError",
+    "Deferred",
     "DeletedObjectError",
     "DryRunError",
     "DuplicateObjectError",
     "F",
     "ForbiddenError",
+    "Gathering",
     "Group",
     "InvalidFilterError",
     "InvalidIdError",

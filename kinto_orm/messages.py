@@ -25,6 +25,8 @@ class Request:
     body: bytes | None = None
     is_guarded: bool = False
     """Whether each write in it carries a precondition, so that sending it twice does no more than sending it once."""
+    reads_only: bool = False
+    """Whether it only reads, although it is a POST."""
     attempt: int = 1
     """Above 1: earlier requests for the same purpose were in vain, and the transport waits before it sends this."""
 
@@ -36,7 +38,7 @@ class Request:
     @property
     def is_write(self) -> bool:
         """Whether the server may change something because of it."""
-        return self.method not in ("GET", "HEAD")
+        return self.method not in ("GET", "HEAD") and not self.reads_only
 
     @property
     def is_repeatable(self) -> bool:

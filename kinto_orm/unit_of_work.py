@@ -8,15 +8,16 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 import threading
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
+from kinto_orm.compensation import compensate
 from kinto_orm.conflicts import check_policy, make_resolvable
 from kinto_orm.errors import (
     DuplicateObjectError,
@@ -263,8 +264,22 @@ class UnitOfWork:
         finally:
             self._on_its_way = frozenset()
             self._commit_flow = None
-        raise_unless_stored(outcomes)
+        raise_unless_stored(outcomes, _Undo(self.runner, partial(self._compensate, outcomes)))
         return outcomes
+
+    def _compensate(self, outcomes: Sequence[Outcome[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
+        """The flow that undoes what was stored. Begins like a commit: where the block is still open, it may write."""
+        with self._lock:
+            if self._commit_flow is not None:
+                raise UnitOfWorkError("This unit of work is being committed: compensate when that has ended.")
+            self._commit_flow = flow = self._undo(outcomes)
+            return flow
+
+    def _undo(self, outcomes: Sequence[Outcome[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
+        try:
+            return (yield from compensate(outcomes, self.runner))
+        finally:
+            self._commit_flow = None
 
     def _settle(
         self, staged: Mapping[ObjectPath, Staged[Any]], found: Mapping[ObjectPath, Outcome[Any]]
@@ -362,3 +377,17 @@ def _in_doubt(one: Staged[Any]) -> Staged[Any]:
     """What is staged, such that a second commit knows its own write where it finds it."""
     state, _ = one.holder.__kinto_describe__()
     return Staged(one.holder, replace(one.intent, state=replace(one.intent.state, in_doubt=state.in_doubt)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Undo:
+    """What undoes the stored part of a failed commit."""
+
+    runner: Runner
+    begin: Callable[[], Flow[tuple[Outcome[Any], ...]]]
+
+    def compensate(self) -> tuple[Outcome[Any], ...]:
+        return self.runner.run(self.begin())
+
+    async def acompensate(self) -> tuple[Outcome[Any], ...]:
+        return await self.runner.arun(self.begin())

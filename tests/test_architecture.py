@@ -23,6 +23,8 @@ PURE = {
     "query",
     "staging",
     "unit_of_work",
+    "compensation",
+    "gathering",
     "jobs",
     "models",
 }

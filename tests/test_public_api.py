@@ -23,18 +23,23 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "close",
         "describe_server",
         "embedded",
+        "gather",
         "get_endpoint",
         "prepare_lock",
         "refuse_staging",
         "unit_of_work",
     },
     Bucket: {"collection", "group"},
+    Manager: {"edit"},
     Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }
 """Methods that ask the server nothing, and so need no twin."""
 
-RUNNERS = {(Client, "run"), (Client, "perform"), (Query, "pages"), (Manager, "pages")}
+RUNNERS = {
+    *((Client, "run"), (Client, "perform"), (Query, "pages"), (Manager, "pages")),
+    *((Manager, f"stream_{verb}") for verb in ("create", "update", "delete")),
+}
 """What moves flows itself."""
 
 

@@ -14,6 +14,7 @@ from kinto_orm.errors import (
     ConfigurationError,
     InvalidTypeError,
 )
+from kinto_orm.gathering import Gathering
 from kinto_orm.jobs import ensure
 from kinto_orm.models import Bucket, KintoObject, Manager, bucket_reference, manager_of
 from kinto_orm.outcomes import Outcome
@@ -235,6 +236,14 @@ class Client(FlowRunner):
         https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
         """
         return UnitOfWork(self, atomic=atomic, lock=lock, on_conflict=on_conflict, chunked=chunked)
+
+    def gather(self) -> Gathering:
+        """A block whose reads travel in one request: counts and single objects, of as many collections as you like.
+
+        ``with client.gather() as reads: todos_left = reads.count(todos.records.filter(done=False))``, then
+        ``todos_left.value``.
+        """
+        return Gathering(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._connection.server is not None:

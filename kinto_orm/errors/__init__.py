@@ -64,6 +64,7 @@ from kinto_orm.errors.conflict import (
     ConflictError,
     MergeConflict,
     Resolution,
+    Undoing,
 )
 from kinto_orm.errors.response import (
     BadRequestError,
@@ -169,6 +170,7 @@ __all__ = [
     "ServiceGoneError",
     "TransportError",
     "UnauthorizedError",
+    "Undoing",
     "UnitClosedError",
     "UnitOfWorkError",
     "UnsavedChangesError",

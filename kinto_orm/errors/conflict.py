@@ -101,6 +101,18 @@ class MergeConflict(ConflictError):  # noqa: N818  the word that version control
         self.paths = tuple(paths)
 
 
+class Undoing(Protocol):
+    """What undoes the stored part of a commit; set by the unit of work that met the failure."""
+
+    def compensate(self) -> Sequence[Any]:
+        """What became of undoing each stored write."""
+        ...
+
+    async def acompensate(self) -> Sequence[Any]:
+        """Like :meth:`compensate`."""
+        ...
+
+
 class CommitError(KintoError):
     """Some writes of a batch were not stored; the others were.
 
@@ -110,6 +122,25 @@ class CommitError(KintoError):
     def __init__(self, message: str, outcomes: Sequence[Any] = ()) -> None:
         super().__init__(message)
         self.outcomes = tuple(outcomes)
+        self.undoing: Undoing | None = None
+
+    def _undoing(self) -> Undoing:
+        if getattr(self, "undoing", None) is None:
+            raise UsageError("Only the error of a unit of work can be compensated, and in the process it came from.")
+        assert self.undoing is not None
+        return self.undoing
+
+    def compensate(self) -> Sequence[Any]:
+        """Undoes what was stored: one outcome for each such write, the last one first, also where it was not possible.
+
+        Created objects are deleted, changed ones get their data back, deleted ones are created again, each only where
+        nobody wrote it since: ``error`` says why something was left. It is no transaction: others may have seen it.
+        """
+        return self._undoing().compensate()
+
+    async def acompensate(self) -> Sequence[Any]:
+        """Like :meth:`compensate`."""
+        return await self._undoing().acompensate()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (rebuild, (type(self), self.args, {"outcomes": self.outcomes}))

@@ -3,13 +3,14 @@ creates."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError
+from kinto_orm.models.editing import Editing
 from kinto_orm.models.fields import declared_fields
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import find_parent, load, reference
@@ -17,11 +18,11 @@ from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
 from kinto_orm.models.permissions import PermissionsInput
 from kinto_orm.models.untouched import is_untouched
-from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report
+from kinto_orm.outcomes import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.query import LoadedRows, Place, Query, Reading
-from kinto_orm.repository import get_or_create, update_or_create
+from kinto_orm.query import LoadedRows, Place, Query, Reading, check_count
+from kinto_orm.repository import get, get_or_create, update_or_create
 from kinto_orm.state import Intent, ObjectState, Runner, Verb, active_runner
 
 M = TypeVar("M", bound=KintoObject)
@@ -190,6 +191,54 @@ class Manager(Query[M]):
         """Like :meth:`bulk_delete`."""
         return await self._arun(lambda place: self._write_all(Verb.DELETE, "bulk_delete", objects, on_outcome, place))
 
+    def stream_create(self, objects: Iterable[M | Mapping[str, Any]]) -> Iterator[Outcome[M]]:
+        """Creates them in full batches, and gives one outcome for each, in their order, as they come.
+
+        Sends nothing that is not asked for: an iteration that ends early leaves the rest of the input alone. Holds one
+        batch in memory, so input and output may be endless. Where the server cannot be reached it ends after the
+        outcomes of that batch (``unknown`` or ``not_sent``), and what is left of the input can be given again, with
+        those objects: what was stored is recognised.
+        """
+        yield from self._stream(Verb.SAVE, "stream_create", objects)
+
+    async def astream_create(self, objects: Iterable[M | Mapping[str, Any]]) -> AsyncIterator[Outcome[M]]:
+        """Like :meth:`stream_create`."""
+        async for outcome in self._astream(Verb.SAVE, "stream_create", objects):
+            yield outcome
+
+    def stream_update(self, objects: Iterable[M]) -> Iterator[Outcome[M]]:
+        """Saves these loaded objects in full batches, each with ``If-Match``; else like :meth:`stream_create`."""
+        yield from self._stream(Verb.SAVE, "stream_update", objects)
+
+    async def astream_update(self, objects: Iterable[M]) -> AsyncIterator[Outcome[M]]:
+        """Like :meth:`stream_update`."""
+        async for outcome in self._astream(Verb.SAVE, "stream_update", objects):
+            yield outcome
+
+    def stream_delete(self, objects: Iterable[M]) -> Iterator[Outcome[M]]:
+        """Deletes these objects in full batches, each with ``If-Match``; else like :meth:`stream_create`."""
+        yield from self._stream(Verb.DELETE, "stream_delete", objects)
+
+    async def astream_delete(self, objects: Iterable[M]) -> AsyncIterator[Outcome[M]]:
+        """Like :meth:`stream_delete`."""
+        async for outcome in self._astream(Verb.DELETE, "stream_delete", objects):
+            yield outcome
+
+    def edit(self, id: str | UUID, *, attempts: int = 5) -> Editing[M]:
+        """Attempts to change the object: ``for attempt in todos.records.edit(id): with attempt as todo: …``.
+
+        Each gets the object as it is then, and saves it when the block is left; where somebody else was faster, the
+        next one runs the block again. The last one raises ``ConflictError``. ``async for`` and ``async with`` work too.
+        """
+        checked = check_id(id)
+        count = check_count(attempts, "attempts", least=1)
+
+        def load(number: int, place: Place) -> Flow[M]:
+            state = yield from get(place.path.object(checked), attempt=number)
+            return cast(M, self._source.load_one(state, place))
+
+        return Editing(self._source.locate, load, count)
+
     def __repr__(self) -> str:
         source = self._source
         below = f" of {source.parent!r}" if source.parent is not None else ""
@@ -220,6 +269,25 @@ class Manager(Query[M]):
 
         return flow
 
+    def _stream(self, verb: Verb, name: str, objects: Iterable[Any]) -> Iterator[Outcome[M]]:
+        place = self._source.locate()
+        bulk = self._bulk(verb, name, objects, place)
+        while (flow := bulk.next_batch()) is not None:
+            yield from place.runner.run(flow)
+
+    async def _astream(self, verb: Verb, name: str, objects: Iterable[Any]) -> AsyncIterator[Outcome[M]]:
+        place = self._source.locate()
+        bulk = self._bulk(verb, name, objects, place)
+        while (flow := bulk.next_batch()) is not None:
+            for outcome in await place.runner.arun(flow):
+                yield outcome
+
+    def _bulk(self, verb: Verb, name: str, objects: Iterable[Any], place: Place) -> Bulk[M]:
+        if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
+            raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
+        place.runner.refuse_staging(f"{name}()")
+        return Bulk((self._staged(verb, name, one, place) for one in objects), place.runner)
+
     def _write_all(
         self,
         verb: Verb,
@@ -228,11 +296,8 @@ class Manager(Query[M]):
         on_outcome: Callable[[Outcome[M]], object] | None,
         place: Place,
     ) -> Flow[BulkReport]:
-        if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
-            raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
-        place.runner.refuse_staging(f"{name}()")
-        staged = (self._staged(verb, name, one, place) for one in objects)
-        return raise_for_report((yield from commit_all(staged, place.runner, on_outcome)), name)
+        bulk = self._bulk(verb, name, objects, place)
+        return raise_for_report((yield from report_of(bulk, on_outcome)), name)
 
     def _staged(self, verb: Verb, name: str, given: M | Mapping[str, Any], place: Place) -> Staged[M] | Outcome[M]:
         one = cast(M, self._source.model(data=given)) if isinstance(given, Mapping) else given
@@ -241,7 +306,7 @@ class Manager(Query[M]):
         if verb is Verb.SAVE and is_untouched(one, place.path):
             return Outcome(one, verb, "unchanged")
         if one.is_new:
-            if name != "bulk_create":
+            if not name.endswith("_create"):
                 raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
             if one.__kinto_given_parent__() is None:
                 envelope = one.__kinto_envelope__()

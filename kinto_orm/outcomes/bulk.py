@@ -125,13 +125,17 @@ def _planned(one: Staged[S], holders: set[int]) -> Operation[S] | Outcome[S]:
 def commit_all(
     staged: Iterable[Staged[S] | Outcome[S]], runner: Runner, on_outcome: Callable[[Outcome[S]], object] | None
 ) -> Flow[BulkReport]:
-    """Writes them all, in full batches, holding one batch in memory.
+    """Writes them all, in full batches, holding one batch in memory; see :func:`report_of`."""
+    return report_of(Bulk(staged, runner), on_outcome)
+
+
+def report_of(bulk: Bulk[S], on_outcome: Callable[[Outcome[S]], object] | None) -> Flow[BulkReport]:
+    """Carries the bulk verb to its end, and counts.
 
     ``on_outcome`` is called with each outcome. The batches are separate transactions; a failed one does not stop
-    the others, unless the server cannot be reached at all. What ``staged`` raises gets a note of what is stored.
+    the others, unless the server cannot be reached at all. What the input raises gets a note of what is stored.
     """
     report = BulkReport()
-    bulk = Bulk(staged, runner)
     try:
         while (flow := bulk.next_batch()) is not None:
             for outcome in (yield from flow):

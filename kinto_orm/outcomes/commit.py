@@ -108,9 +108,8 @@ class Operation(Generic[S]):
             self.holder.__kinto_adopt__(state, settled.intent)
         except KintoError as misfit:
             error = misfit  # the server has it, but it does not fit the model, which so keeps its old state
-        seen = self.intent.state
         self.outcome = Outcome(
-            self.holder, self.verb, status, error, settled.reconciled, None if is_theirs else seen, state
+            self.holder, self.verb, status, error, settled.reconciled, settled.intent, None if is_theirs else state
         )
 
 

@@ -19,6 +19,7 @@ from kinto_orm.errors import (
     RolledBackError,
     ServerError,
     TransportError,
+    Undoing,
 )
 from kinto_orm.state import Holder, Intent, ObjectState, Status, Verb
 
@@ -53,9 +54,9 @@ class Outcome(Generic[H]):
     error: KintoError | None = None
     reconciled: bool = False
     """Whether the answer to a first attempt got lost, and a second one showed that it had been applied."""
-    before: ObjectState | None = field(default=None, repr=False, compare=False)
+    intent: Intent | None = field(default=None, repr=False, compare=False)
     after: ObjectState | None = field(default=None, repr=False, compare=False)
-    """What the server had before and after, where something was stored: what ``compensate()`` needs."""
+    """What was sent, and what the server has since: where something was stored, what ``compensate()`` needs."""
 
     @property
     def is_stored(self) -> bool:
@@ -103,15 +104,17 @@ def said(outcome: Outcome[Holder]) -> str:
     return str(outcome.error).rstrip(".")
 
 
-def raise_unless_stored(outcomes: Sequence[Outcome[Holder]]) -> None:
-    """Raises ``CommitError`` with all the outcomes where one of them has an error."""
+def raise_unless_stored(outcomes: Sequence[Outcome[Holder]], undoing: Undoing | None = None) -> None:
+    """Raises ``CommitError`` with all the outcomes where one of them has an error; ``undoing`` can undo the others."""
     failed = [one for one in outcomes if one.error is not None]
     if not failed:
         return
     first = next((one for one in failed if one.status != "rolled_back"), failed[0])
     stored = sum(one.is_stored for one in outcomes)
-    raise CommitError(
+    error = CommitError(
         f"{len(failed)} of {len(outcomes)} writes failed ({stored} are stored). "
         f"The first one: {first.status}: {said(first)}. See .outcomes for each.",
         outcomes,
-    ) from first.error
+    )
+    error.undoing = undoing
+    raise error from first.error

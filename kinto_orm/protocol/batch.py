@@ -41,9 +41,18 @@ def batch_request(entries: Sequence[JSONObject], *, atomic: bool = False, attemp
     ``atomic`` asks for all or nothing, of a server that has the capability ``atomic_batch``.
     """
     headers = {"Content-Type": JSON_TYPE, **({ATOMIC_HEADER: "true"} if atomic else {})}
-    is_guarded = all("headers" in entry for entry in entries)  # the only headers of an entry are its precondition
+    reads_only = all(entry["method"] in ("GET", "HEAD") for entry in entries)
+    # The only headers of an entry are its precondition.
+    is_guarded = all("headers" in entry or entry["method"] in ("GET", "HEAD") for entry in entries)
+    body = encode({"requests": entries})
     return Request(
-        "POST", "/batch", headers=headers, body=encode({"requests": entries}), is_guarded=is_guarded, attempt=attempt
+        "POST",
+        "/batch",
+        headers=headers,
+        body=body,
+        is_guarded=is_guarded,
+        reads_only=reads_only,
+        attempt=attempt,
     )
 
 
@@ -52,8 +61,8 @@ def is_rolled_back(response: Response) -> bool:
     return response.headers.get(ROLLED_BACK_HEADER) == "true"
 
 
-def split_answer(response: Response, count: int) -> list[Response]:
-    """The answer to each of that many entries, in their order.
+def split_answer(response: Response, count: int, *, with_headers: bool = False) -> list[Response]:
+    """The answer to each of that many entries, in their order; of what was stored without headers, unless asked for.
 
     Raises the error of a batch that failed as a whole, and ``ProtocolError`` for an answer that is not one to each.
     """
@@ -65,14 +74,18 @@ def split_answer(response: Response, count: int) -> list[Response]:
         raise ProtocolError(
             f"The batch of {count} requests was answered with {found} answers: what was stored is unknown."
         )
-    return [_sub_response(entry, index, is_repeated=response.is_repeated) for index, entry in enumerate(entries)]
+    is_repeated = response.is_repeated
+    return [
+        _sub_response(entry, index, is_repeated=is_repeated, with_headers=with_headers)
+        for index, entry in enumerate(entries)
+    ]
 
 
-def _sub_response(entry: JSON, index: int, *, is_repeated: bool) -> Response:
+def _sub_response(entry: JSON, index: int, *, is_repeated: bool, with_headers: bool) -> Response:
     if not isinstance(entry, dict) or type(entry.get("status")) is not int:
         raise ProtocolError(f"Answer {index} of the batch has no status: what was stored is unknown.")
-    # The object is in the body; only refusals say something more in their headers.
-    headers = entry.get("headers") if entry["status"] >= 300 else None
+    # The object that was written is in the body; only refusals say something more in their headers.
+    headers = entry.get("headers") if with_headers or entry["status"] >= 300 else None
     lower = {str(key).lower(): str(value) for key, value in headers.items()} if isinstance(headers, dict) else {}
     return Response(entry["status"], lower, content=entry.get("body"), is_repeated=is_repeated)
 

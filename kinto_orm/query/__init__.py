@@ -2,5 +2,6 @@
 
 from kinto_orm.query.query import Query
 from kinto_orm.query.reading import LoadedRows, Page, Place, Reading, Source
+from kinto_orm.query.refining import check_count
 
-__all__ = ["LoadedRows", "Page", "Place", "Query", "Reading", "Source"]
+__all__ = ["LoadedRows", "Page", "Place", "Query", "Reading", "Source", "check_count"]

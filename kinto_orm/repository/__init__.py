@@ -11,7 +11,7 @@ from kinto_orm.repository.lookups import (
     update_or_create,
 )
 from kinto_orm.repository.settling import Settled, rebase, rebase_onto, settle, wanted_data
-from kinto_orm.repository.verbs import SERVER_OWNED, check_data, plan
+from kinto_orm.repository.verbs import SERVER_OWNED, check_data, is_schema_timestamp, plan
 
 __all__ = [
     "SERVER_OWNED",
@@ -21,6 +21,7 @@ __all__ = [
     "get_or_create",
     "get_or_none",
     "ids_in_chunks",
+    "is_schema_timestamp",
     "plan",
     "read_server_info",
     "read_version",

@@ -16,12 +16,12 @@ from kinto_orm.repository.verbs import plan
 from kinto_orm.state import Draft, Intent, ObjectState, Runner, Status, Verb, WriteOptions
 
 
-def get(path: ObjectPath) -> Flow[ObjectState]:
-    """The object as the server has it.
+def get(path: ObjectPath, *, attempt: int = 1) -> Flow[ObjectState]:
+    """The object as the server has it; ``attempt`` above 1 waits a little, after earlier ones that were in vain.
 
     Raises ``NotFoundError``, and ``ForbiddenError`` where the bucket does not exist or may not be read.
     """
-    response = yield Request("GET", str(path))
+    response = yield Request("GET", str(path), attempt=attempt)
     stored = read_object(response, path, "GET")
     return ObjectState(path, Status.LOADED).after(stored)
 

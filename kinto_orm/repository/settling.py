@@ -82,7 +82,9 @@ def _settle_412(
 
 def _recognised(intent: Intent, lost: Intent, found: StoredObject) -> Settled:
     state = intent.state.after(found)
-    if lost is intent:
+    wanted = wanted_data(intent)
+    is_the_same = wanted is not None and is_stored_as(_own(lost, wanted), _own(lost, found.data))
+    if lost is intent or (is_the_same and _sent_permissions(intent) == _sent_permissions(lost)):
         return Settled(state, intent, reconciled=True)
     # What was wanted may have changed since. Nobody else wrote in between, so it may go on top of it.
     now = replace(state, permissions=state.permissions or intent.state.permissions)
@@ -106,7 +108,7 @@ def _may_be_result(lost: Intent, theirs: StoredObject) -> bool:
 def _own(lost: Intent, data: JSONObject) -> JSONObject:
     """The data without what the server sets by itself."""
     left_out = {key for key in SERVER_OWNED if key in data}
-    if "schema" in data and is_schema_timestamp(lost, data["schema"]):
+    if "schema" in data and is_schema_timestamp(lost.state.path.kind, data["schema"]):
         left_out.add("schema")
     return {key: value for key, value in data.items() if key not in left_out} if left_out else data
 

@@ -55,18 +55,17 @@ def check_data(intent: Intent) -> None:
     for key in SERVER_OWNED:
         if key in wanted and not (key in known and is_same(known[key], wanted[key])):
             raise InvalidValueError(f"{intent.state.path}: data[{key!r}] is set by the server only: remove it.")
-    if is_schema_timestamp(intent, known.get("schema")) and not is_same(
+    if is_schema_timestamp(intent.state.path.kind, known.get("schema")) and not is_same(
         known["schema"], wanted.get("schema", known["schema"])
     ):
         raise InvalidValueError(f"{intent.state.path}: data['schema'] is set by the server only: leave it.")
 
 
-def is_schema_timestamp(intent: Intent, value: JSON) -> bool:
+def is_schema_timestamp(kind: Kind, value: JSON) -> bool:
     """Whether this value of the key ``schema`` is the server's own."""
     # Where a collection has a JSON schema, the server keeps the schema's timestamp in this key of its records, and
     # overwrites what is sent there. A smaller number is somebody's own.
-    is_record = intent.state.path.kind is Kind.RECORD
-    return is_record and isinstance(value, int) and value >= _OLDEST_TIMESTAMP
+    return kind is Kind.RECORD and isinstance(value, int) and value >= _OLDEST_TIMESTAMP
 
 
 def _sent_data(intent: Intent) -> JSONObject:
