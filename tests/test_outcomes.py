@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import pytest
 
 from kinto_orm.errors import (
+    AtomicityUnavailableError,
     BatchTooLargeError,
     ClientClosedError,
     CommitError,
@@ -21,9 +23,11 @@ from kinto_orm.errors import (
     DuplicateObjectError,
     InvalidValueError,
     KintoError,
+    LockError,
     NotFoundError,
     ProtocolError,
     ResponseError,
+    RolledBackError,
     ServerError,
 )
 from kinto_orm.messages import Request, Response
@@ -39,6 +43,7 @@ from kinto_orm.outcomes import (
 )
 from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Write
 from kinto_orm.state import Draft, Intent, ObjectState, Status, Verb
 
 T = TypeVar("T")
@@ -411,3 +416,161 @@ def test_a_report_without_failures_is_given_back() -> None:
     report = BulkReport(created=1)
 
     assert raise_for_report(report, "bulk_create") is report
+
+
+# -- again --------------------------------------------------------------------------------------------------------
+
+
+def ids(request: Request) -> list[str]:
+    return [one["path"].rpartition("/")[2] for one in json.loads(request.body or b"")["requests"]]
+
+
+def test_what_a_409_rolled_back_is_sent_again() -> None:
+    flow = run([staged(n) for n in range(3)], server=Server(retry=1))
+
+    found, sent = drive(flow, batch(stored(0), (409, {}), stored(2)), batch(stored(0), stored(1)))
+
+    assert [one.status for one in found] == ["created", "created", "created"]
+    assert [(ids(one), one.attempt) for one in sent] == [(["r0", "r1", "r2"], 1), (["r0", "r1"], 2)]
+
+
+def test_what_was_refused_for_want_of_something_rolled_back_is_sent_again() -> None:
+    flow = run([staged(n) for n in range(3)], server=Server(retry=1))
+
+    found, sent = drive(flow, batch(stored(0), (409, {}), (404, {})), batch(stored(0), stored(1), stored(2)))
+
+    assert [one.status for one in found] == ["created", "created", "created"]
+    assert len(sent) == 2
+
+
+def test_races_that_go_on_end() -> None:
+    flow = run([staged(0), staged(1)], server=Server(retry=9))
+
+    found, sent = drive(flow, *[batch(stored(0), (409, {}))] * 9)
+
+    assert [one.status for one in found] == ["rolled_back", "rolled_back"]
+    assert len(sent) == 4
+
+
+def test_a_batch_that_is_rolled_back_as_a_whole_is_sent_again() -> None:
+    found, sent = drive(run([staged(0)], server=Server(retry=1)), Response(409), batch(stored(0)))
+
+    assert [one.status for one in found] == ["created"]
+    assert [one.attempt for one in sent] == [1, 2]
+
+
+def test_more_than_one_batch_takes_goes_in_chunks() -> None:
+    flow = run([staged(n) for n in range(3)], server=Server(2), chunked=True)
+
+    found, sent = drive(flow, batch(stored(0), (412, {})), batch(stored(2)))
+
+    assert [one.status for one in found] == ["created", "conflict", "created"]
+    assert [ids(one) for one in sent] == [["r0", "r1"], ["r2"]]
+
+
+def test_after_a_lost_chunk_nothing_more_is_sent() -> None:
+    flow = run([staged(n) for n in range(5)], server=Server(2), chunked=True)
+
+    found, sent = drive(flow, batch(stored(0), stored(1)), ConnectionLostError("lost"))
+
+    assert [one.status for one in found] == ["created", "created", "unknown", "unknown", "not_sent"]
+    assert "a batch before it failed: lost" in str(found[4].error)
+    assert len(sent) == 2
+
+
+def test_a_server_that_takes_fewer_by_now_gets_smaller_batches() -> None:
+    flow = run([staged(n) for n in range(3)], server=Server(25, 2), chunked=True)
+
+    found, sent = drive(flow, Response(400), Response(200), batch(stored(0), stored(1)), batch(stored(2)))
+
+    assert [one.status for one in found] == ["created", "created", "created"]
+    assert [one.path for one in sent] == ["/batch", "/", "/batch", "/batch"]
+
+
+def test_a_unit_that_must_be_one_batch_is_refused_by_a_server_that_takes_fewer_by_now() -> None:
+    flow = run([staged(n) for n in range(3)], server=Server(25, 2))
+
+    with pytest.raises(BatchTooLargeError):
+        drive(flow, Response(400), Response(200))
+
+
+def test_a_400_for_another_reason_is_a_refusal() -> None:
+    flow = run([staged(0), staged(1)], server=Server(25))
+
+    found, _ = drive(flow, Response(400), ConnectionLostError("lost"))
+
+    assert [one.status for one in found] == ["rejected", "rejected"]
+
+
+# -- all or nothing -----------------------------------------------------------------------------------------------
+
+
+def undone(*answers: Answer) -> Response:
+    return replace(batch(*answers), headers={"x-batch-rolled-back": "true"})
+
+
+def atomic(*writes: Staged[Thing], on_conflict: Any = "raise") -> Flow[list[Outcome[Thing]]]:
+    return run(writes, server=Server(capabilities=("atomic_batch",)), atomic=True, on_conflict=on_conflict)
+
+
+def test_one_refusal_is_the_end_of_an_atomic_unit() -> None:
+    (found, (request,)) = drive(atomic(staged(0), staged(1)), undone(stored(0), (412, {})))
+
+    assert request.headers["X-Batch-Atomic"] == "true"
+    assert [one.status for one in found] == ["rolled_back", "conflict"]
+    assert isinstance(found[0].error, RolledBackError)
+
+
+def test_an_atomic_unit_goes_on_top_of_a_conflict_together() -> None:
+    existing = {"details": {"existing": {"id": "r1", "last_modified": 9, "n": 3}}}
+    flow = atomic(staged(0), staged(1, status=Status.LOADED), on_conflict="mine")
+
+    found, sent = drive(flow, undone(stored(0), (412, existing)), batch(stored(0), stored(1, 200)))
+
+    assert [one.status for one in found] == ["created", "updated"]
+    assert [ids(one) for one in sent] == [["r0", "r1"], ["r0", "r1"]]
+
+
+def test_what_takes_theirs_is_not_sent_again_with_an_atomic_unit() -> None:
+    existing = {"details": {"existing": {"id": "r1", "last_modified": 9, "n": 3}}}
+    flow = atomic(staged(0), staged(1, status=Status.LOADED), on_conflict="theirs")
+
+    found, sent = drive(flow, undone(stored(0), (412, existing)), batch(stored(0)))
+
+    assert [one.status for one in found] == ["created", "unchanged"]
+    assert [ids(one) for one in sent] == [["r0", "r1"], ["r0"]]
+
+
+def test_nothing_is_sent_to_a_server_that_cannot_store_all_or_nothing() -> None:
+    with pytest.raises(AtomicityUnavailableError, match=r"kinto_orm.server.atomic_batch"):
+        drive(run([staged(0)], atomic=True))
+
+
+# -- the lock -----------------------------------------------------------------------------------------------------
+
+LOCK = Write(ObjectPath(Kind.GROUP, ("b", "lock")), Action.PUT, UNCONDITIONAL, new={"members": []})
+
+
+def test_the_lock_goes_first_and_is_no_outcome() -> None:
+    found, (request,) = drive(run([staged(0)], lock=LOCK), batch((200, {}), stored(0)))
+
+    assert ids(request) == ["lock", "r0"]
+    assert [one.status for one in found] == ["created"]
+
+
+def test_the_lock_counts() -> None:
+    flow = run([staged(n) for n in range(2)], server=Server(2), lock=LOCK, chunked=True)
+
+    _, sent = drive(flow, batch((200, {}), stored(0)), batch((200, {}), stored(1)))
+
+    assert [ids(one) for one in sent] == [["lock", "r0"], ["lock", "r1"]]
+    with pytest.raises(BatchTooLargeError, match="3 operations"):
+        drive(run([staged(0), staged(1)], server=Server(2), lock=LOCK))
+
+
+@pytest.mark.parametrize("status", [403, 404, 409])
+def test_what_was_stored_without_the_lock_says_so(status: int) -> None:
+    found, _ = drive(run([staged(0), staged(1)], lock=LOCK), batch((status, {}), stored(0), (412, {})))
+
+    assert [one.status for one in found] == ["created", "conflict"]
+    assert isinstance(found[0].error, LockError)

@@ -145,6 +145,8 @@ class _Sending(Generic[S]):
         self._failure: KintoError | None = None
         """Why nothing more is sent: what comes after could depend on what failed."""
         self._was_asked_again = False
+        self._is_racing = False
+        """Whether other writers were in the way, so that a little time should pass before the next batch."""
 
     def send(self, operations: Sequence[Operation[S]]) -> Flow[None]:
         try:
@@ -153,11 +155,7 @@ class _Sending(Generic[S]):
             for one in operations:
                 one.fail("not_sent", error)
             return
-        pending = operations
-        for attempt in range(1, MOST_ROUNDS + 1):
-            pending = yield from self._send_round(pending, attempt)
-            if not pending:
-                return
+        yield from self._send_in_chunks(operations)
 
     def _ask_server(self, count: int, *, refresh: bool = False) -> Flow[None]:
         info = yield from self._runner.describe_server(refresh=refresh)
@@ -189,17 +187,21 @@ class _Sending(Generic[S]):
             return False
         return self._limit is not None and count > self._limit
 
-    def _send_round(self, operations: Sequence[Operation[S]], attempt: int) -> Flow[list[Operation[S]]]:
-        """Sends them all; those that are to be sent again."""
-        again: list[Operation[S]] = []
+    def _send_in_chunks(self, operations: Sequence[Operation[S]]) -> Flow[None]:
         rest = list(operations)
         while rest:
             chunk, rest = rest[: self._room()], rest[self._room() :]
-            if self._failure is not None:
+            if self._failure is None:
+                yield from self._send_until_settled(chunk)
+            else:
                 _skip(chunk, self._failure)
-                continue
-            again += yield from self._send_chunk(chunk, attempt)
-        return again
+
+    def _send_until_settled(self, chunk: Sequence[Operation[S]]) -> Flow[None]:
+        """Before anything that comes after it: that may be below what is in here."""
+        for attempt in range(1, MOST_ROUNDS + 1):
+            chunk = yield from self._send_chunk(chunk, attempt)
+            if not chunk:
+                return
 
     def _room(self) -> int:
         limit = self._limit
@@ -208,14 +210,17 @@ class _Sending(Generic[S]):
         return max(1, limit - (self._options.lock is not None))
 
     def _send_chunk(self, chunk: Sequence[Operation[S]], attempt: int) -> Flow[list[Operation[S]]]:
+        """Sends one batch; those of its operations that are to be sent again."""
         lock = self._options.lock
         entries = [*([encode_entry(lock)] if lock else []), *(one.entry for one in chunk)]
         try:
-            response = yield batch_request(entries, atomic=self._options.atomic, attempt=attempt)
+            wait = attempt if self._is_racing else 1
+            response = yield batch_request(entries, atomic=self._options.atomic, attempt=wait)
             answers = split_answer(response, len(entries))
         except KintoError as error:
             if isinstance(error, BadRequestError) and (yield from self._takes_fewer(len(entries))):
-                return (yield from self._send_round(chunk, attempt))
+                yield from self._send_in_chunks(chunk)
+                return []
             return self._fail_together(chunk, error, attempt)
         void = count_void(answers)
         lock_error = None
@@ -224,7 +229,9 @@ class _Sending(Generic[S]):
             void = max(0, void - 1)
         verdicts: list[Settled | KintoError] = []
         for index, (one, answer) in enumerate(zip(chunk, answers, strict=True)):
-            verdict = yield from self._judge(one, answer, is_void=index < void, is_undone=is_rolled_back(response))
+            # What was below something that was rolled back was refused for want of that.
+            is_void = index < void or (void > 0 and answer.status in (403, 404))
+            verdict = yield from self._judge(one, answer, is_void=is_void, is_undone=is_rolled_back(response))
             verdicts.append(verdict)
         return self._apply(chunk, verdicts, attempt, lock_error)
 
@@ -235,7 +242,7 @@ class _Sending(Generic[S]):
         assert one.write is not None
         if is_void and answer.status != 409:
             return ConcurrentWriteError(
-                f"{one.write.path}: a 409 further on in the batch rolled this write back; commit again.", status=409
+                f"{one.write.path}: a 409 in the same batch rolled this write back; commit again.", status=409
             )
         if is_undone and answer.status < 400:
             return RolledBackError(
@@ -262,6 +269,7 @@ class _Sending(Generic[S]):
         for one, verdict in zip(chunk, verdicts, strict=True):
             if isinstance(verdict, KintoError):
                 if _is_of_others(verdict) and not is_over and self._may_repeat(verdict, attempt):
+                    self._is_racing = self._is_racing or isinstance(verdict, ConcurrentWriteError)
                     again.append(one)
                 else:
                     one.fail(status_of_refusal(verdict), verdict)
@@ -293,6 +301,7 @@ class _Sending(Generic[S]):
     def _fail_together(self, chunk: Sequence[Operation[S]], error: KintoError, attempt: int) -> list[Operation[S]]:
         status = status_of_failure(error)
         if isinstance(error, ConcurrentWriteError) and self._may_repeat(error, attempt):
+            self._is_racing = True
             return list(chunk)
         self._failure = error
         for one in chunk:
