@@ -16,6 +16,7 @@ https://docs.kinto-storage.org
 
 from kinto_orm.client import Client
 from kinto_orm.errors import (
+    AlertWarning,
     AmbiguousWriteError,
     BackoffError,
     BadRequestError,
@@ -50,6 +51,7 @@ from kinto_orm.errors import (
     NotStageableError,
     PartialObjectError,
     PermissionsUnknownError,
+    PrincipalWarning,
     ProtocolError,
     ReadOnlyError,
     RedirectError,
@@ -72,6 +74,7 @@ from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, Re
 from kinto_orm.unit_of_work import UnitOfWork
 
 __all__ = [
+    "AlertWarning",
     "AmbiguousWriteError",
     "BackoffError",
     "BadRequestError",
@@ -120,6 +123,7 @@ __all__ = [
     "PartialObjectError",
     "Permissions",
     "PermissionsUnknownError",
+    "PrincipalWarning",
     "ProtocolError",
     "Query",
     "ReadOnlyError",

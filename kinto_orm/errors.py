@@ -50,6 +50,9 @@
     ├── MultipleObjectsError (LookupError)     ``one()`` found more than one
     └── CommitError                            some writes of a batch were not stored
 
+    AlertWarning (DeprecationWarning)          the server says that it, or something that was used, will end
+    PrincipalWarning (UserWarning)             a principal that no server of Kinto's own makes
+
 Error codes: https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 """
 
@@ -59,10 +62,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 BODY_EXCERPT = 500
+PROTOCOL_MESSAGE = 600
 
 
 class KintoError(Exception):
     """Root of every error that kinto_orm raises."""
+
+
+class AlertWarning(DeprecationWarning):
+    """The server says by its header ``Alert`` that it, or what was used of it, will end.
+
+    https://docs.kinto-storage.org/en/stable/api/1.x/deprecation.html
+    """
+
+
+class PrincipalWarning(UserWarning):
+    """The principal is of a form that matches nobody: Kinto takes it, and gives nobody the permission."""
 
 
 class InvalidInputError(KintoError, ValueError):
@@ -200,7 +215,10 @@ class AmbiguousWriteError(ConnectionLostError):
 
 
 class ProtocolError(KintoError):
-    """The answer is none that a Kinto server gives."""
+    """The answer is none that a Kinto server gives. The message has less than 600 characters."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) < PROTOCOL_MESSAGE else f"{message[: PROTOCOL_MESSAGE - 2]}…")
 
 
 class ResponseTooLargeError(ProtocolError):
