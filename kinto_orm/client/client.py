@@ -45,16 +45,16 @@ class Client(FlowRunner):
     """A connection to a Kinto server, with defaults for bucket and collection.
 
     ``auth`` takes a tuple, ``"user:password"``, ``"Bearer xyz"``, ``"Basic xyz"``, ``BearerTokenAuth`` or any auth
-    object of ``requests``; credentials in ``server_url`` are taken out of it. ``timeout`` is (connect, read) and ``deadline`` bounds a whole call, in seconds.
-    ``retry`` is how often a request is sent again where that is safe, ``retry_after`` a fixed wait in seconds;
-    ``on_backoff`` says what happens while the server asks for a pause. A write whose answer got lost is recognised
-    in the answer to the second one; with ``strict_retry`` only where nobody else can have written the same, else
-    ``AmbiguousWriteError``. ``verify`` is ``False`` or a CA bundle, ``cert`` the client's certificate or (certificate,
-    key); ``proxies`` are given here, or by the environment with ``trust_env``. Credentials go over plain http to this
-    machine only, unless ``allow_insecure``. The hooks hear of each request, each response and each retry. With ``dry_mode``
-    reads are real and ``save``, ``patch`` and the like are logged, not sent. ``log_bodies`` logs what travels, too,
-    without what looks like a secret.
-    ``on_invalid`` says what happens to rows that do not fit their model.
+    object of ``requests``; credentials in ``server_url`` are taken out of it. ``timeout`` is (connect, read) and
+    ``deadline`` bounds a whole call, in seconds. ``retry`` is how often a request is sent again where that is safe,
+    ``retry_after`` a fixed wait in seconds; ``on_backoff`` says what happens while the server asks for a pause. A write
+    whose answer got lost is recognised in the answer to the second one; with ``strict_retry`` only where nobody else
+    can have written the same, else ``AmbiguousWriteError``. ``verify`` is ``False`` or a CA bundle, ``cert`` the
+    client's certificate or (certificate, key); ``proxies`` are given here, or by the environment with ``trust_env``.
+    Credentials go over plain http to this machine only, unless ``allow_insecure``. No answer is larger than
+    ``max_response_bytes``. The hooks hear of each request, each response and each retry; ``log_bodies`` logs what
+    travels, without what looks like a secret. With ``dry_mode`` reads are real and ``save``, ``patch`` and the like are
+    logged, not sent. ``on_invalid`` says what happens to rows that do not fit their model.
 
     Safe in threads and after a fork. Pickled, it is its options without credentials.
     Raises ``ConfigurationError`` for options that cannot work; asks nothing.

@@ -317,7 +317,9 @@ def _checked_cert(cert: Certificate) -> Certificate:
     paths = [cert] if isinstance(cert, str) else cert or ()
     if len(paths) <= 2 and all(isinstance(path, str) and os.path.exists(path) for path in paths):
         return cert
-    raise ConfigurationError(f"cert is the path of a certificate, or (certificate, key), that exist, not {cert!r:.200}.")
+    raise ConfigurationError(
+        f"cert is the path of a certificate, or (certificate, key), that exist, not {cert!r:.99}."
+    )
 
 
 def _checked_size(size: int) -> int:

@@ -9,7 +9,9 @@ from typing import Any
 MAX_SHOWN = 2000
 """In characters."""
 
-_SECRET_KEY = re.compile(r"pass(word|wd|phrase)?$|secret|token|authorization|credential|api_?-?key|cookie", re.IGNORECASE)
+_SECRET_KEY = re.compile(
+    r"pass(word|wd|phrase)?$|secret|token|authorization|credential|api_?-?key|cookie", re.IGNORECASE
+)
 _HIDDEN = "***"
 
 

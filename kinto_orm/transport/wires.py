@@ -76,9 +76,8 @@ class OwnWire:
         if self._options.is_clear and self._is_network:
             refuse_in_clear(prepared.headers)
         prepared.hooks.setdefault("response", []).append(_hold_location)
-        self.holds_sockets = self._is_network
         with answered_within(limits.whole):
-            return self._session.send(
+            answer = self._session.send(
                 prepared,
                 stream=True,
                 allow_redirects=False,
@@ -86,6 +85,8 @@ class OwnWire:
                 proxies=self._session.proxies,
                 cert=self._options.cert,
             )
+        self.holds_sockets = self._is_network
+        return answer
 
     def _prepared(self, request: Request) -> PreparedRequest:
         prepared = PreparedRequest()
