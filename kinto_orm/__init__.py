@@ -16,6 +16,7 @@ https://docs.kinto-storage.org
 
 from kinto_orm.client import Client
 from kinto_orm.errors import (
+    AlertWarning,
     AmbiguousWriteError,
     AtomicityUnavailableError,
     BackoffError,
@@ -53,6 +54,7 @@ from kinto_orm.errors import (
     NotStageableError,
     PartialObjectError,
     PermissionsUnknownError,
+    PrincipalWarning,
     ProtocolError,
     ReadOnlyError,
     RedirectError,
@@ -77,6 +79,7 @@ from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, Re
 from kinto_orm.unit_of_work import UnitOfWork
 
 __all__ = [
+    "AlertWarning",
     "AmbiguousWriteError",
     "AtomicityUnavailableError",
     "BackoffError",
@@ -130,6 +133,7 @@ __all__ = [
     "PartialObjectError",
     "Permissions",
     "PermissionsUnknownError",
+    "PrincipalWarning",
     "ProtocolError",
     "Query",
     "ReadOnlyError",

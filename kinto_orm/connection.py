@@ -16,6 +16,8 @@ from kinto_orm.protocol.values import JSONObject
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import OnInvalid
 from kinto_orm.transport import (
+    MAX_RESPONSE_BYTES,
+    Alerts,
     AuthInput,
     HttpTransport,
     OnBackoff,
@@ -23,6 +25,8 @@ from kinto_orm.transport import (
     ResponseEvent,
     RetryEvent,
     RetryPolicy,
+    merge_credentials,
+    parse_auth,
 )
 
 
@@ -40,24 +44,36 @@ class Options:
     deadline: float = 120
     headers: Mapping[str, str] | None = field(default=None, repr=False)
     verify: Any = True
+    cert: Any = None
     proxies: Mapping[str, str] | None = field(default=None, repr=False)
     trust_env: bool = False
+    allow_insecure: bool = False
+    max_response_bytes: int = MAX_RESPONSE_BYTES
     session: Any = field(default=None, repr=False)
     dry_mode: bool = False
     on_request: Callable[[RequestEvent], object] | None = field(default=None, repr=False)
     on_response: Callable[[ResponseEvent], object] | None = field(default=None, repr=False)
     on_retry: Callable[[RetryEvent], object] | None = field(default=None, repr=False)
+    log_bodies: bool = False
     on_backoff: OnBackoff = "wait"
     strict_retry: bool = False
     on_invalid: OnInvalid = "raise"
     lacks: frozenset[str] = frozenset()
     """The names of options that a pickle left out because they may hold secrets, and that were not given again."""
 
+    def __post_init__(self) -> None:
+        # From here on credentials are in an object that does not show them.
+        url, auth = merge_credentials(self.server_url, self.auth)
+        object.__setattr__(self, "server_url", url)
+        object.__setattr__(self, "auth", parse_auth(auth))
+
     def changed(self, changes: Mapping[str, Any]) -> Options:
         """The options with these changes. Raises ``ConfigurationError`` for names that are none."""
         unknown = set(changes) - {one.name for one in fields(self) if one.name != "lacks"}
         if unknown:
             raise ConfigurationError(f"A client has no option {', '.join(sorted(unknown))}.")
+        if "server_url" in changes and merge_credentials(changes["server_url"], None)[1] is not None:
+            changes = {"auth": None, **changes}  # those in the URL take the place of the others
         # A session of the user's may have credentials of its own.
         given = {*changes, "auth"} if "session" in changes else set(changes)
         return replace(self, **changes, lacks=self.lacks - given)
@@ -85,14 +101,18 @@ class Options:
             deadline=self.deadline,
             headers=self.headers,
             verify=self.verify,
+            cert=self.cert,
             proxies=self.proxies,
             trust_env=self.trust_env,
+            allow_insecure=self.allow_insecure,
             session=self.session,
             adapter=server.adapter() if server is not None else None,
             policy=RetryPolicy(retries=self.retry, retry_after=self.retry_after, on_backoff=self.on_backoff),
             on_request=self.on_request,
             on_response=self.on_response,
             on_retry=self.on_retry,
+            max_response_bytes=self.max_response_bytes,
+            log_bodies=self.log_bodies,
         )
 
     def _check_types(self) -> None:
@@ -133,6 +153,7 @@ class Connection:
     server_info: JSONObject | None = None
     locks: set[ObjectPath] = field(default_factory=set)
     """The locks whose objects are known to be there."""
+    alerts: Alerts = field(default_factory=Alerts)
 
     def fitting(self, mine: Options, others: Options) -> Connection:
         """The connection for other options than mine: this one, where they make no difference to it."""

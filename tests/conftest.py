@@ -6,11 +6,17 @@
 from __future__ import annotations
 
 import os
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from scripted_server import Connect, Script, Serve, Server
 
 from kinto_orm import Bucket, Client, Collection, Record
+from kinto_orm.transport import HttpTransport, RetryPolicy
 
 _SLOW_SERVER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=10, **_SLOW_SERVER)
@@ -29,3 +35,44 @@ def payments(kinto_client: Client) -> Bucket:
 def todos(payments: Bucket) -> Collection[Record]:
     """A collection on the server."""
     return Collection(bucket=payments, id="todos").save()
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    servers: list[Server] = []
+
+    def start(*script: Script, tls: ssl.SSLContext | None = None) -> Server:
+        servers.append(Server(*script, tls=tls))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.__exit__(None, None, None)
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def connect(waits: list[float]) -> Iterator[Connect]:
+    """Makes transports that do not really sleep."""
+    transports: list[HttpTransport] = []
+
+    def make(server: Server | str, **options: Any) -> HttpTransport:
+        url = server if isinstance(server, str) else server.url
+        transports.append(
+            HttpTransport(url, **{"policy": RetryPolicy(sleep=waits.append, random=lambda: 1.0), **options})
+        )
+        return transports[-1]
+
+    yield make
+    for transport in transports:
+        transport.close()
+
+
+@pytest.fixture
+def dead_url() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return f"http://127.0.0.1:{listener.getsockname()[1]}/v1"

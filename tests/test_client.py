@@ -40,7 +40,7 @@ from kinto_orm import (
 from kinto_orm.messages import Response
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import active_runner
-from kinto_orm.transport import RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.transport import RequestEvent, ResponseEvent, RetryEvent, parse_auth
 
 URL = "http://localhost:8888/v1"
 CANARY = "s3cr3t-canary"
@@ -56,7 +56,11 @@ OPTIONS: dict[str, Any] = {
     "headers": {"X-Own": CANARY},
     "verify": False,
     "proxies": {"http": f"http://me:{CANARY}@proxy:3128"},
+    "cert": __file__,
     "trust_env": True,
+    "allow_insecure": True,
+    "max_response_bytes": 1,
+    "log_bodies": True,
     "session": requests.Session(),
     "dry_mode": True,
     "on_request": print,
@@ -77,7 +81,11 @@ OTHERS: dict[str, Any] = {
     "headers": None,
     "verify": True,
     "proxies": None,
+    "cert": None,
     "trust_env": False,
+    "allow_insecure": False,
+    "max_response_bytes": 2**20,
+    "log_bodies": False,
     "session": None,
     "dry_mode": False,
     "on_request": None,
@@ -122,14 +130,15 @@ def test_a_clone_keeps_every_option_but_the_changed_one(changed: str) -> None:
     clone = client.clone(**{changed: OTHERS[changed]})
 
     kept = {name: getattr(clone._options, name) for name in OPTIONS}
-    assert kept == {**OPTIONS, changed: OTHERS[changed]}
+    expected = {**OPTIONS, changed: OTHERS[changed]}
+    assert kept == {**expected, "auth": parse_auth(expected["auth"])}
     assert clone.server_url == URL
 
 
 def test_a_clone_may_have_another_server() -> None:
-    clone = Client(URL, **OPTIONS).clone(server_url="http://other/v1")
+    clone = Client(URL, **OPTIONS).clone(server_url="https://other/v1")
 
-    assert (clone.server_url, clone.default_bucket) == ("http://other/v1", "payments")
+    assert (clone.server_url, clone.default_bucket) == ("https://other/v1", "payments")
 
 
 def test_a_clone_is_of_the_same_class() -> None:
@@ -211,7 +220,7 @@ def test_only_a_model_class_can_be_bound(wrong: Any) -> None:
         "ftp://localhost/v1",
         f"{URL}?a=b",
         f"{URL}#a",
-        f"http://me:{CANARY}@localhost/v1",
+        f"http://me:/{CANARY}@localhost/v1",
         "http://",
     ],
 )

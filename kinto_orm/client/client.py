@@ -22,7 +22,14 @@ from kinto_orm.protocol.endpoints import check_id, endpoint
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import Holder, OnConflict, OnInvalid
-from kinto_orm.transport import AuthInput, OnBackoff, RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.transport import (
+    MAX_RESPONSE_BYTES,
+    AuthInput,
+    OnBackoff,
+    RequestEvent,
+    ResponseEvent,
+    RetryEvent,
+)
 from kinto_orm.unit_of_work import UnitOfWork
 
 T = TypeVar("T")
@@ -39,13 +46,16 @@ class Client(FlowRunner):
     """A connection to a Kinto server, with defaults for bucket and collection.
 
     ``auth`` takes a tuple, ``"user:password"``, ``"Bearer xyz"``, ``"Basic xyz"``, ``BearerTokenAuth`` or any auth
-    object of ``requests``. ``timeout`` is (connect, read) and ``deadline`` bounds a whole call, in seconds.
-    ``retry`` is how often a request is sent again where that is safe, ``retry_after`` a fixed wait in seconds;
-    ``on_backoff`` says what happens while the server asks for a pause. A write whose answer got lost is recognised
-    in the answer to the second one; with ``strict_retry`` only where nobody else can have written the same, else
-    ``AmbiguousWriteError``. The hooks hear of each request, each response and each retry. With ``dry_mode``
-    reads are real and ``save``, ``patch`` and the like are logged, not sent.
-    ``on_invalid`` says what happens to rows that do not fit their model.
+    object of ``requests``; credentials in ``server_url`` are taken out of it. ``timeout`` is (connect, read) and
+    ``deadline`` bounds a whole call, in seconds. ``retry`` is how often a request is sent again where that is safe,
+    ``retry_after`` a fixed wait in seconds; ``on_backoff`` says what happens while the server asks for a pause. A write
+    whose answer got lost is recognised in the answer to the second one; with ``strict_retry`` only where nobody else
+    can have written the same, else ``AmbiguousWriteError``. ``verify`` is ``False`` or a CA bundle, ``cert`` the
+    client's certificate or (certificate, key); ``proxies`` are given here, or by the environment with ``trust_env``.
+    Credentials go over plain http to this machine only, unless ``allow_insecure``. No answer is larger than
+    ``max_response_bytes``. The hooks hear of each request, each response and each retry; ``log_bodies`` logs what
+    travels, without what looks like a secret. With ``dry_mode`` reads are real and ``save``, ``patch`` and the like are
+    logged, not sent. ``on_invalid`` says what happens to rows that do not fit their model.
 
     Safe in threads and after a fork. Pickled, it is its options without credentials.
     Raises ``ConfigurationError`` for options that cannot work; asks nothing.
@@ -64,13 +74,17 @@ class Client(FlowRunner):
         deadline: float = 120,
         headers: Mapping[str, str] | None = None,
         verify: Any = True,
+        cert: Any = None,
         proxies: Mapping[str, str] | None = None,
         trust_env: bool = False,
+        allow_insecure: bool = False,
+        max_response_bytes: int = MAX_RESPONSE_BYTES,
         session: Any = None,
         dry_mode: bool = False,
         on_request: Callable[[RequestEvent], object] | None = None,
         on_response: Callable[[ResponseEvent], object] | None = None,
         on_retry: Callable[[RetryEvent], object] | None = None,
+        log_bodies: bool = False,
         on_backoff: OnBackoff = "wait",
         strict_retry: bool = False,
         on_invalid: OnInvalid = "raise",
@@ -86,13 +100,17 @@ class Client(FlowRunner):
             deadline=deadline,
             headers=headers,
             verify=verify,
+            cert=cert,
             proxies=proxies,
             trust_env=trust_env,
+            allow_insecure=allow_insecure,
+            max_response_bytes=max_response_bytes,
             session=session,
             dry_mode=dry_mode,
             on_request=on_request,
             on_response=on_response,
             on_retry=on_retry,
+            log_bodies=log_bodies,
             on_backoff=on_backoff,
             strict_retry=strict_retry,
             on_invalid=on_invalid,

@@ -86,11 +86,14 @@ class FlowRunner:
                 except KintoError as error:
                     item = flow.throw(error)
                 else:
+                    self._connection.alerts.note(response)
                     item = flow.send(response)
         except StopIteration as stop:
-            return cast(T, stop.value)
+            result = cast(T, stop.value)
         finally:
             flow.close()  # where it was left by an exception, it cleans up now
+        self._connection.alerts.tell()
+        return result
 
     async def arun(self, flow: Flow[T]) -> T:
         """The result of the flow, without blocking the event loop.
@@ -106,11 +109,14 @@ class FlowRunner:
                 except KintoError as error:
                     item = flow.throw(error)
                 else:
+                    self._connection.alerts.note(response)
                     item = flow.send(response)
         except StopIteration as stop:
-            return cast(T, stop.value)
+            result = cast(T, stop.value)
         finally:
             flow.close()  # where it was left by an exception, it cleans up now
+        self._connection.alerts.tell()
+        return result
 
     def perform(self, holder: H, intent: Intent) -> H:
         """Carries out the intent now, or stages it in the unit of work that is open."""

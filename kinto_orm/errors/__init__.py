@@ -54,6 +54,9 @@
     ├── MultipleObjectsError (LookupError)     ``one()`` found more than one
     └── CommitError                            some writes of a batch were not stored
 
+    AlertWarning (DeprecationWarning)          the server says that it, or something that was used, will end
+    PrincipalWarning (UserWarning)             a principal that no server of Kinto's own makes
+
 Error codes: https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 """
 
@@ -120,8 +123,10 @@ from kinto_orm.errors.usage import (
     UnsavedChangesError,
     UsageError,
 )
+from kinto_orm.errors.warned import AlertWarning, PrincipalWarning
 
 __all__ = [
+    "AlertWarning",
     "AmbiguousWriteError",
     "AtomicityUnavailableError",
     "BackoffError",
@@ -159,6 +164,7 @@ __all__ = [
     "NotStageableError",
     "PartialObjectError",
     "PermissionsUnknownError",
+    "PrincipalWarning",
     "ProtocolError",
     "ReadOnlyError",
     "RedirectError",

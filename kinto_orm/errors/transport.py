@@ -6,6 +6,8 @@ from typing import Any
 
 from kinto_orm.errors.usage import KintoError, rebuild
 
+PROTOCOL_MESSAGE = 600
+
 
 class TransportError(KintoError):
     """No answer came."""
@@ -42,7 +44,10 @@ class AmbiguousWriteError(ConnectionLostError):
 
 
 class ProtocolError(KintoError):
-    """The answer is none that a Kinto server gives."""
+    """The answer is none that a Kinto server gives. The message has less than 600 characters."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) < PROTOCOL_MESSAGE else f"{message[: PROTOCOL_MESSAGE - 2]}…")
 
 
 class ResponseTooLargeError(ProtocolError):

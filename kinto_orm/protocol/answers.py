@@ -5,6 +5,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from kinto_orm.errors import (
     ConcurrentWriteError,
     ConflictError,
     ForbiddenError,
+    KintoError,
     MethodNotAllowedError,
     NotFoundError,
     ProtocolError,
@@ -48,6 +50,8 @@ _ADVICE: dict[type[ResponseError], str] = {
 }
 
 _MAX_TEXT = 300
+_EXCERPT = 200
+_JSON_TYPE = re.compile(r"[^;]*\bjson\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,28 @@ class StoredObject:
 
 def content(response: Response, what: str) -> JSON:
     """The decoded body; raises ``ProtocolError`` where it is not JSON."""
-    return response.content if response.content is not None else decode(response.body, what)
+    if response.content is not None:
+        return response.content
+    check_json_type(response, what)
+    try:
+        return decode(response.body, what)
+    except ProtocolError as error:
+        raise protocol_error(response, what, "the answer is not JSON") from error.__cause__
+
+
+def check_json_type(response: Response, what: str) -> None:
+    """Raises ``ProtocolError`` where the answer says that it is something else than JSON."""
+    if not _JSON_TYPE.fullmatch(response.headers.get("content-type", "json")):
+        raise protocol_error(response, what, "the answer is not JSON")
+
+
+def protocol_error(response: Response, what: str, problem: str) -> ProtocolError:
+    """The error for an answer that no Kinto gives: it shows what was asked, and what came."""
+    sent_as = response.headers.get("content-type", "no content type")
+    begin = (response.body or str(response.content or "").encode("utf-8", "replace"))[: 4 * _EXCERPT]
+    excerpt = begin.decode("utf-8", "replace")[:_EXCERPT]
+    where = what if len(what) <= _EXCERPT else f"{what[:_EXCERPT]}…"
+    return ProtocolError(f"{where}: {problem} ({response.status}, {sent_as:.60}); it begins {excerpt!r}.")
 
 
 def raise_for_status(response: Response, method: str, path: str | ObjectPath) -> None:
@@ -73,7 +98,9 @@ def raise_for_status(response: Response, method: str, path: str | ObjectPath) ->
     """
     if 200 <= response.status < 300:
         return
-    error = error_of(response, method, str(path))
+    error: KintoError = error_of(response, method, str(path))
+    if response.status == 304 or not 300 <= response.status < 600:
+        error = protocol_error(response, f"{method} {path}", "this status was not asked for")
     if not response.is_repeated:
         raise error
     raise AmbiguousWriteError(
@@ -90,6 +117,8 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
     message = f"{method} {path}: {status}"
     if text := _text(said):
         message += f" {text.rstrip('.')}"
+    if target := response.headers.get("location") if cls is RedirectError else None:
+        message += f" to {_shown_url(target)}"
     if advice := _ADVICE.get(cls):
         message += f". {advice}"
     return cls(
@@ -102,6 +131,11 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
         body=response.body[:2000].decode("utf-8", "replace"),
         retry_after=response.retry_after,
     )
+
+
+def _shown_url(url: str) -> str:
+    """The URL as a message may show it: without credentials and query string."""
+    return re.sub(r"(?<=//)[^/]*@", "", re.split(r"[?#]", url)[0])[:_EXCERPT]
 
 
 def _said(response: Response, what: str) -> JSONObject:
@@ -131,14 +165,13 @@ def read_object(response: Response, path: ObjectPath, method: str) -> StoredObje
     raise_for_status(response, method, path)
     if response.status == 204 and method == "DELETE":
         return StoredObject({}, None, None, is_deleted=True)
-    body = response.content
-    if body is None:
-        body = decode(response.body, f"{method} {path}")
+    what = f"{method} {path}"
+    body = content(response, what)
     if not isinstance(body, dict) or not isinstance(body.get("data"), dict):
-        raise ProtocolError(f"The answer to {method} {path} ({response.status}) holds no object.")
+        raise protocol_error(response, what, "the answer holds no object")
     # A bucket called "default" answers with its real id.
     if body["data"].get("id") != path.id and path.ids != ("default",):
-        raise ProtocolError(f"The answer to {method} {path} is another object: {body['data'].get('id')!r:.80}.")
+        raise protocol_error(response, what, f"the answer is another object, {body['data'].get('id')!r:.80}")
     return stored_object(body["data"], body.get("permissions"), is_deleted=method == "DELETE")
 
 
@@ -172,7 +205,8 @@ def existing_object(response: Response, what: str) -> StoredObject | None:
 def read_document(response: Response, request: Request) -> JSONObject:
     """The JSON object of a 2xx answer that is no Kinto object (server information, for example)."""
     raise_for_status(response, request.method, request.path)
-    body = content(response, f"{request.method} {request.path}")
+    what = f"{request.method} {request.path}"
+    body = content(response, what)
     if not isinstance(body, dict):
-        raise ProtocolError(f"The answer to {request.method} {request.path} is no JSON object.")
+        raise protocol_error(response, what, "the answer is no JSON object")
     return body

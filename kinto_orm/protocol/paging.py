@@ -11,7 +11,7 @@ from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from kinto_orm.errors import KintoError, ProtocolError
 from kinto_orm.messages import Request, Response
-from kinto_orm.protocol.answers import content, raise_for_status
+from kinto_orm.protocol.answers import check_json_type, content, protocol_error, raise_for_status
 from kinto_orm.protocol.endpoints import PluralPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.timestamps import parse_timestamp
@@ -41,7 +41,8 @@ def read_page(path: PluralPath, query: str) -> Flow[RawPage]:
     response = yield request
     raise_for_status(response, "GET", str(path))
     if response.status != 200:
-        raise ProtocolError(f"GET {path} answered {response.status}: that is no list.")
+        raise protocol_error(response, f"GET {path}", "the answer is no list")
+    check_json_type(response, f"GET {path}")
     return RawPage(response.body, list_timestamp(response), next_query(response, path))
 
 

@@ -12,14 +12,16 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import metadata
+from ipaddress import ip_address
 from typing import Any, NoReturn, Self, TypeAlias, cast
+from urllib.parse import unquote, urlsplit
 
 import requests
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from kinto_orm.errors import ConfigurationError, InvalidTypeError
-from kinto_orm.transport.failures import FinalConnectionError
+from kinto_orm.transport.failures import FinalConnectionError, scrubbed
 
 Authenticator: TypeAlias = Callable[[PreparedRequest], PreparedRequest]
 """What adds credentials to a request: any ``requests`` auth object is one."""
@@ -36,6 +38,7 @@ _SCHEME = re.compile(r"(Bearer(?:\+\S+)?|Basic)[ \t]+(.*)", re.IGNORECASE | re.D
 _WORD = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_USERINFO = re.compile(r"(?P<scheme>\w+://)(?P<userinfo>[^/?#@]+)@(?P<rest>[^@]+)")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -166,11 +169,53 @@ def signed(prepared: PreparedRequest, auth: Authenticator | None) -> PreparedReq
     try:
         result = auth(prepared)
     except requests.RequestException as error:
-        error.request = None  # it may hold a refresh token in clear
-        raise FinalConnectionError(f"The auth object got no credentials: {type(error).__name__}.") from error
-    if result.body is not body:
-        result.prepare_content_length(result.body)
-    return result
+        cause = scrubbed(error)  # it may hold a refresh token in clear
+        failure = FinalConnectionError(f"The auth object got no credentials: {type(error).__name__}.")
+    else:
+        if result.body is not body:
+            result.prepare_content_length(result.body)
+        return result
+    raise failure from cause
+
+
+def refuse_in_clear(headers: Mapping[str, str | bytes], auth: Authenticator | None = None) -> None:
+    """Raises ``ConfigurationError`` for credentials that everybody on the way to the server could read and use."""
+    value = headers.get("Authorization") or ""
+    text = value.decode("latin-1") if isinstance(value, bytes) else value
+    if isinstance(auth, _AuthorizationHeader) or re.match(r"\s*(Basic|Bearer)\b", text, re.IGNORECASE):
+        raise ConfigurationError(
+            "Nothing was sent: over http:// everybody on the way could read the credentials. Give the server's "
+            "https:// URL, or allow_insecure=True where you trust the whole network."
+        )
+
+
+def is_in_clear(server_url: str) -> bool:
+    """Whether what is sent there leaves this machine and is not encrypted."""
+    parts = urlsplit(server_url)
+    host = parts.hostname or ""
+    if parts.scheme != "http" or host == "localhost" or host.endswith(".localhost"):
+        return False
+    try:
+        return not ip_address(host).is_loopback
+    except ValueError:
+        return True
+
+
+def take_credentials(url: str) -> tuple[str, BasicAuth | None]:
+    """The URL without the credentials in it, and these; an URL without any as it is.
+
+    Raises ``ConfigurationError``, without showing them, for an ``@`` that separates none.
+    """
+    if not isinstance(cast(object, url), str) or "@" not in url:
+        return url, None
+    found = _USERINFO.fullmatch(url)
+    if found is None:
+        raise ConfigurationError(
+            "An @ in server_url separates user:password, with / ? # @ percent-encoded: https://user:password@host/v1. "
+            "Better leave them out and give auth=(user, password)."
+        )
+    user, _, password = found["userinfo"].partition(":")
+    return found["scheme"] + found["rest"], BasicAuth(unquote(user), unquote(password))
 
 
 def anonymous(prepared: PreparedRequest) -> PreparedRequest:

@@ -29,6 +29,7 @@ FOREIGN_ERRORS = (
     http.client.HTTPException,
     zlib.error,
     ValueError,  # http.client and urllib3 refuse illegal headers and URLs with it
+    Warning,  # where warnings are errors: urllib3 warns before it sends without verifying
 )
 """All that sending may raise."""
 
@@ -42,13 +43,27 @@ class FinalConnectionError(ConnectionFailedError):
 
 
 def translate(error: Exception, name: str) -> KintoError:
-    """Our error for one of ``FOREIGN_ERRORS``, raised by the request of this name; to be raised ``from`` it."""
-    # The prepared request holds the credentials in clear: it must not travel along as part of the cause.
-    if isinstance(error, requests.RequestException):
-        error.request = None
+    """Our error for one of ``FOREIGN_ERRORS``, raised by the request of this name; its cause is set."""
     causes = list(_causes(error))
     kind, text = _classified(causes)
-    return kind(f"{name}: {text}{_reason(causes)}")
+    translated = kind(f"{name}: {text}{_reason(causes)}")
+    translated.__cause__ = scrubbed(error)
+    return translated
+
+
+def scrubbed(error: BaseException) -> BaseException | None:
+    """The error without the secrets that it and its causes hold; ``None`` where its text may be one.
+
+    The libraries below hang requests, pools and connections on their errors, with credentials in clear, also in the
+    local variables of the tracebacks. What refuses a header or a URL shows it.
+    """
+    causes = list(_causes(error))
+    for cause in causes:
+        cause.__traceback__ = cause.__context__ = None
+        for name, value in list(vars(cause).items()):
+            if not isinstance(value, BaseException) and name != "__notes__":
+                setattr(cause, name, None)
+    return None if any(isinstance(cause, ValueError) for cause in causes) else error
 
 
 _NO_CONNECTION = (
@@ -89,6 +104,8 @@ def _kind(causes: list[BaseException]) -> tuple[type[KintoError], str]:
     for types, kind, text in _KINDS:
         if any(isinstance(cause, types) for cause in causes):
             return kind, text
+    if any(isinstance(cause, ValueError) for cause in causes):
+        return TransportError, "the request could not be sent: a header or the URL holds what HTTP cannot carry."
     return TransportError, "the request could not be sent: see the cause of this error."
 
 

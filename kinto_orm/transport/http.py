@@ -9,6 +9,8 @@ import asyncio
 import logging
 import os
 import re
+import sys
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NoReturn, TypeVar, cast
@@ -19,11 +21,12 @@ from requests.adapters import BaseAdapter
 
 from kinto_orm.errors import ClientClosedError, ConfigurationError, InvalidTypeError, KintoError, ResponseTooLargeError
 from kinto_orm.messages import Request, Response
-from kinto_orm.transport.auth import AuthInput, parse_auth, parse_headers
+from kinto_orm.transport.auth import AuthInput, is_in_clear, parse_auth, parse_headers, take_credentials
 from kinto_orm.transport.bodies import decoded_pieces
 from kinto_orm.transport.delays import backoff, retry_after
 from kinto_orm.transport.events import RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
+from kinto_orm.transport.redaction import redacted
 from kinto_orm.transport.retry import (
     Attempt,
     Backoff,
@@ -36,7 +39,7 @@ from kinto_orm.transport.retry import (
     Timeout,
     parse_timeout,
 )
-from kinto_orm.transport.wires import Verify, Wire, WireOptions, headers_of, make_wire
+from kinto_orm.transport.wires import Certificate, Limits, Verify, Wire, WireOptions, headers_of, make_wire
 
 logger = logging.getLogger("kinto_orm")
 
@@ -51,11 +54,13 @@ class HttpTransport:
     """Sends requests to one server; see :class:`kinto_orm.messages.Transport`. Safe in threads and after a fork.
 
     ``timeout`` is ``(connect, read)``, in seconds, for each wait for the network, and ``deadline``, in seconds, for a
-    whole call; it replaces that of ``policy``. ``headers`` go with every request. ``trust_env`` lets the environment
-    give proxies and a CA bundle; netrc is never read. ``session`` is used as it is, with its own auth, headers and
+    whole call; it replaces that of ``policy``. ``headers`` go with every request. ``cert`` is the client's certificate.
+    ``trust_env`` lets the environment give proxies and a CA bundle; netrc is never read. Credentials go over plain
+    http to this machine only, unless ``allow_insecure``. ``session`` is used as it is, with its own auth, headers and
     adapters, and never closed. ``adapter`` takes the place of the network for the server's URL; an adapter that is
     no ``HTTPAdapter`` is never closed. ``on_request`` is called before each exchange, ``on_response`` after it,
-    ``on_retry`` before each wait for another one, all in the thread that sends. Raises ``ConfigurationError``.
+    ``on_retry`` before each wait for another one, all in the thread that sends. ``log_bodies`` writes what is sent
+    and answered to the log too, without what looks like a secret. Raises ``ConfigurationError``.
     """
 
     def __init__(
@@ -67,8 +72,10 @@ class HttpTransport:
         deadline: float | None = None,
         headers: Mapping[str, str] | None = None,
         verify: Verify = True,
+        cert: Certificate = None,
         proxies: Mapping[str, str] | None = None,
         trust_env: bool = False,
+        allow_insecure: bool = False,
         session: requests.Session | None = None,
         adapter: BaseAdapter | None = None,
         policy: RetryPolicy | None = None,
@@ -76,19 +83,30 @@ class HttpTransport:
         on_response: Callable[[ResponseEvent], object] | None = None,
         on_retry: Callable[[RetryEvent], object] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
+        log_bodies: bool = False,
     ) -> None:
         policy = policy or RetryPolicy()
         self._policy = policy if deadline is None else replace(policy, deadline=deadline)
         self._backoff = Backoff(self._policy)
         self._loop = RetryLoop(self._policy, RetryBudget(), self._backoff, self._tell_retry, self._tell_empty)
+        server_url, auth = merge_credentials(server_url, auth)
         self._server_url = parse_server_url(server_url)
         self._host = urlsplit(self._server_url).netloc
         self._timeout = parse_timeout(timeout)
         self._on_request, self._on_response, self._on_retry = on_request, on_response, on_retry
-        self._max_response_bytes = max_response_bytes
+        self._max_response_bytes = _checked_size(max_response_bytes)
+        self._log_bodies = log_bodies
         self._is_closed = False
-        common = parse_auth(auth), parse_headers(headers or {}), _checked_verify(verify), dict(proxies or {}), trust_env
-        options = WireOptions(self._server_url, *common)
+        options = WireOptions(
+            self._server_url,
+            parse_auth(auth),
+            parse_headers(headers or {}),
+            _checked_verify(verify),
+            _checked_cert(cert),
+            dict(proxies or {}),
+            trust_env,
+            is_clear=not allow_insecure and is_in_clear(self._server_url),
+        )
         self._wire = make_wire(options, session, adapter)
 
     @property
@@ -148,6 +166,17 @@ class HttpTransport:
         self._is_closed = True
         self.release()
 
+    def __del__(self) -> None:
+        wire = getattr(self, "_wire", None)  # not there where an option was refused
+        # At the end of Python the operating system closes them; a forked child only has copies of its parent's.
+        if wire is not None and wire.holds_sockets and wire.pid == os.getpid() and not sys.is_finalizing():
+            warnings.warn(
+                f"A client of {self._host} was left with open connections: use it in a with block, or close() it.",
+                ResourceWarning,
+                stacklevel=2,
+                source=self,
+            )
+
     def __repr__(self) -> str:
         return f"HttpTransport({self._server_url!r})"
 
@@ -165,36 +194,39 @@ class HttpTransport:
         """The answer, or the error of an exchange without one."""
         self._tell(self._on_request, RequestEvent(request.method, request.target, attempt.number))
         started = self._policy.clock()
-        status = None
+        response = None
         try:
             response = self._ask(request, attempt.deadline)
-            status = response.status
             self._backoff.note(backoff(response.headers))
             return response
         except KintoError as error:
             return error
         finally:
             elapsed_ms = (self._policy.clock() - started) * 1000
-            self._report(ResponseEvent(request.method, request.target, status, elapsed_ms, attempt.number), request)
+            status = None if response is None else response.status
+            event = ResponseEvent(request.method, request.target, status, elapsed_ms, attempt.number)
+            self._report(event, request, response)
 
     def _ask(self, request: Request, deadline: float) -> Response:
         wire = self._wire_of_this_process()
         try:
-            with wire.send(request, self._time_left(deadline)) as answer:
+            with wire.send(request, self._limits(deadline)) as answer:
                 body = self._read(answer, request, deadline)
         except KintoError:
             raise
         except FOREIGN_ERRORS as error:
-            raise translate(error, self._name(request)) from error
-        headers = headers_of(answer)
-        body = b"" if request.method == "HEAD" else body
-        return Response(answer.status_code, headers, body, retry_after=retry_after(headers))
+            failure = translate(error, self._name(request))
+        else:
+            headers = headers_of(answer)
+            body = b"" if request.method == "HEAD" else body
+            return Response(answer.status_code, headers, body, retry_after=retry_after(headers))
+        raise failure  # out here, so that the error of a library, which may show secrets, does not become its context
 
-    def _time_left(self, deadline: float) -> tuple[float, float]:
+    def _limits(self, deadline: float) -> Limits:
         # Sockets take no timeout of 0; with so little left, the deadline is what will be reported.
         left = max(deadline - self._policy.clock(), 0.001)
         connect, read = self._timeout
-        return min(connect, left), min(read, left)
+        return Limits(min(connect, left), min(read, left), left)
 
     def _read(self, answer: requests.Response, request: Request, deadline: float) -> bytes:
         pieces: list[bytes] = []
@@ -214,11 +246,14 @@ class HttpTransport:
     def _name(self, request: Request) -> str:
         return f"{request.method} {request.path} on {self._host}"
 
-    def _report(self, event: ResponseEvent, request: Request) -> None:
+    def _report(self, event: ResponseEvent, request: Request, response: Response | None) -> None:
         status = "no answer" if event.status is None else event.status
         logger.debug(
             "%s %s: %s, %.0f ms, attempt %d", event.method, request.path, status, event.elapsed_ms, event.attempt
         )
+        if self._log_bodies:
+            came = None if response is None else response.body
+            logger.debug("%s %s: %s -> %s", event.method, request.path, redacted(request.body), redacted(came))
         self._tell(self._on_response, event)
 
     def _tell_retry(self, request: Request, attempt: int, wait: float, result: Result) -> None:
@@ -236,6 +271,17 @@ class HttpTransport:
         except Exception:
             # A failing observer must not make a stored write look like a lost one.
             logger.exception("The hook for a %s failed", type(event).__name__)
+
+
+def merge_credentials(server_url: str, auth: AuthInput) -> tuple[str, AuthInput]:
+    """The URL without credentials, and those that were in it or were given apart.
+
+    Raises ``ConfigurationError`` for both at once.
+    """
+    url, taken = take_credentials(server_url)
+    if taken is not None and auth is not None:
+        raise ConfigurationError("The credentials are in server_url and in auth=: give them once, as auth=.")
+    return url, auth if taken is None else taken
 
 
 def parse_server_url(url: str) -> str:
@@ -265,3 +311,16 @@ def _checked_verify(verify: Verify) -> Verify:
     if isinstance(verify, bool) or (isinstance(cast(object, verify), str) and os.path.exists(verify)):
         return verify
     raise ConfigurationError(f"verify is True, False or the path of a CA bundle that exists, not {verify!r}.")
+
+
+def _checked_cert(cert: Certificate) -> Certificate:
+    paths = [cert] if isinstance(cert, str) else cert or ()
+    if len(paths) <= 2 and all(isinstance(path, str) and os.path.exists(path) for path in paths):
+        return cert
+    raise ConfigurationError(f"cert is the path of a certificate, or (certificate, key), that exist, not {cert!r:.99}.")
+
+
+def _checked_size(size: int) -> int:
+    if isinstance(cast(object, size), int) and size > 0:
+        return size
+    raise ConfigurationError(f"max_response_bytes is a whole number above 0, not {size!r:.60}.")

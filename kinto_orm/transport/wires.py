@@ -14,13 +14,16 @@ from typing import Any, TypeAlias
 import requests
 from requests import PreparedRequest
 from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.auth import HTTPBasicAuth
 from requests.structures import CaseInsensitiveDict
 
 from kinto_orm.errors import ConfigurationError
 from kinto_orm.messages import Request
-from kinto_orm.transport.auth import Authenticator, anonymous, own_headers, signed
+from kinto_orm.transport.auth import Authenticator, anonymous, own_headers, refuse_in_clear, signed
+from kinto_orm.transport.sockets import DeadlineAdapter, answered_within
 
 Verify: TypeAlias = bool | str
+Certificate: TypeAlias = str | tuple[str, str] | None
 
 POOL_SIZE = 32
 HELD_LOCATION = "x-kinto-orm-location"
@@ -34,8 +37,20 @@ class WireOptions:
     auth: Authenticator | None = field(repr=False)
     headers: dict[str, str] = field(repr=False)
     verify: Verify
+    cert: Certificate
     proxies: dict[str, str] = field(repr=False)
     trust_env: bool
+    is_clear: bool
+    """Whether credentials that everybody on the way can read must not be sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long one exchange may take, in seconds: for connecting, for each wait, and until all of it has come."""
+
+    connect: float
+    read: float
+    whole: float
 
 
 class OwnWire:
@@ -50,14 +65,28 @@ class OwnWire:
         self._session = _own_session(options, adapter)
         self._template = PreparedRequest()
         self._template.headers = CaseInsensitiveDict({**own_headers(), **options.headers})
+        self._is_network = _is_network(self._session, options.server_url)
+        self.holds_sockets = False
+        if options.is_clear and self._is_network:
+            refuse_in_clear(self._template.headers, options.auth)
 
-    def send(self, request: Request, timeout: tuple[float, float]) -> requests.Response:
-        """The answer, its body still to be read. ``timeout`` is (connect, read), in seconds."""
+    def send(self, request: Request, limits: Limits) -> requests.Response:
+        """The answer, its body still to be read."""
         prepared = signed(self._prepared(request), self._options.auth)
+        if self._options.is_clear and self._is_network:
+            refuse_in_clear(prepared.headers)
         prepared.hooks.setdefault("response", []).append(_hold_location)
-        return self._session.send(
-            prepared, stream=True, allow_redirects=False, timeout=timeout, proxies=self._session.proxies
-        )
+        with answered_within(limits.whole):
+            answer = self._session.send(
+                prepared,
+                stream=True,
+                allow_redirects=False,
+                timeout=(limits.connect, limits.read),
+                proxies=self._session.proxies,
+                cert=self._options.cert,
+            )
+        self.holds_sockets = self._is_network
+        return answer
 
     def _prepared(self, request: Request) -> PreparedRequest:
         prepared = PreparedRequest()
@@ -72,6 +101,7 @@ class OwnWire:
 
     def release(self) -> None:
         """Closes idle sockets."""
+        self.holds_sockets = False
         _close_pools(self._session)
 
     def after_fork(self) -> Wire:
@@ -84,27 +114,38 @@ class OwnWire:
 class BroughtWire:
     """A session of the user's, which may change at any time: it prepares every request itself, and is never closed."""
 
+    holds_sockets = False
+    """When the sockets of this session are closed is for its owner to say."""
+
     def __init__(self, options: WireOptions, session: requests.Session) -> None:
         self.pid = os.getpid()
         self._options = options
         self._session = session
 
-    def send(self, request: Request, timeout: tuple[float, float]) -> requests.Response:
-        """The answer, its body still to be read. ``timeout`` is (connect, read), in seconds."""
+    def send(self, request: Request, limits: Limits) -> requests.Response:
+        """The answer, its body still to be read. Its headers have no limit but that for each wait."""
         # What is passed here takes the place of the session's own setting: auth, verify and hooks would get lost.
         return self._session.request(
             request.method,
             self._options.server_url + request.target,
             data=request.body,
             headers={**self._headers(), **self._options.headers, **request.headers},
-            auth=self._options.auth or self._session.auth or anonymous,
+            auth=self._sign,
             verify=self._session.verify if self._options.verify is True else self._options.verify,
+            cert=self._options.cert or self._session.cert,
             proxies=dict(self._options.proxies) or None,
-            timeout=timeout,
+            timeout=(limits.connect, limits.read),
             stream=True,
             allow_redirects=False,
             hooks={"response": [*_hooks(self._session), _hold_location]},
         )
+
+    def _sign(self, prepared: PreparedRequest) -> PreparedRequest:
+        auth = self._options.auth or self._session.auth or anonymous
+        signed = (HTTPBasicAuth(*auth) if isinstance(auth, tuple) else auth)(prepared)
+        if self._options.is_clear and _is_network(self._session, self._options.server_url):
+            refuse_in_clear(signed.headers)
+        return signed
 
     def _headers(self) -> dict[str, str]:
         untouched = requests.utils.default_headers()
@@ -112,7 +153,7 @@ class BroughtWire:
         return {name: value for name, value in own_headers().items() if theirs.get(name) == untouched.get(name)}
 
     def release(self) -> None:
-        """Does nothing: when the sockets of this session are closed is for its owner to say."""
+        """Does nothing: the session is its owner's."""
 
     def after_fork(self) -> Wire:
         """What takes its place in a forked child."""
@@ -139,10 +180,15 @@ def _own_session(options: WireOptions, adapter: BaseAdapter | None) -> requests.
     settings = session.merge_environment_settings(options.server_url, dict(options.proxies), None, options.verify, None)
     session.verify, session.proxies = settings["verify"], settings["proxies"]
     for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=0))
+        session.mount(scheme, DeadlineAdapter(pool_maxsize=POOL_SIZE, max_retries=0))
     if adapter is not None:
         session.mount(options.server_url, adapter)
     return session
+
+
+def _is_network(session: requests.Session, url: str) -> bool:
+    """Whether requests go out, and not to what an adapter put in their place."""
+    return isinstance(session.get_adapter(url), HTTPAdapter)
 
 
 def _close_pools(session: requests.Session) -> None:

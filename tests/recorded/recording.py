@@ -67,7 +67,7 @@ class Wire:
     def client(self, *, postgres: bool = False, auth: Any = (USER, PASSWORD), **settings: Any) -> Generator[Client]:
         """A client of a server with these settings of Kinto; of its recording, unless we record."""
         with self._server_url(postgres=postgres, **settings) as url, self._playing():
-            client = Client(url, auth=auth, retry=0)
+            client = Client(url, auth=auth, retry=0, allow_insecure=True)
             try:
                 with client:
                     yield client

@@ -15,6 +15,7 @@ from requests import PreparedRequest
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from kinto_orm import (
+    AlertWarning,
     BadRequestError,
     Bucket,
     Client,
@@ -165,8 +166,14 @@ def test_server_under_load_is_heard_with_every_answer(wire: Wire) -> None:
 
 
 def test_server_that_will_end_still_answers(wire: Wire) -> None:
-    with wire.client(eos="2999-12-31", eos_message="Move on.", eos_url="https://example.com/") as client:
+    warned = pytest.warns(AlertWarning, match=r"soft-eol\): Move on. https://example.com/")
+    with (
+        wire.client(eos="2999-12-31", eos_message="Move on.", eos_url="https://example.com/") as client,
+        warned as told,
+    ):
         todos = create_todos(client)
+
+    assert len(told) == 1
 
     assert todos.id == "todos"
     assert all("soft-eol" in str(alert) for alert in wire.answers("Alert"))
