@@ -8,7 +8,7 @@ from __future__ import annotations
 import http.client
 import io
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
@@ -21,7 +21,7 @@ _deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
 
 
 @contextmanager
-def answered_within(seconds: float) -> Iterator[None]:
+def answered_within(seconds: float) -> Generator[None]:
     """The answers to requests that are sent inside the block have to be read within so many seconds.
 
     Reading one that is late raises ``TimeoutError``.
