@@ -288,6 +288,7 @@ class FaultProxy:
         self.choose: Chooser = lambda seen: ok
         self.is_stopping = threading.Event()
         self._lock = threading.Lock()
+        self._is_idle = threading.Condition(self._lock)
         self._connections: dict[threading.Thread, socket.socket] = {}
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=128)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}{parts.path}"
@@ -333,6 +334,7 @@ class FaultProxy:
         finally:
             with self._lock:
                 del self._connections[threading.current_thread()]
+                self._is_idle.notify_all()
 
     def _answer(self, connection: _Connection, raw: bytes) -> None:
         seen = _describe(raw)
@@ -341,6 +343,11 @@ class FaultProxy:
         self.seen.append(seen)
         connection.is_open = b"\r\nconnection: close\r\n" not in raw.partition(b"\r\n\r\n")[0].lower() + b"\r\n"
         fault(Exchange(self, connection, seen, raw))
+
+    def wait_until_idle(self, timeout: float = 5) -> None:
+        """Returns when no client is connected any more: then nothing that was sent is still on its way."""
+        with self._is_idle:
+            assert self._is_idle.wait_for(lambda: not self._connections, timeout), f"{self._connections} stay open"
 
     def stop(self) -> None:
         """Closes every connection, and returns when all threads have ended. A second call does nothing."""

@@ -226,6 +226,19 @@ def test_connections_are_kept_alive_through_answers_of_all_kinds(proxy: FaultPro
         assert proxy.connections == 1
 
 
+def test_it_can_be_waited_for_until_nothing_is_on_its_way(
+    proxy: FaultProxy, put: Any, session: requests.Session
+) -> None:
+    put()
+    with pytest.raises(AssertionError, match="stay open"):
+        proxy.wait_until_idle(timeout=0.01)
+
+    session.close()
+    proxy.wait_until_idle()
+
+    assert proxy.connections == 0
+
+
 def test_a_client_that_wants_to_close_is_obeyed(proxy: FaultProxy) -> None:
     with socket.create_connection(("127.0.0.1", int(proxy.url.split(":")[2].split("/")[0])), timeout=1) as plain:
         plain.sendall(b"GET /v1/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
