@@ -97,9 +97,9 @@ def start(options: argparse.Namespace, screen: Screen) -> Client:
     """A client of the server that was asked for."""
     with screen.step("Reach a server") as step:
         if options.server is not None:
-            client = Client(options.server, auth=options.auth, on_request=screen.count_request)
+            client = Client(options.server, auth=options.auth, on_response=screen.count_request)
         else:
-            client = Client.embedded(options.data, auth=options.auth, on_request=screen.count_request)
+            client = Client.embedded(options.data, auth=options.auth, on_response=screen.count_request)
         where = options.server or (f"PostgreSQL in {options.data}" if options.data else "in memory")
         step.done = f"{client.server_info()['project_name']} {client.server_info()['project_version']}, {where}"
     return client

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from kinto_orm import RequestSent
+from kinto_orm import ResponseEvent
 
 Advance = Callable[[object], None]
 """Called once for each thing that is done; what it is called with does not matter."""
@@ -33,8 +33,8 @@ class Screen:
         self.current: Step | None = None
         self._requests = 0
 
-    def count_request(self, sent: RequestSent) -> None:
-        """To be called after each request: the client's ``on_request``."""
+    def count_request(self, sent: ResponseEvent) -> None:
+        """To be called after each request: the client's ``on_response``."""
         self._requests += 1
 
     @contextmanager

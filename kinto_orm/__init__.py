@@ -16,6 +16,9 @@ https://docs.kinto-storage.org
 
 from kinto_orm.client import Client
 from kinto_orm.errors import (
+    AmbiguousWriteError,
+    AtomicityUnavailableError,
+    BackoffError,
     BadRequestError,
     BatchTooLargeError,
     ClientClosedError,
@@ -38,6 +41,8 @@ from kinto_orm.errors import (
     InvalidTypeError,
     InvalidValueError,
     KintoError,
+    LockError,
+    MergeConflict,
     MethodNotAllowedError,
     MissingExtraError,
     MultipleObjectsError,
@@ -53,6 +58,7 @@ from kinto_orm.errors import (
     RedirectError,
     ResponseError,
     ResponseTooLargeError,
+    RolledBackError,
     ServerError,
     ServiceGoneError,
     TransportError,
@@ -66,10 +72,13 @@ from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions,
 from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.query import Page, Query
-from kinto_orm.transport import BearerTokenAuth, RequestSent
+from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
 
 __all__ = [
+    "AmbiguousWriteError",
+    "AtomicityUnavailableError",
+    "BackoffError",
     "BadRequestError",
     "BasicPatch",
     "BatchTooLargeError",
@@ -101,7 +110,9 @@ __all__ = [
     "InvalidValueError",
     "JSONPatch",
     "KintoError",
+    "LockError",
     "Manager",
+    "MergeConflict",
     "MergePatch",
     "MethodNotAllowedError",
     "MissingExtraError",
@@ -121,9 +132,12 @@ __all__ = [
     "ReadOnlyError",
     "Record",
     "RedirectError",
-    "RequestSent",
+    "RequestEvent",
     "ResponseError",
+    "ResponseEvent",
     "ResponseTooLargeError",
+    "RetryEvent",
+    "RolledBackError",
     "ServerError",
     "ServiceGoneError",
     "TransportError",

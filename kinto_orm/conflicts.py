@@ -1,19 +1,217 @@
-"""What can be done about a conflict: take theirs, or write over it."""
+"""What can be done about a conflict: take theirs, write over it, or bring both together; once asked for, or always.
+
+All of it starts from the copy of the object that the 412 carries.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, cast, get_args
 
-from kinto_orm.errors import ConflictError
-from kinto_orm.repository import rebase
-from kinto_orm.state import Holder, Intent, ObjectState, Runner, Status
+from kinto_orm.errors import (
+    ConflictError,
+    ConnectionLostError,
+    InvalidTypeError,
+    MergeConflict,
+    NotFoundError,
+    ProtocolError,
+    ResponseError,
+    ServerError,
+)
+from kinto_orm.messages import Response
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.merging import merge_data, merge_permissions
+from kinto_orm.protocol.patches import BasicPatch
+from kinto_orm.protocol.values import JSONObject, to_json_object
+from kinto_orm.protocol.writes import Write
+from kinto_orm.repository import Settled, get, plan, read_version, rebase, rebase_onto, settle, wanted_data
+from kinto_orm.state import (
+    ConflictPolicy,
+    Draft,
+    Holder,
+    Intent,
+    ObjectState,
+    OnConflict,
+    Runner,
+    Status,
+    Verb,
+)
+
+MOST_ATTEMPTS = 4
+"""How often one write is sent at most where others are faster again and again."""
+
+IN_DOUBT = (ConnectionLostError, ProtocolError, ServerError)
+"""The errors after which the server may have applied a write."""
+
+
+def check_policy(on_conflict: object) -> None:
+    """Raises ``InvalidTypeError`` for what is no way out of a conflict."""
+    if not (callable(on_conflict) or on_conflict in get_args(ConflictPolicy)):
+        raise InvalidTypeError(
+            f"on_conflict is 'raise', 'mine', 'theirs', 'merge' or a function of the conflict, not {on_conflict!r:.60}."
+        )
+
+
+def carry_out(holder: Holder, intent: Intent, runner: Runner) -> Flow[None]:
+    """Sends the verb and puts the object in the state that the answer gives, by the intent's way out of conflicts.
+
+    Raises ``ConflictError`` where there is none, or where others were faster ``MOST_ATTEMPTS`` times.
+    """
+    conflict: ConflictError | None = None
+    for attempt in range(MOST_ATTEMPTS):
+        planned = plan(intent)
+        if planned is None:
+            if attempt:  # the other side had written what was wanted
+                holder.__kinto_adopt__(intent.state, intent)
+            return
+        try:
+            response = yield planned
+            settled = yield from settle_by_policy(intent, planned, response, runner)
+        except IN_DOUBT:
+            holder.__kinto_doubt__(intent)
+            raise
+        except ConflictError as error:
+            make_resolvable(error, runner, holder, intent)
+            raise
+        if settled.again is None:
+            if settled.state is not intent.state:
+                holder.__kinto_adopt__(settled.state, settled.intent)
+            return
+        intent, conflict = settled.again, settled.conflict
+    assert conflict is not None  # without one, an intent is sent again once at most
+    make_resolvable(conflict, runner, holder, intent)
+    raise conflict
+
+
+def settle_by_policy(
+    intent: Intent, planned: Write, response: Response, runner: Runner, default: OnConflict = "raise"
+) -> Flow[Settled]:
+    """What the answer to the write comes to; a conflict is answered as the intent says, else by the default."""
+    policy = intent.options.on_conflict or default
+    try:
+        return (yield from settle(intent, planned, response, strict=runner.strict_retry))
+    except (ConflictError, NotFoundError) as error:
+        if policy == "raise":
+            raise
+        conflict = error if isinstance(error, ConflictError) else _gone(intent, error)
+        return (yield from _resolve(intent, conflict, policy, runner, error))
+
+
+def _gone(intent: Intent, error: ResponseError) -> ConflictError:
+    """A 404 to a write says what a 412 says of a PUT: somebody deleted the object."""
+    return ConflictError(
+        str(error),
+        status=error.status,
+        method=error.method,
+        path=error.path,
+        errno=error.errno,
+        details=error.details,
+        base=intent.state.data,
+        mine=wanted_data(intent),
+    )
+
+
+def _resolve(
+    intent: Intent, conflict: ConflictError, policy: OnConflict, runner: Runner, refusal: ResponseError
+) -> Flow[Settled]:
+    choice = policy(conflict) if callable(policy) else policy
+    if choice == "raise":
+        raise refusal
+    if choice == "theirs" or (choice == "mine" and intent.verb is Verb.DELETE and conflict.theirs is None):
+        return Settled(their_state(intent, conflict), None)
+    if choice == "mine":
+        again = rebase(intent, conflict)
+    elif choice == "merge":
+        again = yield from merged(intent, conflict, runner)
+    else:
+        again = _with_data(intent, conflict, choice)
+    return Settled(again.state, again, again=again, conflict=conflict)
+
+
+def _with_data(intent: Intent, conflict: ConflictError, choice: object) -> Intent:
+    if not isinstance(choice, Mapping):
+        names = ", ".join(map(repr, get_args(ConflictPolicy)))
+        raise InvalidTypeError(
+            f"on_conflict gave {choice!r:.60} for {intent.state.path}: it gives {names} or a mapping."
+        )
+    again = rebase(intent, conflict)
+    draft = replace(intent.draft, data=to_json_object(cast(Mapping[str, Any], choice)))
+    return replace(again, verb=Verb.SAVE, draft=draft, patch=None)
+
+
+def their_state(intent: Intent, conflict: ConflictError) -> ObjectState:
+    """The state of the object as the server has it. Its permissions are unknown: the 412 does not show them."""
+    if conflict.theirs is None:
+        return ObjectState(intent.state.path, Status.DELETED)
+    return ObjectState(intent.state.path, Status.LOADED, dict(conflict.theirs), conflict.theirs_last_modified)
+
+
+def merged(intent: Intent, conflict: ConflictError, runner: Runner) -> Flow[Intent]:
+    """The intent that brings both sides together.
+
+    Makes a request only where permissions were changed (a 412 shows none), or where what both started from is not
+    known here but in the server's history. Raises ``MergeConflict`` where both sides changed the same field.
+    """
+    mine = wanted_data(intent)
+    if conflict.theirs is None or mine is None:
+        what = "delete" if mine is None else "change"
+        raise _merge_conflict(conflict, f"you {what} what somebody else {'changed' if mine is None else 'deleted'}")
+    theirs, base = their_state(intent, conflict), intent.state
+    if base.data is None and base.last_modified is not None:
+        base = replace(base, data=(yield from read_version(base.path, base.last_modified, runner)))
+    if intent.draft.permissions:
+        theirs = yield from get(base.path)
+    assert theirs.data is not None
+    result = merge_data(base.data, mine, theirs.data)
+    if result.conflicts:
+        raise _merge_conflict(conflict, f"both changed {', '.join(result.conflicts)}", result.conflicts)
+    return _with_merged(intent, base, theirs, result.data)
+
+
+def _with_merged(intent: Intent, base: ObjectState, theirs: ObjectState, data: JSONObject) -> Intent:
+    again = rebase_onto(intent, theirs)
+    patch = intent.patch
+    if isinstance(patch, BasicPatch):
+        # A plain PATCH sets whole keys: these may have nested changes of theirs by now.
+        keys = patch.body.get("data", {})
+        return replace(again, patch=replace(patch, data={key: data[key] for key in keys} or None))
+    if patch is not None:
+        return again
+    return replace(again, verb=Verb.SAVE, draft=_merged_draft(intent.draft, base, theirs, data))
+
+
+def _merged_draft(mine: Draft, base: ObjectState, theirs: ObjectState, data: JSONObject) -> Draft:
+    if not mine.permissions or theirs.permissions is None:
+        return Draft(data, mine.permissions, None)
+    named = {name: frozenset(principals) for name, principals in mine.permissions.items()}
+    complete = {name: frozenset(principals) for name, principals in (mine.all_permissions or {}).items()}
+    result = merge_permissions(
+        base.permissions, complete if base.permissions is not None else named, theirs.permissions
+    )
+    lists = {name: sorted(principals) for name, principals in result.items()}
+    return Draft(data, {name: lists.get(name, []) for name in named}, lists)
+
+
+def _merge_conflict(conflict: ConflictError, why: str, paths: tuple[str, ...] = ()) -> MergeConflict:
+    return MergeConflict(
+        f"{conflict.path}: cannot be merged, {why}. Look at .mine and .theirs, then .overwrite() or .reload().",
+        paths=paths,
+        status=conflict.status,
+        method=conflict.method,
+        path=conflict.path,
+        errno=conflict.errno,
+        details=conflict.details,
+        base=conflict.base,
+        mine=conflict.mine,
+        theirs=conflict.theirs,
+        theirs_last_modified=conflict.theirs_last_modified,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class ConflictResolution:
-    """The two ways out of one conflict."""
+    """The ways out of one conflict."""
 
     error: ConflictError
     runner: Runner
@@ -24,13 +222,7 @@ class ConflictResolution:
 
     def reload(self) -> Holder:
         """The object, with the server's data."""
-        path, error = self.intent.state.path, self.error
-        if error.theirs is None:
-            state = ObjectState(path, Status.DELETED)
-        else:
-            # The 412 does not show the permissions: they are unknown again.
-            state = ObjectState(path, Status.LOADED, dict(error.theirs), error.theirs_last_modified)
-        self.holder.__kinto_adopt__(state, None)
+        self.holder.__kinto_adopt__(their_state(self.intent, self.error), None)
         if self.forget is not None:
             self.forget()
         return self.holder
@@ -43,10 +235,25 @@ class ConflictResolution:
         """Like :meth:`overwrite`."""
         return await self.runner.aperform(self.holder, rebase(self.intent, self.error))
 
+    def merge(self) -> Holder:
+        """The object, with both sides' changes."""
+        return self.runner.perform(self.holder, self.runner.run(self._merged()))
+
+    async def amerge(self) -> Holder:
+        """Like :meth:`merge`."""
+        return await self.runner.aperform(self.holder, await self.runner.arun(self._merged()))
+
+    def _merged(self) -> Flow[Intent]:
+        try:
+            return (yield from merged(self.intent, self.error, self.runner))
+        except MergeConflict as error:
+            make_resolvable(error, self.runner, self.holder, self.intent, self.forget)
+            raise
+
 
 def make_resolvable(
     error: Any, runner: Runner, holder: Holder, intent: Intent, forget: Callable[[], None] | None = None
 ) -> None:
-    """Gives a conflict its two ways out; leaves other errors alone."""
+    """Gives a conflict its ways out; leaves other errors alone."""
     if isinstance(error, ConflictError):
         error.resolution = ConflictResolution(error, runner, holder, intent, forget)

@@ -11,10 +11,19 @@ import requests
 
 from kinto_orm.errors import ConfigurationError, InvalidTypeError
 from kinto_orm.messages import Transport
+from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import OnInvalid
-from kinto_orm.transport import AuthInput, HttpTransport, RequestSent, RetryPolicy
+from kinto_orm.transport import (
+    AuthInput,
+    HttpTransport,
+    OnBackoff,
+    RequestEvent,
+    ResponseEvent,
+    RetryEvent,
+    RetryPolicy,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +44,11 @@ class Options:
     trust_env: bool = False
     session: Any = field(default=None, repr=False)
     dry_mode: bool = False
-    on_request: Callable[[RequestSent], object] | None = field(default=None, repr=False)
+    on_request: Callable[[RequestEvent], object] | None = field(default=None, repr=False)
+    on_response: Callable[[ResponseEvent], object] | None = field(default=None, repr=False)
+    on_retry: Callable[[RetryEvent], object] | None = field(default=None, repr=False)
+    on_backoff: OnBackoff = "wait"
+    strict_retry: bool = False
     on_invalid: OnInvalid = "raise"
     lacks: frozenset[str] = frozenset()
     """The names of options that a pickle left out because they may hold secrets, and that were not given again."""
@@ -54,13 +67,12 @@ class Options:
         lacks = {name for name in ("auth", "headers", "proxies") if getattr(self, name)}
         if self.session is not None:
             lacks.add("auth")
-        return replace(
-            self, auth=None, session=None, headers=None, proxies=None, on_request=None, lacks=self.lacks | lacks
-        )
+        kept = replace(self, on_request=None, on_response=None, on_retry=None)  # functions cannot always be pickled
+        return replace(kept, auth=None, session=None, headers=None, proxies=None, lacks=self.lacks | lacks)
 
     def connects_like(self, other: Options) -> bool:
         """Whether both can share their connections."""
-        own = ("bucket", "collection", "dry_mode", "on_invalid", "lacks")
+        own = ("bucket", "collection", "dry_mode", "on_invalid", "strict_retry", "lacks")
         return all(getattr(self, one.name) is getattr(other, one.name) for one in fields(self) if one.name not in own)
 
     def transport(self, server: EmbeddedServer | None) -> HttpTransport:
@@ -77,15 +89,19 @@ class Options:
             trust_env=self.trust_env,
             session=self.session,
             adapter=server.adapter() if server is not None else None,
-            policy=RetryPolicy(retries=self.retry, retry_after=self.retry_after),
+            policy=RetryPolicy(retries=self.retry, retry_after=self.retry_after, on_backoff=self.on_backoff),
             on_request=self.on_request,
+            on_response=self.on_response,
+            on_retry=self.on_retry,
         )
 
     def _check_types(self) -> None:
         if self.session is not None and not isinstance(self.session, requests.Session):
             raise ConfigurationError(f"session is a requests.Session, not of type {type(self.session).__name__}.")
-        if self.on_request is not None and not callable(cast(object, self.on_request)):
-            raise ConfigurationError(f"on_request is a function that takes a RequestSent, not {self.on_request!r:.60}.")
+        for name in ("on_request", "on_response", "on_retry"):
+            hook = getattr(self, name)
+            if hook is not None and not callable(hook):
+                raise ConfigurationError(f"{name} is a function that takes an event, not {hook!r:.60}.")
         proxies = cast(object, {} if self.proxies is None else self.proxies)
         if not isinstance(proxies, Mapping) or not all(isinstance(url, str) for url in proxies.values()):
             # Without the value: a proxy's URL may hold its password.
@@ -110,11 +126,13 @@ def started_server(
 
 @dataclass(slots=True)
 class Connection:
-    """What clones share: the transport, the embedded server behind it, and what the server said of itself."""
+    """What clones share: the transport, the embedded server behind it, and what is known of the server."""
 
     transport: Transport
     server: EmbeddedServer | None = None
     server_info: JSONObject | None = None
+    locks: set[ObjectPath] = field(default_factory=set)
+    """The locks whose objects are known to be there."""
 
     def fitting(self, mine: Options, others: Options) -> Connection:
         """The connection for other options than mine: this one, where they make no difference to it."""

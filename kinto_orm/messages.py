@@ -23,6 +23,10 @@ class Request:
     """Percent-encoded query string, without the question mark."""
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     body: bytes | None = None
+    is_guarded: bool = False
+    """Whether each write in it carries a precondition, so that sending it twice does no more than sending it once."""
+    attempt: int = 1
+    """Above 1: earlier requests for the same purpose were in vain, and the transport waits before it sends this."""
 
     @property
     def target(self) -> str:
@@ -34,6 +38,11 @@ class Request:
         """Whether the server may change something because of it."""
         return self.method not in ("GET", "HEAD")
 
+    @property
+    def is_repeatable(self) -> bool:
+        """Whether it may be sent again where the answer got lost."""
+        return self.is_guarded or not self.is_write
+
 
 @dataclass(frozen=True, slots=True)
 class Response:
@@ -44,6 +53,10 @@ class Response:
     body: bytes = b""
     content: Any = None
     """The body already decoded: the answers inside a batch have it, and no bytes."""
+    retry_after: float | None = None
+    """The seconds that the server asks to wait before the next attempt, where it does."""
+    is_repeated: bool = False
+    """Whether an earlier attempt of this very write lost its answer: what is refused now may have been done then."""
 
 
 class Transport(Protocol):
@@ -53,6 +66,10 @@ class Transport(Protocol):
         """The answer, whatever its status; 3xx are not followed."""
         ...
 
+    async def asend(self, request: Request) -> Response:
+        """Like :meth:`send`, without blocking the event loop. Where it is cancelled, nothing more is sent."""
+        ...
+
     def release(self) -> None:
         """Closes idle sockets; the transport stays usable."""
         ...
@@ -60,3 +77,9 @@ class Transport(Protocol):
     def close(self) -> None:
         """Closes everything; sending afterwards raises ``ClientClosedError``."""
         ...
+
+
+def whole_seconds(text: str) -> float | None:
+    """The number of seconds in a header; ``None`` for anything but a whole number of at most 10 digits."""
+    # isdigit() alone is also true of "²" and of the digits of other scripts.
+    return float(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, Self, TypeVar
+from uuid import UUID
 
 from kinto_orm.errors import NotStageableError
 from kinto_orm.outcomes import Staged
-from kinto_orm.protocol.endpoints import Kind
+from kinto_orm.protocol.endpoints import Kind, ObjectPath
+from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import (
     BasicPatch,
     JSONPatch,
@@ -22,10 +24,53 @@ from kinto_orm.protocol.patches import (
     changed_keys,
     removed_keys,
 )
+from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.protocol.values import JSONObject
-from kinto_orm.protocol.writes import encode_entry
+from kinto_orm.protocol.writes import Write, encode_entry
 from kinto_orm.repository import plan
-from kinto_orm.state import Draft, Holder, Intent, Status, Verb, WriteOptions
+from kinto_orm.state import Draft, Holder, Intent, Runner, Status, Verb, WriteOptions
+
+H_co = TypeVar("H_co", bound=Holder, covariant=True)
+
+
+class Fetchable(Protocol[H_co]):
+    """What ``uow.get()`` loads from: a model, a manager, a query."""
+
+    def __kinto_locate__(self, runner: Runner, id: str | UUID) -> ObjectPath:
+        """Where the object is."""
+        ...
+
+    def __kinto_fetch__(self, runner: Runner, id: str | UUID) -> Flow[H_co]:
+        """The flow that loads the object."""
+        ...
+
+
+class Stageable(Holder, Protocol):
+    """What the verbs of a unit take: an object with these verbs of its own."""
+
+    def save(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False) -> Self:
+        """The object, saved."""
+        ...
+
+    def replace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
+        """The object, replaced."""
+        ...
+
+    def patch(
+        self,
+        changes: Patch | Mapping[str, Any] | None = None,
+        /,
+        *,
+        safe: bool = True,
+        if_match: TimestampInput | None = None,
+        **values: Any,
+    ) -> Self:
+        """The object, patched."""
+        ...
+
+    def delete(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False) -> Self:
+        """The object, deleted."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +82,28 @@ class PlannedWrite:
     request: JSONObject
 
     def __str__(self) -> str:
-        headers = "".join(f" {name}: {value}" for name, value in self.request.get("headers", {}).items())
-        body = f" {self.request['body']}" if "body" in self.request else ""
-        return f"{self.request['method']} {self.request['path']}{headers}{body}"
+        return _say(self.request)
+
+
+def _say(request: JSONObject) -> str:
+    headers = "".join(f" {name}: {value}" for name, value in request.get("headers", {}).items())
+    body = f" {request['body']}" if "body" in request else ""
+    return f"{request['method']} {request['path']}{headers}{body}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a commit would send, in its order."""
+    """What a commit would send, in its order; in each batch the lock first, where there is one."""
 
     writes: tuple[PlannedWrite, ...]
+    lock: JSONObject | None = None
 
     def __str__(self) -> str:
-        return "\n".join(map(str, self.writes)) or "nothing to send"
+        lock = [] if self.lock is None or not self.writes else [f"{_say(self.lock)} (the lock)"]
+        return "\n".join([*lock, *map(str, self.writes)]) or "nothing to send"
 
 
-def plan_of(staged: Iterable[Staged[Any]]) -> Plan:
+def plan_of(staged: Iterable[Staged[Any]], lock: Write | None = None) -> Plan:
     """The writes that they come to, in their order."""
     planned = [(one, plan(one.intent)) for one in staged]
     return Plan(
@@ -60,14 +111,17 @@ def plan_of(staged: Iterable[Staged[Any]]) -> Plan:
             PlannedWrite(one.holder, one.intent.verb, encode_entry(write))
             for one, write in planned
             if write is not None
-        )
+        ),
+        None if lock is None else encode_entry(lock),
     )
 
 
 def freeze(intent: Intent) -> Intent:
     """The intent with a copy of its patch: what its caller does with the values afterwards changes nothing."""
-    if intent.patch is None or isinstance(intent.patch, JSONPatch):
-        return intent  # a batch refuses JSON-Patch anyway
+    if intent.patch is None:
+        return intent
+    if isinstance(intent.patch, JSONPatch):
+        return replace(intent, patch=JSONPatch(intent.patch.body))
     body = intent.patch.body
     return replace(intent, patch=type(intent.patch)(body.get("data"), body.get("permissions")))
 
@@ -108,9 +162,9 @@ def _moved_on(before: Intent, after: Intent) -> bool:
 def _options(before: Intent, after: Intent) -> WriteOptions:
     """A precondition that was said with the second call counts, else what the first one said still holds."""
     said = after.options
-    if not said.safe or said.if_match is not None or said.if_not_exists:
-        return said
-    return replace(before.options, if_exists=said.if_exists)
+    on_conflict = said.on_conflict or before.options.on_conflict
+    chosen = said if not said.safe or said.if_match is not None or said.if_not_exists else before.options
+    return replace(chosen, if_exists=said.if_exists, on_conflict=on_conflict)
 
 
 def _combine_delete(before: Intent, after: Intent) -> Intent | None:
@@ -138,6 +192,8 @@ def _restore(before: Intent, after: Intent) -> Intent:
 def _combine_save(before: Intent, after: Intent) -> Intent:
     if before.verb is Verb.PATCH and after.state.status is Status.NEW:
         raise _impossible(after, "a patch of what exists and the creation of it")
+    if isinstance(before.patch, JSONPatch):
+        raise _impossible(after, "a JSON-Patch and another change")
     # A save after a replace replaces: what the first call promised still holds.
     verb = Verb.REPLACE if before.verb is Verb.REPLACE else after.verb
     wanted, seen, now = _wanted(before), _seen(before), after.draft
@@ -155,7 +211,7 @@ def _combine_patch(before: Intent, after: Intent) -> Intent:
     patch = after.patch
     assert patch is not None
     if isinstance(patch, JSONPatch):
-        return after  # refused for what it is when it is encoded
+        raise _impossible(after, "a JSON-Patch and another change")
     seen = _overtaken(_seen(before), after.draft, patch)
     options = _options(before, after)
     if before.verb is not Verb.PATCH:

@@ -6,25 +6,32 @@ Everything but the two protocols is a frozen value: a model describes itself as 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
-from kinto_orm.errors import NotBoundError
+from kinto_orm.errors import ConflictError, NotBoundError
 from kinto_orm.protocol.answers import StoredObject
 from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.values import JSONObject
-from kinto_orm.protocol.writes import PermissionLists
+from kinto_orm.protocol.writes import PermissionLists, Write
 
 T = TypeVar("T")
 H = TypeVar("H", bound="Holder")
 
 OnInvalid: TypeAlias = Literal["raise", "skip", "keep"]
 """What happens to rows that do not fit their model; ``keep`` gives them as plain records."""
+
+ConflictPolicy: TypeAlias = Literal["raise", "mine", "theirs", "merge"]
+"""The ways out of a conflict: none; write over theirs; take theirs; bring both together, field by field."""
+
+OnConflict: TypeAlias = ConflictPolicy | Callable[[ConflictError], ConflictPolicy | Mapping[str, Any]]
+"""What happens where somebody else changed the object: a way out, or a function that looks at the conflict and gives
+one, or the data that the object shall have."""
 
 
 class Status(Enum):
@@ -57,6 +64,10 @@ class ObjectState:
     permissions: Mapping[str, frozenset[str]] | None = None
     """``None``: unknown."""
     is_partial: bool = False
+    has_drawn_id: bool = False
+    """Whether the id was drawn at random by us, so that nobody else can have written there."""
+    in_doubt: Intent | None = None
+    """The last write, where its answer got lost: the server may have applied it."""
 
     def after(self, stored: StoredObject) -> ObjectState:
         """The state that the server's answer puts the object in."""
@@ -84,6 +95,8 @@ class WriteOptions:
     if_match: int | None = None
     if_not_exists: bool = False
     if_exists: bool = False
+    on_conflict: OnConflict | None = None
+    """``None``: what the unit of work says, else ``raise``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +118,10 @@ class Holder(Protocol):
 
     def __kinto_adopt__(self, state: ObjectState, intent: Intent | None) -> None:
         """Takes the new state; edits that ``intent`` did not send stay as unsaved changes."""
+        ...
+
+    def __kinto_doubt__(self, intent: Intent) -> None:
+        """Remembers that the server may have applied the intent, whose answer got lost."""
         ...
 
     def __kinto_path__(self) -> ObjectPath:
@@ -146,6 +163,16 @@ class Runner(Protocol):
         """What happens to rows that do not fit their model."""
         ...
 
+    @property
+    def retry(self) -> int:
+        """How often what was not stored is sent again."""
+        ...
+
+    @property
+    def strict_retry(self) -> bool:
+        """Whether a write whose answer got lost is recognised only where nobody else can have written the same."""
+        ...
+
     def run(self, flow: Flow[T]) -> T:
         """The result of the flow."""
         ...
@@ -164,6 +191,10 @@ class Runner(Protocol):
 
     def refuse_staging(self, what: str) -> None:
         """Raises ``NotStageableError`` inside a unit of work, which ``what`` cannot be part of."""
+        ...
+
+    def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
+        """The write that takes this lock, whose object is there; makes sure of that only once."""
         ...
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:

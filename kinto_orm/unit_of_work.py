@@ -11,12 +11,13 @@ import threading
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.conflicts import make_resolvable
+from kinto_orm.conflicts import check_policy, make_resolvable
 from kinto_orm.errors import (
     DuplicateObjectError,
     InvalidTypeError,
@@ -25,19 +26,18 @@ from kinto_orm.errors import (
     UnitClosedError,
     UnitOfWorkError,
 )
-from kinto_orm.outcomes import Outcome, Staged, commit, raise_unless_stored
+from kinto_orm.outcomes import CommitOptions, Outcome, Staged, commit, lock_path, lock_write, raise_unless_stored
 from kinto_orm.protocol.endpoints import ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.protocol.writes import encode_entry
 from kinto_orm.repository import plan
-from kinto_orm.staging import Plan, begin_again, combine, freeze, in_order, plan_of
-from kinto_orm.state import Holder, Intent, Runner, Status, Verb, activate, deactivate
+from kinto_orm.staging import Fetchable, Plan, Stageable, begin_again, combine, freeze, in_order, plan_of
+from kinto_orm.state import Holder, Intent, OnConflict, Runner, Status, Verb, activate, deactivate
 
 H = TypeVar("H", bound=Holder)
-H_co = TypeVar("H_co", bound=Holder, covariant=True)
-S = TypeVar("S", bound="Stageable")
+S = TypeVar("S", bound=Stageable)
 
 _open_units: ContextVar[tuple[UnitOfWork, ...]] = ContextVar("kinto_orm_open_units", default=())
 
@@ -50,42 +50,6 @@ def open_unit(runner: Runner) -> UnitOfWork | None:
     return None
 
 
-class Fetchable(Protocol[H_co]):
-    """What ``uow.get()`` loads from: a model, a manager, a query."""
-
-    def __kinto_fetch__(self, runner: Runner, id: str | UUID) -> Flow[H_co]:
-        """The flow that loads the object."""
-        ...
-
-
-class Stageable(Holder, Protocol):
-    """What the verbs of a unit take: an object with these verbs of its own."""
-
-    def save(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False) -> Self:
-        """The object, saved."""
-        ...
-
-    def replace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
-        """The object, replaced."""
-        ...
-
-    def patch(
-        self,
-        changes: Patch | Mapping[str, Any] | None = None,
-        /,
-        *,
-        safe: bool = True,
-        if_match: TimestampInput | None = None,
-        **values: Any,
-    ) -> Self:
-        """The object, patched."""
-        ...
-
-    def delete(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False) -> Self:
-        """The object, deleted."""
-        ...
-
-
 class UnitOfWork:
     """Staged writes of one client. Made by ``client.unit_of_work()``; left cleanly, it commits; by an exception, it
     sends nothing.
@@ -94,8 +58,21 @@ class UnitOfWork:
     the tasks started inside it. Other threads write at once, unless they call ``uow.save(object)`` and its like.
     """
 
-    def __init__(self, runner: Runner) -> None:
+    def __init__(
+        self,
+        runner: Runner,
+        *,
+        atomic: bool = False,
+        lock: str | Holder | None = None,
+        on_conflict: OnConflict = "raise",
+        chunked: bool = False,
+    ) -> None:
+        if atomic and chunked:
+            raise UnitOfWorkError("A unit of work is atomic or chunked: several batches are never all or nothing.")
+        check_policy(on_conflict)
         self.runner = runner
+        self._options = CommitOptions(atomic=atomic, on_conflict=on_conflict, chunked=chunked)
+        self._lock_path = None if lock is None else lock_path(lock, runner)
         self._lock = threading.RLock()
         self._staged: dict[ObjectPath, Staged[Any]] = {}
         self._cancelled: set[ObjectPath] = set()
@@ -194,7 +171,8 @@ class UnitOfWork:
     def get(self, source: Fetchable[H], id: str | UUID) -> H:
         """The object of that id: the same path gives the same Python object, also where it is staged already.
 
-        Where it is changed but not staged, it joins the commit. Takes a model, a manager or a query.
+        Asks the server only the first time. Where it is changed but not staged, it joins the commit. Takes a model, a
+        manager or a query.
         """
         return self.runner.run(self._get(source, id))
 
@@ -206,12 +184,17 @@ class UnitOfWork:
         self._check_open()
         if not hasattr(source, "__kinto_fetch__"):
             raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {source!r:.60}.")
+        path = source.__kinto_locate__(self.runner, check_id(id))
+        if (known := self._known(path)) is not None:
+            return cast(H, known)
         loaded = yield from source.__kinto_fetch__(self.runner, check_id(id))
-        path = loaded.__kinto_path__()
         with self._lock:
-            staged = self._staged.get(path)
-            known: H = staged.holder if staged is not None else self._loaded.setdefault(path, loaded)
-            return known
+            return cast(H, self._known(path) or self._loaded.setdefault(path, loaded))
+
+    def _known(self, path: ObjectPath) -> Holder | None:
+        """The one Python object of that path, where the unit has it."""
+        staged = self._staged.get(path)
+        return staged.holder if staged is not None else self._loaded.get(path)
 
     def _check_identity(self, holder: Holder, path: ObjectPath) -> None:
         known = self._staged.get(path) if path not in self._cancelled else None
@@ -233,14 +216,15 @@ class UnitOfWork:
 
     def plan(self) -> Plan:
         """The operations and the exact requests of a commit, in their order; sends nothing."""
+        lock = None if self._lock_path is None else lock_write(self._lock_path)
         with self._lock:
-            return plan_of(in_order(self._to_send().values()))
+            return plan_of(in_order(self._to_send().values()), lock)
 
     def commit(self) -> tuple[Outcome[Any], ...]:
         """Sends what is staged as one batch; one outcome for each object, in staging order.
 
-        Raises ``BatchTooLargeError`` before anything is sent where the server takes fewer in one batch, and
-        ``CommitError`` with all outcomes where some were not stored: those stay staged, for a second commit.
+        Raises ``BatchTooLargeError`` and ``AtomicityUnavailableError`` before anything is sent, and ``CommitError``
+        with all outcomes where some were not stored: those stay staged, for a second commit.
         """
         self._check_open()
         return self.runner.run(self._begin())
@@ -271,7 +255,10 @@ class UnitOfWork:
                 ordered = in_order(to_send.values())
                 self._on_its_way = frozenset((*self._staged, *to_send))
                 in_staging_order = {**self._staged, **to_send}
-            found = (yield from commit(ordered, self.runner)) if ordered else []
+            options = self._options
+            if ordered and self._lock_path is not None:
+                options = replace(options, lock=(yield from self.runner.prepare_lock(self._lock_path)))
+            found = (yield from commit(ordered, self.runner, options)) if ordered else []
             outcomes = self._settle(in_staging_order, dict(zip(map(_path, ordered), found, strict=True)))
         finally:
             self._on_its_way = frozenset()
@@ -290,6 +277,8 @@ class UnitOfWork:
                 make_resolvable(outcome.error, self.runner, one.holder, one.intent, partial(self._forget, path))
                 if outcome.is_stored:
                     self._forget(path)
+                elif outcome.status == "unknown" and path in self._staged:
+                    self._staged[path] = _in_doubt(one)
                 outcomes.append(outcome)
                 self._outcomes[path] = outcome
         return tuple(outcomes)
@@ -367,3 +356,9 @@ class UnitOfWork:
 
 def _path(one: Staged[Any]) -> ObjectPath:
     return one.intent.state.path
+
+
+def _in_doubt(one: Staged[Any]) -> Staged[Any]:
+    """What is staged, such that a second commit knows its own write where it finds it."""
+    state, _ = one.holder.__kinto_describe__()
+    return Staged(one.holder, replace(one.intent, state=replace(one.intent.state, in_doubt=state.in_doubt)))

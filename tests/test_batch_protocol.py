@@ -69,18 +69,18 @@ def test_any_batch_splits_back_in_order(ids: list[str]) -> None:
     writes = [put(id) for id in ids]
     entries = json.loads(batch_request([encode_entry(write) for write in writes]).body or b"")["requests"]
     echoed = [{"status": 201, "path": f"/v1{entry['path']}", "body": entry["body"]} for entry in entries]
-    assert [one.content["data"]["n"] for one in split_answer(answer(*echoed), writes)] == ids
+    assert [one.content["data"]["n"] for one in split_answer(answer(*echoed), len(writes))] == ids
 
 
 def test_the_answer_to_each_has_its_status_headers_and_body() -> None:
     entry = {"status": 412, "path": "/v1/x", "headers": {"ETag": '"5"', "Retry-After": 3}, "body": {"errno": 114}}
-    (one,) = split_answer(answer(entry), [put("a")])
+    (one,) = split_answer(answer(entry), 1)
     assert (one.status, dict(one.headers), one.content) == (412, {"etag": '"5"', "retry-after": "3"}, {"errno": 114})
 
 
 @pytest.mark.parametrize("headers", [None, [], "none"])
 def test_headers_that_are_none_are_no_headers(headers: Any) -> None:
-    (one,) = split_answer(answer({"status": 200, "headers": headers}), [put("a")])
+    (one,) = split_answer(answer({"status": 200, "headers": headers}), 1)
     assert dict(one.headers) == {}
 
 
@@ -93,8 +93,8 @@ def test_headers_that_are_none_are_no_headers(headers: Any) -> None:
     ],
 )
 def test_another_number_of_answers_is_an_error(entries: list[Any]) -> None:
-    with pytest.raises(ProtocolError, match=f"2 writes was answered with {len(entries)} answers"):
-        split_answer(answer(*entries), [put("a"), put("b")])
+    with pytest.raises(ProtocolError, match=f"2 requests was answered with {len(entries)} answers"):
+        split_answer(answer(*entries), 2)
 
 
 @pytest.mark.parametrize(
@@ -113,13 +113,13 @@ def test_another_number_of_answers_is_an_error(entries: list[Any]) -> None:
 )
 def test_what_is_no_answer_to_a_batch_is_an_error(body: bytes) -> None:
     with pytest.raises(ProtocolError):
-        split_answer(Response(200, {}, body), [put("a")])
+        split_answer(Response(200, {}, body), 1)
 
 
 @pytest.mark.parametrize("status", [302, 400, 403, 405, 409, 500, 502, 503])
 def test_a_batch_that_failed_as_a_whole_raises_its_error(status: int) -> None:
     with pytest.raises(ResponseError, match=f"POST /batch: {status}"):
-        split_answer(Response(status), [put("a")])
+        split_answer(Response(status), 1)
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_what_a_function_raises_says_what_is_stored(todos: Collection[Record]) -
     with pytest.raises(ZeroDivisionError) as caught:
         todos.records.update(change)
 
-    assert caught.value.__notes__[0].startswith("25 objects were stored before this")
+    assert caught.value.__notes__[0].startswith("27 objects were stored before this")
 
 
 def test_a_row_that_does_not_fit_says_what_is_stored(kinto_client: Client, todos: Collection[Record]) -> None:

@@ -24,6 +24,7 @@ from kinto_orm import (
     Collection,
     ConfigurationError,
     ConflictError,
+    ConnectionFailedError,
     CredentialsMissingError,
     DryRunError,
     ForbiddenError,
@@ -39,7 +40,7 @@ from kinto_orm import (
 from kinto_orm.messages import Response
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import active_runner
-from kinto_orm.transport import RequestSent
+from kinto_orm.transport import RequestEvent, ResponseEvent, RetryEvent
 
 URL = "http://localhost:8888/v1"
 CANARY = "s3cr3t-canary"
@@ -59,6 +60,10 @@ OPTIONS: dict[str, Any] = {
     "session": requests.Session(),
     "dry_mode": True,
     "on_request": print,
+    "on_response": print,
+    "on_retry": print,
+    "on_backoff": "raise",
+    "strict_retry": True,
     "on_invalid": "skip",
 }
 OTHERS: dict[str, Any] = {
@@ -76,6 +81,10 @@ OTHERS: dict[str, Any] = {
     "session": None,
     "dry_mode": False,
     "on_request": None,
+    "on_response": None,
+    "on_retry": None,
+    "on_backoff": "wait",
+    "strict_retry": False,
     "on_invalid": "raise",
 }
 
@@ -130,14 +139,18 @@ def test_a_clone_is_of_the_same_class() -> None:
     assert type(Mine(URL).clone(bucket="b")) is Mine
 
 
-@pytest.mark.parametrize("changed", ["bucket", "collection", "dry_mode", "on_invalid"])
+SHARING = {"bucket", "collection", "dry_mode", "on_invalid", "strict_retry"}
+"""The options that make no difference to the connections."""
+
+
+@pytest.mark.parametrize("changed", sorted(SHARING))
 def test_a_clone_shares_the_connections(changed: str) -> None:
     client = Client(URL, **OPTIONS)
 
     assert client.clone(**{changed: OTHERS[changed]})._connection is client._connection
 
 
-@pytest.mark.parametrize("changed", sorted(set(OPTIONS) - {"bucket", "collection", "dry_mode", "on_invalid"}))
+@pytest.mark.parametrize("changed", sorted(set(OPTIONS) - SHARING))
 def test_a_clone_that_connects_otherwise_has_its_own_connections(changed: str) -> None:
     client = Client(URL, **OPTIONS)
 
@@ -167,6 +180,9 @@ def test_an_option_that_does_not_exist_is_refused() -> None:
         pytest.param({"proxies": {"http": 5}}, ConfigurationError, id="proxy-that-is-a-number"),
         pytest.param({"session": 5}, ConfigurationError, id="session"),
         pytest.param({"on_request": 5}, ConfigurationError, id="on_request"),
+        pytest.param({"on_response": 5}, ConfigurationError, id="on_response"),
+        pytest.param({"on_retry": 5}, ConfigurationError, id="on_retry"),
+        pytest.param({"on_backoff": "run"}, ConfigurationError, id="on_backoff"),
     ],
 )
 def test_an_option_that_cannot_work_is_refused(options: dict[str, Any], error: type[KintoError]) -> None:
@@ -559,8 +575,8 @@ def test_a_pickle_keeps_the_options_and_no_secret() -> None:
 
     restored = pickle.loads(pickled)
 
-    secret = {"auth": None, "headers": None, "proxies": None, "on_request": None}
-    assert {name: getattr(restored._options, name) for name in options} == {**options, **secret}
+    lost = dict.fromkeys(("auth", "headers", "proxies", "on_request", "on_response", "on_retry"))
+    assert {name: getattr(restored._options, name) for name in options} == {**options, **lost}
     assert CANARY.encode() not in pickled
 
 
@@ -737,13 +753,25 @@ def test_an_awaited_error_is_the_same_as_a_plain_one(todos: Collection[Record]) 
     assert todos.records.get("one").data == {"n": 1}
 
 
-def test_on_request_hears_of_every_exchange(kinto_client: Client) -> None:
-    heard: list[RequestSent] = []
-    client = kinto_client.clone(on_request=heard.append)
+def test_hooks_hear_of_every_exchange(kinto_client: Client) -> None:
+    asked: list[RequestEvent] = []
+    heard: list[ResponseEvent] = []
+    client = kinto_client.clone(on_request=asked.append, on_response=heard.append)
 
     Bucket(id="b", client=client).save()
 
+    assert asked == [RequestEvent("PUT", "/buckets/b", 1)]
     assert [(one.method, one.target, one.status, one.attempt) for one in heard] == [("PUT", "/buckets/b", 201, 1)]
+
+
+def test_a_hook_hears_of_every_retry() -> None:
+    heard: list[RetryEvent] = []
+    client = Client("http://127.0.0.1:9", retry=1, retry_after=0.01, on_retry=heard.append)
+
+    with client, pytest.raises(ConnectionFailedError):
+        client.server_info()
+
+    assert heard == [RetryEvent("GET", "/", 1, "ConnectionFailedError", 0.01)]
 
 
 def test_users_of_one_embedded_server_have_their_own_permissions(kinto_client: Client, todos: Any) -> None:

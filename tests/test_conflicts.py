@@ -19,7 +19,7 @@ from kinto_orm import (
     JSONPatch,
     MergePatch,
     Record,
-    RequestSent,
+    ResponseEvent,
     UsageError,
 )
 from kinto_orm.server import EmbeddedServer
@@ -38,15 +38,15 @@ VERBS: dict[str, Callable[[Record], Any]] = {
 
 
 @pytest.fixture
-def sent() -> list[RequestSent]:
+def sent() -> list[ResponseEvent]:
     """What left the client."""
     return []
 
 
 @pytest.fixture
-def client(kinto_server: EmbeddedServer, sent: list[RequestSent]) -> Iterator[Client]:
+def client(kinto_server: EmbeddedServer, sent: list[ResponseEvent]) -> Iterator[Client]:
     """Counts its requests."""
-    with Client.embedded(server=kinto_server, on_request=sent.append) as client:
+    with Client.embedded(server=kinto_server, on_response=sent.append) as client:
         yield client
 
 
@@ -76,7 +76,7 @@ def conflict(call: Callable[[], Any]) -> ConflictError:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_a_conflict_shows_all_sides_and_asks_for_none(stale: Record, sent: list[RequestSent], verb: str) -> None:
+def test_a_conflict_shows_all_sides_and_asks_for_none(stale: Record, sent: list[ResponseEvent], verb: str) -> None:
     before = len(sent)
 
     error = conflict(lambda: VERBS[verb](stale))
@@ -91,8 +91,14 @@ def test_a_conflict_knows_the_timestamp_of_theirs(stale: Record, records: Any) -
     assert error.theirs_last_modified == records.get("x").last_modified
 
 
-def test_what_a_json_patch_would_have_made_is_not_known(stale: Record) -> None:
-    error = conflict(lambda: stale.patch(JSONPatch([{"op": "remove", "path": "/data/n"}])))
+def test_a_conflict_shows_what_a_json_patch_would_have_made(stale: Record) -> None:
+    error = conflict(lambda: stale.patch(JSONPatch([{"op": "add", "path": "/data/new", "value": 1}])))
+
+    assert (error.base, error.mine, error.theirs) == (BASE, {**BASE, "new": 1}, THEIRS)
+
+
+def test_what_a_json_patch_that_does_not_fit_would_have_made_is_not_known(stale: Record) -> None:
+    error = conflict(lambda: stale.patch(JSONPatch([{"op": "remove", "path": "/data/missing"}])))
 
     assert (error.base, error.mine, error.theirs) == (BASE, None, THEIRS)
 
@@ -125,7 +131,7 @@ def test_a_conflict_changes_nothing_in_the_object(stale: Record) -> None:
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_reload_takes_theirs_without_asking(stale: Record, sent: list[RequestSent], verb: str) -> None:
+def test_reload_takes_theirs_without_asking(stale: Record, sent: list[ResponseEvent], verb: str) -> None:
     error = conflict(lambda: VERBS[verb](stale))
     before = len(sent)
 
@@ -174,7 +180,7 @@ def test_reload_after_two_creations_gives_the_first(records: Any) -> None:
     ],
 )
 def test_overwrite_stores_mine_over_theirs(
-    stale: Record, records: Any, sent: list[RequestSent], verb: str, stored: Any
+    stale: Record, records: Any, sent: list[ResponseEvent], verb: str, stored: Any
 ) -> None:
     error = conflict(lambda: VERBS[verb](stale))
     before = len(sent)

@@ -21,7 +21,7 @@ from kinto_orm import (
     KintoError,
     ProtocolError,
     Record,
-    RequestSent,
+    ResponseEvent,
 )
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.answers import read_object
@@ -51,15 +51,15 @@ NASTY += [
 
 
 @pytest.fixture
-def sent() -> list[RequestSent]:
+def sent() -> list[ResponseEvent]:
     """What left the client."""
     return []
 
 
 @pytest.fixture
-def client(kinto_server: EmbeddedServer, sent: list[RequestSent]) -> Iterator[Client]:
+def client(kinto_server: EmbeddedServer, sent: list[ResponseEvent]) -> Iterator[Client]:
     """Counts its requests; the bucket ``b`` and the collection ``c``, its defaults, exist and hold five records."""
-    with Client.embedded(server=kinto_server, bucket="b", collection="c", on_request=sent.append) as client:
+    with Client.embedded(server=kinto_server, bucket="b", collection="c", on_response=sent.append) as client:
         Bucket(id="b", client=client).save()
         records = Collection(bucket="b", id="c", client=client).save().records
         records.bulk_create({"id": id} for id in ("ab", "foo-bar", "x", "r4", "r5"))
@@ -106,7 +106,7 @@ ROWS: list[tuple[str, Try]] = [
 
 
 @pytest.mark.parametrize("attempt", [pytest.param(attempt, id=row) for row, attempt in ROWS])
-def test_a_bad_id_is_refused_before_anything_is_sent(client: Client, sent: list[RequestSent], attempt: Try) -> None:
+def test_a_bad_id_is_refused_before_anything_is_sent(client: Client, sent: list[ResponseEvent], attempt: Try) -> None:
     with pytest.raises((InvalidIdError, InvalidTypeError)) as caught:
         attempt(client)
 
@@ -115,7 +115,7 @@ def test_a_bad_id_is_refused_before_anything_is_sent(client: Client, sent: list[
     assert records(client).records.count() == 5
 
 
-def test_an_object_without_an_id_has_nothing_to_delete(client: Client, sent: list[RequestSent]) -> None:
+def test_an_object_without_an_id_has_nothing_to_delete(client: Client, sent: list[ResponseEvent]) -> None:
     """A11: there is no default to fall back to; a bucket or collection has to be named to be deleted."""
     for unnamed in (Record(collection="c"), Collection(bucket="b"), Bucket()):
         with pytest.raises(KintoError):
@@ -123,7 +123,7 @@ def test_an_object_without_an_id_has_nothing_to_delete(client: Client, sent: lis
     assert sent == []
 
 
-def test_a_whole_list_is_deleted_only_on_demand(client: Client, sent: list[RequestSent]) -> None:
+def test_a_whole_list_is_deleted_only_on_demand(client: Client, sent: list[ResponseEvent]) -> None:
     """A08, A09."""
     for manager in (client.buckets, client.bucket("b").collections, records(client).records):
         with pytest.raises(KintoError, match="everything=True"):
@@ -183,7 +183,7 @@ def test_a_server_url_without_a_version_is_completed_once(url: str) -> None:
     assert parse_server_url(url) == "http://localhost:1/v1"
 
 
-def test_ids_are_checked_in_references_and_arguments_too(client: Client, sent: list[RequestSent]) -> None:
+def test_ids_are_checked_in_references_and_arguments_too(client: Client, sent: list[ResponseEvent]) -> None:
     for attempt in (
         lambda: client.bucket("b").group("a b"),
         lambda: Group(bucket="a/b", id="g").save(),

@@ -22,7 +22,7 @@ from kinto_orm import (
     PermissionsUnknownError,
     Record,
 )
-from kinto_orm.transport import RequestSent
+from kinto_orm.transport import ResponseEvent
 
 
 @pytest.fixture
@@ -114,11 +114,11 @@ def record(**data: Any) -> Record:
 
 
 def test_what_somebody_else_creates_at_the_same_time_is_reported(kinto_client: Client) -> None:
-    def race(event: RequestSent) -> None:
+    def race(event: ResponseEvent) -> None:
         if event.status == 403:
             Bucket(id="app", data={"theirs": 1}, client=kinto_client).save()
 
-    client = kinto_client.clone(on_request=race)
+    client = kinto_client.clone(on_response=race)
 
     with pytest.raises(CommitError) as caught:
         client.ensure(Bucket(id="app", data={"mine": 1}))
@@ -130,12 +130,12 @@ def test_what_somebody_else_creates_at_the_same_time_is_reported(kinto_client: C
 def test_what_somebody_else_changes_at_the_same_time_is_reported(kinto_client: Client) -> None:
     theirs = Bucket(id="app", client=kinto_client).save()
 
-    def race(event: RequestSent) -> None:
+    def race(event: ResponseEvent) -> None:
         if event.target == "/buckets/app" and event.method == "GET":
             theirs.patch(n=1)
 
     with pytest.raises(CommitError) as caught:
-        kinto_client.clone(on_request=race).ensure(Bucket(id="app", data={"mine": 1}))
+        kinto_client.clone(on_response=race).ensure(Bucket(id="app", data={"mine": 1}))
 
     assert [one.status for one in caught.value.outcomes] == ["conflict"]
     assert kinto_client.buckets.get("app").data == {"n": 1}

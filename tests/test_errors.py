@@ -19,6 +19,7 @@ from kinto_orm.errors import (
     ResponseError,
     UsageError,
 )
+from kinto_orm.errors.response import BODY_EXCERPT
 
 CLASSES = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, KintoError)]
 
@@ -63,7 +64,7 @@ def test_a_commit_error_keeps_its_outcomes() -> None:
 def test_the_body_is_kept_in_part() -> None:
     error = ResponseError("too much", status=502, body="x" * 10_000)
 
-    assert len(error.body) == errors.BODY_EXCERPT
+    assert len(error.body) == BODY_EXCERPT
 
 
 def test_what_is_missing_is_a_lookup_error() -> None:

@@ -70,7 +70,7 @@ def test_values_are_compared_exactly(rows: Manager[Record], select: Select, expe
 def test_in_without_values_sends_nothing(todos: Collection[Record]) -> None:
     """F44."""
     requests: list[Any] = []
-    client = Client("http://localhost:1", on_request=requests.append, retry=0)
+    client = Client("http://localhost:1", on_response=requests.append, retry=0)
     nothing = client.bucket("b").collection("c").records.filter(in_id=[])
     assert (nothing.all(), nothing.count(), nothing.exists(), nothing.first(), nothing.delete()) == (
         [],

@@ -301,6 +301,28 @@ def test_a_merge_patch_of_what_was_never_read_is_refused_in_a_batch(kinto_client
         Record(collection=todos, id="x").patch(MergePatch({"n": {"x": 5}}))
 
 
-def test_a_json_patch_is_refused_in_a_batch(kinto_client: Client, record: Record) -> None:
+def test_a_json_patch_is_carried_out_here_in_a_batch(kinto_client: Client, record: Record) -> None:
+    with kinto_client.unit_of_work() as uow:
+        record.patch(JSONPatch([{"op": "remove", "path": "/data/q"}, {"op": "add", "path": "/data/l", "value": [1]}]))
+
+        (planned,) = uow.plan().writes
+
+    assert (planned.request["method"], list(planned.request["headers"])) == ("PUT", ["If-Match"])
+    assert "q" not in record.data
+    assert record.collection.records.get(record.id).data["l"] == [1]
+
+
+def test_a_json_patch_and_another_change_are_two_operations(kinto_client: Client, record: Record) -> None:
+    patch = JSONPatch([{"op": "remove", "path": "/data/q"}])
+
+    for first, second in [(patch, {"n": 1}), ({"n": 1}, patch)]:
+        with kinto_client.unit_of_work() as uow:
+            record.patch(first)
+            with pytest.raises(NotStageableError, match="commit in between"):
+                record.patch(second)
+            uow.rollback()
+
+
+def test_a_json_patch_of_what_was_never_read_is_refused_in_a_batch(kinto_client: Client, record: Record) -> None:
     with pytest.raises(NotStageableError, match="JSON-Patch"), kinto_client.unit_of_work():
-        record.patch(JSONPatch([{"op": "remove", "path": "/data/q"}]))
+        Record(collection=record.collection, id="x").patch(JSONPatch([{"op": "remove", "path": "/data/q"}]))

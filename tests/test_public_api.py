@@ -24,6 +24,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "describe_server",
         "embedded",
         "get_endpoint",
+        "prepare_lock",
         "refuse_staging",
         "unit_of_work",
     },

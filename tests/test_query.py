@@ -30,7 +30,7 @@ from kinto_orm import (
     ProtocolError,
     Query,
     Record,
-    RequestSent,
+    ResponseEvent,
     UsageError,
 )
 from kinto_orm.messages import Request, Response
@@ -52,15 +52,15 @@ def small_pages() -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture
-def sent() -> list[RequestSent]:
+def sent() -> list[ResponseEvent]:
     """What left the client."""
     return []
 
 
 @pytest.fixture
-def records(small_pages: EmbeddedServer, sent: list[RequestSent]) -> Iterator[Manager[Record]]:
+def records(small_pages: EmbeddedServer, sent: list[ResponseEvent]) -> Iterator[Manager[Record]]:
     """Twelve records, ``{"n": 0}`` to ``{"n": 11}``."""
-    with Client.embedded(server=small_pages, on_request=sent.append) as client:
+    with Client.embedded(server=small_pages, on_response=sent.append) as client:
         Bucket(id="b", client=client).save()
         records = Collection(bucket="b", id="c", client=client).save().records
         records.bulk_create({"id": id, "n": number, "odd": number % 2 == 1} for number, id in enumerate(IDS))
@@ -91,7 +91,7 @@ def ids(query: Any) -> list[str]:
     ],
 )
 def test_refining_gives_a_new_query_and_asks_nothing(
-    records: Manager[Record], sent: list[RequestSent], refine: Callable[[Any], Any]
+    records: Manager[Record], sent: list[ResponseEvent], refine: Callable[[Any], Any]
 ) -> None:
     query = records.filter(odd=True)
     before = repr(query)
@@ -108,7 +108,7 @@ def test_a_query_cannot_be_changed(records: Manager[Record]) -> None:
         records.filter(n=1).reading = records.reading  # type: ignore[misc]
 
 
-def test_nothing_is_asked_before_the_first_object(records: Manager[Record], sent: list[RequestSent]) -> None:
+def test_nothing_is_asked_before_the_first_object(records: Manager[Record], sent: list[ResponseEvent]) -> None:
     objects, pages = iter(records), records.pages()
     assert sent == []
     next(objects), next(pages)
@@ -122,14 +122,14 @@ def test_each_iteration_asks_anew(records: Manager[Record]) -> None:
     assert ids(query) == ids(query) == ["new"]
 
 
-def test_pages_are_read_when_they_are_needed(records: Manager[Record], sent: list[RequestSent]) -> None:
+def test_pages_are_read_when_they_are_needed(records: Manager[Record], sent: list[ResponseEvent]) -> None:
     assert ids(islice(records, 5)) == IDS[:5]
     assert len(sent) == 1
     assert ids(islice(records, 6)) == IDS[:6]
     assert len(sent) == 3
 
 
-def test_a_query_has_no_length_no_truth_and_no_index(records: Manager[Record], sent: list[RequestSent]) -> None:
+def test_a_query_has_no_length_no_truth_and_no_index(records: Manager[Record], sent: list[ResponseEvent]) -> None:
     with pytest.raises(TypeError, match="len"):
         len(records)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"exists\(\)"):
@@ -139,7 +139,7 @@ def test_a_query_has_no_length_no_truth_and_no_index(records: Manager[Record], s
     assert sent == []
 
 
-def test_repr_tells_the_selection_and_asks_nothing(records: Manager[Record], sent: list[RequestSent]) -> None:
+def test_repr_tells_the_selection_and_asks_nothing(records: Manager[Record], sent: list[ResponseEvent]) -> None:
     assert repr(records.filter(n=1).limit(3)) == "<Query of 3 records: n=1>"
     assert repr(records.limit(3)) == "<Query of 3 records: no filter>"
     assert repr(records.page_size(3)) == "<Query of all records: no filter>"
@@ -196,7 +196,11 @@ def test_a_query_of_the_active_client_finds_its_collection_at_the_end(records: M
     ],
 )
 def test_a_query_gives_just_what_was_asked(
-    records: Manager[Record], sent: list[RequestSent], refine: Callable[[Any], Any], expected: list[str], requests: int
+    records: Manager[Record],
+    sent: list[ResponseEvent],
+    refine: Callable[[Any], Any],
+    expected: list[str],
+    requests: int,
 ) -> None:
     query = refine(records)
     assert ids(query) == expected
@@ -232,7 +236,7 @@ def test_a_query_gives_just_what_was_asked(
     ],
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_sent(
-    records: Manager[Record], sent: list[RequestSent], refine: Callable[[Any], Any], error: type[KintoError]
+    records: Manager[Record], sent: list[ResponseEvent], refine: Callable[[Any], Any], error: type[KintoError]
 ) -> None:
     with pytest.raises(error):
         refine(records)
@@ -300,7 +304,7 @@ def test_get_or_none_tells_missing_from_forbidden(records: Manager[Record]) -> N
         Bucket(id="unknown", client=runner).collections.get_or_none("c")
 
 
-def test_first_and_one(records: Manager[Record], sent: list[RequestSent]) -> None:
+def test_first_and_one(records: Manager[Record], sent: list[ResponseEvent]) -> None:
     first = records.first()
     assert first is not None and first.id == "r00"
     assert records.filter(n=100).first() is None
@@ -329,15 +333,15 @@ def test_get_many_of_many_ids_takes_few_requests_with_short_urls(
 ) -> None:
     todos.records.bulk_create({"id": f"{number:036}"} for number in range(300))
     wanted = [f"{number:036}" for number in range(299, -1, -1)]
-    sent: list[RequestSent] = []
-    with Client.embedded(server=kinto_server, on_request=sent.append) as client:
+    sent: list[ResponseEvent] = []
+    with Client.embedded(server=kinto_server, on_response=sent.append) as client:
         found = client.bucket("payments").collection("todos").records.get_many(wanted)
     assert ids(found) == wanted
     assert len(sent) <= 6
     assert max(len(one.target) for one in sent) < 8000
 
 
-def test_counting_reads_no_page(records: Manager[Record], sent: list[RequestSent]) -> None:
+def test_counting_reads_no_page(records: Manager[Record], sent: list[ResponseEvent]) -> None:
     assert (records.count(), records.filter(odd=True).count(), records.limit(5).count()) == (12, 6, 5)
     assert (records[10:].count(), records[20:].count(), records.limit(0).count()) == (2, 0, 0)
     assert {one.method for one in sent} == {"HEAD"}
@@ -405,14 +409,14 @@ def test_a_condition_on_the_time_of_change_brings_tombstones_too(records: Manage
     ],
 )
 def test_a_delete_that_would_delete_more_than_meant_is_refused(
-    records: Manager[Record], sent: list[RequestSent], delete: Callable[[Any], int]
+    records: Manager[Record], sent: list[ResponseEvent], delete: Callable[[Any], int]
 ) -> None:
     with pytest.raises(UsageError):
         delete(records)
     assert sent == []
 
 
-def test_delete_goes_over_all_pages_and_counts(records: Manager[Record], sent: list[RequestSent]) -> None:
+def test_delete_goes_over_all_pages_and_counts(records: Manager[Record], sent: list[ResponseEvent]) -> None:
     records.bulk_create({"id": f"s{number:02}", "odd": True} for number in range(8))
     sent.clear()
     assert records.filter(odd=True).delete() == 14
@@ -425,7 +429,7 @@ def test_everything_is_deleted_on_demand(records: Manager[Record]) -> None:
     assert records.count() == 0
 
 
-def test_update_writes_only_what_changed(records: Manager[Record], sent: list[RequestSent]) -> None:
+def test_update_writes_only_what_changed(records: Manager[Record], sent: list[ResponseEvent]) -> None:
     report = records.filter(n=[1]).update(n=5)
     assert report.stored == 0
     report = records.filter(gt_n=7).update(lambda one: one.data.update(n=max(9, one.data["n"])))
@@ -655,7 +659,7 @@ def test_update_leaves_tombstones_alone(records: Manager[Record]) -> None:
 
 
 def test_update_of_partial_objects_is_refused_before_anything_is_written(
-    records: Manager[Record], sent: list[RequestSent]
+    records: Manager[Record], sent: list[ResponseEvent]
 ) -> None:
     with pytest.raises(PartialObjectError):
         records.only("n").update(n=5)

@@ -40,7 +40,7 @@ from kinto_orm.errors import (
     TransportError,
 )
 from kinto_orm.messages import Request
-from kinto_orm.transport import BearerTokenAuth, HttpTransport, RequestSent, RetryPolicy, parse_server_url
+from kinto_orm.transport import BearerTokenAuth, HttpTransport, ResponseEvent, RetryPolicy, parse_server_url
 from kinto_orm.transport.retry import FinalConnectionError
 
 CANARY = "s3cr3t-canary"
@@ -1031,8 +1031,8 @@ def run_in_child(action: Callable[[], bytes]) -> bytes:
 
 
 def test_every_exchange_is_told(serve: Serve, connect: Connect) -> None:
-    events: list[RequestSent] = []
-    transport = connect(serve(answer(status="404 Not Found")), on_request=events.append)
+    events: list[ResponseEvent] = []
+    transport = connect(serve(answer(status="404 Not Found")), on_response=events.append)
 
     transport.send(Request("GET", "/buckets/b", "_limit=1"))
 
@@ -1042,10 +1042,10 @@ def test_every_exchange_is_told(serve: Serve, connect: Connect) -> None:
 
 
 def test_an_exchange_without_answer_is_told_too(dead_url: str, connect: Connect) -> None:
-    events: list[RequestSent] = []
+    events: list[ResponseEvent] = []
 
     with pytest.raises(ConnectionFailedError):
-        connect(dead_url, on_request=events.append).send(GET)
+        connect(dead_url, on_response=events.append).send(GET)
 
     assert [(event.status, event.attempt) for event in events] == [(None, 1), (None, 2), (None, 3), (None, 4)]
 
@@ -1053,11 +1053,11 @@ def test_an_exchange_without_answer_is_told_too(dead_url: str, connect: Connect)
 def test_a_failing_observer_does_not_hide_the_answer(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(event: RequestSent) -> None:
+    def fail(event: ResponseEvent) -> None:
         raise RuntimeError("observer")
 
-    assert connect(serve(), on_request=fail).send(PUT).status == 200
-    assert "on_request failed" in caplog.text
+    assert connect(serve(), on_response=fail).send(PUT).status == 200
+    assert "The hook for a ResponseEvent failed" in caplog.text
 
 
 def test_an_exchange_is_one_line_of_the_log(serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:

@@ -24,6 +24,10 @@ class Wiretap:
         self.requests.append(request)
         return self.transport.send(request)
 
+    async def asend(self, request: Request) -> Response:
+        self.requests.append(request)
+        return await self.transport.asend(request)
+
     def release(self) -> None:
         self.transport.release()
 
@@ -61,6 +65,9 @@ class Script:
 
     def send(self, request: Request) -> Response:
         return self.responses.pop(0)
+
+    async def asend(self, request: Request) -> Response:
+        return self.send(request)
 
     def release(self) -> None: ...
 

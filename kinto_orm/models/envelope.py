@@ -15,7 +15,7 @@ from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.paging import rows_of
 from kinto_orm.protocol.values import JSON, JSONObject, decode
-from kinto_orm.state import Runner, Status
+from kinto_orm.state import Intent, Runner, Status
 
 
 @contextmanager
@@ -71,6 +71,8 @@ class Envelope:
         "collection",
         "data",
         "extra",
+        "has_drawn_id",
+        "in_doubt",
         "is_partial",
         "page",
         "parent",
@@ -101,6 +103,9 @@ class Envelope:
         """Declared keys that were removed, and what their fields looked like then; replaced, never changed."""
         self.permissions: Permissions | None = None
         self.is_partial = False
+        self.has_drawn_id = False
+        self.in_doubt: Intent | None = None
+        """The last write, where its answer got lost."""
         self.record_model: Any = None
 
     def of_row(self, id: str) -> Envelope:
@@ -114,7 +119,7 @@ class Envelope:
     def copy(self) -> Envelope:
         """A second envelope in the same state, for a copy of the object."""
         other = Envelope(self.status, client=self.client, parent=self.parent)
-        for name in ("bucket", "collection", "page", "data", "absent", "is_partial", "record_model"):
+        for name in ("bucket", "collection", "page", "data", "absent", "is_partial", "in_doubt", "record_model"):
             setattr(other, name, getattr(self, name))
         other.extra = None if self.extra is None else dict(self.extra)
         other.permissions = copy(self.permissions)

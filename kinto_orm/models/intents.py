@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
+from kinto_orm.conflicts import check_policy
 from kinto_orm.errors import InvalidTypeError, InvalidValueError
 from kinto_orm.models.data import (
     current_data,
@@ -30,7 +31,7 @@ from kinto_orm.protocol.patches import (
 from kinto_orm.protocol.timestamps import TimestampInput, parse_timestamp
 from kinto_orm.protocol.values import JSON, JSONObject, is_same
 from kinto_orm.protocol.writes import PermissionLists
-from kinto_orm.state import Draft, Intent, Verb, WriteOptions
+from kinto_orm.state import Draft, Intent, OnConflict, Verb, WriteOptions
 
 PatchInput: TypeAlias = Patch | Mapping[str, Any]
 
@@ -44,10 +45,13 @@ def intent_of(
     if_match: TimestampInput | None = None,
     if_not_exists: bool = False,
     if_exists: bool = False,
+    on_conflict: OnConflict | None = None,
 ) -> Intent:
     """The verb on the object as it is now, with these options; what happens to the object later changes nothing."""
     timestamp = None if if_match is None else parse_timestamp(if_match, "if_match")
-    options = WriteOptions(safe, timestamp, if_not_exists, if_exists)
+    if on_conflict is not None:
+        check_policy(on_conflict)
+    options = WriteOptions(safe, timestamp, if_not_exists, if_exists, on_conflict)
     if verb in (Verb.PATCH, Verb.DELETE):
         model.__kinto_path__()  # these need an id: none is drawn for them
     if verb is Verb.DELETE:  # whatever its data has become

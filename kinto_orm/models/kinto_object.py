@@ -18,17 +18,18 @@ from kinto_orm.models.attributes import find_attribute, refuse_deletion, set_att
 from kinto_orm.models.construction import construct
 from kinto_orm.models.data import Data, frozen_data, has_changed, has_data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
-from kinto_orm.models.identity import address, data_or_none, known_parent_ids
+from kinto_orm.models.identity import address, data_or_none
 from kinto_orm.models.intents import NO_EDITS, PatchInput, intent_of, patch_of, redo, unsent_edits
 from kinto_orm.models.loading import become_tombstone, fetched, find_parent, is_as_sent, load, refreshed, take_as_sent
 from kinto_orm.models.metaclass import KintoMetaclass
 from kinto_orm.models.permissions import Permissions, PermissionsInput
+from kinto_orm.models.pickling import pickled, unpickle
 from kinto_orm.models.untouched import is_untouched
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, PluralPath, check_id, draw_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.protocol.values import to_json_object
-from kinto_orm.state import Draft, Intent, ObjectState, Runner, Status, Verb, active_runner
+from kinto_orm.state import Draft, Intent, ObjectState, OnConflict, Runner, Status, Verb, active_runner
 
 
 class KintoObject(BaseModel, metaclass=KintoMetaclass):
@@ -118,24 +119,45 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     # -- verbs ----------------------------------------------------------------------------------------------------
 
-    def save(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False) -> Self:
+    def save(
+        self,
+        *,
+        safe: bool = True,
+        if_match: TimestampInput | None = None,
+        if_not_exists: bool = False,
+        on_conflict: OnConflict | None = None,
+    ) -> Self:
         """The object, stored: created where it is new, else patched with what changed, else nothing is sent.
 
         ``safe=False`` drops the precondition; ``if_match`` is another timestamp to expect than the one last seen;
-        with ``if_not_exists`` a new object that exists already takes the server's data.
-        Raises ``ConflictError`` where somebody else was faster.
+        with ``if_not_exists`` a new object that exists already takes the server's data. ``on_conflict`` says what
+        happens where somebody else was faster: ``"raise"`` (``ConflictError``, the default), ``"mine"`` (write over
+        it), ``"theirs"`` (take it, drop the local changes), ``"merge"`` (three-way, field by field; ``MergeConflict``
+        where both changed one), or a function that gets the ``ConflictError`` and returns one of these, or the data
+        that the object shall have. Where others are faster again and again, it ends with ``ConflictError``.
         https://docs.kinto-storage.org/en/stable/api/1.x/records.html
         """
         return self.__kinto_runner__().perform(
-            self, intent_of(self, Verb.SAVE, safe=safe, if_match=if_match, if_not_exists=if_not_exists)
+            self,
+            intent_of(
+                self, Verb.SAVE, safe=safe, if_match=if_match, if_not_exists=if_not_exists, on_conflict=on_conflict
+            ),
         )
 
     async def asave(
-        self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
+        self,
+        *,
+        safe: bool = True,
+        if_match: TimestampInput | None = None,
+        if_not_exists: bool = False,
+        on_conflict: OnConflict | None = None,
     ) -> Self:
         """Like :meth:`save`."""
         return await self.__kinto_runner__().aperform(
-            self, intent_of(self, Verb.SAVE, safe=safe, if_match=if_match, if_not_exists=if_not_exists)
+            self,
+            intent_of(
+                self, Verb.SAVE, safe=safe, if_match=if_match, if_not_exists=if_not_exists, on_conflict=on_conflict
+            ),
         )
 
     def replace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
@@ -251,6 +273,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             return envelope.path
         if id is None and draw:
             id = vars(self)["id"] = draw_id(self.__kinto_kind__)
+            envelope.has_drawn_id = True
         if id is None:
             raise NotBoundError(
                 f"This {self.__kinto_kind__.value} has no id yet: save() it, or construct it with id=…."
@@ -280,6 +303,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             self.__dict__["last_modified"],
             known,
             envelope.is_partial,
+            envelope.has_drawn_id,
+            envelope.in_doubt,
         )
 
     def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
@@ -305,6 +330,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         load(self, state)
         redo(self, edits)
 
+    def __kinto_doubt__(self, intent: Intent) -> None:
+        self.__kinto_envelope__().in_doubt = intent
+
     def __kinto_refresh__(self, *, discard: bool) -> Flow[Self]:
         return refreshed(self, discard=discard)
 
@@ -314,11 +342,15 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             self.permissions[name] = principals
 
     @classmethod
+    def __kinto_locate__(cls, runner: Runner, id: str | UUID) -> ObjectPath:
+        parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
+        return PluralPath(cls.__kinto_kind__, parent.__kinto_path__().ids if parent else ()).object(check_id(id))
+
+    @classmethod
     def __kinto_fetch__(cls, runner: Runner, id: str | UUID) -> Flow[Self]:
         """The flow that loads the object of that id, with the defaults of class and client; for a unit of work."""
         parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
-        path = PluralPath(cls.__kinto_kind__, parent.__kinto_path__().ids if parent else ()).object(check_id(id))
-        return fetched(cls, runner, parent, path)
+        return fetched(cls, runner, parent, cls.__kinto_locate__(runner, id))
 
     # -- Python's own ---------------------------------------------------------------------------------------------
 
@@ -354,22 +386,12 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         return copied
 
     def __getstate__(self) -> dict[Any, Any]:
-        state = super().__getstate__()
-        envelope = self.__kinto_envelope__()
-        kept = {name: getattr(envelope, name) for name in _PICKLED}
-        return {**state, "kinto": {**kept, "ids": known_parent_ids(self)}}
+        return {**super().__getstate__(), "kinto": pickled(self)}
 
     def __setstate__(self, state: dict[Any, Any]) -> None:
-        kept = dict(state.pop("kinto"))
+        kept = state.pop("kinto")
         super().__setstate__(state)
-        ids = kept.pop("ids")
-        envelope = Envelope(kept.pop("status"))
-        for name, value in kept.items():
-            setattr(envelope, name, value)
-        envelope.bucket, envelope.collection = (*ids, None, None)[:2]
-        put_in_envelope(self, envelope)
+        unpickle(self, kept)
 
 
 _get_envelope = KintoObject.__dict__["_envelope"].__get__
-
-_PICKLED = ("status", "data", "extra", "absent", "permissions", "is_partial", "record_model")

@@ -76,7 +76,7 @@ def _become_loaded(model: Any, state: ObjectState) -> None:
     envelope = model.__kinto_envelope__()
     model.__dict__.update(id=state.path.id, last_modified=state.last_modified)
     envelope.status = Status.LOADED
-    envelope.before = None
+    envelope.before = envelope.in_doubt = None
     envelope.is_partial = False
     if envelope.permissions is not None:
         envelope.permissions.__kinto_show__(state.permissions)
@@ -88,6 +88,7 @@ def become_tombstone(model: Any, state: ObjectState) -> None:
     """Makes a tombstone of the object."""
     envelope = model.__kinto_envelope__()
     envelope.status = Status.DELETED
+    envelope.in_doubt = None
     if state.last_modified is not None:
         model.__dict__["last_modified"] = state.last_modified
 

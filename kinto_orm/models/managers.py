@@ -17,7 +17,7 @@ from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
 from kinto_orm.models.permissions import PermissionsInput
 from kinto_orm.models.untouched import is_untouched
-from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, full_batch, raise_for_report
+from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.query import LoadedRows, Place, Query, Reading
@@ -214,7 +214,7 @@ class Manager(Query[M]):
         def flow(place: Place) -> Flow[tuple[M, bool]]:
             place.runner.refuse_staging("get_or_create() or update_or_create()")
             state, draft = new.__kinto_describe__()
-            stored, created = yield from create(state.path, draft)
+            stored, created = yield from create(state.path, draft, strict=place.runner.strict_retry)
             new.__kinto_adopt__(stored, None)
             return new, created
 
@@ -231,9 +231,8 @@ class Manager(Query[M]):
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
             raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
         place.runner.refuse_staging(f"{name}()")
-        limit = yield from full_batch(place.runner)
         staged = (self._staged(verb, name, one, place) for one in objects)
-        return raise_for_report((yield from commit_all(staged, limit, on_outcome)), name)
+        return raise_for_report((yield from commit_all(staged, place.runner, on_outcome)), name)
 
     def _staged(self, verb: Verb, name: str, given: M | Mapping[str, Any], place: Place) -> Staged[M] | Outcome[M]:
         one = cast(M, self._source.model(data=given)) if isinstance(given, Mapping) else given

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kinto_orm.errors import (
+    AmbiguousWriteError,
     BadRequestError,
     ConcurrentWriteError,
     ConflictError,
@@ -66,10 +67,19 @@ def content(response: Response, what: str) -> JSON:
 
 
 def raise_for_status(response: Response, method: str, path: str | ObjectPath) -> None:
-    """Raises the error that the status stands for; nothing for 2xx."""
+    """Raises the error that the status stands for; nothing for 2xx.
+
+    Raises ``AmbiguousWriteError`` where it is a second attempt that was refused: the first one may have been applied.
+    """
     if 200 <= response.status < 300:
         return
-    raise error_of(response, method, str(path))
+    error = error_of(response, method, str(path))
+    if not response.is_repeated:
+        raise error
+    raise AmbiguousWriteError(
+        f"{method} {path}: the answer to the first attempt got lost, so it may have been applied. "
+        f"The next one was refused: {error} Read the object before you write it again."
+    ) from error
 
 
 def error_of(response: Response, method: str, path: str) -> ResponseError:
@@ -90,7 +100,7 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
         errno=said.get("errno") if isinstance(said.get("errno"), int) else None,
         details=said.get("details"),
         body=response.body[:2000].decode("utf-8", "replace"),
-        retry_after=_seconds(response.headers.get("retry-after", "")),
+        retry_after=response.retry_after,
     )
 
 
@@ -111,11 +121,6 @@ def _text(said: JSONObject) -> str:
         parts.append(f"{details['resource_name']} {details.get('id')!r}")
     text = " - ".join(dict.fromkeys(parts))
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
-
-
-def _seconds(header: str) -> float | None:
-    # isdigit() alone is also true of "²" and of the digits of other scripts.
-    return float(header) if header.isascii() and header.isdigit() and len(header) <= 10 else None
 
 
 def read_object(response: Response, path: ObjectPath, method: str) -> StoredObject:

@@ -12,7 +12,6 @@ from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.answers import content, raise_for_status
 from kinto_orm.protocol.patches import JSON_TYPE
 from kinto_orm.protocol.values import JSON, JSONObject, encode
-from kinto_orm.protocol.writes import Write
 
 DEFAULT_BATCH_LIMIT = 25
 """Kinto's own default, where the server does not tell."""
@@ -31,35 +30,51 @@ def batch_limit(server_info: JSONObject) -> int | None:
     return limit or None
 
 
-def batch_request(entries: Sequence[JSONObject]) -> Request:
-    """The one request that carries the entries, which are encoded writes, in their order."""
-    body = encode({"requests": entries})
-    return Request("POST", "/batch", headers={"Content-Type": JSON_TYPE}, body=body)
+ATOMIC_CAPABILITY = "atomic_batch"
+ATOMIC_HEADER = "X-Batch-Atomic"
+ROLLED_BACK_HEADER = "x-batch-rolled-back"
 
 
-def split_answer(response: Response, writes: Sequence[Write]) -> list[Response]:
-    """The answer to each write, in their order.
+def batch_request(entries: Sequence[JSONObject], *, atomic: bool = False, attempt: int = 1) -> Request:
+    """The one request that carries the entries, which are encoded writes, in their order.
+
+    ``atomic`` asks for all or nothing, of a server that has the capability ``atomic_batch``.
+    """
+    headers = {"Content-Type": JSON_TYPE, **({ATOMIC_HEADER: "true"} if atomic else {})}
+    is_guarded = all("headers" in entry for entry in entries)  # the only headers of an entry are its precondition
+    return Request(
+        "POST", "/batch", headers=headers, body=encode({"requests": entries}), is_guarded=is_guarded, attempt=attempt
+    )
+
+
+def is_rolled_back(response: Response) -> bool:
+    """Whether the server undid all of the batch, because one of its writes was refused."""
+    return response.headers.get(ROLLED_BACK_HEADER) == "true"
+
+
+def split_answer(response: Response, count: int) -> list[Response]:
+    """The answer to each of that many entries, in their order.
 
     Raises the error of a batch that failed as a whole, and ``ProtocolError`` for an answer that is not one to each.
     """
     raise_for_status(response, "POST", "/batch")
     body = content(response, "POST /batch")
     entries = body.get("responses") if isinstance(body, dict) else None
-    if not isinstance(entries, list) or len(entries) != len(writes):
+    if not isinstance(entries, list) or len(entries) != count:
         found = len(entries) if isinstance(entries, list) else "no"
         raise ProtocolError(
-            f"The batch of {len(writes)} writes was answered with {found} answers: what was stored is unknown."
+            f"The batch of {count} requests was answered with {found} answers: what was stored is unknown."
         )
-    return [_sub_response(entry, index) for index, entry in enumerate(entries)]
+    return [_sub_response(entry, index, is_repeated=response.is_repeated) for index, entry in enumerate(entries)]
 
 
-def _sub_response(entry: JSON, index: int) -> Response:
+def _sub_response(entry: JSON, index: int, *, is_repeated: bool) -> Response:
     if not isinstance(entry, dict) or type(entry.get("status")) is not int:
         raise ProtocolError(f"Answer {index} of the batch has no status: what was stored is unknown.")
     # The object is in the body; only refusals say something more in their headers.
     headers = entry.get("headers") if entry["status"] >= 300 else None
     lower = {str(key).lower(): str(value) for key, value in headers.items()} if isinstance(headers, dict) else {}
-    return Response(entry["status"], lower, content=entry.get("body"))
+    return Response(entry["status"], lower, content=entry.get("body"), is_repeated=is_repeated)
 
 
 def count_void(responses: Sequence[Response]) -> int:

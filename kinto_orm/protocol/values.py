@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
-from math import isfinite
+from math import isclose, isfinite
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -52,8 +52,22 @@ _Path: TypeAlias = tuple[str | int, ...]
 """Where a value is: what its outermost value is called, then keys and indexes. Text only for who complains."""
 
 
+def say_path(steps: Iterable[str | int]) -> str:
+    """Where something is inside a JSON value: ``address.city``, ``tags[0]``.
+
+    A key that would be misread (empty, or with a dot or a bracket) is written as ``["a.b"]``: no two paths look alike.
+    """
+    return "".join(map(_say_step, steps)).removeprefix(".")
+
+
+def _say_step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if step and "." not in step and "[" not in step else f"[{json.dumps(step, ensure_ascii=False)}]"
+
+
 def _say(path: _Path) -> str:
-    return str(path[0]) + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path[1:])
+    return str(path[0]) + "".join(map(_say_step, path[1:]))
 
 
 def _convert(value: Any, path: _Path) -> JSON:
@@ -211,3 +225,15 @@ def _is_alike(one: JSON, other: JSON) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return all(map(_is_alike, one, other))
     return isinstance(one, bool) == isinstance(other, bool)
+
+
+def is_stored_as(sent: JSON, stored: JSON) -> bool:
+    """Whether Kinto may have made the stored value of the one that was sent: one float in eight comes back with
+    another last digit, and the largest ones as integers."""
+    if isinstance(sent, dict) and isinstance(stored, dict):
+        return sent.keys() == stored.keys() and all(is_stored_as(value, stored[key]) for key, value in sent.items())
+    if isinstance(sent, list) and isinstance(stored, list):
+        return len(sent) == len(stored) and all(map(is_stored_as, sent, stored))
+    if isinstance(sent, float) and isinstance(stored, (int, float)) and not isinstance(stored, bool):
+        return isclose(sent, stored, rel_tol=1e-15)
+    return is_same(sent, stored)

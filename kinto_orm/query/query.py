@@ -12,7 +12,7 @@ from uuid import UUID
 
 from kinto_orm.errors import UsageError
 from kinto_orm.outcomes import BulkReport
-from kinto_orm.protocol.endpoints import check_id
+from kinto_orm.protocol.endpoints import ObjectPath, check_id
 from kinto_orm.protocol.filters import Condition
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.paging import encode_query
@@ -227,6 +227,9 @@ class Query(Generic[M]):
         return await self._arun(self.reading.update(refining.change_of(change, values)))
 
     # -- the rest -------------------------------------------------------------------------------------------------
+
+    def __kinto_locate__(self, runner: Runner, id: str | UUID) -> ObjectPath:
+        return self.reading.source.locate().path.object(check_id(id))
 
     def __kinto_fetch__(self, runner: Runner, id: str | UUID) -> Flow[M]:
         """The flow of ``get(id)``, for a unit of work."""

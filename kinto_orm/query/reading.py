@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
 from kinto_orm.errors import MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
-from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, full_batch, raise_for_report, stage_changed
+from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
 from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.filters import condition, matches_nothing
 from kinto_orm.protocol.flows import Flow
@@ -279,22 +279,21 @@ class Reading(Generic[M]):
 
     def _update(self, change: Callable[[M], object], place: Place) -> Flow[BulkReport]:
         place.runner.refuse_staging("update() of a query")
-        limit = yield from full_batch(place.runner)
         report = BulkReport()
         selection = self.selection
         if selection.limit is not None or selection.skip:
             # All is read before anything is written: what was written moves in the order, and would come again.
-            yield from _write(_changed((yield from self.all(place)), change), limit, report)
+            yield from _write(_changed((yield from self.all(place)), change), place, report)
             return raise_for_report(report, "update")
         # In the order of ids nothing moves.
         walk = self.select(order=None, is_newest_first=False).walk(place)
         while report.is_complete and (flow := walk.next_page()) is not None:
-            yield from _write(_changed((yield from flow).objects, change), limit, report)
+            yield from _write(_changed((yield from flow).objects, change), place, report)
         return raise_for_report(report, "update")
 
 
-def _write(staged: Iterable[Staged[M] | Outcome[M]], limit: int, report: BulkReport) -> Flow[None]:
-    report.is_complete = (yield from commit_all(staged, limit, report.add)).is_complete
+def _write(staged: Iterable[Staged[M] | Outcome[M]], place: Place, report: BulkReport) -> Flow[None]:
+    report.is_complete = (yield from commit_all(staged, place.runner, report.add)).is_complete
 
 
 def _changed(objects: Iterable[M], change: Callable[[M], object]) -> Iterator[Staged[M] | Outcome[M]]:

@@ -19,6 +19,7 @@ Setting = str | int | float | bool | None
 PREFIX = "kinto."
 FLUSH_PLUGIN = "kinto.plugins.flush"
 OUR_PLUGIN = "kinto_orm.server.application"
+ATOMIC_BATCH_PLUGIN = "kinto_orm.server.atomic_batch"
 MEMORY_STORAGE = "kinto.core.storage.memory"
 
 # https://docs.kinto-storage.org/en/stable/configuration/settings.html
@@ -29,7 +30,7 @@ DEFAULT_SETTINGS: Mapping[str, Setting] = {
     "account_create_principals": "system.Everyone",
     "experimental_collection_schema_validation": True,
     "experimental_permissions_endpoint": True,
-    "storage_backend": MEMORY_STORAGE,
+    "storage_backend": "kinto_orm.server.storage",
     "permission_backend": "kinto_orm.server.permissions",
 }
 
@@ -46,11 +47,12 @@ class Backend(Protocol):
 
 
 class Registry(Protocol):
-    """Where a Kinto application keeps its backends."""
+    """Where a Kinto application keeps its backends; ``calls_are_serialised`` is ours, on embedded servers only."""
 
     storage: Backend
     permission: Backend
     cache: Backend
+    calls_are_serialised: bool
 
 
 class KintoApplication(Protocol):
@@ -72,6 +74,8 @@ class JSONRequest(Protocol):
 class Configurator(Protocol):
     """Pyramid's configurator, as far as :func:`includeme` needs it."""
 
+    registry: Registry
+
     def add_request_method(self, method: Any, name: str, property: bool) -> None:  # noqa: A002 - Pyramid's name
         """Adds an attribute to every request."""
         ...
@@ -84,7 +88,9 @@ def merge_settings(
     # Kinto refuses a setting that is given both with and without its prefix.
     given = {name.removeprefix(PREFIX): value for name, value in overrides.items()}
     settings = {**DEFAULT_SETTINGS, **defaults, **given}
-    plugins = str(settings["includes"]).split() + [FLUSH_PLUGIN] * flush + [OUR_PLUGIN]
+    given_plugins = str(settings["includes"]).split()
+    # Ours is the first, because it says how the others may run.
+    plugins = [OUR_PLUGIN, *given_plugins, *[FLUSH_PLUGIN] * flush, ATOMIC_BATCH_PLUGIN]
     settings["includes"] = " ".join(dict.fromkeys(plugins))
     return settings
 
@@ -143,7 +149,11 @@ def import_extra(module: str, extra: str = "server") -> Any:
 
 
 def includeme(config: Configurator) -> None:
-    """Kinto's way to load a plugin: this one parses JSON as Kinto does, without a patch to all of webob."""
+    """Kinto's way to load a plugin: this one makes Kinto an embedded one.
+
+    It parses JSON as Kinto does, without a patch to all of webob, and tells other plugins that calls come one by one.
+    """
+    config.registry.calls_are_serialised = True
     for name in ("json", "json_body"):
         config.add_request_method(read_json, name, property=True)
 

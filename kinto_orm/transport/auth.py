@@ -19,7 +19,7 @@ from requests import PreparedRequest
 from requests.auth import AuthBase
 
 from kinto_orm.errors import ConfigurationError, InvalidTypeError
-from kinto_orm.transport.retry import FinalConnectionError
+from kinto_orm.transport.failures import FinalConnectionError
 
 Authenticator: TypeAlias = Callable[[PreparedRequest], PreparedRequest]
 """What adds credentials to a request: any ``requests`` auth object is one."""

@@ -1,65 +1,77 @@
-"""What a failure means, how long to wait, and the one place that sends a request again.
+"""When a request is sent again, and how long that takes: one loop around one HTTP request.
 
-In this version only what certainly never left is sent again: see ``ConnectionFailedError``.
+The loop is a generator that asks for attempts and pauses and does neither, so threads and event loops share it.
+Every failure has a class, and only that decides:
+
+- *not sent*: there was no connection. Sent again.
+- *rejected*: the server said no. Final.
+- *not applied*: the server said that it did nothing (429, 409, a 503 of Kinto's own). Sent again.
+- *ambiguous*: the answer got lost, or is none of Kinto's; the request may have been applied. Sent again, byte for
+  byte, only where sending it twice can do no more than once: a read, or writes that all carry a precondition.
 """
 
 from __future__ import annotations
 
-import http.client
+import asyncio
 import math
 import random
-import ssl
+import threading
 import time
-import traceback
-import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import TypeAlias, TypeVar, cast
-
-import requests
-from urllib3 import exceptions as urllib3_errors
+from collections.abc import Awaitable, Callable, Generator
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Literal, TypeAlias, cast, get_args
 
 from kinto_orm.errors import (
+    BackoffError,
     ConfigurationError,
     ConnectionFailedError,
     ConnectionLostError,
-    DeadlineError,
     KintoError,
-    ProtocolError,
-    TransportError,
 )
-
-T = TypeVar("T")
+from kinto_orm.messages import Request, Response
+from kinto_orm.transport.failures import FinalConnectionError
 
 Timeout: TypeAlias = float | tuple[float | None, float | None] | None
 """Seconds for each wait for the network: one number for all, or ``(connect, read)``; ``None`` for no limit."""
 
-FOREIGN_ERRORS = (
-    OSError,  # also: every exception of requests
-    urllib3_errors.HTTPError,
-    http.client.HTTPException,
-    zlib.error,
-    ValueError,  # http.client and urllib3 refuse illegal headers and URLs with it
-)
-"""All that sending may raise."""
+OnBackoff: TypeAlias = Literal["wait", "raise", "ignore"]
+"""What happens to a request while the server asks for a pause by its header ``Backoff``."""
 
-UNSURE = "The server may have applied the request: read the object before you send it again."
-_LOST = f"the connection was lost. {UNSURE}"
-_NONE_SENT = "no connection, so nothing was sent. Check server_url, proxies and that the server is up."
+BUDGET = 500
+COST_OF_RETRY = 14
+COST_OF_RETRY_NOT_APPLIED = 5
+"""In tokens of the budget: numbers that have proven themselves in the clients of large services."""
 
 
-class FinalConnectionError(ConnectionFailedError):
-    """No connection, for a reason that does not go away by trying again: TLS, credentials, a proxy that refuses."""
+class Failure(Enum):
+    """What an attempt came to."""
+
+    NONE = "none"
+    """An answer; also one that says no."""
+    NOT_SENT = "not sent"
+    NOT_APPLIED = "not applied"
+    AMBIGUOUS = "ambiguous"
+    FINAL = "final"
+
+
+_NOT_APPLIED = frozenset({409, 425, 429})
+_AMBIGUOUS = frozenset({408, 500, 502, 504})
+_ONCE = frozenset({409, 500})
+"""Again at most once: a race that is lost twice, or a failure that repeats itself, is for the caller to see."""
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and how fast a request is sent again. All times are seconds.
 
-    ``retries`` is how often after the first time; ``retry_after`` a fixed wait between two attempts, otherwise the
-    wait is a random one, up to ``base`` at first, doubled each time and never above ``cap``. ``deadline`` bounds a
-    whole call: all its attempts and the waits between them. ``clock`` must be monotonic; ``clock``, ``sleep`` and
-    ``random`` (a float from 0 to 1) are replaced by tests. Raises ``ConfigurationError``.
+    ``retries`` is how often after the first time; ``retry_after`` a fixed wait between two attempts, which takes the
+    place of what the server asks for (``Retry-After``, at most ``max_retry_after``) and of our own: a random one, up
+    to ``base`` at first, doubled each time and never above ``cap``. ``deadline`` bounds a whole call: all its attempts
+    and the waits between them. ``on_backoff`` says what happens while the server asks for a pause (``Backoff``, at
+    most ``max_backoff``). ``clock`` must be monotonic; ``clock``, ``sleep``, ``asleep`` and ``random`` (a float from 0
+    to 1) are replaced by tests. Raises ``ConfigurationError``.
+    https://docs.kinto-storage.org/en/stable/api/1.x/backoff.html
     """
 
     retries: int = 3
@@ -67,54 +79,208 @@ class RetryPolicy:
     base: float = 0.25
     cap: float = 20.0
     deadline: float = 120.0
+    max_retry_after: float = 60.0
+    max_backoff: float = 300.0
+    on_backoff: OnBackoff = "wait"
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
+    asleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep, repr=False)
     random: Callable[[], float] = field(default=random.random, repr=False)
 
     def __post_init__(self) -> None:
         if not _is_number(self.retries) or not isinstance(cast(object, self.retries), int) or self.retries < 0:
             raise ConfigurationError(f"retry is a whole number of retries from 0 up, not {self.retries!r}.")
         _check_seconds("retry_after", 0 if self.retry_after is None else self.retry_after)
-        for name in ("base", "cap", "deadline"):
+        for name in ("base", "cap", "deadline", "max_retry_after", "max_backoff"):
             _check_seconds(name, getattr(self, name))
         if self.deadline == 0:
             raise ConfigurationError("deadline is above 0: it bounds a whole call, in seconds.")
+        if self.on_backoff not in get_args(OnBackoff):
+            raise ConfigurationError(f"on_backoff is 'wait', 'raise' or 'ignore', not {self.on_backoff!r:.60}.")
 
-    def wait(self, attempt: int) -> float:
-        """The seconds to wait after this attempt, the first being 1."""
+    def wait(self, attempt: int, asked: float | None = None) -> float:
+        """The seconds to wait after this attempt, the first being 1; ``asked`` is what the server asked for."""
         if self.retry_after is not None:
             return self.retry_after
+        if asked is not None:
+            # Those who were refused together shall not come back together.
+            return min(asked, self.max_retry_after) + self.random() * self.base
         # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
         # The exponent is bounded because 2.0 ** 1024 overflows.
         return self.random() * min(self.cap, self.base * 2.0 ** min(attempt - 1, 64))
 
 
-def send_with_retry(
-    send: Callable[[int, float], T],
-    policy: RetryPolicy,
-    on_retry: Callable[[int, float, ConnectionFailedError], None],
-) -> T:
-    """What ``send(attempt, deadline)`` gives; the deadline is a time of ``policy.clock``.
+@dataclass(slots=True)
+class RetryBudget:
+    """What the requests of one client may spend on retries, together: a server in trouble is not hammered by all.
 
-    Before each new attempt ``on_retry(attempt, wait, error)`` is told which one failed, how, and the seconds of the
-    wait. Raises what ``send`` raised, at once when another wait would end after the deadline.
+    Each success pays something back.
     """
-    deadline = policy.clock() + policy.deadline
-    attempt = 1
-    while True:
-        try:
-            return send(attempt, deadline)
-        except ConnectionFailedError as error:
-            wait = policy.wait(attempt)
-            if not _is_worthwhile(error, attempt, policy) or policy.clock() + wait >= deadline:
-                raise
-            on_retry(attempt, wait, error)
-        policy.sleep(wait)
-        attempt += 1
+
+    tokens: float = BUDGET
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def take(self, cost: float) -> bool:
+        """Whether there was that much left; then it is spent."""
+        with self._lock:
+            if self.tokens < cost:
+                return False
+            self.tokens -= cost
+            return True
+
+    def pay_back(self, amount: float) -> None:
+        """Fills the budget up again, by that much."""
+        with self._lock:
+            self.tokens = min(BUDGET, self.tokens + amount)
 
 
-def _is_worthwhile(error: ConnectionFailedError, attempt: int, policy: RetryPolicy) -> bool:
-    return attempt <= policy.retries and not isinstance(error, FinalConnectionError)
+@dataclass(slots=True)
+class Backoff:
+    """Until when the server wants to be left alone, by its header ``Backoff``."""
+
+    policy: RetryPolicy
+    _until: float = -math.inf
+
+    def note(self, asked: float | None) -> None:
+        """Takes what an answer says: the seconds, or nothing, which ends the pause."""
+        self._until = -math.inf if asked is None else self.policy.clock() + min(asked, self.policy.max_backoff)
+
+    def left(self) -> float:
+        """The seconds that are left of the pause."""
+        return max(0.0, self._until - self.policy.clock())
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """The loop wants the request to be sent. The deadline is a time of the policy's clock."""
+
+    number: int
+    deadline: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """The loop wants nothing to happen for so many seconds."""
+
+    seconds: float
+
+
+Result: TypeAlias = Response | KintoError
+Retrying: TypeAlias = Generator[Attempt | Pause, Result | None, Response]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryLoop:
+    """The loop of one client: its policy, and what its requests share."""
+
+    policy: RetryPolicy
+    budget: RetryBudget
+    backoff: Backoff
+    on_retry: Callable[[Request, int, float, Result], None]
+    """Told before each new attempt: which one failed, the seconds of the wait, and how it failed."""
+    on_empty: Callable[[Request], None]
+    """Told where a request is not sent again because the budget is spent."""
+
+    def run(self, request: Request) -> Retrying:
+        """The answer. Raises what the last attempt raised, at once when another wait would end after the deadline."""
+        deadline = self.policy.clock() + self.policy.deadline
+        if request.attempt > 1:
+            yield Pause(self.policy.wait(request.attempt - 1))
+        may_be_applied = False
+        number = 1
+        while True:
+            yield from self._leave_alone(request, deadline)
+            result = yield Attempt(number, deadline)
+            assert result is not None
+            failure = failure_of(result)
+            wait = self._wait(request, result, failure, number, deadline)
+            if wait is None:
+                break
+            self.on_retry(request, number, wait, result)
+            yield Pause(wait)
+            may_be_applied = may_be_applied or failure is Failure.AMBIGUOUS
+            number += 1
+        if failure is Failure.NONE:
+            self.budget.pay_back(1 if number == 1 else COST_OF_RETRY)
+        return _handed_over(result, may_be_applied=may_be_applied and request.is_write)
+
+    def _leave_alone(self, request: Request, deadline: float) -> Generator[Attempt | Pause, Result | None, None]:
+        left = self.backoff.left() if self.policy.on_backoff != "ignore" else 0.0
+        if not left:
+            return
+        if self.policy.on_backoff == "raise" or self.policy.clock() + left >= deadline:
+            raise BackoffError(
+                f"{request.method} {request.path} was not sent: the server asks for a pause of {left:.0f} more seconds "
+                "(its header Backoff). Wait, or give the client a longer deadline or on_backoff='ignore'.",
+                retry_after=left,
+            )
+        yield Pause(left)
+
+    def _wait(self, request: Request, result: Result, failure: Failure, number: int, deadline: float) -> float | None:
+        """The seconds until the next attempt; ``None`` where there is none."""
+        if not self._may_retry(request, result, failure, number):
+            return None
+        asked = result.retry_after if isinstance(result, Response) else None
+        now = self.policy.clock()
+        is_too_long = self.policy.retry_after is None and asked is not None and now + asked >= deadline
+        wait = self.policy.wait(number, asked)
+        if is_too_long or now + wait >= deadline:
+            return None
+        cost = COST_OF_RETRY_NOT_APPLIED if failure is Failure.NOT_APPLIED else COST_OF_RETRY
+        if not self.budget.take(cost):
+            self.on_empty(request)
+            return None
+        return wait
+
+    def _may_retry(self, request: Request, result: Result, failure: Failure, number: int) -> bool:
+        if failure in (Failure.NONE, Failure.FINAL) or number > self.policy.retries:
+            return False
+        if failure is Failure.AMBIGUOUS and not request.is_repeatable:
+            return False
+        return not (isinstance(result, Response) and result.status in _ONCE and number > 1)
+
+
+def failure_of(result: Result) -> Failure:
+    """The class of what an attempt gave."""
+    if isinstance(result, Response):
+        return _failure_of_answer(result)
+    if isinstance(result, FinalConnectionError):
+        return Failure.FINAL
+    if isinstance(result, ConnectionFailedError):
+        return Failure.NOT_SENT
+    return Failure.AMBIGUOUS if isinstance(result, ConnectionLostError) else Failure.FINAL
+
+
+def _failure_of_answer(answer: Response) -> Failure:
+    status = answer.status
+    if status in _NOT_APPLIED or (status == 503 and _is_of_kinto(answer)):
+        return Failure.NOT_APPLIED
+    if status in _AMBIGUOUS or status == 503 or (200 <= status < 300 and _is_cut_short(answer)):
+        return Failure.AMBIGUOUS
+    return Failure.NONE
+
+
+def _is_of_kinto(answer: Response) -> bool:
+    """Whether Kinto itself says it, and not something in front of it that does not know what Kinto did."""
+    return answer.body.lstrip()[:1] == b"{" and b'"errno"' in answer.body
+
+
+def _is_cut_short(answer: Response) -> bool:
+    # Without a Content-Length nothing else tells that a connection was closed too early.
+    body = answer.body.strip()
+    return body[:1] in (b"{", b"[") and body[-1:] not in (b"}", b"]")
+
+
+def _handed_over(result: Result, *, may_be_applied: bool) -> Response:
+    if isinstance(result, Response):
+        return replace(result, is_repeated=True) if may_be_applied else result
+    if may_be_applied and not isinstance(result, ConnectionLostError):
+        # By itself this failure would say that nothing was sent, or that somebody else answered.
+        raise ConnectionLostError(
+            f"{str(result).rstrip('.')}. An earlier attempt of this request may have been applied: "
+            "read the object before you send it again."
+        ) from result
+    raise result
 
 
 def parse_timeout(timeout: Timeout) -> tuple[float, float]:
@@ -124,88 +290,6 @@ def parse_timeout(timeout: Timeout) -> tuple[float, float]:
         raise ConfigurationError(f"timeout is (connect, read), in seconds above 0, or one for both, not {timeout!r}.")
     connect, read = (math.inf if seconds is None else seconds for seconds in pair)
     return connect, read
-
-
-def translate(error: Exception, name: str) -> KintoError:
-    """Our error for one of ``FOREIGN_ERRORS``, raised by the request of this name; to be raised ``from`` it."""
-    # The prepared request holds the credentials in clear: it must not travel along as part of the cause.
-    if isinstance(error, requests.RequestException):
-        error.request = None
-    causes = list(_causes(error))
-    kind, text = _classified(causes)
-    return kind(f"{name}: {text}{_reason(causes)}")
-
-
-_NO_CONNECTION = (
-    urllib3_errors.ConnectTimeoutError,  # also: refused, no such host
-    urllib3_errors.ProxyError,
-    urllib3_errors.ClosedPoolError,  # another thread called release() between two steps of ours
-)
-_TOO_SLOW = (requests.Timeout, urllib3_errors.TimeoutError, TimeoutError)
-_BROKEN_OFF = (http.client.RemoteDisconnected, http.client.IncompleteRead, ConnectionError)
-_NO_HTTP = (http.client.HTTPException, urllib3_errors.InvalidHeader)
-_BROKEN_SOMEHOW = (requests.ConnectionError, urllib3_errors.ProtocolError, urllib3_errors.SSLError)
-
-# The first row counts of which any cause is an instance: from what says most to what says least.
-_KINDS: tuple[tuple[tuple[type[Exception], ...], type[KintoError], str], ...] = (
-    (_NO_CONNECTION, ConnectionFailedError, _NONE_SENT),
-    (_TOO_SLOW, DeadlineError, f"the answer took too long. {UNSURE}"),
-    (_BROKEN_OFF, ConnectionLostError, _LOST),
-    (_NO_HTTP, ProtocolError, "the answer is no HTTP. Is server_url the address of a Kinto server?"),
-    (_BROKEN_SOMEHOW, ConnectionLostError, _LOST),
-    ((zlib.error,), ConnectionLostError, f"the compressed answer is damaged or cut short. {UNSURE}"),
-    ((requests.exceptions.ContentDecodingError,), ProtocolError, "the answer is compressed in a way not asked for."),
-)
-
-
-def _classified(causes: list[BaseException]) -> tuple[type[KintoError], str]:
-    kind, text = _kind(causes)
-    # A retrying adapter of the user's reports its last attempt only, and urllib3 calls itself for each one.
-    if issubclass(kind, ConnectionFailedError) and any(_frames(cause, "urlopen") > 1 for cause in causes):
-        return ConnectionLostError, _LOST
-    return kind, text
-
-
-def _kind(causes: list[BaseException]) -> tuple[type[KintoError], str]:
-    if any(_is_refusal(cause) for cause in causes):
-        return FinalConnectionError, _NONE_SENT
-    if any(_is_of_handshake(cause) for cause in causes):
-        return ConnectionFailedError, _NONE_SENT
-    for types, kind, text in _KINDS:
-        if any(isinstance(cause, types) for cause in causes):
-            return kind, text
-    return TransportError, "the request could not be sent: see the cause of this error."
-
-
-def _is_refusal(cause: BaseException) -> bool:
-    """Whether TLS could not be agreed on, or a proxy refused to CONNECT: next time it will be the same."""
-    is_tls = isinstance(cause, ssl.SSLError) and _is_of_handshake(cause)
-    return is_tls or (isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed"))
-
-
-def _is_of_handshake(cause: BaseException) -> bool:
-    # urllib3 tells neither a TLS error nor a timeout of the handshake, before which nothing is sent, from a later one.
-    return _frames(cause, "do_handshake") > 0
-
-
-def _frames(cause: BaseException, name: str) -> int:
-    """How many calls of this function the exception went through."""
-    # A set: what is caught and raised again goes through the same frame twice.
-    return len({frame for frame, _ in traceback.walk_tb(cause.__traceback__) if frame.f_code.co_name == name})
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it wraps. Not ``__context__``: there could be anything that our caller was handling."""
-    yield error
-    for inner in (error.__cause__, getattr(error, "reason", None), *error.args):
-        if isinstance(inner, BaseException):
-            yield from _causes(inner)
-
-
-def _reason(causes: list[BaseException]) -> str:
-    # Only what the operating system says: other texts may contain the URL of a proxy, with its password.
-    reasons = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
-    return f" ({reasons[-1]})" if reasons else ""
 
 
 def _is_number(value: object) -> bool:

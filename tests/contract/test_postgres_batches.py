@@ -35,6 +35,9 @@ class Meddler:
             request = replace(request, body=json.dumps(body).encode())
         return self.transport.send(request)
 
+    async def asend(self, request: Request) -> Response:
+        return self.send(request)
+
     def release(self) -> None: ...
 
     def close(self) -> None: ...
@@ -97,9 +100,9 @@ def test_what_a_409_rolled_back_is_stored_by_a_second_commit(client: Client, thi
 
 
 def test_a_batch_that_fails_stores_nothing(client: Client, things: Collection[Record]) -> None:
-    outcomes = create(meddle(client, 1, TOO_LARGE), "a", "b", "c")
+    outcomes = create(meddle(client.clone(retry=0), 1, TOO_LARGE), "a", "b", "c")
 
-    assert [one.status for one in outcomes] == ["unknown", "unknown", "unknown"]
+    assert [one.status for one in outcomes] == ["rolled_back", "rolled_back", "rolled_back"]
     assert not things.records.exists()
     assert all(one.object.is_new for one in outcomes)
 
@@ -117,7 +120,7 @@ def test_a_412_in_the_middle_leaves_the_others_stored(client: Client, things: Co
 def processes(postgres_server: EmbeddedServer) -> Iterator[list[Client]]:
     """Clients of four servers on one PostgreSQL, which no lock of ours keeps apart."""
     servers = [EmbeddedServer(postgres_server.settings) for _ in range(4)]
-    yield [Client.embedded(server=server) for server in servers]
+    yield [Client.embedded(server=server, retry_after=0.01) for server in servers]
     for server in servers:
         server.close()
 

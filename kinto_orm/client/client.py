@@ -1,39 +1,28 @@
-"""The client: where everything is put together, and what moves the flows."""
+"""The client: where everything is put together."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import os
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.conflicts import make_resolvable
+from kinto_orm.client.running import FlowRunner
 from kinto_orm.connection import Connection, Options, started_server
 from kinto_orm.errors import (
-    ClientClosedError,
     ConfigurationError,
-    ConflictError,
-    CredentialsMissingError,
-    DryRunError,
     InvalidTypeError,
-    KintoError,
 )
 from kinto_orm.jobs import ensure
-from kinto_orm.messages import Request
 from kinto_orm.models import Bucket, KintoObject, Manager, bucket_reference, manager_of
 from kinto_orm.outcomes import Outcome
 from kinto_orm.protocol.endpoints import check_id, endpoint
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.values import JSONObject, copy_json
-from kinto_orm.protocol.writes import Write, encode_request
-from kinto_orm.repository import plan, read_server_info, write
+from kinto_orm.protocol.values import JSONObject
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.state import Holder, Intent, OnInvalid, activate, deactivate
-from kinto_orm.transport import AuthInput, RequestSent
-from kinto_orm.unit_of_work import UnitOfWork, open_unit
+from kinto_orm.state import Holder, OnConflict, OnInvalid
+from kinto_orm.transport import AuthInput, OnBackoff, RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.unit_of_work import UnitOfWork
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Holder)
@@ -45,13 +34,16 @@ EMBEDDED_AUTH = ("user", "embedded")
 """The credentials of an embedded client that was given none: any will do there."""
 
 
-class Client:
+class Client(FlowRunner):
     """A connection to a Kinto server, with defaults for bucket and collection.
 
     ``auth`` takes a tuple, ``"user:password"``, ``"Bearer xyz"``, ``"Basic xyz"``, ``BearerTokenAuth`` or any auth
     object of ``requests``. ``timeout`` is (connect, read) and ``deadline`` bounds a whole call, in seconds.
-    ``retry`` is how often a request that was certainly not sent is sent again, ``retry_after`` the fixed wait in
-    seconds. With ``dry_mode`` reads are real and ``save``, ``patch`` and the like are logged, not sent.
+    ``retry`` is how often a request is sent again where that is safe, ``retry_after`` a fixed wait in seconds;
+    ``on_backoff`` says what happens while the server asks for a pause. A write whose answer got lost is recognised
+    in the answer to the second one; with ``strict_retry`` only where nobody else can have written the same, else
+    ``AmbiguousWriteError``. The hooks hear of each request, each response and each retry. With ``dry_mode``
+    reads are real and ``save``, ``patch`` and the like are logged, not sent.
     ``on_invalid`` says what happens to rows that do not fit their model.
 
     Safe in threads and after a fork. Pickled, it is its options without credentials.
@@ -75,7 +67,11 @@ class Client:
         trust_env: bool = False,
         session: Any = None,
         dry_mode: bool = False,
-        on_request: Callable[[RequestSent], object] | None = None,
+        on_request: Callable[[RequestEvent], object] | None = None,
+        on_response: Callable[[ResponseEvent], object] | None = None,
+        on_retry: Callable[[RetryEvent], object] | None = None,
+        on_backoff: OnBackoff = "wait",
+        strict_retry: bool = False,
         on_invalid: OnInvalid = "raise",
     ) -> None:
         options = Options(
@@ -94,23 +90,13 @@ class Client:
             session=session,
             dry_mode=dry_mode,
             on_request=on_request,
+            on_response=on_response,
+            on_retry=on_retry,
+            on_backoff=on_backoff,
+            strict_retry=strict_retry,
             on_invalid=on_invalid,
         )
         self._set_up(options, Connection(options.transport(None)), owns_server=False)
-
-    def _set_up(
-        self, options: Options, connection: Connection, *, owns_server: bool, owns_transport: bool = True
-    ) -> None:
-        check_id(options.bucket, "bucket")
-        if options.collection is not None:
-            check_id(options.collection, "collection")
-        if options.on_invalid not in ("raise", "skip", "keep"):
-            raise ConfigurationError(f"on_invalid is 'raise', 'skip' or 'keep', not {options.on_invalid!r}.")
-        self._options = options
-        self._connection = connection
-        self._owns_server = owns_server
-        self._owns_transport = owns_transport
-        self._is_closed = False
 
     @classmethod
     def embedded(
@@ -161,21 +147,6 @@ class Client:
     def server_url(self) -> str:
         """The root URL of the server, as it was given."""
         return self._options.server_url
-
-    @property
-    def default_bucket(self) -> str:
-        """The default bucket."""
-        return self._options.bucket
-
-    @property
-    def default_collection(self) -> str | None:
-        """The default collection."""
-        return self._options.collection
-
-    @property
-    def on_invalid(self) -> OnInvalid:
-        """What happens to rows that do not fit their model."""
-        return self._options.on_invalid
 
     def get_endpoint(
         self,
@@ -247,137 +218,23 @@ class Client:
                 one.__kinto_envelope__().client = self
         return objects
 
-    def unit_of_work(self) -> UnitOfWork:
+    def unit_of_work(
+        self,
+        *,
+        atomic: bool = False,
+        lock: str | Holder | None = None,
+        on_conflict: OnConflict = "raise",
+        chunked: bool = False,
+    ) -> UnitOfWork:
         """A block whose writes are staged and sent as one batch when it is left cleanly.
 
-        ``with client.unit_of_work() as uow:``; nothing is sent where the block raises.
+        ``with client.unit_of_work() as uow:``; nothing is sent where the block raises. ``atomic``: all or nothing, of a
+        server with the capability ``atomic_batch``. ``lock``: a name, or an object, that all units write first, so that
+        on PostgreSQL they come one after the other. ``on_conflict``: as for ``save()``. ``chunked``: as many batches as
+        it takes, each for itself.
         https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
         """
-        return UnitOfWork(self)
-
-    # -- running --------------------------------------------------------------------------------------------------
-
-    def run(self, flow: Flow[T]) -> T:
-        """The result of the flow: its requests are sent one after the other."""
-        try:
-            item = next(flow)
-            while True:
-                request = self._admit(flow, item)
-                try:
-                    response = self._connection.transport.send(request)
-                except KintoError as error:
-                    item = flow.throw(error)
-                else:
-                    item = flow.send(response)
-        except StopIteration as stop:
-            return cast(T, stop.value)
-        finally:
-            flow.close()  # where it was left by an exception, it cleans up now
-
-    async def arun(self, flow: Flow[T]) -> T:
-        """The result of the flow. Only the sending is done in a thread.
-
-        A cancelled call may have been sent: the server may have applied it.
-        """
-        try:
-            item = next(flow)
-            while True:
-                request = self._admit(flow, item)
-                try:
-                    response = await asyncio.to_thread(self._connection.transport.send, request)
-                except KintoError as error:
-                    item = flow.throw(error)
-                else:
-                    item = flow.send(response)
-        except StopIteration as stop:
-            return cast(T, stop.value)
-        finally:
-            flow.close()  # where it was left by an exception, it cleans up now
-
-    def perform(self, holder: H, intent: Intent) -> H:
-        """Carries out the intent now, or stages it in the unit of work that is open."""
-        unit = open_unit(self)
-        return unit.stage(holder, intent) if unit is not None else self.run(self._perform(holder, intent))
-
-    async def aperform(self, holder: H, intent: Intent) -> H:
-        """Like :meth:`perform`."""
-        unit = open_unit(self)
-        return unit.stage(holder, intent) if unit is not None else await self.arun(self._perform(holder, intent))
-
-    def _perform(self, holder: H, intent: Intent) -> Flow[H]:
-        if self._options.dry_mode:
-            planned = plan(intent)
-            if planned is not None:
-                logger.info("(dry mode) %s %s", planned.action.value, planned.path)
-            return holder
-        try:
-            state = yield from write(intent)
-        except ConflictError as error:
-            make_resolvable(error, self, holder, intent)
-            raise
-        if state is not intent.state:
-            holder.__kinto_adopt__(state, intent)
-        return holder
-
-    def refuse_staging(self, what: str) -> None:
-        """Raises ``NotStageableError`` inside a unit of work of this client, which ``what`` cannot be part of."""
-        if (unit := open_unit(self)) is not None:
-            unit.admit(None, what)
-
-    def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
-        """The flow of :meth:`server_info`."""
-        connection = self._connection
-        if connection.server_info is None or refresh:
-            connection.server_info = yield from read_server_info()
-        return cast(JSONObject, copy_json(connection.server_info))
-
-    def _admit(self, flow: Flow[Any], item: Request | Write) -> Request:
-        """The request, if it may be sent now."""
-        request = encode_request(item) if isinstance(item, Write) else item
-        if self._is_closed:
-            raise ClientClosedError("This client was closed: make a new one.")
-        if lacks := self._options.lacks:
-            missing = ", ".join(f"{name}=…" for name in sorted(lacks))
-            raise CredentialsMissingError(f"This client came out of a pickle, without secrets: use clone({missing}).")
-        if request.is_write:
-            self._admit_write(flow, request)
-        return request
-
-    def _admit_write(self, flow: Flow[Any], request: Request) -> None:
-        if (unit := open_unit(self)) is not None:
-            unit.admit(flow, f"{request.method} {request.path}")
-        if self._options.dry_mode:
-            raise DryRunError(
-                f"{request.method} {request.path}: dry_mode does not send it, and the call needs its answer."
-            )
-
-    # -- lifetime -------------------------------------------------------------------------------------------------
-
-    def close(self) -> None:
-        """Ends the client, and the embedded server that it started. A clone closes only what is its own."""
-        self._is_closed = True
-        if self._owns_transport:
-            self._connection.transport.close()
-        if self._owns_server and self._connection.server is not None:
-            self._connection.server.close()
-
-    def __enter__(self) -> Self:
-        activate(self)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if deactivate(self):
-            self._connection.transport.release()
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
+        return UnitOfWork(self, atomic=atomic, lock=lock, on_conflict=on_conflict, chunked=chunked)
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self._connection.server is not None:

@@ -1,0 +1,200 @@
+"""What moves the flows of a client: sends their requests, stages their writes in an open unit of work."""
+
+from __future__ import annotations
+
+import logging
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from kinto_orm.conflicts import carry_out
+from kinto_orm.connection import Connection, Options
+from kinto_orm.errors import (
+    ClientClosedError,
+    ConfigurationError,
+    CredentialsMissingError,
+    DryRunError,
+    KintoError,
+)
+from kinto_orm.messages import Request
+from kinto_orm.outcomes import create_lock, lock_write
+from kinto_orm.protocol.endpoints import ObjectPath, check_id
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.values import JSONObject, copy_json
+from kinto_orm.protocol.writes import Write, encode_request
+from kinto_orm.repository import plan, read_server_info
+from kinto_orm.state import Holder, Intent, OnInvalid, activate, deactivate
+from kinto_orm.unit_of_work import open_unit
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Holder)
+
+logger = logging.getLogger("kinto_orm")
+
+
+class FlowRunner:
+    """The part of a client that moves flows, and its lifetime."""
+
+    def _set_up(
+        self, options: Options, connection: Connection, *, owns_server: bool, owns_transport: bool = True
+    ) -> None:
+        check_id(options.bucket, "bucket")
+        if options.collection is not None:
+            check_id(options.collection, "collection")
+        if options.on_invalid not in ("raise", "skip", "keep"):
+            raise ConfigurationError(f"on_invalid is 'raise', 'skip' or 'keep', not {options.on_invalid!r}.")
+        self._options = options
+        self._connection = connection
+        self._owns_server = owns_server
+        self._owns_transport = owns_transport
+        self._is_closed = False
+
+    @property
+    def default_bucket(self) -> str:
+        """The default bucket."""
+        return self._options.bucket
+
+    @property
+    def default_collection(self) -> str | None:
+        """The default collection."""
+        return self._options.collection
+
+    @property
+    def on_invalid(self) -> OnInvalid:
+        """What happens to rows that do not fit their model."""
+        return self._options.on_invalid
+
+    @property
+    def retry(self) -> int:
+        """How often what was not applied is sent again."""
+        return self._options.retry
+
+    @property
+    def strict_retry(self) -> bool:
+        """Whether a write whose answer got lost is recognised only where nobody else can have written the same."""
+        return self._options.strict_retry
+
+    # -- running --------------------------------------------------------------------------------------------------
+
+    def run(self, flow: Flow[T]) -> T:
+        """The result of the flow: its requests are sent one after the other."""
+        try:
+            item = next(flow)
+            while True:
+                request = self._admit(flow, item)
+                try:
+                    response = self._connection.transport.send(request)
+                except KintoError as error:
+                    item = flow.throw(error)
+                else:
+                    item = flow.send(response)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+        finally:
+            flow.close()  # where it was left by an exception, it cleans up now
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """The result of the flow, without blocking the event loop.
+
+        A cancelled call may have been sent: the server may have applied it.
+        """
+        try:
+            item = next(flow)
+            while True:
+                request = self._admit(flow, item)
+                try:
+                    response = await self._connection.transport.asend(request)
+                except KintoError as error:
+                    item = flow.throw(error)
+                else:
+                    item = flow.send(response)
+        except StopIteration as stop:
+            return cast(T, stop.value)
+        finally:
+            flow.close()  # where it was left by an exception, it cleans up now
+
+    def perform(self, holder: H, intent: Intent) -> H:
+        """Carries out the intent now, or stages it in the unit of work that is open."""
+        unit = open_unit(self)
+        return unit.stage(holder, intent) if unit is not None else self.run(self._perform(holder, intent))
+
+    async def aperform(self, holder: H, intent: Intent) -> H:
+        """Like :meth:`perform`."""
+        unit = open_unit(self)
+        return unit.stage(holder, intent) if unit is not None else await self.arun(self._perform(holder, intent))
+
+    def _perform(self, holder: H, intent: Intent) -> Flow[H]:
+        if self._options.dry_mode:
+            planned = plan(intent)
+            if planned is not None:
+                logger.info("(dry mode) %s %s", planned.action.value, planned.path)
+            return holder
+        yield from carry_out(holder, intent, self)
+        return holder
+
+    def refuse_staging(self, what: str) -> None:
+        """Raises ``NotStageableError`` inside a unit of work of this client, which ``what`` cannot be part of."""
+        if (unit := open_unit(self)) is not None:
+            unit.admit(None, what)
+
+    def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
+        """The flow that gives the write by which a unit of work takes this lock."""
+        locks = self._connection.locks
+        if path not in locks:
+            yield from create_lock(path)
+            locks.add(path)
+        return lock_write(path)
+
+    def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
+        """The flow of :meth:`server_info`."""
+        connection = self._connection
+        if connection.server_info is None or refresh:
+            connection.server_info = yield from read_server_info()
+        return cast(JSONObject, copy_json(connection.server_info))
+
+    def _admit(self, flow: Flow[Any], item: Request | Write) -> Request:
+        """The request, if it may be sent now."""
+        request = encode_request(item) if isinstance(item, Write) else item
+        if self._is_closed:
+            raise ClientClosedError("This client was closed: make a new one.")
+        if lacks := self._options.lacks:
+            missing = ", ".join(f"{name}=…" for name in sorted(lacks))
+            raise CredentialsMissingError(f"This client came out of a pickle, without secrets: use clone({missing}).")
+        if request.is_write:
+            self._admit_write(flow, request)
+        return request
+
+    def _admit_write(self, flow: Flow[Any], request: Request) -> None:
+        if (unit := open_unit(self)) is not None:
+            unit.admit(flow, f"{request.method} {request.path}")
+        if self._options.dry_mode:
+            raise DryRunError(
+                f"{request.method} {request.path}: dry_mode does not send it, and the call needs its answer."
+            )
+
+    # -- lifetime -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ends the client, and the embedded server that it started. A clone closes only what is its own."""
+        self._is_closed = True
+        if self._owns_transport:
+            self._connection.transport.close()
+        if self._owns_server and self._connection.server is not None:
+            self._connection.server.close()
+
+    def __enter__(self) -> Self:
+        activate(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if deactivate(self):
+            self._connection.transport.release()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.__exit__(kind, error, trace)

@@ -1,0 +1,180 @@
+"""Every exception of kinto_orm.
+
+::
+
+    KintoError
+    ├── InvalidInputError (ValueError)         refused before anything was sent
+    │   ├── ConfigurationError                 a client option that cannot work
+    │   ├── InvalidIdError                     an id that Kinto would refuse, or worse, understand differently
+    │   ├── InvalidValueError                  data that JSON or Kinto cannot carry, with the path of the field
+    │   ├── InvalidPermissionError             a permission name or a principal that is none
+    │   └── InvalidFilterError                 a filter that Kinto would refuse or silently ignore
+    ├── InvalidTypeError (TypeError)           the wrong kind of Python object
+    ├── UsageError                             the right call at the wrong moment
+    │   ├── NotBoundError (LookupError)        no client, no bucket or no collection to work on
+    │   ├── NotLoadedError                     the object is only a reference: its data was never read
+    │   ├── PartialObjectError                 the object holds some of its fields only
+    │   ├── DeletedObjectError                 the object is a tombstone
+    │   ├── UnsavedChangesError                the call would drop local changes
+    │   ├── PermissionsUnknownError (LookupError)   the server has not shown the permissions
+    │   ├── ReadOnlyError (AttributeError)     an attribute that only the server sets
+    │   ├── ClientClosedError                  the client was closed
+    │   ├── CredentialsMissingError            a client that was pickled, used without ``clone(auth=...)``
+    │   ├── DryRunError                        a call that cannot be simulated by ``dry_mode``
+    │   ├── MissingExtraError (ImportError)    an optional dependency is not installed
+    │   └── UnitOfWorkError
+    │       ├── NotStageableError              the call cannot be part of a unit of work
+    │       ├── UnitClosedError                the unit was already left
+    │       ├── NestedUnitError                a unit of this client is already open
+    │       ├── DuplicateObjectError           two Python objects for one path
+    │       ├── BatchTooLargeError             more operations than the server takes in one batch
+    │       ├── AtomicityUnavailableError      the server cannot store all or nothing
+    │       ├── RolledBackError                not stored, because another write of the atomic unit was refused
+    │       └── LockError                      stored, but without the lock that was asked for
+    ├── TransportError                         no answer came
+    │   ├── ConnectionFailedError              nothing was sent: refused, no such host, TLS
+    │   ├── BackoffError                       nothing was sent: the server asks for a pause
+    │   └── ConnectionLostError                something was sent: the server may have applied it
+    │       ├── DeadlineError (TimeoutError)   the answer took too long
+    │       └── AmbiguousWriteError            sent again, and the answer does not tell whose write it found
+    ├── ProtocolError                          an answer came that no Kinto gives
+    │   └── ResponseTooLargeError
+    ├── ResponseError                          an answer came and said no
+    │   ├── RedirectError                      3xx: never followed
+    │   ├── BadRequestError                    400
+    │   ├── UnauthorizedError                  401
+    │   ├── ForbiddenError                     403
+    │   ├── NotFoundError (LookupError)        404
+    │   ├── MethodNotAllowedError              405
+    │   ├── ConcurrentWriteError               409
+    │   ├── ServiceGoneError                   410
+    │   ├── ConflictError                      412: somebody else changed the object
+    │   │   └── MergeConflict                  both sides changed the same fields
+    │   └── ServerError                        5xx
+    ├── MultipleObjectsError (LookupError)     ``one()`` found more than one
+    └── CommitError                            some writes of a batch were not stored
+
+Error codes: https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
+"""
+
+from __future__ import annotations
+
+from kinto_orm.errors.conflict import (
+    CommitError,
+    ConflictError,
+    MergeConflict,
+    Resolution,
+)
+from kinto_orm.errors.response import (
+    BadRequestError,
+    ConcurrentWriteError,
+    ForbiddenError,
+    MethodNotAllowedError,
+    NotFoundError,
+    RedirectError,
+    ResponseError,
+    ServerError,
+    ServiceGoneError,
+    UnauthorizedError,
+)
+from kinto_orm.errors.transport import (
+    AmbiguousWriteError,
+    BackoffError,
+    ConnectionFailedError,
+    ConnectionLostError,
+    DeadlineError,
+    ProtocolError,
+    ResponseTooLargeError,
+    TransportError,
+)
+from kinto_orm.errors.usage import (
+    AtomicityUnavailableError,
+    BatchTooLargeError,
+    ClientClosedError,
+    ConfigurationError,
+    CredentialsMissingError,
+    DeletedObjectError,
+    DryRunError,
+    DuplicateObjectError,
+    InvalidFilterError,
+    InvalidIdError,
+    InvalidInputError,
+    InvalidPermissionError,
+    InvalidTypeError,
+    InvalidValueError,
+    KintoError,
+    LockError,
+    MissingExtraError,
+    MultipleObjectsError,
+    NestedUnitError,
+    NotBoundError,
+    NotLoadedError,
+    NotStageableError,
+    PartialObjectError,
+    PermissionsUnknownError,
+    ReadOnlyError,
+    RolledBackError,
+    UnitClosedError,
+    UnitOfWorkError,
+    UnsavedChangesError,
+    UsageError,
+)
+
+__all__ = [
+    "AmbiguousWriteError",
+    "AtomicityUnavailableError",
+    "BackoffError",
+    "BadRequestError",
+    "BatchTooLargeError",
+    "ClientClosedError",
+    "CommitError",
+    "ConcurrentWriteError",
+    "ConfigurationError",
+    "ConflictError",
+    "ConnectionFailedError",
+    "ConnectionLostError",
+    "CredentialsMissingError",
+    "DeadlineError",
+    "DeletedObjectError",
+    "DryRunError",
+    "DuplicateObjectError",
+    "ForbiddenError",
+    "InvalidFilterError",
+    "InvalidIdError",
+    "InvalidInputError",
+    "InvalidPermissionError",
+    "InvalidTypeError",
+    "InvalidValueError",
+    "KintoError",
+    "LockError",
+    "MergeConflict",
+    "MethodNotAllowedError",
+    "MissingExtraError",
+    "MultipleObjectsError",
+    "NestedUnitError",
+    "NotBoundError",
+    "NotFoundError",
+    "NotLoadedError",
+    "NotStageableError",
+    "PartialObjectError",
+    "PermissionsUnknownError",
+    "ProtocolError",
+    "ReadOnlyError",
+    "RedirectError",
+    "Resolution",
+    "ResponseError",
+    "ResponseTooLargeError",
+    "RolledBackError",
+    "ServerError",
+    "ServiceGoneError",
+    "TransportError",
+    "UnauthorizedError",
+    "UnitClosedError",
+    "UnitOfWorkError",
+    "UnsavedChangesError",
+    "UsageError",
+]
+
+# In tracebacks and pickles by the place where they are public.
+for _name in __all__:
+    globals()[_name].__module__ = __name__

@@ -1,0 +1,331 @@
+"""Writes that are sent as batches, and what the answers say of each.
+
+A batch is one HTTP request but not simply one transaction: what is refused leaves the others stored, a 409 undoes
+what was answered before it. Only what was stored is adopted by its object.
+https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Generic, TypeVar
+
+from kinto_orm.conflicts import IN_DOUBT, make_resolvable, settle_by_policy
+from kinto_orm.errors import (
+    AtomicityUnavailableError,
+    BadRequestError,
+    BatchTooLargeError,
+    ConcurrentWriteError,
+    KintoError,
+    LockError,
+    ProtocolError,
+    ResponseError,
+    RolledBackError,
+    TransportError,
+    UnitOfWorkError,
+)
+from kinto_orm.messages import Response
+from kinto_orm.outcomes.outcome import (
+    Outcome,
+    OutcomeStatus,
+    Staged,
+    status_of_failure,
+    status_of_refusal,
+    status_of_success,
+)
+from kinto_orm.protocol.batch import (
+    ATOMIC_CAPABILITY,
+    DEFAULT_BATCH_LIMIT,
+    batch_limit,
+    batch_request,
+    count_void,
+    is_rolled_back,
+    split_answer,
+)
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.writes import Write, encode_entry
+from kinto_orm.repository import Settled, plan
+from kinto_orm.state import Holder, Intent, OnConflict, Runner
+
+MOST_ROUNDS = 4
+"""How often what was rolled back, or goes on top of somebody else's change, is sent at most: one batch a round."""
+
+S = TypeVar("S", bound=Holder)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitOptions:
+    """How a commit goes about it."""
+
+    atomic: bool = False
+    lock: Write | None = None
+    """What is written first in each batch, so that the server lets one such batch in after the other."""
+    on_conflict: OnConflict = "raise"
+    chunked: bool = False
+
+
+class Operation(Generic[S]):
+    """One staged write on its way: the intent that is sent now, and its outcome in the end."""
+
+    __slots__ = ("before", "entry", "holder", "intent", "outcome", "verb", "write")
+
+    def __init__(self, staged: Staged[S]) -> None:
+        self.holder = staged.holder
+        self.verb = staged.intent.verb
+        self.before = staged.intent.state
+        self.outcome: Outcome[S] | None = None
+        self.entry: JSONObject = {}
+        self.write = self.plan(staged.intent)
+
+    def plan(self, intent: Intent) -> Write | None:
+        """The write that the intent comes to. Raises where the object is in no state for it."""
+        self.intent = intent
+        self.write = plan(intent)
+        if self.write is not None:
+            self.entry = encode_entry(self.write)
+        return self.write
+
+    def unchanged(self) -> Outcome[S]:
+        """The outcome of what needs no writing."""
+        self.outcome = Outcome(self.holder, self.verb, "unchanged")
+        return self.outcome
+
+    def fail(self, status: OutcomeStatus, error: KintoError) -> None:
+        """The outcome is that; the object keeps its changes."""
+        if status == "unknown" and isinstance(error, IN_DOUBT):
+            self.holder.__kinto_doubt__(self.intent)
+        make_resolvable(error, self.holder.__kinto_runner__(), self.holder, self.intent)
+        self.outcome = Outcome(self.holder, self.verb, status, error)
+
+    def succeed(self, settled: Settled) -> None:
+        """The outcome is that the server has it, or that the object takes what the server has."""
+        state, is_theirs = settled.state, settled.intent is None
+        status: OutcomeStatus = "unchanged" if is_theirs else status_of_success(self.before, state)
+        error: KintoError | None = None
+        try:
+            self.holder.__kinto_adopt__(state, settled.intent)
+        except KintoError as misfit:
+            error = misfit  # the server has it, but it does not fit the model, which so keeps its old state
+        seen = self.intent.state
+        self.outcome = Outcome(
+            self.holder, self.verb, status, error, settled.reconciled, None if is_theirs else seen, state
+        )
+
+
+def commit(
+    staged: Sequence[Staged[S]], runner: Runner, options: CommitOptions = CommitOptions()
+) -> Flow[list[Outcome[S]]]:
+    """One outcome for each, in order; they are sent in that order, as one ``POST /batch`` where nothing goes wrong.
+
+    What the server rolled back is sent again, as often as the client's ``retry`` says, and so is what is to go on top
+    of somebody else's change; each time as a batch of its own. Never raises for what the server or the network did:
+    that is in the outcomes. Raises before anything is sent where an object is in no state for its verb, and
+    ``BatchTooLargeError``, ``AtomicityUnavailableError``.
+    """
+    operations = [Operation(one) for one in staged]
+    to_send = [one for one in operations if one.write is not None]
+    if to_send:
+        yield from _Sending[S](runner, options).send(to_send)
+    return [one.outcome or one.unchanged() for one in operations]
+
+
+def send_batch(operations: Sequence[Operation[S]], runner: Runner) -> Flow[None]:
+    """Gives each operation its outcome; they fit into one batch."""
+    yield from _Sending[S](runner, CommitOptions(chunked=True)).send(operations)
+
+
+class _Sending(Generic[S]):
+    """A commit at work."""
+
+    def __init__(self, runner: Runner, options: CommitOptions) -> None:
+        self._runner = runner
+        self._options = options
+        self._limit: int | None = None
+        self._failure: KintoError | None = None
+        """Why nothing more is sent: what comes after could depend on what failed."""
+        self._was_asked_again = False
+
+    def send(self, operations: Sequence[Operation[S]]) -> Flow[None]:
+        try:
+            yield from self._ask_server(len(operations))
+        except _FAILED as error:
+            for one in operations:
+                one.fail("not_sent", error)
+            return
+        pending = operations
+        for attempt in range(1, MOST_ROUNDS + 1):
+            pending = yield from self._send_round(pending, attempt)
+            if not pending:
+                return
+
+    def _ask_server(self, count: int, *, refresh: bool = False) -> Flow[None]:
+        info = yield from self._runner.describe_server(refresh=refresh)
+        if self._options.atomic and ATOMIC_CAPABILITY not in info.get("capabilities", {}):
+            raise AtomicityUnavailableError(
+                f"The server does not have the capability {ATOMIC_CAPABILITY!r}, so it cannot store all or nothing: "
+                "add kinto_orm.server.atomic_batch to its kinto.includes (on PostgreSQL), or leave atomic=True out."
+            )
+        limit = batch_limit(info)
+        self._limit = limit
+        taken = count + (self._options.lock is not None)
+        if limit is not None and taken > limit and not self._options.chunked:
+            raise BatchTooLargeError(
+                f"{taken} operations are staged and the server takes {limit} in one batch: use fewer at a time, "
+                "unit_of_work(chunked=True), or bulk_create(), which write in several batches."
+            )
+
+    def _takes_fewer(self, count: int) -> Flow[bool]:
+        """Whether the server takes fewer than that in one batch by now: then it did nothing with this one.
+
+        Raises ``BatchTooLargeError`` where it all must be one batch.
+        """
+        if self._was_asked_again:
+            return False
+        self._was_asked_again = True
+        try:
+            yield from self._ask_server(count - (self._options.lock is not None), refresh=True)
+        except _FAILED:
+            return False
+        return self._limit is not None and count > self._limit
+
+    def _send_round(self, operations: Sequence[Operation[S]], attempt: int) -> Flow[list[Operation[S]]]:
+        """Sends them all; those that are to be sent again."""
+        again: list[Operation[S]] = []
+        rest = list(operations)
+        while rest:
+            chunk, rest = rest[: self._room()], rest[self._room() :]
+            if self._failure is not None:
+                _skip(chunk, self._failure)
+                continue
+            again += yield from self._send_chunk(chunk, attempt)
+        return again
+
+    def _room(self) -> int:
+        limit = self._limit
+        if limit is None:
+            limit = DEFAULT_BATCH_LIMIT if self._options.chunked else 10**9
+        return max(1, limit - (self._options.lock is not None))
+
+    def _send_chunk(self, chunk: Sequence[Operation[S]], attempt: int) -> Flow[list[Operation[S]]]:
+        lock = self._options.lock
+        entries = [*([encode_entry(lock)] if lock else []), *(one.entry for one in chunk)]
+        try:
+            response = yield batch_request(entries, atomic=self._options.atomic, attempt=attempt)
+            answers = split_answer(response, len(entries))
+        except KintoError as error:
+            if isinstance(error, BadRequestError) and (yield from self._takes_fewer(len(entries))):
+                return (yield from self._send_round(chunk, attempt))
+            return self._fail_together(chunk, error, attempt)
+        void = count_void(answers)
+        lock_error = None
+        if lock is not None:
+            lock_error = _lock_error(lock, answers.pop(0))
+            void = max(0, void - 1)
+        verdicts: list[Settled | KintoError] = []
+        for index, (one, answer) in enumerate(zip(chunk, answers, strict=True)):
+            verdict = yield from self._judge(one, answer, is_void=index < void, is_undone=is_rolled_back(response))
+            verdicts.append(verdict)
+        return self._apply(chunk, verdicts, attempt, lock_error)
+
+    def _judge(
+        self, one: Operation[S], answer: Response, *, is_void: bool, is_undone: bool
+    ) -> Flow[Settled | KintoError]:
+        """What the answer means for the write; nothing is adopted yet."""
+        assert one.write is not None
+        if is_void and answer.status != 409:
+            return ConcurrentWriteError(
+                f"{one.write.path}: a 409 further on in the batch rolled this write back; commit again.", status=409
+            )
+        if is_undone and answer.status < 400:
+            return RolledBackError(
+                f"{one.write.path}: not stored, because another write of this atomic unit was refused; commit again."
+            )
+        try:
+            policy = self._options.on_conflict
+            return (yield from settle_by_policy(one.intent, one.write, answer, self._runner, policy))
+        except KintoError as error:
+            return error
+
+    def _apply(
+        self,
+        chunk: Sequence[Operation[S]],
+        verdicts: Sequence[Settled | KintoError],
+        attempt: int,
+        lock_error: LockError | None,
+    ) -> list[Operation[S]]:
+        # In an atomic unit one refusal is the end for all.
+        is_over = self._options.atomic and any(
+            isinstance(one, KintoError) and not _is_of_others(one) for one in verdicts
+        )
+        again: list[Operation[S]] = []
+        for one, verdict in zip(chunk, verdicts, strict=True):
+            if isinstance(verdict, KintoError):
+                if _is_of_others(verdict) and not is_over and self._may_repeat(verdict, attempt):
+                    again.append(one)
+                else:
+                    one.fail(status_of_refusal(verdict), verdict)
+            elif verdict.again is None:
+                one.succeed(verdict)
+            elif is_over or attempt == MOST_ROUNDS:
+                _give_up(one, verdict)
+            else:
+                again += self._again(one, verdict)
+            if lock_error is not None and one.outcome is not None and one.outcome.is_stored:
+                one.outcome = replace(one.outcome, error=lock_error)
+        return again
+
+    def _again(self, one: Operation[S], verdict: Settled) -> list[Operation[S]]:
+        assert verdict.again is not None
+        try:
+            if one.plan(verdict.again) is not None:
+                return [one]
+        except KintoError as error:
+            one.fail("rejected", error)
+            return []
+        one.succeed(Settled(verdict.state, verdict.again, verdict.reconciled))
+        return []
+
+    def _may_repeat(self, error: KintoError, attempt: int) -> bool:
+        # What an atomic unit undid goes along with what is sent on top of somebody else's change.
+        return attempt < MOST_ROUNDS and (isinstance(error, RolledBackError) or attempt <= self._runner.retry)
+
+    def _fail_together(self, chunk: Sequence[Operation[S]], error: KintoError, attempt: int) -> list[Operation[S]]:
+        status = status_of_failure(error)
+        if isinstance(error, ConcurrentWriteError) and self._may_repeat(error, attempt):
+            return list(chunk)
+        self._failure = error
+        for one in chunk:
+            one.fail(status, error)
+        return []
+
+
+_FAILED = (TransportError, ProtocolError, ResponseError)
+
+
+def _is_of_others(error: KintoError) -> bool:
+    """Whether a write was only undone because of another one."""
+    return isinstance(error, (ConcurrentWriteError, RolledBackError))
+
+
+def _give_up(one: Operation[S], verdict: Settled) -> None:
+    error = verdict.conflict
+    assert error is not None  # what is sent again without a conflict is so in the first attempt
+    one.fail(status_of_refusal(error), error)
+
+
+def _skip(operations: Sequence[Operation[S]], failure: KintoError) -> None:
+    for one in operations:
+        assert one.write is not None
+        error = UnitOfWorkError(f"{one.write.path} was not sent, because a batch before it failed: {failure}")
+        one.fail("not_sent", error)
+
+
+def _lock_error(lock: Write, answer: Response) -> LockError | None:
+    if answer.status < 300:
+        return None
+    return LockError(
+        f"The lock {lock.path} could not be taken ({answer.status}), so this was stored without it: another unit of "
+        "work may have written at the same time. Check that the lock's object exists and may be written."
+    )

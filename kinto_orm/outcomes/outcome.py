@@ -1,0 +1,117 @@
+"""What became of one write of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeAlias, TypeVar
+
+from kinto_orm.errors import (
+    BackoffError,
+    CommitError,
+    ConcurrentWriteError,
+    ConflictError,
+    ConnectionFailedError,
+    KintoError,
+    NotFoundError,
+    ProtocolError,
+    ResponseError,
+    RolledBackError,
+    ServerError,
+    TransportError,
+)
+from kinto_orm.state import Holder, Intent, ObjectState, Status, Verb
+
+OutcomeStatus: TypeAlias = Literal[
+    "created", "updated", "deleted", "unchanged", "conflict", "gone", "rejected", "rolled_back", "unknown", "not_sent"
+]
+"""``unchanged``: the object is what the server has, and nothing had to be stored. ``conflict``, ``gone``: somebody else
+changed or deleted it. ``rejected``: the server refused it. ``rolled_back``: the server undid it, because of another
+write of the same batch. ``unknown``: the answer got lost. ``not_sent``: nothing was sent."""
+
+STORED = ("created", "updated", "deleted", "unchanged")
+"""The outcomes after which the object is what the server has."""
+
+H = TypeVar("H", bound=Holder, covariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Staged(Generic[H]):
+    """An intent and the object that takes its result."""
+
+    holder: H
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[H]):
+    """What became of one staged object."""
+
+    object: H
+    verb: Verb
+    status: OutcomeStatus
+    error: KintoError | None = None
+    reconciled: bool = False
+    """Whether the answer to a first attempt got lost, and a second one showed that it had been applied."""
+    before: ObjectState | None = field(default=None, repr=False, compare=False)
+    after: ObjectState | None = field(default=None, repr=False, compare=False)
+    """What the server had before and after, where something was stored: what ``compensate()`` needs."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the server has what was wanted."""
+        return self.status in STORED
+
+
+def status_of_success(before: ObjectState, after: ObjectState) -> OutcomeStatus:
+    """The status of a write that brought the object from the one state to the other."""
+    if after.status is Status.DELETED:
+        return "deleted"
+    return "created" if before.status is Status.NEW else "updated"
+
+
+def status_of_refusal(error: KintoError) -> OutcomeStatus:
+    """What the answer to one write means."""
+    if isinstance(error, ConflictError):
+        return "gone" if error.status == 404 else "conflict"
+    if isinstance(error, (ConcurrentWriteError, RolledBackError)):
+        return "rolled_back"
+    if isinstance(error, NotFoundError):
+        return "gone"
+    return "unknown" if isinstance(error, (TransportError, ProtocolError, ServerError)) else "rejected"
+
+
+def status_of_failure(error: KintoError) -> OutcomeStatus:
+    """What a failure of the whole batch means for each of its writes."""
+    if isinstance(error, (ConnectionFailedError, BackoffError)):
+        return "not_sent"
+    if isinstance(error, ConcurrentWriteError) or _is_abort(error):
+        return "rolled_back"
+    # Any other 5xx rolls everything back on PostgreSQL and nothing on the memory backend: we cannot know which it is.
+    if isinstance(error, (TransportError, ProtocolError, ServerError)):
+        return "unknown"
+    return "rejected" if isinstance(error, ResponseError) else "not_sent"
+
+
+def _is_abort(error: KintoError) -> bool:
+    """Whether Kinto says that its database aborted the transaction."""
+    return isinstance(error, ServerError) and error.status == 503 and error.errno is not None
+
+
+def said(outcome: Outcome[Holder]) -> str:
+    """What the error says, to be part of a sentence."""
+    return str(outcome.error).rstrip(".")
+
+
+def raise_unless_stored(outcomes: Sequence[Outcome[Holder]]) -> None:
+    """Raises ``CommitError`` with all the outcomes where one of them has an error."""
+    failed = [one for one in outcomes if one.error is not None]
+    if not failed:
+        return
+    first = next((one for one in failed if one.status != "rolled_back"), failed[0])
+    stored = sum(one.is_stored for one in outcomes)
+    raise CommitError(
+        f"{len(failed)} of {len(outcomes)} writes failed ({stored} are stored). "
+        f"The first one: {first.status}: {said(first)}. See .outcomes for each.",
+        outcomes,
+    ) from first.error

@@ -1,0 +1,32 @@
+"""Each verb on one object, as a flow: what is sent (``verbs``), what the answer means (``settling``), and the reads
+and creations around it (``lookups``)."""
+
+from kinto_orm.repository.lookups import (
+    get,
+    get_or_create,
+    get_or_none,
+    ids_in_chunks,
+    read_server_info,
+    read_version,
+    update_or_create,
+)
+from kinto_orm.repository.settling import Settled, rebase, rebase_onto, settle, wanted_data
+from kinto_orm.repository.verbs import SERVER_OWNED, check_data, plan
+
+__all__ = [
+    "SERVER_OWNED",
+    "Settled",
+    "check_data",
+    "get",
+    "get_or_create",
+    "get_or_none",
+    "ids_in_chunks",
+    "plan",
+    "read_server_info",
+    "read_version",
+    "rebase",
+    "rebase_onto",
+    "settle",
+    "update_or_create",
+    "wanted_data",
+]

@@ -1,0 +1,209 @@
+"""What the answer to a write means for its object, also where an earlier answer got lost.
+
+A write whose answer was lost is sent again, and finds its own result: a 412 that carries what was wanted, a 404 for
+what was to be deleted. That is success, not a conflict.
+https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-control
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from kinto_orm.errors import AmbiguousWriteError, ConflictError, InvalidValueError, PermissionsUnknownError, UsageError
+from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.answers import StoredObject, content, error_of, existing_object, raise_for_status, read_object
+from kinto_orm.protocol.endpoints import Kind, PluralPath
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.json_patch import apply_json_patch
+from kinto_orm.protocol.patches import BasicPatch, JSONPatch, apply_basic_patch, apply_merge_patch
+from kinto_orm.protocol.values import JSONObject, is_stored_as
+from kinto_orm.protocol.writes import Action, PermissionLists, Write
+from kinto_orm.repository.verbs import SERVER_OWNED, is_schema_timestamp
+from kinto_orm.state import Intent, ObjectState, Status, Verb
+
+_METHODS = {Action.PUT: "PUT", Action.UPDATE: "PATCH", Action.PATCH: "PATCH", Action.DELETE: "DELETE"}
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What became of a write: the state of its object, and the intent that brought it there.
+
+    With ``again`` that is not the end: this intent is to be sent next.
+    """
+
+    state: ObjectState
+    intent: Intent | None
+    """``None`` where the object takes what the server has, and its own changes are dropped."""
+    reconciled: bool = False
+    """Whether the answer to an earlier attempt got lost, and this one showed that it had been applied."""
+    again: Intent | None = None
+    conflict: ConflictError | None = None
+    """What ``again`` is the answer to."""
+
+
+def settle(intent: Intent, planned: Write, response: Response, *, strict: bool = False) -> Flow[Settled]:
+    """What the answer to the planned write comes to.
+
+    Raises the error that the answer stands for. Where an earlier answer got lost and this one does not tell whose
+    write it found, raises ``AmbiguousWriteError``; with ``strict`` also where somebody else may have written the same.
+    """
+    method = _METHODS[planned.action]
+    lost = intent if response.is_repeated else intent.state.in_doubt
+    if response.status == 412:
+        return (yield from _settle_412(intent, planned, response, lost, strict=strict))
+    if planned.action is Action.DELETE and response.status in (403, 404):
+        gone = yield from _settle_gone(intent, response, lost, strict=strict)
+        if gone is not None:
+            return gone
+    if response.status == 404:
+        raise error_of(response, method, str(planned.path))  # gone, whatever became of an earlier attempt
+    return Settled(intent.state.after(read_object(response, planned.path, method)), intent)
+
+
+def _settle_412(
+    intent: Intent, planned: Write, response: Response, lost: Intent | None, *, strict: bool
+) -> Flow[Settled]:
+    theirs = existing_object(response, str(planned.path))
+    if lost is not None and theirs is not None and _may_be_result(lost, theirs):
+        found = yield from _confirmed(lost, theirs)
+        if found is not None:
+            _check_strictness(lost, strict=strict)
+            return _recognised(intent, lost, found)
+    if intent.options.if_not_exists and planned.precondition.absent and theirs is not None:
+        return Settled(intent.state.after(theirs), intent)
+    error = error_of(response, _METHODS[planned.action], str(planned.path))
+    assert isinstance(error, ConflictError)
+    error.base = intent.state.data
+    error.mine = wanted_data(intent)
+    if theirs is not None:
+        error.theirs, error.theirs_last_modified = theirs.data, theirs.last_modified
+    raise error
+
+
+def _recognised(intent: Intent, lost: Intent, found: StoredObject) -> Settled:
+    state = intent.state.after(found)
+    if lost is intent:
+        return Settled(state, intent, reconciled=True)
+    # What was wanted may have changed since. Nobody else wrote in between, so it may go on top of it.
+    now = replace(state, permissions=state.permissions or intent.state.permissions)
+    return Settled(state, intent, reconciled=True, again=rebase_onto(intent, now))
+
+
+def _may_be_result(lost: Intent, theirs: StoredObject) -> bool:
+    """Whether this is the data that the lost write wanted, stored after it was sent."""
+    seen = lost.state.last_modified if lost.options.if_match is None else lost.options.if_match
+    if lost.verb is Verb.DELETE or (seen is not None and theirs.last_modified == seen):
+        return False
+    wanted = wanted_data(lost)
+    if wanted is None:
+        raise AmbiguousWriteError(
+            f"{lost.state.path}: the answer to a patch got lost, and what it made of the object cannot be told, "
+            "because the object was never read: refresh() it, and see."
+        )
+    return is_stored_as(_own(lost, wanted), _own(lost, theirs.data))
+
+
+def _own(lost: Intent, data: JSONObject) -> JSONObject:
+    """The data without what the server sets by itself."""
+    left_out = {key for key in SERVER_OWNED if key in data}
+    if "schema" in data and is_schema_timestamp(lost, data["schema"]):
+        left_out.add("schema")
+    return {key: value for key, value in data.items() if key not in left_out} if left_out else data
+
+
+def _confirmed(lost: Intent, theirs: StoredObject) -> Flow[StoredObject | None]:
+    """The object, where its permissions are what the lost write wanted, too: a 412 does not show them."""
+    wanted = _sent_permissions(lost)
+    if not wanted:
+        return theirs
+    response = yield Request("GET", str(lost.state.path))
+    found = read_object(response, lost.state.path, "GET")
+    if found.permissions is None:
+        raise AmbiguousWriteError(
+            f"{lost.state.path}: the answer to a write of its permissions got lost, and the server does not show them: "
+            "whether it was applied cannot be told."
+        )
+    # The server adds the writer.
+    has_all = all(found.permissions.get(name, frozenset()) >= set(wanted[name]) for name in wanted)
+    return found if has_all and _may_be_result(lost, found) else None
+
+
+def _sent_permissions(intent: Intent) -> PermissionLists:
+    if intent.patch is None or isinstance(intent.patch, JSONPatch):
+        return intent.draft.permissions or {}
+    sent: dict[str, list[str] | None] = intent.patch.body.get("permissions", {})
+    return {name: principals or [] for name, principals in sent.items()}
+
+
+def _check_strictness(lost: Intent, *, strict: bool) -> None:
+    # An id that we drew ourselves is nobody else's.
+    if strict and not (lost.state.status is Status.NEW and lost.state.has_drawn_id):
+        raise AmbiguousWriteError(
+            f"{lost.state.path} is as it was to be, and the answer to the first attempt got lost: it may be our write, "
+            "or the same one by somebody else (strict_retry). refresh() the object and decide."
+        )
+
+
+def _settle_gone(intent: Intent, response: Response, lost: Intent | None, *, strict: bool) -> Flow[Settled | None]:
+    """What a deletion comes to that found nothing; ``None`` where it was refused."""
+    was_lost = lost is not None and lost.verb is Verb.DELETE
+    if response.status == 403 and not (was_lost and (yield from _is_bucket_gone(intent))):
+        return None
+    if response.status == 404 and not (was_lost or intent.options.if_exists):
+        return None
+    if was_lost and not intent.options.if_exists:
+        _check_strictness(intent, strict=strict)
+    return Settled(ObjectState(intent.state.path, Status.DELETED), intent, reconciled=was_lost)
+
+
+def _is_bucket_gone(intent: Intent) -> Flow[bool]:
+    """Whether the bucket is not there any more: Kinto answers 403 for it, and for all that was in it."""
+    list_path = str(PluralPath(Kind.BUCKET, ()))
+    response = yield Request("GET", list_path, query=f"id=%22{intent.state.path.ids[0]}%22")
+    raise_for_status(response, "GET", list_path)
+    found = content(response, f"GET {list_path}")
+    return isinstance(found, dict) and found.get("data") == []
+
+
+def wanted_data(intent: Intent) -> JSONObject | None:
+    """What the object's data would have been after the verb; ``None`` for a delete, or where it cannot be told."""
+    if intent.verb is Verb.DELETE:
+        return None
+    if intent.verb is not Verb.PATCH:
+        return intent.draft.data
+    patch, data = intent.patch, intent.state.data
+    assert patch is not None
+    if data is None:
+        return None
+    if isinstance(patch, JSONPatch):
+        return _json_patched(data, intent.state, patch)
+    apply = apply_basic_patch if isinstance(patch, BasicPatch) else apply_merge_patch
+    return apply(data, patch.body.get("data", {}))
+
+
+def _json_patched(data: JSONObject, state: ObjectState, patch: JSONPatch) -> JSONObject | None:
+    try:
+        return apply_json_patch(
+            data, state.permissions, patch.operations, id=state.path.id, last_modified=state.last_modified
+        ).data
+    except (InvalidValueError, PermissionsUnknownError):
+        return None
+
+
+def rebase(intent: Intent, error: ConflictError) -> Intent:
+    """The same verb, meant for what the server has now: the user chose to write over it.
+
+    Where the object is gone, it is created again.
+    """
+    if error.theirs is not None:
+        state = ObjectState(intent.state.path, Status.LOADED, dict(error.theirs), error.theirs_last_modified)
+        return rebase_onto(intent, state)
+    if intent.verb is Verb.DELETE:
+        raise UsageError(f"{intent.state.path} is gone already.")
+    return rebase_onto(intent, ObjectState(intent.state.path, Status.NEW))
+
+
+def rebase_onto(intent: Intent, state: ObjectState) -> Intent:
+    """The same verb, meant for this state of its object."""
+    options = replace(intent.options, if_match=None)
+    return replace(intent, state=state, options=options, seen=intent.seen or intent.draft)

@@ -1,0 +1,123 @@
+"""What went wrong with one exchange: the errors of the libraries below, as one of ours.
+
+Nothing that ``requests``, ``urllib3`` or the operating system raises gets past the transport.
+"""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import traceback
+import zlib
+from collections.abc import Iterator
+
+import requests
+from urllib3 import exceptions as urllib3_errors
+
+from kinto_orm.errors import (
+    ConnectionFailedError,
+    ConnectionLostError,
+    DeadlineError,
+    KintoError,
+    ProtocolError,
+    TransportError,
+)
+
+FOREIGN_ERRORS = (
+    OSError,  # also: every exception of requests
+    urllib3_errors.HTTPError,
+    http.client.HTTPException,
+    zlib.error,
+    ValueError,  # http.client and urllib3 refuse illegal headers and URLs with it
+)
+"""All that sending may raise."""
+
+UNSURE = "The server may have applied the request: read the object before you send it again."
+_LOST = f"the connection was lost. {UNSURE}"
+_NONE_SENT = "no connection, so nothing was sent. Check server_url, proxies and that the server is up."
+
+
+class FinalConnectionError(ConnectionFailedError):
+    """No connection, for a reason that does not go away by trying again: TLS, credentials, a proxy that refuses."""
+
+
+def translate(error: Exception, name: str) -> KintoError:
+    """Our error for one of ``FOREIGN_ERRORS``, raised by the request of this name; to be raised ``from`` it."""
+    # The prepared request holds the credentials in clear: it must not travel along as part of the cause.
+    if isinstance(error, requests.RequestException):
+        error.request = None
+    causes = list(_causes(error))
+    kind, text = _classified(causes)
+    return kind(f"{name}: {text}{_reason(causes)}")
+
+
+_NO_CONNECTION = (
+    urllib3_errors.ConnectTimeoutError,  # also: refused, no such host
+    urllib3_errors.ProxyError,
+    urllib3_errors.ClosedPoolError,  # another thread called release() between two steps of ours
+)
+_TOO_SLOW = (requests.Timeout, urllib3_errors.TimeoutError, TimeoutError)
+_BROKEN_OFF = (http.client.RemoteDisconnected, http.client.IncompleteRead, ConnectionError)
+_NO_HTTP = (http.client.HTTPException, urllib3_errors.InvalidHeader)
+_BROKEN_SOMEHOW = (requests.ConnectionError, urllib3_errors.ProtocolError, urllib3_errors.SSLError)
+
+# The first row counts of which any cause is an instance: from what says most to what says least.
+_KINDS: tuple[tuple[tuple[type[Exception], ...], type[KintoError], str], ...] = (
+    (_NO_CONNECTION, ConnectionFailedError, _NONE_SENT),
+    (_TOO_SLOW, DeadlineError, f"the answer took too long. {UNSURE}"),
+    (_BROKEN_OFF, ConnectionLostError, _LOST),
+    (_NO_HTTP, ProtocolError, "the answer is no HTTP. Is server_url the address of a Kinto server?"),
+    (_BROKEN_SOMEHOW, ConnectionLostError, _LOST),
+    ((zlib.error,), ConnectionLostError, f"the compressed answer is damaged or cut short. {UNSURE}"),
+    ((requests.exceptions.ContentDecodingError,), ProtocolError, "the answer is compressed in a way not asked for."),
+)
+
+
+def _classified(causes: list[BaseException]) -> tuple[type[KintoError], str]:
+    kind, text = _kind(causes)
+    # A retrying adapter of the user's reports its last attempt only, and urllib3 calls itself for each one.
+    if issubclass(kind, ConnectionFailedError) and any(_frames(cause, "urlopen") > 1 for cause in causes):
+        return ConnectionLostError, _LOST
+    return kind, text
+
+
+def _kind(causes: list[BaseException]) -> tuple[type[KintoError], str]:
+    if any(_is_refusal(cause) for cause in causes):
+        return FinalConnectionError, _NONE_SENT
+    if any(_is_of_handshake(cause) for cause in causes):
+        return ConnectionFailedError, _NONE_SENT
+    for types, kind, text in _KINDS:
+        if any(isinstance(cause, types) for cause in causes):
+            return kind, text
+    return TransportError, "the request could not be sent: see the cause of this error."
+
+
+def _is_refusal(cause: BaseException) -> bool:
+    """Whether TLS could not be agreed on, or a proxy refused to CONNECT: next time it will be the same."""
+    is_tls = isinstance(cause, ssl.SSLError) and _is_of_handshake(cause)
+    return is_tls or (isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed"))
+
+
+def _is_of_handshake(cause: BaseException) -> bool:
+    # urllib3 tells neither a TLS error nor a timeout of the handshake, before which nothing is sent, from a later one.
+    return _frames(cause, "do_handshake") > 0
+
+
+def _frames(cause: BaseException, name: str) -> int:
+    """How many calls of this function the exception went through."""
+    # A set: what is caught and raised again goes through the same frame twice.
+    return len({frame for frame, _ in traceback.walk_tb(cause.__traceback__) if frame.f_code.co_name == name})
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what it wraps. Not ``__context__``: there could be anything that our caller was handling."""
+    yield error
+    for inner in (error.__cause__, getattr(error, "reason", None), *error.args):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+
+
+def _reason(causes: list[BaseException]) -> str:
+    # Only what the operating system says: other texts may contain the URL of a proxy, with its password.
+    reasons = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    return f" ({reasons[-1]})" if reasons else ""

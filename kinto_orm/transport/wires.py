@@ -1,0 +1,171 @@
+"""The sessions of ``requests`` behind the transport: ours, prepared once, or one that the user brought.
+
+What a request cannot do here: follow a redirect, read netrc, keep a cookie.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, TypeAlias
+
+import requests
+from requests import PreparedRequest
+from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.structures import CaseInsensitiveDict
+
+from kinto_orm.errors import ConfigurationError
+from kinto_orm.messages import Request
+from kinto_orm.transport.auth import Authenticator, anonymous, own_headers, signed
+
+Verify: TypeAlias = bool | str
+
+POOL_SIZE = 32
+HELD_LOCATION = "x-kinto-orm-location"
+
+
+@dataclass(frozen=True, slots=True)
+class WireOptions:
+    """What every request has in common."""
+
+    server_url: str
+    auth: Authenticator | None = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+    verify: Verify
+    proxies: dict[str, str] = field(repr=False)
+    trust_env: bool
+
+
+class OwnWire:
+    """A session of ours. Nobody else changes it, so all but the request itself is prepared once."""
+
+    def __init__(self, options: WireOptions, adapter: BaseAdapter | None, ancestor: OwnWire | None = None) -> None:
+        self.pid = os.getpid()
+        self._options = options
+        self._adapter = adapter
+        # Kept after a fork only: closing the parent's pools could wait for a lock that nobody will ever release.
+        self._ancestor = ancestor
+        self._session = _own_session(options, adapter)
+        self._template = PreparedRequest()
+        self._template.headers = CaseInsensitiveDict({**own_headers(), **options.headers})
+
+    def send(self, request: Request, timeout: tuple[float, float]) -> requests.Response:
+        """The answer, its body still to be read. ``timeout`` is (connect, read), in seconds."""
+        prepared = signed(self._prepared(request), self._options.auth)
+        prepared.hooks.setdefault("response", []).append(_hold_location)
+        return self._session.send(
+            prepared, stream=True, allow_redirects=False, timeout=timeout, proxies=self._session.proxies
+        )
+
+    def _prepared(self, request: Request) -> PreparedRequest:
+        prepared = PreparedRequest()
+        prepared.method = request.method
+        prepared.url = self._options.server_url + request.target
+        prepared.headers = self._template.headers.copy()
+        prepared.headers.update(request.headers)
+        prepared.body = request.body
+        if request.body is not None or request.is_write:
+            prepared.headers["Content-Length"] = str(len(request.body or b""))
+        return prepared
+
+    def release(self) -> None:
+        """Closes idle sockets."""
+        _close_pools(self._session)
+
+    def after_fork(self) -> Wire:
+        """What takes its place in a forked child."""
+        if isinstance(self._adapter, HTTPAdapter):
+            self._adapter.close()
+        return OwnWire(self._options, self._adapter, ancestor=self)
+
+
+class BroughtWire:
+    """A session of the user's, which may change at any time: it prepares every request itself, and is never closed."""
+
+    def __init__(self, options: WireOptions, session: requests.Session) -> None:
+        self.pid = os.getpid()
+        self._options = options
+        self._session = session
+
+    def send(self, request: Request, timeout: tuple[float, float]) -> requests.Response:
+        """The answer, its body still to be read. ``timeout`` is (connect, read), in seconds."""
+        # What is passed here takes the place of the session's own setting: auth, verify and hooks would get lost.
+        return self._session.request(
+            request.method,
+            self._options.server_url + request.target,
+            data=request.body,
+            headers={**self._headers(), **self._options.headers, **request.headers},
+            auth=self._options.auth or self._session.auth or anonymous,
+            verify=self._session.verify if self._options.verify is True else self._options.verify,
+            proxies=dict(self._options.proxies) or None,
+            timeout=timeout,
+            stream=True,
+            allow_redirects=False,
+            hooks={"response": [*_hooks(self._session), _hold_location]},
+        )
+
+    def _headers(self) -> dict[str, str]:
+        untouched = requests.utils.default_headers()
+        theirs = self._session.headers
+        return {name: value for name, value in own_headers().items() if theirs.get(name) == untouched.get(name)}
+
+    def release(self) -> None:
+        """Does nothing: when the sockets of this session are closed is for its owner to say."""
+
+    def after_fork(self) -> Wire:
+        """What takes its place in a forked child."""
+        _close_pools(self._session)
+        return BroughtWire(self._options, self._session)
+
+
+Wire: TypeAlias = OwnWire | BroughtWire
+
+
+def make_wire(options: WireOptions, session: requests.Session | None, adapter: BaseAdapter | None) -> Wire:
+    """The wire of a session that the user brought, or of one of our own."""
+    if session is None:
+        return OwnWire(options, adapter)
+    if adapter is not None:
+        raise ConfigurationError("session= and adapter= exclude each other: mount the adapter on your session.")
+    return BroughtWire(options, session)
+
+
+def _own_session(options: WireOptions, adapter: BaseAdapter | None) -> requests.Session:
+    session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+    session.trust_env = options.trust_env
+    settings = session.merge_environment_settings(options.server_url, dict(options.proxies), None, options.verify, None)
+    session.verify, session.proxies = settings["verify"], settings["proxies"]
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=POOL_SIZE, max_retries=0))
+    if adapter is not None:
+        session.mount(options.server_url, adapter)
+    return session
+
+
+def _close_pools(session: requests.Session) -> None:
+    # Only these are known to be usable afterwards. Closing another one could stop the server that is behind it.
+    for adapter in session.adapters.values():
+        if isinstance(adapter, HTTPAdapter):
+            adapter.close()
+
+
+def _hooks(session: requests.Session) -> list[Callable[..., Any]]:
+    hooks = session.hooks.get("response") or []
+    return [hooks] if callable(hooks) else list(hooks)
+
+
+def _hold_location(answer: requests.Response, **_: object) -> None:
+    """Hides the target of a redirect from requests, which reads the whole body of one even where it does not follow."""
+    if "location" in answer.headers:
+        answer.headers[HELD_LOCATION] = answer.headers.pop("location")
+
+
+def headers_of(answer: requests.Response) -> dict[str, str]:
+    """The headers of an answer, by their names in lower case."""
+    headers = {name.lower(): value for name, value in answer.headers.items()}
+    if HELD_LOCATION in headers:
+        headers["location"] = headers.pop(HELD_LOCATION)
+    return headers

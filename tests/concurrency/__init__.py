@@ -1,0 +1,1 @@
+"""What happens where several processes write at once: on stock Kinto servers, and on ours."""

@@ -1,0 +1,1 @@
+"""What holds for any data, any changes and any conditions."""
