@@ -1,0 +1,590 @@
+"""Every public verb that writes, and how the oracle calls it.
+
+A method that is neither in ``VERBS`` nor in ``NOT_WRITING`` fails ``test_every_public_method_is_accounted_for``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from fault_proxy import Seen, is_write
+from world import Data, World
+
+from kinto_orm import (
+    Bucket,
+    Collection,
+    ConflictError,
+    F,
+    Group,
+    JSONPatch,
+    KintoError,
+    MergePatch,
+    Outcome,
+    Record,
+    UnitOfWork,
+)
+
+RECORDS = "/buckets/b/collections/c/records"
+SOMEWHERE = f"{RECORDS}/somewhere"
+"""Stands for the path of a record whose id the call draws."""
+
+
+@dataclass
+class Call:
+    """A verb, ready to be called, and what the server shall hold afterwards."""
+
+    target: Any
+    method: str
+    expected: Mapping[str, Data | None]
+    """The data by path, without ``id``; ``None`` where nothing is left."""
+    holders: Sequence[Any] = ()
+    """The Python objects that shall equal what the server holds then."""
+    arguments: tuple[Any, ...] = ()
+    keywords: Mapping[str, Any] = field(default_factory=dict)
+    holders_of: Callable[[Any], Sequence[Any]] = lambda result: ()
+    """The objects that the call itself gives."""
+    is_right: Callable[[Any], bool] = lambda result: True
+    """Whether the call gives what it gives without a fault."""
+
+    def now(self) -> Any:
+        """Calls the verb."""
+        return getattr(self.target, self.method)(*self.arguments, **self.keywords)
+
+    async def later(self) -> Any:
+        """Awaits its twin."""
+        return await getattr(self.target, f"a{self.method}")(*self.arguments, **self.keywords)
+
+
+@dataclass(frozen=True)
+class Verb:
+    """One way of calling a public method that writes."""
+
+    id: str
+    """The method, and the way after a hyphen: ``Record.save-new``."""
+    prepare: Callable[[World], Call]
+    is_guarded: bool = True
+    """Whether what it sends carries a precondition: then it must survive lost answers."""
+    is_decidable: bool = True
+    """Whether a 412 tells if the write was our own; else a typed error is as good as success."""
+    meets: Callable[[Seen], bool] = is_write
+    """Which of its requests meet the faults."""
+
+    @property
+    def method(self) -> str:
+        """The public method: ``Record.save``."""
+        return self.id.partition("-")[0]
+
+
+def path(id: str) -> str:
+    """The path of a record."""
+    return f"{RECORDS}/{id}"
+
+
+def call(holder: Any, method: str, expected: Data | None, *arguments: Any, **keywords: Any) -> Call:
+    """A verb of an object that has its id already."""
+    return Call(holder, method, {str(holder.__kinto_path__()): expected}, (holder,), arguments, keywords)
+
+
+# -- objects ------------------------------------------------------------------------------------------------------
+
+
+def new_record(world: World, **keywords: Any) -> Record:
+    return Record(collection=world.collection, id="r", data={"n": 1, "deep": {"x": [1, None]}}, **keywords)
+
+
+NEW: Data = {"n": 1, "deep": {"x": [1, None]}}
+OLD: Data = {"n": 1, "kept": "as it is", "gone": True}
+
+
+def changed(world: World, **changes: Any) -> tuple[Record, Data]:
+    record = world.load("r", OLD)
+    record.data.update(changes)
+    return record, {**OLD, **changes}
+
+
+def save_changed(world: World) -> Call:
+    record, expected = changed(world, n=2)
+    return call(record, "save", expected)
+
+
+def save_with_a_key_removed(world: World) -> Call:
+    record, _ = changed(world, n=2)
+    del record.data["gone"]
+    return call(record, "save", {"n": 2, "kept": "as it is"})
+
+
+def save_permissions(world: World) -> Call:
+    record = world.load("r", OLD)
+    record.permissions.add("read", "system.Everyone")
+    return call(record, "save", OLD)
+
+
+def save_new_with_permissions(world: World) -> Call:
+    return call(new_record(world, permissions={"read": ["system.Everyone"]}), "save", NEW)
+
+
+def save_over_a_tombstone(world: World) -> Call:
+    world.load("r", OLD).delete()
+    return call(new_record(world), "save", NEW)
+
+
+def save_of_a_drawn_id(world: World) -> Call:
+    record = Record(collection=world.collection, data=NEW)
+    return Call(record, "save", {SOMEWHERE: NEW}, (record,))
+
+
+def save_numbers(world: World) -> Call:
+    """Kinto gives some floats back that are not quite the ones sent: they are still ours."""
+    numbers = {"whole": 1e22, "zero": -0.0, "many": [n / 7 * 1e-5 for n in range(1, 40)]}
+    record = Record(collection=world.collection, id="r", data=numbers)
+    return call(record, "save", numbers)
+
+
+def save_under_a_schema(world: World) -> Call:
+    """The server adds a key of its own to each record of such a collection."""
+    collection = world.records.refresh()
+    collection.schema_ = {"properties": {"n": {"type": "integer"}}}
+    collection.save()
+    return call(new_record(world), "save", {**NEW, "schema": collection.last_modified})
+
+
+def replace_loaded(world: World, **keywords: Any) -> Call:
+    record = world.load("r", OLD)
+    record.data = NEW
+    return call(record, "replace", NEW, **keywords)
+
+
+def patch_loaded(world: World, *arguments: Any, expected: Data, **keywords: Any) -> Call:
+    return call(world.load("r", OLD), "patch", expected, *arguments, **keywords)
+
+
+def patch_reference(world: World) -> Call:
+    world.load("r", OLD)
+    return call(Record(collection=world.collection, id="r"), "patch", {**OLD, "n": 2}, n=2)
+
+
+def delete_loaded(world: World, **keywords: Any) -> Call:
+    return call(world.load("r", OLD), "delete", None, **keywords)
+
+
+def delete_reference(world: World) -> Call:
+    world.load("r", OLD)
+    return call(Record(collection=world.collection, id="r"), "delete", None)
+
+
+def overwrite(world: World) -> Call:
+    record, expected = changed(world, n=2)
+    world.records.records.get("r").patch(n=3)
+    try:
+        record.save()
+    except ConflictError as error:
+        return Call(error, "overwrite", {path("r"): expected}, (record,))
+    raise AssertionError("no conflict")
+
+
+RECORD_VERBS = [
+    Verb("Record.save-new", lambda world: call(new_record(world), "save", NEW)),
+    Verb("Record.save-new-with-permissions", save_new_with_permissions),
+    Verb("Record.save-over-a-tombstone", save_over_a_tombstone),
+    Verb("Record.save-drawn-id", save_of_a_drawn_id),
+    Verb("Record.save-numbers", save_numbers),
+    Verb("Record.save-under-a-schema", save_under_a_schema),
+    Verb("Record.save-if-not-exists", lambda world: call(new_record(world), "save", NEW, if_not_exists=True)),
+    Verb("Record.save-changed", save_changed),
+    Verb("Record.save-key-removed", save_with_a_key_removed),
+    Verb("Record.save-permissions", save_permissions),
+    Verb("Record.save-forced", lambda world: call(new_record(world), "save", NEW, safe=False), is_guarded=False),
+    Verb("Record.replace-new", lambda world: call(new_record(world), "replace", NEW)),
+    Verb("Record.replace-loaded", replace_loaded),
+    Verb("Record.replace-forced", lambda world: replace_loaded(world, safe=False), is_guarded=False),
+    Verb("Record.patch-values", lambda world: patch_loaded(world, n=2, expected={**OLD, "n": 2})),
+    Verb(
+        "Record.patch-merge",
+        lambda world: patch_loaded(world, MergePatch({"gone": None}), expected={"n": 1, "kept": "as it is"}),
+    ),
+    Verb(
+        "Record.patch-json",
+        lambda world: patch_loaded(
+            world,
+            JSONPatch([{"op": "add", "path": "/data/list", "value": [1]}, {"op": "remove", "path": "/data/gone"}]),
+            expected={"n": 1, "kept": "as it is", "list": [1]},
+        ),
+        is_decidable=False,
+    ),
+    Verb(
+        "Record.patch-forced",
+        lambda world: patch_loaded(world, n=2, safe=False, expected={**OLD, "n": 2}),
+        is_guarded=False,
+    ),
+    Verb("Record.patch-reference", patch_reference, is_guarded=False),
+    Verb("Record.delete-loaded", delete_loaded),
+    Verb("Record.delete-if-exists", lambda world: delete_loaded(world, if_exists=True)),
+    Verb("Record.delete-forced", lambda world: delete_loaded(world, safe=False), is_guarded=False),
+    Verb("Record.delete-reference", delete_reference, is_guarded=False),
+    Verb("ConflictError.overwrite", overwrite),
+]
+
+
+# -- the other kinds ----------------------------------------------------------------------------------------------
+
+
+def another(world: World, kind: type[Any]) -> tuple[Any, Data]:
+    """A new object of that kind, and its data."""
+    if kind is Bucket:
+        return Bucket(client=world.client, id="x", data={"n": 1}), {"n": 1}
+    if kind is Group:
+        return Group(bucket=world.bucket, id="x", members=["account:bob"]), {"members": ["account:bob"]}
+    return Collection(bucket=world.bucket, id="x", data={"sort": "n"}), {"sort": "n"}
+
+
+def existing(world: World, kind: type[Any]) -> tuple[Any, Data]:
+    """An object of that kind that the server has, and its data."""
+    new, data = another(world, kind)
+    return new.save(), data
+
+
+def save_another(kind: type[Any]) -> Callable[[World], Call]:
+    def prepare(world: World) -> Call:
+        new, data = another(world, kind)
+        return call(new, "save", data)
+
+    return prepare
+
+
+def edit(kind: type[Any], method: str, **changes: Any) -> Callable[[World], Call]:
+    def prepare(world: World) -> Call:
+        old, data = existing(world, kind)
+        old.data.update(changes)
+        return call(old, method, {**data, **changes})
+
+    return prepare
+
+
+def patch_existing(kind: type[Any]) -> Callable[[World], Call]:
+    def prepare(world: World) -> Call:
+        old, data = existing(world, kind)
+        return call(old, "patch", {**data, "title": "new"}, title="new")
+
+    return prepare
+
+
+def delete_existing(kind: type[Any]) -> Callable[[World], Call]:
+    return lambda world: call(existing(world, kind)[0], "delete", None)
+
+
+KIND_VERBS = [
+    verb
+    for kind in (Bucket, Group, Collection)
+    for verb in (
+        Verb(f"{kind.__name__}.save-new", save_another(kind)),
+        Verb(f"{kind.__name__}.save-changed", edit(kind, "save", title="new")),
+        Verb(f"{kind.__name__}.replace", edit(kind, "replace", title="new")),
+        Verb(f"{kind.__name__}.patch", patch_existing(kind)),
+        Verb(f"{kind.__name__}.delete", delete_existing(kind)),
+    )
+]
+
+
+# -- managers and queries -----------------------------------------------------------------------------------------
+
+
+def create(world: World) -> Call:
+    return Call(
+        world.collection.records,
+        "create",
+        {SOMEWHERE: NEW},
+        keywords={"data": NEW},
+        holders_of=lambda result: [result],
+    )
+
+
+def get_or_create(world: World, method: str = "get_or_create") -> Call:
+    return Call(
+        world.collection.records,
+        method,
+        {path("r"): NEW},
+        arguments=("r", NEW),
+        holders_of=lambda result: [result[0]],
+        is_right=lambda result: result[1] is True,
+    )
+
+
+def get_existing(world: World) -> Call:
+    world.load("r", OLD)
+    return Call(
+        world.collection.records,
+        "get_or_create",
+        {path("r"): OLD},
+        arguments=("r", NEW),
+        holders_of=lambda result: [result[0]],
+        is_right=lambda result: result[1] is False,
+    )
+
+
+def update_existing(world: World) -> Call:
+    world.load("r", OLD)
+    return Call(
+        world.collection.records,
+        "update_or_create",
+        {path("r"): {**OLD, "n": 2}},
+        arguments=("r", {"n": 2}),
+        holders_of=lambda result: [result[0]],
+        is_right=lambda result: result[1] is False,
+    )
+
+
+def three(world: World) -> dict[str, Record]:
+    return {id: world.load(id, {**OLD, "id_": id}) for id in ("r1", "r2", "r3")}
+
+
+def bulk(method: str, objects: Sequence[Record], expected: Mapping[str, Data | None], **counts: int) -> Call:
+    target = objects[0].collection.records
+    return Call(target, method, expected, objects, (objects,), is_right=lambda report: has_counts(report, counts))
+
+
+def has_counts(report: Any, counts: Mapping[str, int]) -> bool:
+    return not report.failed and {name: getattr(report, name) for name in counts} == counts
+
+
+def bulk_create(world: World) -> Call:
+    records = [Record(collection=world.collection, id=f"r{n}", data={"n": n}) for n in range(3)]
+    return bulk("bulk_create", records, {path(f"r{n}"): {"n": n} for n in range(3)}, created=3)
+
+
+def bulk_update(world: World) -> Call:
+    records = three(world)
+    for record in records.values():
+        record.data["n"] = 2
+    expected = {path(id): {**OLD, "id_": id, "n": 2} for id in records}
+    return bulk("bulk_update", list(records.values()), expected, updated=3)
+
+
+def bulk_delete(world: World) -> Call:
+    records = three(world)
+    return bulk("bulk_delete", list(records.values()), dict.fromkeys(map(path, records)), deleted=3)
+
+
+def update_query(world: World) -> Call:
+    expected = {path(id): {**OLD, "id_": id, "n": 2} for id in three(world)}
+    return Call(
+        world.collection.records.filter(n=1),
+        "update",
+        expected,
+        keywords={"n": 2},
+        is_right=lambda report: has_counts(report, {"updated": 3}),
+    )
+
+
+def delete_query(world: World) -> Call:
+    expected = dict.fromkeys(map(path, three(world)))
+    return Call(world.collection.records.filter(n=1), "delete", expected, is_right=lambda count: count == 3)
+
+
+def is_patch(seen: Seen) -> bool:
+    return seen.method == "PATCH"
+
+
+LIST_VERBS = [
+    Verb("Manager.create", create),
+    Verb("Manager.get_or_create-new", get_or_create),
+    Verb("Manager.get_or_create-existing", get_existing),
+    Verb("Manager.update_or_create-new", lambda world: get_or_create(world, "update_or_create")),
+    Verb("Manager.update_or_create-existing", update_existing),
+    Verb("Manager.update_or_create-second-request", update_existing, meets=is_patch),
+    Verb("Manager.bulk_create", bulk_create),
+    Verb("Manager.bulk_update", bulk_update),
+    Verb("Manager.bulk_delete", bulk_delete),
+    Verb("Query.update", update_query),
+    Verb("Query.delete", delete_query, is_guarded=False),
+]
+
+
+# -- units of work, and whole set-ups -----------------------------------------------------------------------------
+
+
+class Block:
+    """A unit of work that is left: what a ``with`` block does at its end."""
+
+    def __init__(self, unit: UnitOfWork) -> None:
+        self.unit = unit
+
+    def leave(self) -> Sequence[Outcome[Any]]:
+        self.unit.__exit__(None, None, None)
+        return self.unit.outcomes
+
+    async def aleave(self) -> Sequence[Outcome[Any]]:
+        await self.unit.__aexit__(None, None, None)
+        return self.unit.outcomes
+
+
+STAGED: Mapping[str, Data | None] = {
+    path("new"): NEW,
+    path("r1"): {**OLD, "id_": "r1", "n": 2},
+    path("r2"): {"n": 1, "kept": "as it is", "id_": "r2"},
+    path("r3"): None,
+}
+STATUSES = ["created", "updated", "updated", "deleted"]
+
+
+def staged(world: World, unit: UnitOfWork, **keywords: Any) -> list[Record]:
+    """One record to create, one to patch, one to save with a key removed, one to delete: staged."""
+    new, old = Record(collection=world.collection, id="new", data=NEW), three(world)
+    unit.save(new, **keywords)
+    unit.patch(old["r1"], n=2, **keywords)
+    del old["r2"].data["gone"]
+    unit.save(old["r2"])
+    unit.delete(old["r3"], **keywords)
+    return [new, *old.values()]
+
+
+def have_statuses(outcomes: Sequence[Any]) -> bool:
+    return [one.status for one in outcomes] == STATUSES
+
+
+def commit(world: World, **keywords: Any) -> Call:
+    unit = world.client.unit_of_work()
+    holders = staged(world, unit, **keywords)
+    return Call(unit, "commit", STAGED, holders, is_right=have_statuses)
+
+
+def leave_block(world: World) -> Call:
+    unit = world.client.unit_of_work().__enter__()
+    try:
+        holders = staged(world, unit)
+    except KintoError:
+        unit._leave()
+        raise
+    return Call(Block(unit), "leave", STAGED, holders, is_right=have_statuses)
+
+
+TREE: Mapping[str, Data | None] = {
+    "/buckets/x": {"n": 1},
+    "/buckets/x/groups/staff": {"members": ["account:bob"]},
+    "/buckets/x/collections/c": {"sort": "n"},
+    "/buckets/x/collections/c/records/r": NEW,
+}
+
+
+def tree(world: World) -> list[Any]:
+    """A new bucket with all that can be below it, parents first."""
+    bucket = Bucket(client=world.client, id="x", data={"n": 1})
+    group = Group(bucket=bucket, id="staff", members=["account:bob"])
+    collection = Collection(bucket=bucket, id="c", data={"sort": "n"})
+    return [bucket, group, collection, Record(collection=collection, id="r", data=NEW)]
+
+
+def commit_tree(world: World) -> Call:
+    unit, objects = world.client.unit_of_work(), tree(world)
+    for one in objects:
+        unit.save(one)
+    return Call(unit, "commit", TREE, objects)
+
+
+def commit_loaded(world: World) -> Call:
+    """What ``uow.get()`` gave and somebody changed joins the commit without being staged."""
+    world.load("r", OLD)
+    unit = world.client.unit_of_work()
+    record = unit.get(world.collection.records, "r")
+    record.data["n"] = 2
+    return Call(unit, "commit", {path("r"): {**OLD, "n": 2}}, (record,))
+
+
+def ensure(world: World) -> Call:
+    objects = tree(world)
+    return Call(world.client, "ensure", TREE, objects, tuple(objects))
+
+
+def ensure_more(world: World) -> Call:
+    world.load("r", OLD)
+    record = Record(collection=world.collection, id="r", data={"n": 2})
+    return Call(world.client, "ensure", {path("r"): {**OLD, "n": 2}}, (record,), (record,))
+
+
+UNIT_VERBS = [
+    Verb("UnitOfWork.commit", commit),
+    Verb("UnitOfWork.commit-tree", commit_tree),
+    Verb("UnitOfWork.commit-loaded", commit_loaded),
+    Verb("UnitOfWork.commit-forced", lambda world: commit(world, safe=False), is_guarded=False),
+    Verb("UnitOfWork.__exit__", leave_block),
+    Verb("Client.ensure-new", ensure),
+    Verb("Client.ensure-existing", ensure_more),
+]
+
+VERBS = [*RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS]
+
+
+# -- the rest -----------------------------------------------------------------------------------------------------
+
+STAGES = "stages the verb of the object, which is called here directly; commit() sends it"
+REFINES = "gives another query and asks nothing"
+READS = "reads; see READS below"
+MOVES = "moves the flows of all the other verbs, so it is called with each of them"
+LOCAL = "asks nothing"
+
+NOT_WRITING: Mapping[str, str] = {
+    **{f"{kind}.refresh": READS for kind in ("Bucket", "Group", "Collection", "Record")},
+    **{f"Bucket.{name}": LOCAL for name in ("collection", "group")},
+    **{f"Query.{name}": REFINES for name in ("before", "exclude", "filter", "limit", "only", "order_by", "page_size")},
+    "Query.since": REFINES,
+    **{f"Query.{name}": READS for name in ("all", "count", "exists", "first", "get", "get_many", "get_or_none", "one")},
+    **{f"Query.{name}": READS for name in ("pages", "timestamp", "values")},
+    "Client.server_info": READS,
+    **{f"Client.{name}": MOVES for name in ("run", "perform", "describe_server")},
+    **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
+    **{f"Client.{name}": LOCAL for name in ("refuse_staging", "unit_of_work")},
+    **{f"UnitOfWork.{name}": STAGES for name in ("delete", "patch", "replace", "save", "stage")},
+    **{f"UnitOfWork.{name}": LOCAL for name in ("admit", "plan", "rollback")},
+    "UnitOfWork.get": READS,
+    "ConflictError.reload": LOCAL,
+    **{f"Permissions.{name}": LOCAL for name in ("add", "assign", "changes", "complete", "remove")},
+    "BulkReport.add": LOCAL,
+}
+"""Public methods that send no write of their own, and why."""
+
+
+# -- reads --------------------------------------------------------------------------------------------------------
+
+
+def read(method: str, *arguments: Any, **keywords: Any) -> Callable[[World], Call]:
+    def prepare(world: World) -> Call:
+        world.load("r", OLD)
+        return Call(world.collection.records, method, {path("r"): OLD}, (), arguments, keywords)
+
+    return prepare
+
+
+def refresh(world: World) -> Call:
+    record = world.load("r", OLD)
+    world.records.records.get("r").patch(n=2)
+    return call(record, "refresh", {**OLD, "n": 2})
+
+
+def everything(seen: Seen) -> bool:
+    return True
+
+
+def get_filtered(world: World) -> Call:
+    world.load("r", OLD)
+    return Call(
+        world.collection.records.filter(F("n") >= 1), "all", {path("r"): OLD}, is_right=lambda found: len(found) == 1
+    )
+
+
+def server_info(world: World) -> Call:
+    return Call(world.client, "server_info", {}, keywords={"refresh": True})
+
+
+READ_VERBS = [
+    Verb("Record.refresh", refresh, meets=everything),
+    Verb("Query.get", read("get", "r"), meets=everything),
+    Verb("Query.all", get_filtered, meets=everything),
+    Verb("Query.count", read("count"), meets=everything),
+    Verb("Query.timestamp", read("timestamp"), meets=everything),
+    Verb(
+        "Client.server_info",
+        lambda world: Call(world.client, "server_info", {}, keywords={"refresh": True}),
+        meets=everything,
+    ),
+]
