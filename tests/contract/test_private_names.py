@@ -1,12 +1,17 @@
-"""What we use of pydantic and Kinto without a promise of theirs: each name, by what we need it to do."""
+"""What we use of pydantic, urllib3 and Kinto without a promise of theirs: each name, by what we need it to do."""
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import io
+import socket
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, field_validator, model_validator
 from pydantic._internal._model_construction import ModelMetaclass
 from pydantic_core import SchemaSerializer, SchemaValidator
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from kinto_orm.server.application import import_extra
 
@@ -87,3 +92,16 @@ def test_kintos_memory_permissions_are_kept_by_object_and_name() -> None:
     backend.add_principal_to_ace("/buckets/b", "read", "bob")
 
     assert dict(backend._store) == {"permission:/buckets/b:read": {"bob"}}
+
+
+def test_pools_make_connections_that_can_have_another_class_of_answer() -> None:
+    for pool in (HTTPConnectionPool("kinto.test"), HTTPSConnectionPool("kinto.test")):
+        connection = pool._new_conn()
+
+        assert connection.response_class is http.client.HTTPResponse  # type: ignore[attr-defined]  # http.client's
+
+
+def test_an_answer_reads_from_its_own_file() -> None:
+    near, far = socket.socketpair()
+    with near, far, contextlib.closing(http.client.HTTPResponse(near)) as answer:
+        assert isinstance(answer.fp, io.BufferedReader)
