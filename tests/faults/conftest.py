@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from canary import CANARY_AUTH, CANARY_HEADERS
 from fault_rows import PENDING, row_of
 from lossy import LossyAdapter, lossy
 from scripted_server import Script, Serve, Server, Talk
@@ -21,7 +22,15 @@ def talk(serve: Serve) -> Iterator[Talk]:
 
     def start(*script: Script, **options: Any) -> tuple[Client, Server]:
         server = serve(*script)
-        defaults = {"bucket": "b", "collection": "c", "retry": 0, "retry_after": 0.001, "timeout": (1, 1)}
+        defaults: dict[str, Any] = {
+            "bucket": "b",
+            "collection": "c",
+            "retry": 0,
+            "retry_after": 0.001,
+            "timeout": (1, 1),
+        }
+        if "server_url" not in options:
+            defaults.update(auth=CANARY_AUTH, headers=CANARY_HEADERS)
         clients.append(Client(options.pop("server_url", server.url), **{**defaults, **options}))
         return clients[-1], server
 

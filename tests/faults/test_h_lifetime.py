@@ -16,7 +16,7 @@ from kinto_orm import Client, ClientClosedError, Collection, CredentialsMissingE
 
 
 def test_h01_a_client_can_be_pickled_as_its_options(talk: Talk) -> None:
-    client, server = talk(said({}), auth="Bearer t0k3n", collection="todos", max_response_bytes=2**20)
+    client, server = talk(said({}), auth="Bearer t0k3n", headers=None, collection="todos", max_response_bytes=2**20)
     client.server_info()
 
     dumped = pickle.dumps(client)
