@@ -140,6 +140,13 @@ def test_an_at_sign_that_separates_no_credentials_is_refused_without_showing_the
     assert refused.value.__context__ is None
 
 
+def test_the_normal_form_of_a_url_has_no_credentials() -> None:
+    with pytest.raises(ConfigurationError, match="give auth=") as refused:
+        parse_server_url(f"https://user:{CANARY}@kinto.test")
+
+    assert CANARY not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("userinfo", "expected"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 from collections.abc import Callable
 from typing import Any
@@ -164,6 +165,16 @@ def test_c22_an_alert_that_is_an_error_comes_after_the_write_is_known_to_be_stor
     assert (record.is_new, record.is_dirty, record.last_modified) == (False, False, 5)
     record.replace()
     assert len(server.requests) == 2
+
+
+def test_c22_an_alert_is_told_to_who_awaits_too(talk: Talk) -> None:
+    client, _ = talk(said({"data": {"id": "x", "last_modified": 5}}, "201 Created", ALERT))
+    record = Record(id="x", client=client)
+
+    with pytest.raises(AlertWarning):
+        asyncio.run(record.asave())
+
+    assert not record.is_new
 
 
 def test_c22_an_alert_in_a_unit_of_work_comes_after_its_outcomes(talk: Talk) -> None:
