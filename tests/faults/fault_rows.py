@@ -130,9 +130,7 @@ CANNOT_APPLY: dict[str, str] = {
 }
 """The rows that speak of what we do not have. The day that we have it, ``test_rows.py`` asks for their tests."""
 
-PENDING: dict[str, str] = {
-    "V01": "kinto_orm.testing.vcr_config() does not exist; our own cassettes are scrubbed by tests/recorded.",
-}
+PENDING: dict[str, str] = {}
 """The rows whose tests fail so far, and why: strictly, so the one that is mended leaves this list."""
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import pickle
 import traceback
 from base64 import b64encode
+from pathlib import Path
 from typing import Any
 
 import pytest
+import vcr
+import vcr.request
 from requests.auth import HTTPBasicAuth
 from scripted_server import RECORDS, Script, Serve, Talk, answer, hang_up, one, said
 
@@ -22,6 +24,7 @@ from kinto_orm import (
     RedirectError,
     ResponseError,
 )
+from kinto_orm.testing import vcr_config
 
 SECRET = "s3cr3t-canary"
 FORMS = (SECRET, b64encode(f"user:{SECRET}".encode()).decode())
@@ -240,5 +243,40 @@ def test_g22_bodies_are_logged_on_demand_without_secrets(talk: Talk, caplog: pyt
     assert "p4ss" not in caplog.text
 
 
-def test_v01_the_settings_of_a_recorder_hide_secrets() -> None:
-    assert importlib.import_module("kinto_orm.testing").vcr_config()
+def test_v01_a_cassette_holds_no_secret(talk: Talk, tmp_path: Path) -> None:
+    told = ["Set-Cookie: session=s3cr3t-canary", "X-Token: s3cr3t-canary"]
+    client, server = talk(
+        said({"data": {"id": "x", "last_modified": 5, "token": SECRET, "note": "kept"}}, "200 OK", *told),
+        auth=("user", SECRET),
+        headers={"X-Api-Key": SECRET, "Cookie": f"a={SECRET}"},
+    )
+
+    with vcr.VCR(**vcr_config()).use_cassette(str(tmp_path / "one.yaml")):
+        record = Record(id="x", data={"password": SECRET, "note": "kept"}, client=client).replace(safe=False)
+
+    text = (tmp_path / "one.yaml").read_text("utf-8")
+    assert not is_shown(text)
+    assert text.count("kept") == 2
+    assert record.data["token"] == SECRET
+    assert server.header("X-Api-Key") == SECRET
+
+
+def test_v01_a_cassette_without_secrets_can_be_played(talk: Talk, tmp_path: Path) -> None:
+    client, server = talk(one(n=1), auth=("user", SECRET))
+    recorder = vcr.VCR(**vcr_config())
+
+    for _ in range(2):
+        with recorder.use_cassette(str(tmp_path / "one.yaml")):
+            assert client.bucket("b").collection("c").records.get("x").data["n"] == 1
+
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("body", [None, b"", "text", b"\xff", b"[1]"])
+def test_v01_a_body_that_is_no_object_is_recorded_as_it_is(body: Any) -> None:
+    request = vcr.request.Request("GET", f"http://user:{SECRET}@localhost/v1/", body, {})
+
+    recorded = vcr_config()["before_record_request"](request)
+
+    assert recorded.uri == "http://localhost/v1/"
+    assert recorded.body == (body.encode() if isinstance(body, str) else body)
