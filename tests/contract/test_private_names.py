@@ -1,12 +1,17 @@
-"""What we use of pydantic and Kinto without a promise of theirs: each name, by what we need it to do."""
+"""What we use of pydantic, urllib3 and Kinto without a promise of theirs: each name, by what we need it to do."""
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import io
+import socket
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, field_validator, model_validator
 from pydantic._internal._model_construction import ModelMetaclass
 from pydantic_core import SchemaSerializer, SchemaValidator
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.application import build_application, drop_connections, import_extra
@@ -184,3 +189,16 @@ def test_our_tween_is_inside_of_the_transaction_and_outside_of_errors_and_listen
 def state_names(backend: object) -> set[str]:
     """What a backend keeps, beside the lock that Kinto adds to each."""
     return set(vars(backend)) - {"__lock__"}
+
+
+def test_pools_make_connections_that_can_have_another_class_of_answer() -> None:
+    for pool in (HTTPConnectionPool("kinto.test"), HTTPSConnectionPool("kinto.test")):
+        connection = pool._new_conn()
+
+        assert connection.response_class is http.client.HTTPResponse  # type: ignore[attr-defined]  # http.client's
+
+
+def test_an_answer_reads_from_its_own_file() -> None:
+    near, far = socket.socketpair()
+    with near, far, contextlib.closing(http.client.HTTPResponse(near)) as answer:
+        assert isinstance(answer.fp, io.BufferedReader)
