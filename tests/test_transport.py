@@ -8,6 +8,7 @@ import os
 import pickle
 import socket
 import ssl
+import threading
 import time
 import traceback
 import warnings
@@ -1015,6 +1016,25 @@ def test_a_released_transport_stays_usable(serve: Serve, connect: Connect) -> No
     transport.send(GET)
 
     assert server.connections == 2
+
+
+def test_sockets_are_closed_at_once_also_after_a_failed_attempt(serve: Serve, connect: Connect) -> None:
+    ended = threading.Event()
+
+    def answer_and_wait(connection: socket.socket) -> None:
+        connection.sendall(answer())
+        connection.recv(1)
+        ended.set()
+
+    transport = connect(serve(hang_up, answer_and_wait))
+    gc.disable()  # else the collector may close them
+    try:
+        transport.send(GET)
+        transport.release()
+
+        assert ended.wait(1)
+    finally:
+        gc.enable()
 
 
 def test_a_closed_transport_sends_nothing(serve: Serve, connect: Connect) -> None:
