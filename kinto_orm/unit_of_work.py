@@ -27,7 +27,7 @@ from kinto_orm.errors import (
     UnitClosedError,
     UnitOfWorkError,
 )
-from kinto_orm.outcomes import CommitOptions, Outcome, Staged, commit, lock_path, lock_write, raise_unless_stored
+from kinto_orm.outcomes import CommitOptions, Outcome, Staged, commit, lock_of, lock_write, raise_unless_stored
 from kinto_orm.protocol.endpoints import ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import Patch
@@ -73,7 +73,7 @@ class UnitOfWork:
         check_policy(on_conflict)
         self.runner = runner
         self._options = CommitOptions(atomic=atomic, on_conflict=on_conflict, chunked=chunked)
-        self._lock_path = None if lock is None else lock_path(lock, runner)
+        self._common_lock = None if lock is None else lock_of(lock, runner)
         self._lock = threading.RLock()
         self._staged: dict[ObjectPath, Staged[Any]] = {}
         self._cancelled: set[ObjectPath] = set()
@@ -217,7 +217,7 @@ class UnitOfWork:
 
     def plan(self) -> Plan:
         """The operations and the exact requests of a commit, in their order; sends nothing."""
-        lock = None if self._lock_path is None else lock_write(self._lock_path)
+        lock = None if self._common_lock is None else lock_write(self._common_lock.path)
         with self._lock:
             return plan_of(in_order(self._to_send().values()), lock)
 
@@ -257,8 +257,8 @@ class UnitOfWork:
                 self._on_its_way = frozenset((*self._staged, *to_send))
                 in_staging_order = {**self._staged, **to_send}
             options = self._options
-            if ordered and self._lock_path is not None:
-                options = replace(options, lock=(yield from self.runner.prepare_lock(self._lock_path)))
+            if ordered and self._common_lock is not None:
+                options = replace(options, lock=(yield from self._common_lock.prepare(self.runner)))
             found = (yield from commit(ordered, self.runner, options)) if ordered else []
             outcomes = self._settle(in_staging_order, dict(zip(map(_path, ordered), found, strict=True)))
         finally:
@@ -312,6 +312,8 @@ class UnitOfWork:
                 # Partial objects cannot be written, deleted ones need not be.
                 if intent.state.status is Status.LOADED and not intent.state.is_partial and plan(intent) is not None:
                     found[path] = Staged(holder, intent)
+        if self._common_lock is not None:
+            self._common_lock.check(found)
         return found
 
     # -- the block ------------------------------------------------------------------------------------------------

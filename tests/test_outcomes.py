@@ -38,6 +38,7 @@ from kinto_orm.outcomes import (
     Staged,
     commit,
     commit_all,
+    create_lock,
     raise_for_report,
     raise_unless_stored,
 )
@@ -548,7 +549,7 @@ def test_nothing_is_sent_to_a_server_that_cannot_store_all_or_nothing() -> None:
 
 # -- the lock -----------------------------------------------------------------------------------------------------
 
-LOCK = Write(ObjectPath(Kind.GROUP, ("b", "lock")), Action.PUT, UNCONDITIONAL, new={"members": []})
+LOCK = Write(ObjectPath(Kind.GROUP, ("b", "lock")), Action.PUT, UNCONDITIONAL)
 
 
 def test_the_lock_goes_first_and_is_no_outcome() -> None:
@@ -574,3 +575,38 @@ def test_what_was_stored_without_the_lock_says_so(status: int) -> None:
 
     assert [one.status for one in found] == ["created", "conflict"]
     assert isinstance(found[0].error, LockError)
+
+
+def test_a_409_undoes_the_lock_of_what_comes_after_it() -> None:
+    first = batch((200, {}), stored(0), (409, {}), stored(2))
+
+    found, sent = drive(
+        run([staged(n) for n in range(3)], server=Server(retry=1), lock=LOCK),
+        first,
+        batch((200, {}), stored(0), stored(1)),
+    )
+
+    assert [ids(one) for one in sent] == [["lock", "r0", "r1", "r2"], ["lock", "r0", "r1"]]
+    assert [one.status for one in found] == ["created", "created", "created"]
+    assert [type(one.error) for one in found] == [type(None), type(None), LockError]
+
+
+NAMED = ObjectPath(Kind.RECORD, ("b", "lock-one", "lock"))
+
+
+def test_the_object_of_a_lock_is_made_although_others_are_in_the_way() -> None:
+    _, sent = drive(create_lock(NAMED), Response(412), *[Response(409)] * 3, Response(201))
+
+    assert [one.path.kind for one in sent] == [Kind.COLLECTION, *[Kind.RECORD] * 4]
+
+
+@pytest.mark.parametrize("status", [403, 409])
+def test_the_object_of_a_lock_that_cannot_be_made_is_an_error(status: int) -> None:
+    with pytest.raises(ResponseError):
+        drive(create_lock(NAMED), *[Response(status)] * 4)
+
+
+def test_a_batch_with_a_lock_may_be_sent_again() -> None:
+    _, (request,) = drive(run([staged(0)], lock=LOCK), batch((200, {}), stored(0)))
+
+    assert request.is_repeatable

@@ -212,20 +212,25 @@ class _Sending(Generic[S]):
     def _send_chunk(self, chunk: Sequence[Operation[S]], attempt: int) -> Flow[list[Operation[S]]]:
         """Sends one batch; those of its operations that are to be sent again."""
         lock = self._options.lock
-        entries = [*([encode_entry(lock)] if lock else []), *(one.entry for one in chunk)]
+        count = len(chunk) + (lock is not None)
         try:
             wait = attempt if self._is_racing else 1
-            response = yield batch_request(entries, atomic=self._options.atomic, attempt=wait)
-            answers = split_answer(response, len(entries))
+            response = yield batch_request(
+                [one.entry for one in chunk],
+                lock=None if lock is None else encode_entry(lock),
+                atomic=self._options.atomic,
+                attempt=wait,
+            )
+            answers = split_answer(response, count)
         except KintoError as error:
-            if isinstance(error, BadRequestError) and (yield from self._takes_fewer(len(entries))):
+            if isinstance(error, BadRequestError) and (yield from self._takes_fewer(count)):
                 yield from self._send_in_chunks(chunk)
                 return []
             return self._fail_together(chunk, error, attempt)
         void = count_void(answers)
         lock_error = None
         if lock is not None:
-            lock_error = _lock_error(lock, answers.pop(0))
+            lock_error = _lock_error(lock, answers.pop(0), is_void=void > 0)
             void = max(0, void - 1)
         verdicts: list[Settled | KintoError] = []
         for index, (one, answer) in enumerate(zip(chunk, answers, strict=True)):
@@ -330,10 +335,11 @@ def _skip(operations: Sequence[Operation[S]], failure: KintoError) -> None:
         one.fail("not_sent", error)
 
 
-def _lock_error(lock: Write, answer: Response) -> LockError | None:
-    if answer.status < 300:
+def _lock_error(lock: Write, answer: Response, *, is_void: bool) -> LockError | None:
+    if answer.status < 300 and not is_void:
         return None
+    why = "was undone by a 409 in its batch" if is_void else f"could not be taken ({answer.status})"
     return LockError(
-        f"The lock {lock.path} could not be taken ({answer.status}), so this was stored without it: another unit of "
-        "work may have written at the same time. Check that the lock's object exists and may be written."
+        f"The lock {lock.path} {why}, so this was stored without it: another unit of work may have written at the "
+        "same time. Check that the lock's object exists and may be written, and that nobody writes without the lock."
     )

@@ -6,35 +6,71 @@ what ``If-Match`` compares with cannot change meanwhile. On the memory backend i
 
 from __future__ import annotations
 
-from kinto_orm.errors import InvalidTypeError
+from collections.abc import Container
+from dataclasses import dataclass
+
+from kinto_orm.errors import InvalidTypeError, UnitOfWorkError
 from kinto_orm.protocol.answers import raise_for_status
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.writes import ABSENT, UNCONDITIONAL, Action, Write
 from kinto_orm.state import Holder, Runner
 
+MOST_ATTEMPTS = 4
+"""How often the creation of one object is tried where it meets others in the same list."""
 
-def lock_path(lock: str | Holder, runner: Runner) -> ObjectPath:
-    """The object of the lock: the one that was given, or a group of that name in the client's default bucket."""
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """The lock of a unit of work: an object of that name, or one that was given."""
+
+    path: ObjectPath
+    is_named: bool
+
+    def check(self, staged: Container[ObjectPath]) -> None:
+        """Raises ``UnitOfWorkError`` where the object is written by the unit, too: it would conflict with itself."""
+        if self.path in staged:
+            raise UnitOfWorkError(
+                f"{self.path} is the lock of this unit, and cannot be written in it: take another one."
+            )
+
+    def prepare(self, runner: Runner) -> Flow[Write]:
+        """The write that takes the lock; the object of a name is created first, where it is not there."""
+        if self.is_named:
+            return (yield from runner.prepare_lock(self.path))
+        return lock_write(self.path)
+
+
+def lock_of(lock: str | Holder, runner: Runner) -> Lock:
+    """The lock: the object that was given, or one in the client's default bucket that is made for that name."""
     if isinstance(lock, str):
-        return ObjectPath(Kind.GROUP, (runner.default_bucket, check_id(lock, "lock")))
+        # Alone in its list: two objects of one list that are written in the same millisecond get a 409, which would
+        # undo the lock and store the rest without it. The id never begins with "batch", which a batch does not take.
+        name = check_id(f"lock-{check_id(lock, 'lock')}", "lock")
+        return Lock(ObjectPath(Kind.RECORD, (runner.default_bucket, name, "lock")), is_named=True)
     if not hasattr(lock, "__kinto_path__"):
         raise InvalidTypeError(f"lock is a name or an object of Kinto's, not {lock!r:.60}.")
-    return lock.__kinto_path__()
+    return Lock(lock.__kinto_path__(), is_named=False)
 
 
 def lock_write(path: ObjectPath) -> Write:
-    """The write that takes the lock: of an object that is somebody's own, it keeps the data."""
-    return Write(path, Action.PUT, UNCONDITIONAL, new={"members": []} if path.kind is Kind.GROUP else None)
+    """The write that takes the lock. It has no data, so the object keeps its own."""
+    return Write(path, Action.PUT, UNCONDITIONAL)
 
 
 def create_lock(path: ObjectPath) -> Flow[None]:
-    """Makes sure that the object of a named lock is there: two units that both create it would not wait for each other.
+    """Makes sure that the object of a name is there: two units that both create it would not wait for each other.
 
     Raises the error of the server where it cannot be created.
     """
-    if path.kind is not Kind.GROUP:
-        return
-    response = yield Write(path, Action.PUT, ABSENT, new={"members": []})
-    if response.status not in (409, 412):  # those say that somebody else was faster
+    yield from _create(ObjectPath(Kind.COLLECTION, path.ids[:-1]))
+    yield from _create(path)
+
+
+def _create(path: ObjectPath) -> Flow[None]:
+    for _ in range(MOST_ATTEMPTS):
+        response = yield Write(path, Action.PUT, ABSENT, new={})
+        if response.status != 409:  # which says that others were in the way, and not that it is there
+            break
+    if response.status != 412:
         raise_for_status(response, "PUT", path)

@@ -35,16 +35,18 @@ ATOMIC_HEADER = "X-Batch-Atomic"
 ROLLED_BACK_HEADER = "x-batch-rolled-back"
 
 
-def batch_request(entries: Sequence[JSONObject], *, atomic: bool = False, attempt: int = 1) -> Request:
+def batch_request(
+    entries: Sequence[JSONObject], *, lock: JSONObject | None = None, atomic: bool = False, attempt: int = 1
+) -> Request:
     """The one request that carries the entries, which are encoded writes, in their order.
 
-    ``atomic`` asks for all or nothing, of a server that has the capability ``atomic_batch``.
+    ``lock`` goes before them; sent twice, it does no harm. ``atomic`` asks for all or nothing, of a server that has the capability ``atomic_batch``.
     """
     headers = {"Content-Type": JSON_TYPE, **({ATOMIC_HEADER: "true"} if atomic else {})}
     reads_only = all(entry["method"] in ("GET", "HEAD") for entry in entries)
     # The only headers of an entry are its precondition.
     is_guarded = all("headers" in entry or entry["method"] in ("GET", "HEAD") for entry in entries)
-    body = encode({"requests": entries})
+    body = encode({"requests": entries if lock is None else [lock, *entries]})
     return Request(
         "POST",
         "/batch",

@@ -1,0 +1,61 @@
+"""Writers that begin at the same moment, each with a client of its own."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import cycle, islice
+from typing import TypeAlias, TypeVar
+
+from servers import Servers
+
+from kinto_orm import Client
+from kinto_orm.server import EmbeddedServer
+
+T = TypeVar("T")
+Connect: TypeAlias = Callable[[], Client]
+"""Gives a new client of the servers, each time of the next one."""
+
+SECONDS = 60
+"""What no race takes, however busy the machine is."""
+
+
+def race(writers: Sequence[Callable[[], T]]) -> list[T]:
+    """What each of them gives; all start together, in threads."""
+    start = threading.Barrier(len(writers))
+
+    def run(writer: Callable[[], T]) -> T:
+        start.wait(SECONDS)
+        return writer()
+
+    with ThreadPoolExecutor(len(writers)) as threads:
+        return [each.result(SECONDS) for each in [threads.submit(run, writer) for writer in writers]]
+
+
+@contextmanager
+def clients(connect: Connect, count: int) -> Iterator[list[Client]]:
+    """So many clients, as long as the block lasts."""
+    connected = [connect() for _ in range(count)]
+    try:
+        yield connected
+    finally:
+        for client in connected:
+            client.close()
+
+
+def connect_to(servers: Servers) -> Connect:
+    """Clients of these servers in turn, whose losers come back quickly."""
+    urls = cycle(servers.urls)
+    return lambda: Client(next(urls), auth=("me", "secret"), retry=20, retry_after=0.01)
+
+
+def connect_inside(server: EmbeddedServer) -> Connect:
+    """Clients of the embedded server, which lets one call in after the other."""
+    return lambda: Client.embedded(server=server, retry_after=0.01)
+
+
+def take(connect: Connect, count: int) -> list[Client]:
+    """So many clients; the caller closes them."""
+    return list(islice(iter(connect, None), count))
