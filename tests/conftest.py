@@ -1,6 +1,6 @@
 """What all tests share: the Hypothesis profiles, and a bucket with a collection on a real Kinto in this process.
 
-``kinto_server`` and ``kinto_client`` come from our own pytest plugin: we are its first user.
+``kinto_server`` comes from our own pytest plugin: we are its first user.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from canary import CANARY_HEADERS, Canary
 from hypothesis import HealthCheck, settings
 from scripted_server import Connect, Script, Serve, Server
 
 from kinto_orm import Bucket, Client, Collection, Record
+from kinto_orm.server import EmbeddedServer
 from kinto_orm.transport import HttpTransport, RetryPolicy
 
 _SLOW_SERVER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
@@ -23,6 +25,18 @@ settings.register_profile("dev", max_examples=10, **_SLOW_SERVER)
 settings.register_profile("ci", max_examples=50, derandomize=True, **_SLOW_SERVER)
 settings.register_profile("nightly", max_examples=500, **_SLOW_SERVER)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Watches that the suite shows none of its secrets."""
+    config.pluginmanager.register(Canary(), "canary")
+
+
+@pytest.fixture
+def kinto_client(kinto_server: EmbeddedServer) -> Iterator[Client]:
+    """The one of our plugin, with a secret of its own."""
+    with Client.embedded(server=kinto_server, headers=CANARY_HEADERS) as client:
+        yield client
 
 
 @pytest.fixture

@@ -6,24 +6,51 @@ Its fixtures ``serve``, ``connect``, ``waits`` and ``dead_url`` are in ``conftes
 from __future__ import annotations
 
 import contextlib
+import json
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import BinaryIO, Self, TypeAlias
+from typing import Any, BinaryIO, Self, TypeAlias
 
+from kinto_orm import Client
 from kinto_orm.transport import HttpTransport
 
 Script: TypeAlias = bytes | Callable[[socket.socket], None]
 Serve: TypeAlias = Callable[..., "Server"]
 Connect: TypeAlias = Callable[..., HttpTransport]
+Talk: TypeAlias = Callable[..., "tuple[Client, Server]"]
+
+RECORDS = "/buckets/b/collections/c/records"
 
 
 def answer(body: bytes = b"{}", *headers: str, status: str = "200 OK") -> bytes:
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *headers, "", ""]
     return "\r\n".join(lines).encode() + body
+
+
+def said(body: Any, status: str = "200 OK", *headers: str) -> bytes:
+    """An answer of Kinto: anything as JSON, but bytes as they are."""
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return answer(raw, "Content-Type: application/json", *headers, status=status)
+
+
+def row(id: str = "x", **data: Any) -> dict[str, Any]:
+    """A record as Kinto sends it."""
+    return {"id": id, "last_modified": 5, **data}
+
+
+def one(id: str = "x", **data: Any) -> bytes:
+    """The answer that is this record."""
+    return said({"data": row(id, **data)})
+
+
+def page(*ids: str, token: int | None = None, host: str = "http://elsewhere/v1", etag: str = '"5"') -> bytes:
+    """A page of records; ``token`` names the next one."""
+    following = [] if token is None else [f"Next-Page: {host}{RECORDS}?_token={token}"]
+    return said({"data": [row(id) for id in ids]}, "200 OK", f"ETag: {etag}", *following)
 
 
 def chunked(*chunks: bytes) -> bytes:

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import json
 import logging
 import math
 from collections.abc import Sequence
@@ -10,6 +11,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from kinto_orm.errors import (
     BackoffError,
@@ -30,10 +33,12 @@ from kinto_orm.transport.retry import (
     COST_OF_RETRY,
     COST_OF_RETRY_NOT_APPLIED,
     Backoff,
+    Failure,
     Pause,
     Result,
     RetryBudget,
     RetryLoop,
+    failure_of,
     parse_timeout,
 )
 
@@ -130,7 +135,32 @@ AMBIGUOUS = [
     pytest.param(HTML_503, id="503-of-a-proxy"),
     pytest.param(Response(504), id="504"),
     pytest.param(Response(200, body=b'{"data": {"id'), id="cut-short"),
+    pytest.param(Response(201, body=b'{"permissions": {}'), id="cut-short-behind-a-brace"),
+    pytest.param(Response(412, body=b'{"details": {"existing": {'), id="refusal-cut-short"),
 ]
+
+
+@given(st.recursive(st.none() | st.floats(allow_nan=False) | st.text(), lambda some: st.lists(some)), st.data())
+def test_every_beginning_of_an_answer_is_cut_short(value: Any, data: st.DataObject) -> None:
+    body = json.dumps({"data": value}).encode()
+    cut = body[: data.draw(st.integers(1, len(body) - 1))]
+
+    assert failure_of(Response(200, body=cut)) is Failure.AMBIGUOUS
+    assert failure_of(Response(200, body=body)) is Failure.NONE
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(Response(200, {"content-length": "2"}, b'{"'), id="of-the-length-that-was-announced"),
+        pytest.param(Response(200, {"transfer-encoding": "chunked"}, b'{"'), id="in-chunks-that-had-an-end"),
+        pytest.param(Response(200, body=b"{'data': 1"), id="no-json-from-its-beginning"),
+        pytest.param(Response(200, body=b"<html>"), id="html"),
+        pytest.param(Response(204), id="empty"),
+    ],
+)
+def test_an_answer_that_is_whole_is_final_whatever_it_is(answer: Response) -> None:
+    assert failure_of(answer) is Failure.NONE
 
 
 @pytest.mark.parametrize("failure", AMBIGUOUS)

@@ -1,5 +1,6 @@
 """The wire: what leaves, what comes back, and what a broken or hostile server can do to us. All over real sockets."""
 
+import gc
 import gzip
 import ipaddress
 import logging
@@ -7,8 +8,12 @@ import os
 import pickle
 import socket
 import ssl
+import threading
 import time
+import traceback
+import warnings
 import zlib
+from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -22,7 +27,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from requests.adapters import BaseAdapter, HTTPAdapter
-from requests.auth import HTTPDigestAuth
+from requests.auth import AuthBase, HTTPDigestAuth
 from scripted_server import (
     Connect,
     Script,
@@ -36,6 +41,7 @@ from scripted_server import (
     reset,
     send_and_close,
 )
+from urllib3 import PoolManager
 
 from kinto_orm.errors import (
     ClientClosedError,
@@ -51,7 +57,9 @@ from kinto_orm.errors import (
 )
 from kinto_orm.messages import Request
 from kinto_orm.transport import BearerTokenAuth, HttpTransport, ResponseEvent, RetryPolicy, parse_server_url
+from kinto_orm.transport.redaction import redacted
 from kinto_orm.transport.retry import FinalConnectionError
+from kinto_orm.transport.sockets import Answer, DeadlineAdapter, answered_within
 
 CANARY = "s3cr3t-canary"
 GET = Request("GET", "/buckets/b")
@@ -122,13 +130,49 @@ def test_server_url_that_cannot_work_is_refused(url: Any) -> None:
         parse_server_url(url)
 
 
-@pytest.mark.parametrize("userinfo", [f"admin:{CANARY}", CANARY, f"admin:#{CANARY}", f"admin:/?{CANARY}"])
-def test_credentials_in_server_url_are_refused_without_showing_them(userinfo: str) -> None:
-    with pytest.raises(ConfigurationError, match="give auth=") as refused:
-        parse_server_url(f"http://{userinfo}@kinto.test/v1")
+@pytest.mark.parametrize(
+    "userinfo", [f"admin:#{CANARY}", f"admin:/?{CANARY}", f"a@b:{CANARY}", f"admin:{CANARY}\r\n", ""]
+)
+def test_an_at_sign_that_separates_no_credentials_is_refused_without_showing_them(userinfo: str) -> None:
+    with pytest.raises(ConfigurationError) as refused:
+        HttpTransport(f"https://{userinfo}@kinto.test/v1")
 
     assert CANARY not in str(refused.value)
     assert refused.value.__context__ is None
+
+
+def test_the_normal_form_of_a_url_has_no_credentials() -> None:
+    with pytest.raises(ConfigurationError, match="give auth=") as refused:
+        parse_server_url(f"https://user:{CANARY}@kinto.test")
+
+    assert CANARY not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("userinfo", "expected"),
+    [
+        pytest.param("user:p%40ss%3A", "Basic dXNlcjpwQHNzOg==", id="percent-encoded"),
+        pytest.param("user:a:b", "Basic dXNlcjphOmI=", id="colon-in-password"),
+        pytest.param("token", "Basic dG9rZW46", id="no-password"),
+    ],
+)
+def test_credentials_in_the_server_url_are_taken_out_of_it(
+    serve: Serve, connect: Connect, userinfo: str, expected: str
+) -> None:
+    server = serve()
+    transport = connect(f"http://{userinfo}@{server.host}/v1")
+
+    transport.send(GET)
+
+    assert server.header("Authorization") == expected
+    assert transport.server_url == server.url
+
+
+def test_credentials_are_given_once() -> None:
+    with pytest.raises(ConfigurationError, match="give them once") as refused:
+        HttpTransport(f"https://user:{CANARY}@kinto.test", auth="user:pass")
+
+    assert CANARY not in str(refused.value)
 
 
 # What leaves
@@ -261,6 +305,76 @@ def test_cookies_are_not_replayed(serve: Serve, connect: Connect) -> None:
         transport.send(GET)
 
     assert server.header("Cookie") is None
+
+
+class TokenAuth(AuthBase):
+    """Credentials by somebody else's class."""
+
+    def __init__(self, header: str | bytes) -> None:
+        self.header = header
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        r.headers["Authorization"] = self.header  # type: ignore[assignment]  # requests takes bytes, too
+        return r
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"auth": ("user", "pass")}, id="basic"),
+        pytest.param({"auth": BearerTokenAuth("xyz", type="Own")}, id="own-type"),
+        pytest.param({"headers": {"authorization": "bearer xyz"}}, id="header"),
+    ],
+)
+@pytest.mark.parametrize("host", ["kinto.test", "10.0.0.1", "[2001:db8::1]", "localhost.kinto.test", "127.0.0.1.test"])
+def test_credentials_in_clear_are_refused_at_once(options: dict[str, Any], host: str) -> None:
+    with pytest.raises(ConfigurationError, match="everybody on the way could read"):
+        HttpTransport(f"http://{host}/v1", **options)
+
+
+@pytest.mark.parametrize("header", ["Basic xyz", "Bearer xyz", "Bearer+OIDC xyz", b"bearer xyz"])
+@pytest.mark.parametrize("is_brought", [pytest.param(False, id="own"), pytest.param(True, id="brought")])
+def test_credentials_of_foreign_auth_objects_are_not_sent_in_clear(
+    serve: Serve, connect: Connect, session: requests.Session, header: str | bytes, is_brought: bool
+) -> None:
+    proxy = serve()
+    options = {"proxies": {"http": proxy.url}, "session": session if is_brought else None}
+
+    with pytest.raises(ConfigurationError, match="Nothing was sent"):
+        connect("http://kinto.test", auth=TokenAuth(header), **options).send(PUT)
+
+    assert proxy.requests == []
+
+
+def test_credentials_of_a_session_are_not_sent_in_clear(
+    serve: Serve, connect: Connect, session: requests.Session
+) -> None:
+    proxy = serve()
+    session.auth = ("user", "pass")
+
+    with pytest.raises(ConfigurationError, match="Nothing was sent"):
+        connect("http://kinto.test", proxies={"http": proxy.url}, session=session).send(PUT)
+
+    assert proxy.requests == []
+
+
+def test_credentials_are_sent_in_clear_where_the_network_is_trusted(serve: Serve, connect: Connect) -> None:
+    proxy = serve()
+
+    connect("http://kinto.test", proxies={"http": proxy.url}, auth="user:pass", allow_insecure=True).send(GET)
+
+    assert proxy.header("Authorization") == "Basic dXNlcjpwYXNz"
+
+
+@pytest.mark.parametrize(
+    "url", ["https://kinto.test", "http://localhost", "http://a.localhost:1", "http://[::1]", "http://127.9.9.9"]
+)
+def test_credentials_go_where_nobody_else_can_read_them(url: str) -> None:
+    HttpTransport(url, auth="user:pass")
+
+
+def test_digest_shows_no_password() -> None:
+    HttpTransport("http://kinto.test", auth=HTTPDigestAuth("user", "pass"))
 
 
 # What comes back
@@ -477,6 +591,75 @@ def test_a_dripping_body_meets_the_deadline(serve: Serve, connect: Connect, head
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"HTTP/1.1 200 " + b"O" * 900, id="status-line"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nX-Slow: " + b"x" * 900, id="header"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 90, id="continues"),
+    ],
+)
+def test_a_dripping_head_meets_the_deadline(serve: Serve, connect: Connect, data: bytes) -> None:
+    started = time.monotonic()
+
+    with pytest.raises(DeadlineError, match="took too long"):
+        connect(serve(drip(data)), timeout=(5, 5), deadline=0.2).send(PUT)
+
+    assert time.monotonic() - started < 2
+
+
+def test_a_dripping_proxy_meets_the_deadline(serve: Serve, connect: Connect) -> None:
+    proxy = serve(drip(b"HTTP/1.1 200 " + b"O" * 900))
+    started = time.monotonic()
+
+    with pytest.raises(TransportError):
+        connect("https://kinto.test", proxies={"https": proxy.url}, timeout=(5, 5), deadline=0.2).send(PUT)
+
+    assert time.monotonic() - started < 2
+
+
+def test_a_socks_proxy_keeps_its_own_pools() -> None:
+    adapter, pools = DeadlineAdapter(), PoolManager()
+    adapter.proxy_manager["socks5://proxy.test"] = pools
+    known = pools.pool_classes_by_scheme
+
+    assert adapter.proxy_manager_for("socks5://proxy.test") is pools
+    assert pools.pool_classes_by_scheme is known
+
+
+def test_the_next_answer_on_a_connection_has_its_own_deadline(serve: Serve, connect: Connect) -> None:
+    server = serve(answer(b"1"), answer(b"2"))
+    transport = connect(server, deadline=0.3)
+
+    transport.send(GET)
+    time.sleep(0.4)
+
+    assert transport.send(GET).body == b"2"
+    assert server.connections == 1
+
+
+def test_an_answer_that_is_read_after_its_deadline_is_late() -> None:
+    near, far = socket.socketpair()
+    with near, far, answered_within(0.01):
+        far.sendall(answer())
+        late = Answer(near)
+        time.sleep(0.02)
+
+        with pytest.raises(TimeoutError, match="deadline"):
+            late.begin()
+        late.close()
+
+
+def test_an_answer_outside_of_a_block_has_no_deadline() -> None:
+    near, far = socket.socketpair()
+    with near, far:
+        far.sendall(answer(b"[1]"))
+        on_time = Answer(near)
+        on_time.begin()
+
+        assert on_time.read() == b"[1]"
+
+
 def test_a_clock_that_is_past_the_deadline_still_gives_a_timeout(serve: Serve, connect: Connect) -> None:
     hours = iter(range(0, 10**6, 3600))
 
@@ -597,6 +780,48 @@ def test_tls_that_breaks_after_the_request_is_a_lost_answer(
         connect(server, verify=str(certificate)).send(PUT)
 
     assert len(server.requests) == 1
+
+
+def test_a_client_may_have_a_certificate(serve: Serve, connect: Connect, certificate: Path) -> None:
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    asking.load_cert_chain(certificate)
+    asking.load_verify_locations(certificate)
+    asking.verify_mode = ssl.CERT_REQUIRED
+
+    for cert in (str(certificate), (str(certificate), str(certificate))):
+        assert connect(serve(tls=asking), verify=str(certificate), cert=cert).send(GET).status == 200
+
+
+def test_a_session_may_have_a_certificate(
+    serve: Serve, connect: Connect, session: requests.Session, certificate: Path
+) -> None:
+    asking = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    asking.load_cert_chain(certificate)
+    asking.load_verify_locations(certificate)
+    asking.verify_mode = ssl.CERT_REQUIRED
+    session.cert = session.verify = str(certificate)
+
+    assert connect(serve(tls=asking), session=session).send(GET).status == 200
+
+
+@pytest.mark.parametrize("cert", ["/no/such/file", (__file__, "/no/such/file"), (__file__,) * 3, 1, b"x"])
+def test_a_certificate_has_to_exist(cert: Any) -> None:
+    with pytest.raises(ConfigurationError, match="cert is"):
+        HttpTransport("https://kinto.test", cert=cert)
+
+
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
+def test_an_unknown_certificate_can_be_taken(serve: Serve, connect: Connect, tls: ssl.SSLContext) -> None:
+    assert connect(serve(tls=tls), verify=False).send(GET).status == 200
+
+
+def test_a_warning_that_is_an_error_is_one_of_ours(serve: Serve, connect: Connect, tls: ssl.SSLContext) -> None:
+    server = serve(tls=tls)
+
+    with pytest.raises(TransportError, match="could not be sent"):
+        connect(server, verify=False).send(PUT)
+
+    assert server.requests == []
 
 
 @pytest.mark.parametrize("verify", ["/no/such/file", None, 1])
@@ -793,6 +1018,25 @@ def test_a_released_transport_stays_usable(serve: Serve, connect: Connect) -> No
     assert server.connections == 2
 
 
+def test_sockets_are_closed_at_once_also_after_a_failed_attempt(serve: Serve, connect: Connect) -> None:
+    ended = threading.Event()
+
+    def answer_and_wait(connection: socket.socket) -> None:
+        connection.sendall(answer())
+        connection.recv(1)
+        ended.set()
+
+    transport = connect(serve(hang_up, answer_and_wait))
+    gc.disable()  # else the collector may close them
+    try:
+        transport.send(GET)
+        transport.release()
+
+        assert ended.wait(1)
+    finally:
+        gc.enable()
+
+
 def test_a_closed_transport_sends_nothing(serve: Serve, connect: Connect) -> None:
     server = serve()
     transport = connect(server)
@@ -823,6 +1067,50 @@ def test_threads_share_a_transport(serve: Serve, connect: Connect) -> None:
 
     assert answers == [f"/v1/{n}".encode() for n in range(200)]
     assert server.connections <= 8
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_response_bytes": 0}, {"max_response_bytes": 1.5}, {"max_response_bytes": None}]
+)
+def test_a_size_that_is_none_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match="max_response_bytes is"):
+        HttpTransport("https://kinto.test", **options)
+
+
+def leave(url: str, end: Callable[[HttpTransport], None], **options: Any) -> list[str]:
+    """The warnings that a transport leaves behind when nobody holds it any more."""
+    transport = HttpTransport(url, **options)
+    transport.send(GET)
+    end(transport)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        del transport
+        gc.collect()
+    return [str(each.message) for each in told if url.split("/")[2] in str(each.message)]
+
+
+def nothing(transport: HttpTransport) -> None: ...
+
+
+def test_a_transport_left_with_open_connections_says_so(serve: Serve) -> None:
+    server = serve()
+
+    assert leave(server.url, nothing) == [
+        f"A client of {server.host} was left with open connections: use it in a with block, or close() it."
+    ]
+
+
+@pytest.mark.parametrize("end", [HttpTransport.close, HttpTransport.release])
+def test_a_transport_that_was_ended_is_left_silently(serve: Serve, end: Callable[[HttpTransport], None]) -> None:
+    assert leave(serve().url, end) == []
+
+
+def test_a_transport_without_a_network_is_left_silently() -> None:
+    assert leave("https://kinto.test/v1", nothing, adapter=InProcess(BytesIO(b"[1]"))) == []
+
+
+def test_a_session_is_not_ours_to_close(serve: Serve, session: requests.Session) -> None:
+    assert leave(serve().url, nothing, session=session) == []
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12: the servers here are threads
@@ -919,6 +1207,57 @@ def test_an_exchange_is_one_line_of_the_log(serve: Serve, connect: Connect, capl
     assert line.startswith("PUT /buckets/b: 200, ") and line.endswith(" ms, attempt 1")
 
 
+def test_bodies_are_logged_on_demand_without_secrets(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="kinto_orm")
+    server = serve(
+        answer(b'{"details":{"existing":{"note":"theirs"}},"token":"t0k3n"}', status="412 Precondition Failed")
+    )
+
+    connect(server, log_bodies=True).send(Request("PUT", "/accounts/a", body=b'{"data":{"password":"p4ss","n":1}}'))
+
+    assert [record.getMessage() for record in caplog.records if record.name == "kinto_orm"][1] == (
+        'PUT /accounts/a: {"data": {"password": "***", "n": 1}} -> {"details": {"existing": "***"}, "token": "***"}'
+    )
+
+
+def test_bodies_that_never_came_are_logged_as_nothing(
+    dead_url: str, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, logger="kinto_orm")
+
+    with pytest.raises(ConnectionFailedError):
+        connect(dead_url, log_bodies=True, policy=RetryPolicy(retries=0)).send(GET)
+
+    assert caplog.records[-1].getMessage() == "GET /buckets/b: nothing -> nothing"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        pytest.param(b"", "nothing", id="nothing"),
+        pytest.param(b"\xff", "1 bytes that are not JSON", id="no-text"),
+        pytest.param(b"[" * 100_000, "100000 bytes that are not JSON", id="deep"),
+        pytest.param(
+            b'[{"op":"add","path":"/data/password","value":"p4ss"}]',
+            '[{"op": "add", "path": "/data/password", "value": "***"}]',
+            id="patch",
+        ),
+        pytest.param(b'{"existing":1,"Api-Key":{"a":1}}', '{"existing": 1, "Api-Key": "***"}', id="keys"),
+    ],
+)
+def test_a_body_is_shown_without_secrets(body: bytes, expected: str) -> None:
+    assert redacted(body) == expected
+
+
+def test_a_long_body_is_cut() -> None:
+    shown = redacted(b'"' + b"x" * 10_000 + b'"')
+
+    assert len(shown) < 2100
+    assert shown.endswith("… (10002 bytes)")
+
+
 def test_every_retry_is_a_warning(dead_url: str, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(ConnectionFailedError):
         connect(dead_url).send(GET)
@@ -928,21 +1267,50 @@ def test_every_retry_is_a_warning(dead_url: str, connect: Connect, caplog: pytes
     assert warnings[0].endswith(": ConnectionFailedError in attempt 1, again in 0.25 s")
 
 
-def test_secrets_do_not_show(serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("script", [hang_up, hang, b"garbage\r\n", answer(b"[1]", "Content-Encoding: gzip")])
+def test_secrets_do_not_show(serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture, script: Script) -> None:
     caplog.set_level(logging.DEBUG)
     transport = connect(
-        serve(hang_up),
+        serve(script),
         auth=("user", CANARY),
         headers={"X-Api-Key": CANARY},
         proxies={"https": f"http://user:{CANARY}@proxy.test"},
+        timeout=(1, 0.05),
     )
 
-    with pytest.raises(ConnectionLostError) as failed:
+    with pytest.raises(KintoError) as failed:
         transport.send(PUT)
 
-    assert isinstance(failed.value.__cause__, requests.ConnectionError)
-    inside = [vars(transport), vars(vars(transport)["_wire"]), vars(failed.value.__cause__), failed.value]
-    assert CANARY not in f"{transport} {transport!r} {inside} {caplog.text}"
+    assert failed.value.__cause__ is not None
+    inside = [vars(transport), vars(vars(transport)["_wire"]), shown_with(failed.value)]
+    assert not any(form in f"{transport} {transport!r} {inside} {caplog.text}" for form in FORMS)
+
+
+def test_a_proxy_that_cannot_be_shows_no_secret(connect: Connect) -> None:
+    with pytest.raises(TransportError) as failed:
+        connect("https://kinto.test", proxies={"https": f"http://user:{CANARY}@[proxy"}).send(PUT)
+
+    assert CANARY not in shown_with(failed.value)
+
+
+FORMS = (CANARY, b64encode(f"user:{CANARY}".encode()).decode())
+
+
+def shown_with(error: BaseException) -> str:
+    """All that an error shows to who looks into it and its causes: attributes, and the variables of their frames."""
+    shown: list[str] = []
+    seen: list[BaseException] = []
+    left = [error]
+    while left:
+        one = left.pop()
+        if any(one is other for other in seen):
+            continue
+        seen.append(one)
+        frames = [frame for frame, _ in traceback.walk_tb(one.__traceback__) if frame.f_code.co_filename != __file__]
+        shown.append(f"{one} {one!r} {vars(one)} {one.args} {[frame.f_locals for frame in frames]}")
+        inside = (one.__cause__, one.__context__, *one.args, *vars(one).values())
+        left += [other for other in inside if isinstance(other, BaseException)]
+    return "\n".join(shown)
 
 
 def test_a_transport_cannot_be_pickled(connect: Connect) -> None:

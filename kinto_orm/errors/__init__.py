@@ -55,7 +55,7 @@
     └── CommitError                            some writes of a batch were not stored
 
     AlertWarning (DeprecationWarning)          the server says that it, or something that was used, will end
-    PrincipalWarning (UserWarning)             a principal that no server of Kinto's own makes
+    PrincipalWarning (UserWarning)             a principal that stands for nobody
 
 Error codes: https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 """

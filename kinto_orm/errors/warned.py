@@ -1,5 +1,22 @@
 """What is no error: warnings, which the standard library shows once or turns into errors, as it is told."""
 
+from __future__ import annotations
+
+import inspect
+import warnings
+from pathlib import Path
+
+_HERE = str(Path(__file__).parents[1])
+
+
+def warn_user(message: str, category: type[Warning]) -> None:
+    """Warns, naming the first line up the stack that is not ours."""
+    frame = inspect.currentframe()
+    level = 0
+    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level + 1)
+
 
 class AlertWarning(DeprecationWarning):
     """The server says by its header ``Alert`` that it, or what was used of it, will end.
@@ -9,4 +26,4 @@ class AlertWarning(DeprecationWarning):
 
 
 class PrincipalWarning(UserWarning):
-    """The principal is of a form that matches nobody: Kinto takes it, and gives nobody the permission."""
+    """The principal is of a form that matches nobody: Kinto takes it, and nobody gets the permission."""

@@ -5,10 +5,12 @@ https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
-from kinto_orm.errors import InvalidPermissionError, PermissionsUnknownError
+from kinto_orm.errors import InvalidPermissionError, PermissionsUnknownError, PrincipalWarning
+from kinto_orm.errors.warned import warn_user
 from kinto_orm.protocol.endpoints import Kind
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import PermissionLists
@@ -22,6 +24,9 @@ class PrincipalLike(Protocol):
         """The principal, as text."""
         ...
 
+
+# The words before the colon are the names that the server gives to its policies: any may be right.
+_KNOWN_FORM = re.compile(r"system\.(Everyone|Authenticated)|[\w.-]+:\S.*|/buckets/[^/]+/groups/[^/]+", re.DOTALL)
 
 Principal: TypeAlias = str | PrincipalLike
 PermissionsInput: TypeAlias = Mapping[str, Iterable[Principal]]
@@ -193,5 +198,11 @@ def _principal(name: str, principal: Principal) -> str:
     if not isinstance(principal, str) or not principal.strip():
         raise InvalidPermissionError(
             f"{name}: {principal!r:.60} is no principal: give text such as 'account:bob', or a Group."
+        )
+    if not _KNOWN_FORM.fullmatch(principal):
+        warn_user(
+            f"{name}: {principal!r:.60} matches nobody: principals are 'system.Everyone', 'system.Authenticated', "
+            "'<policy>:<user>' such as 'account:bob', or a Group.",
+            PrincipalWarning,
         )
     return principal

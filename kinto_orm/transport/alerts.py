@@ -5,20 +5,16 @@ https://docs.kinto-storage.org/en/stable/api/1.x/deprecation.html
 
 from __future__ import annotations
 
-import inspect
 import json
-import warnings
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from kinto_orm.errors import AlertWarning
+from kinto_orm.errors.warned import warn_user
 from kinto_orm.messages import Response
 
 MAX_ALERTS = 100
 """A server that says something new each time shall not fill the memory."""
-
-_HERE = str(Path(__file__).parents[1])
 
 
 @dataclass(slots=True)
@@ -43,7 +39,7 @@ class Alerts:
     def tell(self) -> None:
         """Warns of what was noted. To be called where nothing can get lost any more: a warning may be an error."""
         while self._untold:
-            warnings.warn(self._untold.pop(0), AlertWarning, stacklevel=_caller())
+            warn_user(self._untold.pop(0), AlertWarning)
 
 
 def _parsed(header: str) -> dict[str, Any]:
@@ -56,12 +52,3 @@ def _parsed(header: str) -> dict[str, Any]:
 
 def _short(value: object) -> str:
     return "" if value is None else str(value)[:200]
-
-
-def _caller() -> int:
-    """How far up the first frame that is not ours is: the warning shall name the user's line."""
-    frame = inspect.currentframe()
-    level = 0
-    while frame is not None and frame.f_code.co_filename.startswith(_HERE):
-        frame, level = frame.f_back, level + 1
-    return level

@@ -105,7 +105,8 @@ def _kind(causes: list[BaseException]) -> tuple[type[KintoError], str]:
         if any(isinstance(cause, types) for cause in causes):
             return kind, text
     if any(isinstance(cause, ValueError) for cause in causes):
-        return TransportError, "the request could not be sent: a header or the URL holds what HTTP cannot carry."
+        name = type(causes[0]).__name__
+        return TransportError, f"the request could not be sent: {name}. Check the headers, the URL and the proxies."
     return TransportError, "the request could not be sent: see the cause of this error."
 
 

@@ -314,8 +314,8 @@ def _checked_verify(verify: Verify) -> Verify:
 
 
 def _checked_cert(cert: Certificate) -> Certificate:
-    paths = [cert] if isinstance(cert, str) else cert or ()
-    if len(paths) <= 2 and all(isinstance(path, str) and os.path.exists(path) for path in paths):
+    paths = cert if isinstance(cert, tuple) else (cert,)
+    if cert is None or (len(paths) <= 2 and all(isinstance(path, str) and os.path.exists(path) for path in paths)):
         return cert
     raise ConfigurationError(f"cert is the path of a certificate, or (certificate, key), that exist, not {cert!r:.99}.")
 

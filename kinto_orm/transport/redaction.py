@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, TypeAlias
+
+JSON: TypeAlias = Any
+"""A JSON value."""
 
 MAX_SHOWN = 2000
 """In characters."""
@@ -12,7 +15,7 @@ MAX_SHOWN = 2000
 _SECRET_KEY = re.compile(
     r"pass(word|wd|phrase)?$|secret|token|authorization|credential|api_?-?key|cookie", re.IGNORECASE
 )
-_HIDDEN = "***"
+HIDDEN = "***"
 
 
 def redacted(body: bytes | None) -> str:
@@ -21,23 +24,27 @@ def redacted(body: bytes | None) -> str:
     if not body:
         return "nothing"
     try:
-        shown = json.dumps(_redact(json.loads(body)), ensure_ascii=False)
+        shown = json.dumps(redact(json.loads(body), hides_existing=True), ensure_ascii=False)
     except (ValueError, RecursionError):
         return f"{len(body)} bytes that are not JSON"
     return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}… ({len(body)} bytes)"
 
 
-def _redact(value: Any) -> Any:
+def redact(value: JSON, *, hides_existing: bool = False) -> JSON:
+    """The JSON value, with ``***`` for the values of keys that look secret, also where a JSON-Patch sets one.
+
+    ``hides_existing``: for the object in a 412, too.
+    """
     if isinstance(value, list):
-        return [_redact(item) for item in value]
+        return [redact(item, hides_existing=hides_existing) for item in value]
     if not isinstance(value, dict):
         return value
-    is_patch = isinstance(value.get("path"), str) and _SECRET_KEY.search(value["path"]) is not None
+    is_secret = isinstance(value.get("path"), str) and _SECRET_KEY.search(value["path"]) is not None
     return {
-        key: _HIDDEN if _is_hidden(key, item) or (is_patch and key == "value") else _redact(item)
+        key: HIDDEN
+        if _SECRET_KEY.search(key)
+        or (is_secret and key == "value")
+        or (hides_existing and key == "existing" and isinstance(item, dict))
+        else redact(item, hides_existing=hides_existing)
         for key, item in value.items()
     }
-
-
-def _is_hidden(key: str, value: Any) -> bool:
-    return bool(_SECRET_KEY.search(key)) or (key == "existing" and isinstance(value, dict))

@@ -22,6 +22,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Literal, TypeAlias, cast, get_args
 
+from pydantic_core import from_json
+
 from kinto_orm.errors import (
     BackoffError,
     ConfigurationError,
@@ -255,7 +257,7 @@ def _failure_of_answer(answer: Response) -> Failure:
     status = answer.status
     if status in _NOT_APPLIED or (status == 503 and _is_of_kinto(answer)):
         return Failure.NOT_APPLIED
-    if status in _AMBIGUOUS or status == 503 or (200 <= status < 300 and _is_cut_short(answer)):
+    if status in _AMBIGUOUS or status == 503 or _is_cut_short(answer):
         return Failure.AMBIGUOUS
     return Failure.NONE
 
@@ -266,9 +268,28 @@ def _is_of_kinto(answer: Response) -> bool:
 
 
 def _is_cut_short(answer: Response) -> bool:
-    # Without a Content-Length nothing else tells that a connection was closed too early.
-    body = answer.body.strip()
-    return body[:1] in (b"{", b"[") and body[-1:] not in (b"}", b"]")
+    """Whether the connection was closed too early, where no header says how long the answer is.
+
+    Also of a refusal: half a 412 does not tell whose write it found.
+    """
+    if answer.body.lstrip()[:1] not in (b"{", b"[") or not _LENGTH.isdisjoint(answer.headers):
+        return False
+    try:
+        from_json(answer.body)
+    except ValueError:
+        return _is_beginning(answer.body)
+    return False
+
+
+_LENGTH = frozenset({"content-length", "transfer-encoding"})
+
+
+def _is_beginning(body: bytes) -> bool:
+    try:
+        from_json(body, allow_partial=True)
+    except ValueError:
+        return False  # it would be no JSON either if there was more of it
+    return True
 
 
 def _handed_over(result: Result, *, may_be_applied: bool) -> Response:

@@ -44,7 +44,7 @@ class DeadlineAdapter(HTTPAdapter):
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
         """The pools of a proxy."""
         manager = super().proxy_manager_for(proxy, **options)
-        if type(manager) is ProxyManager:
+        if isinstance(manager, ProxyManager):
             manager.pool_classes_by_scheme = _POOLS
         return manager
 
@@ -64,11 +64,11 @@ _POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _Pool, "https": _TLSPool}
 
 def _heeding(connection: Any) -> Any:
     # Not a class of connection of our own: vcrpy puts its own in the place of urllib3's.
-    connection.response_class = _Answer
+    connection.response_class = Answer
     return connection
 
 
-class _Answer(http.client.HTTPResponse):
+class Answer(http.client.HTTPResponse):
     """What http.client reads from a socket, from the status line on."""
 
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:

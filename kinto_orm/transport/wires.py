@@ -12,6 +12,7 @@ from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeAlias
 
 import requests
+import urllib3
 from requests import PreparedRequest
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import HTTPBasicAuth
@@ -195,7 +196,18 @@ def _close_pools(session: requests.Session) -> None:
     # Only these are known to be usable afterwards. Closing another one could stop the server that is behind it.
     for adapter in session.adapters.values():
         if isinstance(adapter, HTTPAdapter):
+            for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+                _close_pools_of(manager)
             adapter.close()
+
+
+def _close_pools_of(manager: urllib3.PoolManager) -> None:
+    # The manager would only forget its pools, to be closed when they are collected: after a failed attempt that is
+    # some time later, because urllib3's frames and their exception refer to each other.
+    for key in manager.pools.keys():  # noqa: SIM118  it refuses to be iterated, because of threads
+        pool = manager.pools.get(key)
+        if pool is not None:
+            pool.close()
 
 
 def _hooks(session: requests.Session) -> list[Callable[..., Any]]:

@@ -56,6 +56,21 @@ def test_only_ours_advertise_atomic_batches(stock_servers: Servers, our_servers:
     assert all("atomic_batch" in capabilities(url) for url in our_servers.urls)
 
 
+def test_only_ours_roll_a_refused_batch_back(stock_servers: Servers, our_servers: Servers) -> None:
+    refused = {"path": "/buckets/missing"}
+    requests_ = [{"method": "PUT", "path": "/buckets/half"}, refused]
+
+    stored = {}
+    for kind, servers in (("stock", stock_servers), ("ours", our_servers)):
+        url, other = servers.urls
+        requests.post(
+            f"{url}/batch", json={"requests": requests_}, headers={"X-Batch-Atomic": "true"}, auth=ME, timeout=30
+        ).raise_for_status()
+        stored[kind] = requests.get(f"{other}/buckets/half", auth=ME, timeout=30).ok
+
+    assert stored == {"stock": True, "ours": False}
+
+
 def test_stock_servers_are_at_read_committed(stock_servers: Servers) -> None:
     assert race(stock_servers) == [200, 200]
 

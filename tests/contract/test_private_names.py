@@ -1,14 +1,24 @@
-"""What we use of pydantic and Kinto without a promise of theirs: each name, by what we need it to do."""
+"""What we use of pydantic, urllib3 and Kinto without a promise of theirs: each name, by what we need it to do."""
 
 from __future__ import annotations
 
+import contextlib
+import http.client
+import io
+import socket
 from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, field_validator, model_validator
 from pydantic._internal._model_construction import ModelMetaclass
 from pydantic_core import SchemaSerializer, SchemaValidator
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
-from kinto_orm.server.application import import_extra
+from kinto_orm.server import EmbeddedServer
+from kinto_orm.server.application import build_application, drop_connections, import_extra
+from kinto_orm.server.atomic_batch import OVER, TWEEN, UNDER
+from kinto_orm.server.embedded import SECRET
+from kinto_orm.server.snapshots import CACHE
+from kinto_orm.server.storage import STATE
 
 
 class Plain(BaseModel):
@@ -87,3 +97,108 @@ def test_kintos_memory_permissions_are_kept_by_object_and_name() -> None:
     backend.add_principal_to_ace("/buckets/b", "read", "bob")
 
     assert dict(backend._store) == {"permission:/buckets/b:read": {"bob"}}
+    assert state_names(backend) == {"_store"}
+
+
+def test_kintos_memory_permissions_are_changed_in_place() -> None:
+    """Why our backend replaces the sets."""
+    backend = import_extra("kinto.core.permission.memory").Permission()
+    backend.add_principal_to_ace("/buckets/b", "read", "bob")
+    principals = backend._store["permission:/buckets/b:read"]
+
+    backend.add_principal_to_ace("/buckets/b", "read", "carol")
+
+    assert principals == {"bob", "carol"}
+
+
+def test_kintos_memory_storage_has_three_nested_dicts() -> None:
+    backend = import_extra("kinto.core.storage.memory").Storage()
+
+    backend.create("record", "/b", {"id": "one"})
+    backend.create("record", "/b", {"id": "two"})
+    timestamp = backend.delete("record", "/b", "two")["last_modified"]
+
+    assert set(backend._store["/b"]["record"]) == {"one"}
+    assert set(backend._cemetery["/b"]["record"]) == {"two"}
+    assert backend._timestamps == {"/b": {"record": timestamp}}
+    assert state_names(backend) == {"readonly", *STATE}
+
+
+def test_kintos_memory_storage_replaces_objects() -> None:
+    """So that a snapshot of the dicts that hold them is enough."""
+    backend = import_extra("kinto.core.storage.memory").Storage()
+    given = {"id": "one", "deep": {"er": 1}}
+    backend.create("record", "/b", given)
+    stored = backend._store["/b"]["record"]["one"]
+    before = {**stored, "deep": {**stored["deep"]}}
+
+    backend.update("record", "/b", "one", {"deep": {"er": 2}})
+    given["deep"] = {"er": 3}
+    backend.delete("record", "/b", "one")
+
+    assert stored == before
+
+
+def test_kintos_memory_storage_gives_its_own_nested_values_away() -> None:
+    """Why our backend copies them."""
+    backend = import_extra("kinto.core.storage.memory").Storage()
+    backend.create("record", "/b", {"id": "one", "deep": {"er": 1}})
+
+    backend.get("record", "/b", "one")["deep"]["er"] = 2
+
+    assert backend._store["/b"]["record"]["one"]["deep"] == {"er": 2}
+
+
+def test_kintos_memory_cache_has_three_dicts_and_a_size() -> None:
+    backend = import_extra("kinto.core.cache.memory").Cache(cache_prefix="", cache_max_size_bytes=1000)
+
+    backend.set("key", "value", ttl=10)
+
+    state = {name: vars(backend)[name] for name in CACHE}
+    assert [set(each) for each in state.values() if isinstance(each, dict)] == [{"key"}] * 3
+    assert state["_quota"] > 0
+    assert state_names(backend) - set(CACHE) == {"prefix", "max_size_bytes", "metrics_backend"}
+
+
+def test_backends_on_postgresql_say_who_commits(postgres_server: EmbeddedServer) -> None:
+    by_request, by_itself = (
+        build_application({**postgres_server.settings, SECRET: "x", "transaction_per_request": setting})
+        for setting in (True, False)
+    )
+
+    for app, commits in ((by_request, False), (by_itself, True)):
+        registry: Any = getattr(app, "registry")  # noqa: B009 - not of every WSGI application
+        assert registry.storage.client.commit_manually is commits
+        assert registry.permission.client.commit_manually is commits
+        drop_connections(app)
+
+
+def test_our_tween_is_inside_of_the_transaction_and_outside_of_errors_and_listeners(
+    kinto_server: EmbeddedServer,
+) -> None:
+    app: Any = build_application({**kinto_server.settings, SECRET: "x"})
+
+    tweens = app.registry.getUtility(import_extra("pyramid.interfaces").ITweens).implicit()
+
+    names = [name for name, _ in tweens]
+    ours = [UNDER, TWEEN, OVER, "kinto.core.events.notify_resource_events_before"]
+    assert [name for name in names if name in ours] == ours
+    assert app.registry.route_prefix == "v1"
+
+
+def state_names(backend: object) -> set[str]:
+    """What a backend keeps, beside the lock that Kinto adds to each."""
+    return set(vars(backend)) - {"__lock__"}
+
+
+def test_pools_make_connections_that_can_have_another_class_of_answer() -> None:
+    for pool in (HTTPConnectionPool("kinto.test"), HTTPSConnectionPool("kinto.test")):
+        connection = pool._new_conn()
+
+        assert connection.response_class is http.client.HTTPResponse  # type: ignore[attr-defined]  # http.client's
+
+
+def test_an_answer_reads_from_its_own_file() -> None:
+    near, far = socket.socketpair()
+    with near, far, contextlib.closing(http.client.HTTPResponse(near)) as answer:
+        assert isinstance(answer.fp, io.BufferedReader)

@@ -1,0 +1,161 @@
+"""Rows E, with S05: batches."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from typing import Any
+
+import pytest
+from lossy import LossyAdapter
+from scripted_server import Talk, answer, row, said
+
+from kinto_orm import BadRequestError, Client, Collection, CommitError, ForbiddenError, ProtocolError, Record
+from kinto_orm.outcomes import Outcome
+from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit
+
+
+def entry(id: str, status: int = 201, body: Any = None) -> dict[str, Any]:
+    return {"status": status, "path": "/v1", "headers": {}, "body": {"data": row(id)} if body is None else body}
+
+
+def commit(talk: Talk, answered: Any, ids: str = "abc", **options: Any) -> tuple[Outcome[Any], ...]:
+    """The outcomes of that many creations, answered like that."""
+    script = answered if isinstance(answered, bytes) else said(answered)
+    client, _ = talk(said({"settings": {"batch_max_requests": 25}}), script, **options)
+    uow = client.unit_of_work()
+    with contextlib.suppress(CommitError), uow:
+        for id in ids:
+            Record(id=id, client=client).save()
+    return uow.outcomes
+
+
+def statuses(outcomes: tuple[Outcome[Any], ...]) -> list[str]:
+    return [one.status for one in outcomes]
+
+
+def test_e01_one_refusal_among_many_is_its_own(talk: Talk) -> None:
+    outcomes = commit(talk, {"responses": [entry("a"), entry("b", 403, {"errno": 121}), entry("c")]})
+
+    assert statuses(outcomes) == ["created", "rejected", "created"]
+    assert [one.object.is_new for one in outcomes] == [False, True, False]
+    assert isinstance(outcomes[1].error, ForbiddenError)
+
+
+def test_e02_a_failure_inside_a_batch_hides_no_other_outcome(talk: Talk) -> None:
+    outcomes = commit(talk, {"responses": [entry("a"), entry("b", 503, {"errno": 201}), entry("c")]})
+
+    assert statuses(outcomes) == ["created", "unknown", "created"]
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        pytest.param({"responses": [entry("a"), entry("b")]}, id="E03"),
+        pytest.param({"responses": [entry("a")] * 4}, id="E04"),
+        pytest.param({"responses": []}, id="E05"),
+        pytest.param({}, id="E10"),
+        pytest.param({"responses": None}, id="E10-null"),
+        pytest.param([], id="E10-list"),
+        pytest.param(said(b"<html>"), id="E10-html"),
+    ],
+)
+def test_answers_to_other_than_each_write_leave_all_unknown(talk: Talk, answered: Any) -> None:
+    outcomes = commit(talk, answered)
+
+    assert statuses(outcomes) == ["unknown"] * 3
+    assert all(isinstance(one.error, ProtocolError) for one in outcomes)
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        pytest.param({}, DEFAULT_BATCH_LIMIT, id="no settings"),
+        pytest.param({"settings": {}}, DEFAULT_BATCH_LIMIT, id="no limit"),
+        pytest.param({"settings": {"batch_max_requests": []}}, DEFAULT_BATCH_LIMIT, id="nonsense"),
+        pytest.param({"settings": {"batch_max_requests": None}}, None, id="unlimited"),
+    ],
+)
+def test_e10_a_server_that_does_not_tell_its_limit_has_kintos_own(info: dict[str, Any], expected: int | None) -> None:
+    assert batch_limit(info) == expected
+
+
+def test_e07_a_chunk_that_fails_hides_neither_what_was_stored_nor_what_was_not_sent(
+    client: Client, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    adapter.plan.extend(["ok", "500 after", "500 after"])
+
+    with pytest.raises(CommitError) as caught, client.unit_of_work(chunked=True):
+        [Record(id=f"r{number:02}", client=client).save() for number in range(75)]
+
+    assert statuses(caught.value.outcomes) == ["created"] * 25 + ["unknown"] * 25 + ["not_sent"] * 25
+
+
+def test_e07_the_unit_of_work_goes_on_where_it_stopped(
+    client: Client, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    adapter.plan.extend(["ok", "500 after", "500 after"])
+
+    with client.unit_of_work(chunked=True) as uow:
+        for number in range(75):
+            Record(id=f"r{number:02}", client=client).save()
+        with pytest.raises(CommitError):
+            uow.commit()
+
+    assert statuses(uow.outcomes) == ["created"] * 75
+    assert todos.records.count() == 75
+
+
+@pytest.mark.parametrize("body", [None, "<html>", [], {"data": None}, {"data": {"id": "other"}}, 5])
+def test_e08_a_body_that_is_none_is_an_error_of_its_own_write(talk: Talk, body: Any) -> None:
+    broken = {"status": 201, "path": "/v1", "headers": {}, "body": body}
+
+    outcomes = commit(talk, {"responses": [entry("a"), broken, entry("c")]})
+
+    assert statuses(outcomes) == ["created", "unknown", "created"]
+    assert isinstance(outcomes[1].error, ProtocolError)
+
+
+def test_e13_no_switch_hides_refusals(talk: Talk) -> None:
+    outcomes = commit(talk, {"responses": [entry("a"), entry("b", 412, {"errno": 114}), entry("c", 403, {})]})
+
+    assert statuses(outcomes) == ["created", "conflict", "rejected"]
+    assert not [name for name in inspect.signature(Client.unit_of_work).parameters if "ignore" in name]
+
+
+@pytest.mark.parametrize("status", [300, 302, 304, 307])
+def test_e14_a_redirect_inside_a_batch_is_no_success(talk: Talk, status: int) -> None:
+    (outcome,) = commit(talk, {"responses": [entry("a", status)]}, "a")
+
+    assert not outcome.is_stored
+    assert outcome.object.is_new
+
+
+def test_e18_a_batch_is_no_transaction_and_its_error_says_so(client: Client, todos: Collection[Record]) -> None:
+    todos.records.create(id="r07", data={"n": "theirs"})
+
+    with pytest.raises(CommitError, match="24 are stored") as caught, client.unit_of_work():
+        [Record(id=f"r{number:02}", data={"n": number}, client=client).save() for number in range(25)]
+
+    assert [one.status for one in caught.value.outcomes].count("created") == 24
+    assert todos.records.count() == 25
+    assert todos.records.get("r07").data["n"] == "theirs"
+
+
+def test_s05_a_batch_that_failed_as_a_whole_is_sent_again_and_recognised(
+    client: Client, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    adapter.plan.append("500 after")
+
+    with client.unit_of_work() as uow:
+        for id in "abc":
+            Record(id=id, client=client).save()
+
+    assert [(one.status, one.reconciled) for one in uow.outcomes] == [("created", True)] * 3
+
+
+def test_a_batch_that_is_refused_is_refused_as_a_whole(talk: Talk) -> None:
+    outcomes = commit(talk, answer(b"{}", status="400 Bad Request"))
+
+    assert statuses(outcomes) == ["rejected"] * 3
+    assert isinstance(outcomes[0].error, BadRequestError)

@@ -1,0 +1,60 @@
+"""No row of the matrix is missing, and none is said to be tested where it is not."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+from fault_rows import CANNOT_APPLY, ELSEWHERE, PENDING, ROWS
+
+import kinto_orm
+from kinto_orm import Client, Record
+from kinto_orm.cli import COMMANDS
+
+HERE = Path(__file__).parent
+TESTS = HERE.parent
+
+
+def rows_here() -> set[str]:
+    """The rows that tests or parameters in this directory are named after."""
+    text = "\n".join(path.read_text("utf-8") for path in HERE.glob("test_*.py"))
+    return {row.upper() for row in re.findall(r"def test_([a-z]\d\d)_", text)} | set(
+        re.findall(r'id="([A-Z]\d\d)\b', text)
+    )
+
+
+def test_there_are_179_rows() -> None:
+    assert len(ROWS) == len(set(ROWS)) == 179
+
+
+def test_every_row_is_tested_or_cannot_apply() -> None:
+    found = [rows_here(), set(ELSEWHERE), set(CANNOT_APPLY)]
+
+    assert {row: sum(row in one for one in found) for row in ROWS} == dict.fromkeys(ROWS, 1)
+    assert set().union(*found) == set(ROWS)
+
+
+def test_rows_that_fail_so_far_have_a_test_here() -> None:
+    assert set(PENDING) <= rows_here()
+
+
+@pytest.mark.parametrize("place", sorted({place for places in ELSEWHERE.values() for place in places}))
+def test_what_stands_elsewhere_is_there(place: str) -> None:
+    file, _, name = place.partition("::")
+    tree = ast.parse((TESTS / file).read_text("utf-8"))
+
+    assert name in {one.name for one in ast.walk(tree) if isinstance(one, (ast.FunctionDef, ast.AsyncFunctionDef))}
+
+
+@pytest.mark.parametrize("row", sorted(row for row in ELSEWHERE if row[0] == "A"))
+def test_each_bad_id_has_its_own_parameter(row: str) -> None:
+    assert row in (TESTS / "test_endpoints.py").read_text("utf-8")
+
+
+def test_what_cannot_apply_does_not_exist() -> None:
+    assert [name for name in ("attach", "attachment", "attachments") if hasattr(Record, name)] == []
+    assert [name for name in ("permissions", "get_permissions") if hasattr(Client, name)] == []
+    assert not hasattr(kinto_orm, "BrowserOAuth")
+    assert {"replicate", "copy", "sync"} & set(COMMANDS) == set()
