@@ -11,7 +11,7 @@ import string
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 from uuid import UUID
 
@@ -87,9 +87,29 @@ class PluralPath:
     def __str__(self) -> str:
         return _plural_path(self.kind, self.parent_ids)
 
+    @property
+    def name(self) -> str:
+        """The last segment."""
+        return self.kind.plural
+
     def object(self, id: str) -> ObjectPath:
         """The path of the object of that id."""
         return ObjectPath(self.kind, (*self.parent_ids, id))
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesPath:
+    """The endpoint of a list whose entries have no URL of their own: ``/permissions``, ``/buckets/b/history``."""
+
+    name: str
+    parent_ids: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{_object_path(Kind.BUCKET, self.parent_ids) if self.parent_ids else ''}/{self.name}"
+
+
+ListPath: TypeAlias = PluralPath | EntriesPath
+"""The endpoint of a list."""
 
 
 @dataclass(frozen=True, slots=True)
