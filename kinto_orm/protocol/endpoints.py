@@ -217,15 +217,20 @@ _ENDPOINTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+def endpoint_ids(name: str) -> tuple[str, ...]:
+    """What the path of a named endpoint is made of; raises ``InvalidIdError`` for an unknown name."""
+    if name not in _ENDPOINTS:
+        raise InvalidIdError(f"There is no endpoint {name!r}; there are {', '.join(_ENDPOINTS)}.")
+    return _ENDPOINTS[name][1]
+
+
 def endpoint(name: str, **ids: str | None) -> str:
     """The path of a named endpoint, below the server's root URL.
 
     Raises ``InvalidIdError`` (a ``ValueError``) for an unknown name, and for an id that is missing or invalid.
     """
-    if name not in _ENDPOINTS:
-        raise InvalidIdError(f"There is no endpoint {name!r}; there are {', '.join(_ENDPOINTS)}.")
-    pattern, needed = _ENDPOINTS[name]
+    needed = endpoint_ids(name)
     missing = [key for key in needed if ids.get(key) is None]
     if missing:
         raise InvalidIdError(f"The endpoint {name!r} needs {' and '.join(missing)}.")
-    return pattern.format(**{key: check_id(ids[key], key) for key in needed})
+    return _ENDPOINTS[name][0].format(**{key: check_id(ids[key], key) for key in needed})

@@ -1,0 +1,231 @@
+"""Batches: what is written inside the block waits, and is sent in as few ``POST /batch`` as the server allows.
+
+Each verb is a flow that stops at its first write; the answer out of the batch lets it go on, as its own answer would.
+https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar, cast
+
+from kinto_orm.errors import ConcurrentWriteError, KintoError, NotStageableError
+from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translated
+from kinto_orm.kinto_http.session import described
+from kinto_orm.kinto_http.verbs import arun, run
+from kinto_orm.kinto_http.watching import as_request
+from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.batch import batch_limit, batch_request, count_void, split_answer
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.writes import Write, encode_entry
+
+T = TypeVar("T")
+C = TypeVar("C")
+
+logger = logging.getLogger("kinto_http")
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A verb that waits for the batch: its flow, what it wants to send, and that as an entry."""
+
+    flow: Flow[Any]
+    item: Request | Write
+    entry: JSONObject
+
+
+class BatchSession:
+    """The session of a client inside a batch: reads are done at once, writes wait for :meth:`send`.
+
+    ``batch_max_requests`` is asked from the server where it is ``None``; 0 is no limit. What it lacks is the
+    session's that is behind it.
+    """
+
+    def __init__(self, client: Any, batch_max_requests: int | None = None, ignore_4xx_errors: bool = False) -> None:
+        self.session = client.session
+        self._limit = batch_max_requests
+        self._ignores_4xx = ignore_4xx_errors
+        self._steps: list[Step] = []
+        self._results: list[tuple[Any, Any]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.session, name)
+
+    def run(self, flow: Flow[T]) -> T:
+        """What the flow reads; where it writes, an empty document, and the flow waits."""
+        item, result = self._begun(flow)
+        return result if item is None else run(self.session, resumed(item, flow))
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """Like :meth:`run`."""
+        item, result = self._begun(flow)
+        return result if item is None else await arun(self.session, resumed(item, flow))
+
+    def _begun(self, flow: Flow[Any]) -> tuple[Request | None, Any]:
+        """The request to be made at once, or else what the call gives."""
+        try:
+            item = next(flow)
+            if isinstance(item, Request) and not item.is_write:
+                return item, None
+            self._steps.append(Step(flow, item, encode_entry(item) if isinstance(item, Write) else entry_of(item)))
+        except StopIteration as stop:
+            return None, stop.value
+        except KintoError as error:
+            raise translated(error, Exchange()) from error
+        return None, defaultdict(dict)
+
+    def clone(self, **changes: Any) -> Self:
+        """This session: inside a batch its options cannot change."""
+        if changes:
+            raise KintoException(f"Inside a batch, {', '.join(changes)} cannot change: give it to batch() itself.")
+        return self
+
+    def reset(self) -> None:
+        """Forgets what waits."""
+        self._steps = []
+
+    def send(self) -> None:
+        """Sends what waits. Raises ``KintoBatchException`` where some of it was not done."""
+        if not self._is_planned():
+            run(self.session, self._sent())
+
+    async def asend(self) -> None:
+        """Like :meth:`send`."""
+        if not self._is_planned():
+            await arun(self.session, self._sent())
+
+    def results(self) -> list[Any]:
+        """The body of the answer to each write, in their order; empty before the batch was sent."""
+        return [entry.get("body") for body, _ in self._results for entry in body["responses"]]
+
+    def _is_planned(self) -> bool:
+        """Whether nothing is to be sent: nothing waits, or all is only planned."""
+        self._results = []
+        if self.session.dry_mode:
+            self.session.planned += [as_request(step.item) for step in self._steps]
+            for step in self._steps:
+                logger.info("(dry mode) %s %s", step.entry["method"], step.entry["path"])
+            self._results = [({"responses": [{"status": 200, "body": {}} for _ in self._steps]}, {})]
+        return not self._steps or bool(self.session.dry_mode)
+
+    def _sent(self) -> Flow[None]:
+        limit = self._limit
+        if limit is None:
+            limit = batch_limit((yield from described(self.session))) or 0
+        failures: list[KintoException] = []
+        for steps in _chunks(self._steps, limit):
+            response = yield batch_request([step.entry for step in steps])
+            answers = split_answer(response, cast(Any, steps))
+            said: list[JSONObject] = []
+            self._results.append(({"responses": said}, response.headers))
+            void = count_void(answers)
+            for index, (step, answer) in enumerate(zip(steps, answers, strict=True)):
+                body, failure = yield from self._settled(step, answer, is_void=index < void)
+                said.append({"status": answer.status, "path": step.entry["path"], "body": body})
+                failures += [] if failure is None else [failure]
+        if failures:
+            raise KintoBatchException(failures, self._results)
+
+    def _settled(self, step: Step, answer: Response, *, is_void: bool) -> Flow[tuple[Any, KintoException | None]]:
+        """What the step came to, and its error where that counts."""
+        body = answer.content
+        try:
+            if is_void and answer.status != 409:
+                raise ConcurrentWriteError(f"{step.entry['path']}: a 409 further on rolled this back.", status=409)
+            item = step.flow.send(answer)
+        except StopIteration as stop:
+            return body if answer.status < 400 else {"data": stop.value}, None
+        except KintoError as error:
+            return body, self._counted(error, step, answer, is_void=is_void)
+        try:
+            return _as_body(step, (yield from resumed(item, step.flow))), None
+        except KintoError as error:
+            return body, self._counted(error, step, answer, is_void=is_void)
+
+    def _counted(self, error: KintoError, step: Step, answer: Response, *, is_void: bool) -> KintoException | None:
+        if self._ignores_4xx and not is_void and 400 <= answer.status < 500:
+            return None
+        said = translated(error, Exchange(self.session.server_url or "", as_request(step.item), answer))
+        if said is not error:
+            said.__cause__ = error
+        return said
+
+
+def _as_body(step: Step, result: Any) -> Any:
+    return {"data": result} if step.entry["method"] == "DELETE" else result
+
+
+def resumed(item: Request | Write, flow: Flow[T]) -> Flow[T]:
+    """The rest of a flow that has already said what it sends first."""
+    try:
+        while True:
+            try:
+                response = yield item
+            except KintoError as error:
+                item = flow.throw(error)
+            else:
+                item = flow.send(response)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+    finally:
+        flow.close()
+
+
+def entry_of(request: Request) -> JSONObject:
+    """A request that is no write of one object, as an entry; raises ``NotStageableError`` for what cannot be one."""
+    content_type = request.headers.get("Content-Type", "")
+    if "/batch" in request.target or content_type.startswith("multipart/"):
+        raise NotStageableError(f"Kinto refuses {request.method} {request.path} inside a batch: call it outside.")
+    entry: JSONObject = {"method": request.method, "path": request.target, "headers": dict(request.headers)}
+    return entry if request.body is None else {**entry, "body": json.loads(request.body)}
+
+
+def _chunks(steps: Sequence[Step], length: int) -> Iterator[Sequence[Step]]:
+    for start in range(0, len(steps), length or max(len(steps), 1)):
+        yield steps[start : start + length] if length else steps
+
+
+class Batch(Generic[C]):
+    """The block of a batch: ``with client.batch() as batch:``, or ``async with``.
+
+    What is written inside is sent when the block is left, and not at all where it is left by an exception.
+    """
+
+    def __init__(self, client: C, session: BatchSession) -> None:
+        self._client = client
+        self._session = session
+
+    def __enter__(self) -> C:
+        return self._client
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                self._session.send()
+        finally:
+            self._session.reset()
+
+    async def __aenter__(self) -> C:
+        return self._client
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if error is None:
+                await self._session.asend()
+        finally:
+            self._session.reset()
+
+    def __await__(self) -> Generator[Any, Any, Self]:
+        """Itself: ``with await client.batch() as batch:`` is how the reference client has it."""
+        yield from ()
+        return self
