@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from wiretap import Wiretap
 
 from kinto_orm import kinto_http
 from kinto_orm.server import EmbeddedServer, listening
-from wiretap import Wiretap
 
 AUTH = ("alexis", "p4ssw0rd")
 PAGE = 5
