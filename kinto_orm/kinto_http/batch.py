@@ -6,10 +6,9 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 
 from __future__ import annotations
 
-import json
 import logging
 from collections import defaultdict
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
@@ -17,6 +16,7 @@ from typing import Any, Generic, Self, TypeVar, cast
 from kinto_orm.errors import ConcurrentWriteError, KintoError, NotStageableError
 from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translated
 from kinto_orm.kinto_http.session import described
+from kinto_orm.kinto_http.utils import chunks
 from kinto_orm.kinto_http.verbs import arun, run
 from kinto_orm.kinto_http.watching import as_request
 from kinto_orm.messages import Request, Response
@@ -31,13 +31,14 @@ C = TypeVar("C")
 logger = logging.getLogger("kinto_http")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
-    """A verb that waits for the batch: its flow, what it wants to send, and that as an entry."""
+    """A verb that waits for the batch: its flow, what it wants to send, that as an entry, and what was said to it."""
 
     flow: Flow[Any]
     item: Request | Write
     entry: JSONObject
+    said: JSONObject | None = None
 
 
 class BatchSession:
@@ -52,7 +53,7 @@ class BatchSession:
         self._limit = batch_max_requests
         self._ignores_4xx = ignore_4xx_errors
         self._steps: list[Step] = []
-        self._results: list[tuple[Any, Any]] = []
+        self._sent: list[Step] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.session, name)
@@ -93,71 +94,83 @@ class BatchSession:
     def send(self) -> None:
         """Sends what waits. Raises ``KintoBatchException`` where some of it was not done."""
         if not self._is_planned():
-            run(self.session, self._sent())
+            run(self.session, self._sending())
 
     async def asend(self) -> None:
         """Like :meth:`send`."""
         if not self._is_planned():
-            await arun(self.session, self._sent())
+            await arun(self.session, self._sending())
 
     def results(self) -> list[Any]:
         """The body of the answer to each write, in their order; empty before the batch was sent."""
-        return [entry.get("body") for body, _ in self._results for entry in body["responses"]]
+        return [said["body"] for said in self._said]
+
+    @property
+    def _said(self) -> list[JSONObject]:
+        return [step.said for step in self._sent if step.said is not None]
 
     def _is_planned(self) -> bool:
         """Whether nothing is to be sent: nothing waits, or all is only planned."""
-        self._results = []
+        self._sent = list(self._steps)
         if self.session.dry_mode:
-            self.session.planned += [as_request(step.item) for step in self._steps]
-            for step in self._steps:
+            for step in self._sent:
                 logger.info("(dry mode) %s %s", step.entry["method"], step.entry["path"])
-            self._results = [({"responses": [{"status": 200, "body": {}} for _ in self._steps]}, {})]
-        return not self._steps or bool(self.session.dry_mode)
+                self.session.planned.append(as_request(step.item))
+                step.said = {"status": 200, "body": {}}
+        return not self._sent or bool(self.session.dry_mode)
 
-    def _sent(self) -> Flow[None]:
+    def _sending(self) -> Flow[None]:
         limit = self._limit
         if limit is None:
             limit = batch_limit((yield from described(self.session))) or 0
         failures: list[KintoException] = []
-        for steps in _chunks(self._steps, limit):
-            response = yield batch_request([step.entry for step in steps])
-            answers = split_answer(response, cast(Any, steps))
-            said: list[JSONObject] = []
-            self._results.append(({"responses": said}, response.headers))
-            void = count_void(answers)
-            for index, (step, answer) in enumerate(zip(steps, answers, strict=True)):
-                body, failure = yield from self._settled(step, answer, is_void=index < void)
-                said.append({"status": answer.status, "path": step.entry["path"], "body": body})
-                failures += [] if failure is None else [failure]
+        pending, attempt = self._sent, 1
+        while pending:
+            again: list[Step] = []
+            for steps in chunks(pending, limit):
+                response = yield batch_request([step.entry for step in steps], attempt=attempt)
+                answers = split_answer(response, len(steps))
+                void = count_void(answers)
+                if attempt > getattr(self.session, "nb_retry", 0):
+                    failures += yield from self._settled(steps, answers, void)
+                else:
+                    again += steps[:void]  # a 409 undid them: sent again, as any request that was not applied
+                    failures += yield from self._settled(steps[void:], answers[void:], 0)
+            pending, attempt = again, attempt + 1
         if failures:
-            raise KintoBatchException(failures, self._results)
+            raise KintoBatchException(failures, [({"responses": said}, {}) for said in chunks(self._said, limit)])
 
-    def _settled(self, step: Step, answer: Response, *, is_void: bool) -> Flow[tuple[Any, KintoException | None]]:
-        """What the step came to, and its error where that counts."""
-        body = answer.content
-        try:
-            if is_void and answer.status != 409:
-                raise ConcurrentWriteError(f"{step.entry['path']}: a 409 further on rolled this back.", status=409)
-            item = step.flow.send(answer)
-        except StopIteration as stop:
-            return body if answer.status < 400 else {"data": stop.value}, None
-        except KintoError as error:
-            return body, self._counted(error, step, answer, is_void=is_void)
-        try:
-            return _as_body(step, (yield from resumed(item, step.flow))), None
-        except KintoError as error:
-            return body, self._counted(error, step, answer, is_void=is_void)
+    def _settled(self, steps: Sequence[Step], answers: Sequence[Response], void: int) -> Flow[list[KintoException]]:
+        """The errors that count; each step knows what was said to it."""
+        failures: list[KintoException] = []
+        for index, (step, answer) in enumerate(zip(steps, answers, strict=True)):
+            is_void = index < void
+            body: Any = answer.content
+            try:
+                body = yield from _finished(step, answer, is_void=is_void)
+            except KintoError as error:
+                if is_void or not (self._ignores_4xx and 400 <= answer.status < 500):
+                    failures.append(self._translated(error, step, answer))
+            step.said = {"status": answer.status, "path": step.entry["path"], "body": body}
+        return failures
 
-    def _counted(self, error: KintoError, step: Step, answer: Response, *, is_void: bool) -> KintoException | None:
-        if self._ignores_4xx and not is_void and 400 <= answer.status < 500:
-            return None
-        said = translated(error, Exchange(self.session.server_url or "", as_request(step.item), answer))
+    def _translated(self, error: KintoError, step: Step, answer: Response) -> KintoException:
+        said = translated(error, Exchange(getattr(self.session, "server_url", None) or "", as_request(step.item), answer))
         if said is not error:
             said.__cause__ = error
         return said
 
 
-def _as_body(step: Step, result: Any) -> Any:
+def _finished(step: Step, answer: Response, *, is_void: bool) -> Flow[Any]:
+    """The body of the answer to the step; of its last answer, where one was not enough."""
+    if is_void and answer.status != 409:
+        step.flow.close()
+        raise ConcurrentWriteError(f"{step.entry['path']}: a 409 further on rolled this back.", status=409)
+    try:
+        item = step.flow.send(answer)
+    except StopIteration as stop:
+        return answer.content if answer.status < 400 else {"data": stop.value}
+    result = yield from resumed(item, step.flow)
     return {"data": result} if step.entry["method"] == "DELETE" else result
 
 
@@ -179,16 +192,10 @@ def resumed(item: Request | Write, flow: Flow[T]) -> Flow[T]:
 
 def entry_of(request: Request) -> JSONObject:
     """A request that is no write of one object, as an entry; raises ``NotStageableError`` for what cannot be one."""
-    content_type = request.headers.get("Content-Type", "")
-    if "/batch" in request.target or content_type.startswith("multipart/"):
+    if "/batch" in request.target or request.path.endswith("/attachment") or request.body is not None:
         raise NotStageableError(f"Kinto refuses {request.method} {request.path} inside a batch: call it outside.")
-    entry: JSONObject = {"method": request.method, "path": request.target, "headers": dict(request.headers)}
-    return entry if request.body is None else {**entry, "body": json.loads(request.body)}
-
-
-def _chunks(steps: Sequence[Step], length: int) -> Iterator[Sequence[Step]]:
-    for start in range(0, len(steps), length or max(len(steps), 1)):
-        yield steps[start : start + length] if length else steps
+    entry: JSONObject = {"method": request.method, "path": request.target}
+    return {**entry, "headers": dict(request.headers)} if request.headers else entry
 
 
 class Batch(Generic[C]):

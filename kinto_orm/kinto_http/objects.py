@@ -156,12 +156,13 @@ def _put(intent: Intent, precondition: Precondition, data: Data) -> Write:
 
 def _write(intent: Intent, planned: Write) -> Flow[Document]:
     response = yield planned
-    state = settle(intent, planned, response)
+    settled = yield from settle(intent, planned, response)
     if 200 <= response.status < 300:
-        return content(response, str(planned.path)) if response.status != 204 else {"data": {}}
-    if state.status is Status.DELETED:
-        return {"data": None}
-    # It was there already, and what a 412 shows of it has no permissions.
+        return cast(Document, content(response, str(planned.path))) if response.status != 204 else {"data": {}}
+    if settled.state.status is Status.DELETED:
+        # Deleted by an earlier attempt, whose answer got lost; or missing, as was allowed.
+        return {"data": {"id": planned.path.id, "deleted": True} if settled.reconciled else None}
+    # It was there already, or an earlier attempt made it so; what a 412 shows of it has no permissions.
     return (yield from read(planned.path, {}))
 
 
