@@ -155,7 +155,8 @@ class BatchSession:
         return failures
 
     def _translated(self, error: KintoError, step: Step, answer: Response) -> KintoException:
-        said = translated(error, Exchange(getattr(self.session, "server_url", None) or "", as_request(step.item), answer))
+        url: str = getattr(self.session, "server_url", None) or ""
+        said = translated(error, Exchange(url, as_request(step.item), answer))
         if said is not error:
             said.__cause__ = error
         return said

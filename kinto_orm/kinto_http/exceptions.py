@@ -155,10 +155,11 @@ def translated(error: KintoError, exchange: Exchange) -> KintoException:
     elif isinstance(error, TransportError):
         given = None  # what came before is not the answer to this request
         said = (TimeoutException if isinstance(error, DeadlineError) else ConnectionException)(str(error))
-    elif isinstance(error, ResponseError) and given is not None:
+    elif isinstance(error, ResponseError) and given is not None and given.status_code == error.status:
         said = KintoException(f"{given.status_code} - {_said(given)}")
     else:
-        return KintoException(str(error))  # refused before anything was sent
+        given = None  # refused before it was sent, or because of the answer to something else
+        said = KintoException(str(error))
     if said.request is None:
         said.request, said.response = asked, given
     return said

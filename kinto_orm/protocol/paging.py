@@ -94,7 +94,18 @@ def delete_pages(
         if if_match is not None:
             if_match = list_timestamp(response)
         following = next_query(response, path)
+        if following is not None and "_before=" not in following:
+            following += _before_all_of(rows)
     return count
+
+
+def _before_all_of(tombstones: Sequence[JSONObject]) -> str:
+    """The condition that leaves out what was written since the deletion began.
+
+    Kinto's own cursor is the time of the last tombstone, so that it would go on to what others wrote just before.
+    """
+    timestamps = [one["last_modified"] for one in tombstones if type(one.get("last_modified")) is int]
+    return f"&_before=%22{min(timestamps)}%22" if timestamps else ""
 
 
 def rows_of(body: JSON, path: ListPath) -> list[JSONObject]:
