@@ -25,8 +25,7 @@ class AuthAction(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Puts the credentials among the options."""
-        if values is not None:
-            setattr(namespace, self.dest, self._parsed(values))
+        setattr(namespace, self.dest, self._parsed(values))
 
     def _parsed(self, text: str) -> Any:
         scheme, space, token = text.partition(" ")

@@ -34,8 +34,8 @@ class Attachments(Face):
         id: Id,
         filepath: Content,
         filename: str | None = None,
-        bucket: Id = None,
-        collection: Id = None,
+        bucket: Id | None = None,
+        collection: Id | None = None,
         data: Data = None,
         permissions: Grants = None,
         mimetype: str | None = None,
@@ -56,11 +56,11 @@ class Attachments(Face):
         return objects.post(Request("POST", self._attachment(id, bucket, collection), headers=headers, body=body))
 
     @verb
-    def remove_attachment(self, id: Id, bucket: Id = None, collection: Id = None) -> Flow[Any]:
+    def remove_attachment(self, id: Id, bucket: Id | None = None, collection: Id | None = None) -> Flow[Any]:
         """Removes the file from the record, and from the server."""
         return objects.post(Request("DELETE", self._attachment(id, bucket, collection)))
 
-    def _attachment(self, id: Id, bucket: Id, collection: Id) -> str:
+    def _attachment(self, id: Id, bucket: Id | None, collection: Id | None) -> str:
         return path_of(
             "attachment",
             {

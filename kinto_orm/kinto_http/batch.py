@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, cast
+from typing import Any, Generic, NoReturn, Self, TypeVar, cast
 
 from kinto_orm.errors import ConcurrentWriteError, KintoError, NotStageableError
 from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translated
@@ -81,11 +81,9 @@ class BatchSession:
             raise translated(error, Exchange()) from error
         return None, defaultdict(dict)
 
-    def clone(self, **changes: Any) -> Self:
-        """This session: inside a batch its options cannot change."""
-        if changes:
-            raise KintoException(f"Inside a batch, {', '.join(changes)} cannot change: give it to batch() itself.")
-        return self
+    def clone(self, **changes: Any) -> NoReturn:
+        """Raises ``KintoException``: inside a batch, the options of the session cannot change."""
+        raise KintoException(f"Inside a batch, {', '.join(changes)} cannot change: give it to batch() itself.")
 
     def reset(self) -> None:
         """Forgets what waits."""

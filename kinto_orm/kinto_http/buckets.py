@@ -19,7 +19,7 @@ class Buckets(Face):
     def create_bucket(
         self,
         *,
-        id: Id = None,
+        id: Id | None = None,
         data: Data = None,
         permissions: Grants = None,
         safe: bool = True,
@@ -33,11 +33,11 @@ class Buckets(Face):
     def update_bucket(
         self,
         *,
-        id: Id = None,
+        id: Id | None = None,
         data: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Replaces the bucket, or creates it."""
         path = self._ids(Kind.BUCKET, id_of(id, data))
@@ -47,13 +47,13 @@ class Buckets(Face):
     def patch_bucket(
         self,
         *,
-        id: Id = None,
+        id: Id | None = None,
         changes: Any = None,
         data: Data = None,
         original: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Changes the bucket by a patch, or by ``data`` and ``permissions``; ``original`` is the bucket as it was."""
         id, if_match = seen(original or data, id, if_match)
@@ -61,7 +61,7 @@ class Buckets(Face):
         return objects.patch(path, changes, data, permissions, safe=safe, if_match=if_match)
 
     @verb
-    def get_bucket(self, /, *, id: Id = None, **params: Any) -> Flow[Document]:
+    def get_bucket(self, /, *, id: Id | None = None, **params: Any) -> Flow[Document]:
         """The bucket. Raises ``BucketNotFound``, also where it may not be read."""
         path = self._ids(Kind.BUCKET, id)
         try:
@@ -75,14 +75,14 @@ class Buckets(Face):
 
     @verb
     def get_buckets(
-        self, /, *, if_none_match: Timestamp = None, pages: float | None = None, **params: Any
+        self, /, *, if_none_match: Timestamp | None = None, pages: float | None = None, **params: Any
     ) -> Flow[list[Document]]:
         """The buckets, selected by Kinto's own keywords."""
         return lists.read_list(self._list(Kind.BUCKET), params, pages=pages, if_none_match=if_none_match)
 
     @verb
     def delete_bucket(
-        self, *, id: Id = GIVEN_NOTHING, safe: bool = True, if_match: Timestamp = None, if_exists: bool = False
+        self, *, id: Id = GIVEN_NOTHING, safe: bool = True, if_match: Timestamp | None = None, if_exists: bool = False
     ) -> Flow[Any]:
         """Deletes the bucket with all that is in it; its tombstone. With ``if_exists``, ``None`` for a missing one."""
         path = self._ids(Kind.BUCKET, self._deleted(id, self.bucket_name))
@@ -90,7 +90,7 @@ class Buckets(Face):
 
     @verb
     def delete_buckets(
-        self, /, *, safe: bool = True, if_match: Timestamp = None, **params: Any
+        self, /, *, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
         """Deletes all buckets that may be deleted, or those that match; their tombstones."""
         return lists.delete_list(self._list(Kind.BUCKET), params, safe=safe, if_match=if_match)

@@ -40,8 +40,8 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         server_url: str | None = None,
         session: Any = None,
         auth: Any = None,
-        bucket: Id = "default",
-        collection: Id = None,
+        bucket: Id | None = "default",
+        collection: Id | None = None,
         retry: int = 0,
         retry_after: float | None = None,
         timeout: Any = None,
@@ -108,13 +108,18 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         return f"<Kinto{type(self).__name__} {urljoin(self.session.server_url or '', path)}>"
 
     def _pages(
-        self, collection: Id, bucket: Id, if_none_match: Timestamp, pages: float | None, params: Mapping[str, Any]
+        self,
+        collection: Id | None,
+        bucket: Id | None,
+        if_none_match: Timestamp | None,
+        pages: float | None,
+        params: Mapping[str, Any],
     ) -> Iterator[Flow[Document | None]]:
         for flow in lists.read_pages(self._list(Kind.RECORD, bucket, collection), params, pages):
             yield _page(flow, if_none_match)
 
 
-def _page(flow: Flow[Page[Document]], if_none_match: Timestamp) -> Flow[Document | None]:
+def _page(flow: Flow[Page[Document]], if_none_match: Timestamp | None) -> Flow[Document | None]:
     """The page as the server sends it; ``None`` where nothing changed."""
     if if_none_match is not None:
         flow = with_headers(flow, {"If-None-Match": etag(parse_timestamp(if_none_match, "if_none_match"))})
@@ -135,9 +140,9 @@ class Client(_Clients, Blocking):
     def get_paginated_records(
         self,
         *,
-        collection: Id = None,
-        bucket: Id = None,
-        if_none_match: Timestamp = None,
+        collection: Id | None = None,
+        bucket: Id | None = None,
+        if_none_match: Timestamp | None = None,
         pages: float | None = None,
         **params: Any,
     ) -> Iterator[Document]:
@@ -204,9 +209,9 @@ class AsyncClient(_Clients, Awaiting):
     async def get_paginated_records(
         self,
         *,
-        collection: Id = None,
-        bucket: Id = None,
-        if_none_match: Timestamp = None,
+        collection: Id | None = None,
+        bucket: Id | None = None,
+        if_none_match: Timestamp | None = None,
         pages: float | None = None,
         **params: Any,
     ) -> Pages:

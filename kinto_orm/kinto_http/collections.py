@@ -19,8 +19,8 @@ class Collections(Face):
     def create_collection(
         self,
         *,
-        id: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        bucket: Id | None = None,
         data: Data = None,
         permissions: Grants = None,
         safe: bool = True,
@@ -34,12 +34,12 @@ class Collections(Face):
     def update_collection(
         self,
         *,
-        id: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        bucket: Id | None = None,
         data: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Replaces the collection, or creates it."""
         path = self._ids(Kind.COLLECTION, id_of(id, data), bucket)
@@ -49,14 +49,14 @@ class Collections(Face):
     def patch_collection(
         self,
         *,
-        id: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        bucket: Id | None = None,
         changes: Any = None,
         data: Data = None,
         original: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Changes the collection by a patch, or by ``data`` and ``permissions``; ``original`` is how it was."""
         id, if_match = seen(original or data, id, if_match)
@@ -64,7 +64,7 @@ class Collections(Face):
         return objects.patch(path, changes, data, permissions, safe=safe, if_match=if_match)
 
     @verb
-    def get_collection(self, /, *, id: Id = None, bucket: Id = None, **params: Any) -> Flow[Document]:
+    def get_collection(self, /, *, id: Id | None = None, bucket: Id | None = None, **params: Any) -> Flow[Document]:
         """The collection. Raises ``CollectionNotFound``."""
         path = self._ids(Kind.COLLECTION, id, bucket)
         try:
@@ -74,7 +74,13 @@ class Collections(Face):
 
     @verb
     def get_collections(
-        self, /, *, bucket: Id = None, if_none_match: Timestamp = None, pages: float | None = None, **params: Any
+        self,
+        /,
+        *,
+        bucket: Id | None = None,
+        if_none_match: Timestamp | None = None,
+        pages: float | None = None,
+        **params: Any,
     ) -> Flow[list[Document]]:
         """The collections of the bucket, selected by Kinto's own keywords."""
         return lists.read_list(self._list(Kind.COLLECTION, bucket), params, pages=pages, if_none_match=if_none_match)
@@ -84,9 +90,9 @@ class Collections(Face):
         self,
         *,
         id: Id = GIVEN_NOTHING,
-        bucket: Id = None,
+        bucket: Id | None = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
         if_exists: bool = False,
     ) -> Flow[Any]:
         """Deletes the collection with its records; its tombstone. With ``if_exists``, ``None`` for a missing one."""
@@ -95,7 +101,7 @@ class Collections(Face):
 
     @verb
     def delete_collections(
-        self, /, *, bucket: Id = None, safe: bool = True, if_match: Timestamp = None, **params: Any
+        self, /, *, bucket: Id | None = None, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
         """Deletes all collections of the bucket, or those that match; their tombstones."""
         return lists.delete_list(self._list(Kind.COLLECTION, bucket), params, safe=safe, if_match=if_match)

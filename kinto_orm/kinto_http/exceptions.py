@@ -145,9 +145,11 @@ def given_response(response: Response) -> GivenResponse:
 def translated(error: KintoError, exchange: Exchange) -> KintoException:
     """The reference client's exception for one of ours; to be raised ``from`` it.
 
-    A ``KintoException`` is returned as it is, with request and response if it lacks them.
+    A ``KintoException`` is returned as it is, with request and response.
     """
     asked, given = exchange.asked(), exchange.given()
+    if isinstance(error, KintoBatchException):
+        return error  # has those of each of its own
     if isinstance(error, KintoException):
         said = error
     elif isinstance(error, BackoffError):
@@ -160,8 +162,7 @@ def translated(error: KintoError, exchange: Exchange) -> KintoException:
     else:
         given = None  # refused before it was sent, or because of the answer to something else
         said = KintoException(str(error))
-    if said.request is None:
-        said.request, said.response = asked, given
+    said.request, said.response = asked, given
     return said
 
 

@@ -25,7 +25,13 @@ class Features(Face):
 
     @verb
     def get_endpoint(
-        self, name: str, *, bucket: Id = None, group: Id = None, collection: Id = None, id: Id = None
+        self,
+        name: str,
+        *,
+        bucket: Id | None = None,
+        group: Id | None = None,
+        collection: Id | None = None,
+        id: Id | None = None,
     ) -> Flow[str]:
         """The path of a named endpoint; bucket and collection default to the client's."""
         bucket = self.bucket_name if bucket is None else bucket
@@ -53,21 +59,27 @@ class Features(Face):
 
     @verb
     def get_history(
-        self, /, *, bucket: Id = None, if_none_match: Timestamp = None, pages: float | None = None, **params: Any
+        self,
+        /,
+        *,
+        bucket: Id | None = None,
+        if_none_match: Timestamp | None = None,
+        pages: float | None = None,
+        **params: Any,
     ) -> Flow[list[Document]]:
         """The entries of the bucket's history, selected by Kinto's own keywords; the newest first."""
         return lists.read_list(self._history(bucket), params, pages=pages, if_none_match=if_none_match)
 
     @verb
     def purge_history(
-        self, /, *, bucket: Id = None, safe: bool = True, if_match: Timestamp = None, **params: Any
+        self, /, *, bucket: Id | None = None, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
         """Deletes the entries of the bucket's history, or those that match; their tombstones."""
         return lists.delete_list(self._history(bucket), params, safe=safe, if_match=if_match)
 
     @verb
     def get_changeset(
-        self, /, bucket: Id = None, collection: Id = None, bust_cache: bool = False, **params: Any
+        self, /, bucket: Id | None = None, collection: Id | None = None, bust_cache: bool = False, **params: Any
     ) -> Flow[Document]:
         """What changed in the collection: ``{"metadata", "timestamp", "changes"}``, as the server sends it.
 
@@ -84,14 +96,14 @@ class Features(Face):
     def request_review(
         self,
         message: str,
-        id: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        bucket: Id | None = None,
         *,
         data: Data = None,
         original: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Asks for a review of the collection's changes."""
         wanted = {**(data or {}), "status": "to-review", "last_editor_comment": message}
@@ -101,14 +113,14 @@ class Features(Face):
     def decline_changes(
         self,
         message: str,
-        id: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        bucket: Id | None = None,
         *,
         data: Data = None,
         original: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Sends the collection's changes back to their editor."""
         wanted = {**(data or {}), "status": "work-in-progress", "last_reviewer_comment": message}
@@ -117,14 +129,14 @@ class Features(Face):
     @verb
     def approve_changes(
         self,
-        id: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        bucket: Id | None = None,
         *,
         data: Data = None,
         original: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Approves the collection's changes, which publishes them."""
         wanted = {**(data or {}), "status": "to-sign"}
@@ -134,14 +146,14 @@ class Features(Face):
     def rollback_changes(
         self,
         message: str,
-        id: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        bucket: Id | None = None,
         *,
         data: Data = None,
         original: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Drops the collection's changes: it becomes again what was published last."""
         wanted = {**(data or {}), "status": "to-rollback", "last_editor_comment": message}
@@ -150,13 +162,13 @@ class Features(Face):
     def _review(
         self,
         wanted: Document,
-        id: Id,
-        bucket: Id,
+        id: Id | None,
+        bucket: Id | None,
         original: Data,
         permissions: Grants,
         *,
         safe: bool,
-        if_match: Timestamp,
+        if_match: Timestamp | None,
     ) -> Flow[Document]:
         id, if_match = seen(original or wanted, id, if_match)
         path = self._ids(Kind.COLLECTION, id, bucket)

@@ -17,8 +17,8 @@ class Groups(Face):
     def create_group(
         self,
         *,
-        id: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        bucket: Id | None = None,
         data: Data = None,
         permissions: Grants = None,
         safe: bool = True,
@@ -32,12 +32,12 @@ class Groups(Face):
     def update_group(
         self,
         *,
-        id: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        bucket: Id | None = None,
         data: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Replaces the group, or creates it."""
         path = self._ids(Kind.GROUP, id_of(id, data, "Please provide a group id"), bucket)
@@ -47,14 +47,14 @@ class Groups(Face):
     def patch_group(
         self,
         *,
-        id: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        bucket: Id | None = None,
         changes: Any = None,
         data: Data = None,
         original: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Changes the group by a patch, or by ``data`` and ``permissions``; ``original`` is the group as it was."""
         id, if_match = seen(original or data, id, if_match)
@@ -62,20 +62,32 @@ class Groups(Face):
         return objects.patch(path, changes, data, permissions, safe=safe, if_match=if_match)
 
     @verb
-    def get_group(self, /, *, id: Id, bucket: Id = None, **params: Any) -> Flow[Document]:
+    def get_group(self, /, *, id: Id, bucket: Id | None = None, **params: Any) -> Flow[Document]:
         """The group."""
         return objects.read(self._ids(Kind.GROUP, id, bucket), params)
 
     @verb
     def get_groups(
-        self, /, *, bucket: Id = None, if_none_match: Timestamp = None, pages: float | None = None, **params: Any
+        self,
+        /,
+        *,
+        bucket: Id | None = None,
+        if_none_match: Timestamp | None = None,
+        pages: float | None = None,
+        **params: Any,
     ) -> Flow[list[Document]]:
         """The groups of the bucket, selected by Kinto's own keywords."""
         return lists.read_list(self._list(Kind.GROUP, bucket), params, pages=pages, if_none_match=if_none_match)
 
     @verb
     def delete_group(
-        self, *, id: Id, bucket: Id = None, safe: bool = True, if_match: Timestamp = None, if_exists: bool = False
+        self,
+        *,
+        id: Id,
+        bucket: Id | None = None,
+        safe: bool = True,
+        if_match: Timestamp | None = None,
+        if_exists: bool = False,
     ) -> Flow[Any]:
         """Deletes the group; its tombstone. With ``if_exists``, ``None`` for a missing one."""
         path = self._ids(Kind.GROUP, id, bucket)
@@ -83,7 +95,7 @@ class Groups(Face):
 
     @verb
     def delete_groups(
-        self, /, *, bucket: Id = None, safe: bool = True, if_match: Timestamp = None, **params: Any
+        self, /, *, bucket: Id | None = None, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
         """Deletes all groups of the bucket, or those that match; their tombstones."""
         return lists.delete_list(self._list(Kind.GROUP, bucket), params, safe=safe, if_match=if_match)

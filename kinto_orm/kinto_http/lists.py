@@ -46,7 +46,7 @@ def read_list(
     params: Mapping[str, Any],
     *,
     pages: float | None = None,
-    if_none_match: Timestamp = None,
+    if_none_match: Timestamp | None = None,
 ) -> Flow[list[JSONObject]]:
     """The rows that match, the newest first unless ``_sort`` says otherwise.
 
@@ -84,7 +84,7 @@ def _walk(path: ListPath, selection: Selection) -> PageWalk[JSONObject]:
     return PageWalk(ROWS, Place(cast(Any, None), path), selection, "raise")  # rows as they came need no client
 
 
-def _unless(flow: Flow[Page[JSONObject]], timestamp: Timestamp) -> Flow[Page[JSONObject]]:
+def _unless(flow: Flow[Page[JSONObject]], timestamp: Timestamp | None) -> Flow[Page[JSONObject]]:
     if timestamp is None:
         return flow
     return with_headers(flow, {"If-None-Match": etag(parse_timestamp(timestamp, "if_none_match"))})
@@ -133,7 +133,7 @@ def _bounded(selection: Selection, pages: float | None) -> tuple[Selection, floa
 
 
 def delete_list(
-    path: ListPath, params: Mapping[str, Any], *, safe: bool, if_match: Timestamp
+    path: ListPath, params: Mapping[str, Any], *, safe: bool, if_match: Timestamp | None
 ) -> Flow[list[JSONObject]]:
     """The tombstones of what matched, of every page."""
     selection = selected(params)

@@ -72,7 +72,7 @@ _NAMES = {Kind.RECORD: "collection record"}
 
 
 def update(
-    path: ObjectPath, data: Data, permissions: Grants, *, safe: bool, if_match: Timestamp = None
+    path: ObjectPath, data: Data, permissions: Grants, *, safe: bool, if_match: Timestamp | None = None
 ) -> Flow[Document]:
     """The object, replaced, or created where it was missing.
 
@@ -86,7 +86,7 @@ def update(
 
 
 def patch(
-    path: ObjectPath, changes: object, data: Data, permissions: Grants, *, safe: bool, if_match: Timestamp
+    path: ObjectPath, changes: object, data: Data, permissions: Grants, *, safe: bool, if_match: Timestamp | None
 ) -> Flow[Document]:
     """The object, patched by ``changes``, or else by ``data`` and ``permissions``."""
     if changes and (data is not None or permissions is not None):
@@ -109,7 +109,7 @@ def _own(asked: Patch, path: ObjectPath) -> Patch:
     return BasicPatch(data, asked.permissions)
 
 
-def delete(path: ObjectPath, *, safe: bool, if_match: Timestamp, if_exists: bool) -> Flow[Any]:
+def delete(path: ObjectPath, *, safe: bool, if_match: Timestamp | None, if_exists: bool) -> Flow[Any]:
     """The tombstone; with ``if_exists``, ``None`` where there was nothing."""
     precondition = _matching(if_match, safe=safe)
     options = WriteOptions(safe, precondition.last_modified, if_exists=if_exists)
@@ -166,7 +166,7 @@ def _write(intent: Intent, planned: Write) -> Flow[Document]:
     return (yield from read(planned.path, {}))
 
 
-def _matching(timestamp: Timestamp, *, safe: bool) -> Precondition:
+def _matching(timestamp: Timestamp | None, *, safe: bool) -> Precondition:
     if not safe or timestamp is None:
         return UNCONDITIONAL
     return Precondition(last_modified=parse_timestamp(timestamp, "if_match"))

@@ -18,9 +18,9 @@ class Records(Face):
     def create_record(
         self,
         *,
-        id: Id = None,
-        collection: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        collection: Id | None = None,
+        bucket: Id | None = None,
         data: Data = None,
         permissions: Grants = None,
         safe: bool = True,
@@ -38,13 +38,13 @@ class Records(Face):
     def update_record(
         self,
         *,
-        id: Id = None,
-        collection: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        collection: Id | None = None,
+        bucket: Id | None = None,
         data: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Replaces the record, or creates it."""
         path = self._ids(Kind.RECORD, id_of(id, data, "Unable to update a record, need an id."), bucket, collection)
@@ -54,15 +54,15 @@ class Records(Face):
     def patch_record(
         self,
         *,
-        id: Id = None,
-        collection: Id = None,
-        bucket: Id = None,
+        id: Id | None = None,
+        collection: Id | None = None,
+        bucket: Id | None = None,
         changes: Any = None,
         data: Data = None,
         original: Data = None,
         permissions: Grants = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Changes the record by a patch, or by ``data`` and ``permissions``; ``original`` is the record as it was."""
         id, if_match = seen(original or data, id, if_match)
@@ -72,7 +72,9 @@ class Records(Face):
         return objects.patch(path, changes, data, permissions, safe=safe, if_match=if_match)
 
     @verb
-    def get_record(self, /, *, id: Id, collection: Id = None, bucket: Id = None, **params: Any) -> Flow[Document]:
+    def get_record(
+        self, /, *, id: Id, collection: Id | None = None, bucket: Id | None = None, **params: Any
+    ) -> Flow[Document]:
         """The record."""
         return objects.read(self._ids(Kind.RECORD, id, bucket, collection), params)
 
@@ -81,9 +83,9 @@ class Records(Face):
         self,
         /,
         *,
-        collection: Id = None,
-        bucket: Id = None,
-        if_none_match: Timestamp = None,
+        collection: Id | None = None,
+        bucket: Id | None = None,
+        if_none_match: Timestamp | None = None,
         pages: float | None = None,
         **params: Any,
     ) -> Flow[list[Document]]:
@@ -97,10 +99,10 @@ class Records(Face):
         self,
         *,
         id: Id,
-        collection: Id = None,
-        bucket: Id = None,
+        collection: Id | None = None,
+        bucket: Id | None = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
         if_exists: bool = False,
     ) -> Flow[Any]:
         """Deletes the record; its tombstone. With ``if_exists``, ``None`` for a missing one."""
@@ -112,17 +114,17 @@ class Records(Face):
         self,
         /,
         *,
-        collection: Id = None,
-        bucket: Id = None,
+        collection: Id | None = None,
+        bucket: Id | None = None,
         safe: bool = True,
-        if_match: Timestamp = None,
+        if_match: Timestamp | None = None,
         **params: Any,
     ) -> Flow[list[Document]]:
         """Deletes all records of the collection, or those that match; their tombstones."""
         return lists.delete_list(self._list(Kind.RECORD, bucket, collection), params, safe=safe, if_match=if_match)
 
     @verb
-    def get_records_timestamp(self, *, collection: Id = None, bucket: Id = None) -> Flow[str]:
+    def get_records_timestamp(self, *, collection: Id | None = None, bucket: Id | None = None) -> Flow[str]:
         """The timestamp of the list of records, as the server has it now: digits, without quotes."""
         timestamp = yield from read_timestamp(self._list(Kind.RECORD, bucket, collection))
         return "" if timestamp is None else str(timestamp)

@@ -6,13 +6,13 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, Protocol, Self, TypeVar, cast
+from typing import Any, NoReturn, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
 from requests.structures import CaseInsensitiveDict
 
 from kinto_orm.client import Client as OurClient
-from kinto_orm.errors import ConfigurationError, DryRunError, KintoError
+from kinto_orm.errors import ConfigurationError, DryRunError, InvalidTypeError, KintoError
 from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translated
 from kinto_orm.kinto_http.login import BearerTokenAuth, BrowserOAuth
 from kinto_orm.kinto_http.utils import json_dumps
@@ -33,14 +33,6 @@ logger = logging.getLogger("kinto_http")
 
 ONE_DAY = 86_400
 """The deadline of a whole call, in seconds: the reference client has none."""
-
-
-class Runs(Protocol):
-    """What carries out the calls of a client: a session, a batch, or what a user puts in their place."""
-
-    def request(self, method: str, endpoint: str, **options: Any) -> tuple[Any, Any]:
-        """Body and headers of the answer."""
-        ...
 
 
 class Session:
@@ -112,8 +104,6 @@ class Session:
 
     def clone(self, **changes: Any) -> Session:
         """A session with these options changed and all others kept; it shares what it can."""
-        if not changes:
-            return self
         session = object.__new__(type(self))
         session.__dict__.update(self.__dict__, headers=dict(self.headers), planned=[])
         for name, value in changes.items():
@@ -191,6 +181,9 @@ class Session:
         if not endpoint.startswith(f"{root}/"):
             raise KintoException(f"{endpoint} is not below {root}: the credentials are for that server only.")
         return endpoint.removeprefix(root)
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidTypeError("A session holds sockets and credentials, which cannot be pickled or copied.")
 
     def close(self) -> None:
         """Closes the connections."""

@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Coroutine, Mapping
 from types import MethodType
 from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
+from uuid import UUID
 
 from kinto_orm.kinto_http.endpoints import Endpoints, as_id
 from kinto_orm.kinto_http.exceptions import KintoException
@@ -24,15 +25,15 @@ T = TypeVar("T")
 Document: TypeAlias = dict[str, Any]
 """``{"data": {...}, "permissions": {...}}``, or the data of one object."""
 
-Id: TypeAlias = Any
-"""A string, a UUID or a number; ``None`` is the client's own bucket or collection."""
+Id: TypeAlias = str | int | UUID
+"""The id of an object; ``None`` in its place is the client's own bucket or collection."""
 
 Data: TypeAlias = Mapping[str, Any] | None
 Grants: TypeAlias = Any
 """Permissions: a mapping of names to lists of principals, or an object whose ``as_dict()`` gives one."""
 
-Timestamp: TypeAlias = Any
-"""Milliseconds as a number or as text, with or without quotes."""
+Timestamp: TypeAlias = int | str
+"""Milliseconds, or an ETag with or without its quotes."""
 
 GIVEN_NOTHING: Any = inspect.Parameter.empty
 """In the place of an id: none was given. An id that is given and empty or ``None`` is a mistake where it deletes."""
@@ -43,10 +44,10 @@ class Face:
 
     session: Any
     endpoints: Endpoints
-    bucket_name: Any
-    collection_name: Any
+    bucket_name: Id | None
+    collection_name: Id | None
 
-    def _ids(self, kind: Kind, id: Id, bucket: Id = None, collection: Id = None) -> ObjectPath:
+    def _ids(self, kind: Kind, id: Id | None, bucket: Id | None = None, collection: Id | None = None) -> ObjectPath:
         """The path of an object; bucket and collection default to the client's."""
         ids = [self._bucket(id if kind is Kind.BUCKET else bucket)]
         if kind is Kind.RECORD:
@@ -57,28 +58,28 @@ class Face:
             ids.append(as_id(self._needed(id, kind.value)))
         return ObjectPath(kind, tuple(ids))
 
-    def _list(self, kind: Kind, bucket: Id = None, collection: Id = None) -> PluralPath:
+    def _list(self, kind: Kind, bucket: Id | None = None, collection: Id | None = None) -> PluralPath:
         """The path of a list; bucket and collection default to the client's."""
         if kind is Kind.BUCKET:
             return PluralPath(kind)
         above = (self._bucket(bucket),)
         return PluralPath(kind, (*above, self._collection(collection)) if kind is Kind.RECORD else above)
 
-    def _history(self, bucket: Id) -> EntriesPath:
+    def _history(self, bucket: Id | None) -> EntriesPath:
         return EntriesPath("history", (self._bucket(bucket),))
 
-    def _bucket(self, id: Id) -> str:
+    def _bucket(self, id: Id | None) -> str:
         return as_id(self._needed(self.bucket_name if id is None else id, "bucket"), "bucket")
 
-    def _collection(self, id: Id) -> str:
+    def _collection(self, id: Id | None) -> str:
         return as_id(self._needed(self.collection_name if id is None else id, "collection"), "collection")
 
-    def _needed(self, id: Id, what: str) -> Any:
+    def _needed(self, id: Id | None, what: str) -> Id:
         if id is None:
             raise KintoException(f"Cannot get {what} endpoint, {what} is missing")
         return id
 
-    def _deleted(self, id: Id, own: Id) -> Any:
+    def _deleted(self, id: Id | None, own: Id | None) -> Id | None:
         """The id to delete by: the client's own only where none was given."""
         if id is GIVEN_NOTHING:
             return own
@@ -87,15 +88,15 @@ class Face:
         return id
 
 
-def id_of(id: Id, data: Data, missing: str | None = None) -> Any:
+def id_of(id: Id | None, data: Data, missing: str | None = None) -> Id | None:
     """The id that was given, or else the one in the data; raises ``KeyError`` of that text where there is none."""
-    found = id if id is not None or data is None else data.get("id")
+    found: Id | None = id if id is not None or data is None else data.get("id")
     if found is None and missing is not None:
         raise KeyError(missing)
     return found
 
 
-def seen(original: Data, id: Id, if_match: Timestamp) -> tuple[Any, Any]:
+def seen(original: Data, id: Id | None, if_match: Timestamp | None) -> tuple[Id | None, Timestamp | None]:
     """Id and timestamp, where they were not given, from the object as it was."""
     if not original:
         return id, if_match
