@@ -127,7 +127,7 @@ class BatchSession:
             again: list[Step] = []
             for steps in chunks(pending, limit):
                 response = yield batch_request([step.entry for step in steps], attempt=attempt)
-                answers = split_answer(response, len(steps))
+                answers = split_answer(response, len(steps), with_headers=True)
                 void = count_void(answers)
                 if attempt > getattr(self.session, "nb_retry", 0):
                     failures += yield from self._settled(steps, answers, void)

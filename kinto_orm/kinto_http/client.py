@@ -9,7 +9,6 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from kinto_orm.errors import RedirectError
 from kinto_orm.kinto_http import lists
 from kinto_orm.kinto_http.attachments import Attachments, Download
 from kinto_orm.kinto_http.batch import Batch, BatchSession
@@ -24,8 +23,7 @@ from kinto_orm.kinto_http.session import create_session, described
 from kinto_orm.kinto_http.utils import urljoin
 from kinto_orm.kinto_http.verbs import Awaiting, Blocking, Document, Id, Timestamp, arun, run, verb
 from kinto_orm.protocol.endpoints import Kind
-from kinto_orm.protocol.flows import Flow, with_headers
-from kinto_orm.protocol.timestamps import etag, parse_timestamp
+from kinto_orm.protocol.flows import Flow
 from kinto_orm.query.reading import Page
 
 _SESSION_OPTIONS = ("server_url", "auth", "retry", "retry_after", "timeout", "headers", "dry_mode")
@@ -121,14 +119,8 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
 
 def _page(flow: Flow[Page[Document]], if_none_match: Timestamp | None) -> Flow[Document | None]:
     """The page as the server sends it; ``None`` where nothing changed."""
-    if if_none_match is not None:
-        flow = with_headers(flow, {"If-None-Match": etag(parse_timestamp(if_none_match, "if_none_match"))})
-    try:
-        return {"data": list((yield from flow).objects)}
-    except RedirectError as error:
-        if error.status != 304:
-            raise
-        return None
+    page = yield from lists.unless(flow, if_none_match)
+    return None if page is None else {"data": list(page.objects)}
 
 
 class Client(_Clients, Blocking):

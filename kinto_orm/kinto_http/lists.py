@@ -7,12 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
-from kinto_orm.errors import RedirectError
 from kinto_orm.kinto_http.verbs import Timestamp
 from kinto_orm.protocol.endpoints import ListPath
-from kinto_orm.protocol.flows import Flow, with_headers
-from kinto_orm.protocol.paging import delete_pages, encode_query, entries_of
-from kinto_orm.protocol.timestamps import etag, parse_timestamp
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.paging import delete_pages, encode_query, entries_of, unless_unchanged
+from kinto_orm.protocol.timestamps import parse_timestamp
 from kinto_orm.protocol.values import JSONObject, decode
 from kinto_orm.query import refining
 from kinto_orm.query.reading import LoadedRows, Page, PageWalk, Place, Reading, Source
@@ -56,14 +55,12 @@ def read_list(
     selection, count = _bounded(selected(params), pages)
     walk = _walk(path, selection)
     rows: list[JSONObject] = []
-    try:
-        while count > 0 and (flow := walk.next_page()) is not None:
-            rows += (yield from _unless(flow, if_none_match)).objects
-            count -= 1
-    except RedirectError as error:
-        if error.status != 304:
-            raise
-        return Unchanged()
+    while count > 0 and (flow := walk.next_page()) is not None:
+        page = yield from unless(flow, if_none_match)
+        if page is None:
+            return Unchanged()
+        rows += page.objects
+        count -= 1
     if selection.order is None and not selection.is_newest_first:
         # Read in the order of ids, because what changes meanwhile gets lost between two pages of Kinto's own order.
         rows.sort(key=lambda row: row.get("last_modified", 0), reverse=True)
@@ -84,10 +81,11 @@ def _walk(path: ListPath, selection: Selection) -> PageWalk[JSONObject]:
     return PageWalk(ROWS, Place(cast(Any, None), path), selection, "raise")  # rows as they came need no client
 
 
-def _unless(flow: Flow[Page[JSONObject]], timestamp: Timestamp | None) -> Flow[Page[JSONObject]]:
+def unless(flow: Flow[Page[JSONObject]], timestamp: Timestamp | None) -> Flow[Page[JSONObject] | None]:
+    """The page; ``None`` where the list still has that timestamp."""
     if timestamp is None:
-        return flow
-    return with_headers(flow, {"If-None-Match": etag(parse_timestamp(timestamp, "if_none_match"))})
+        return (yield from flow)
+    return (yield from unless_unchanged(flow, parse_timestamp(timestamp, "if_none_match")))
 
 
 def selected(params: Mapping[str, Any]) -> Selection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, Self, TypeVar, cast
@@ -35,6 +36,14 @@ ONE_DAY = 86_400
 """The deadline of a whole call, in seconds: the reference client has none."""
 
 
+class Lease:
+    """Closes a client when the last session that uses it is gone: users of the reference client close nothing."""
+
+    def __init__(self, client: OurClient) -> None:
+        # Not __del__: in a cycle, the transport could be finalized first, and would complain of open sockets.
+        weakref.finalize(self, client.close).atexit = False
+
+
 class Session:
     """The connection of a client. Its attributes may be changed; the next request follows them.
 
@@ -62,6 +71,7 @@ class Session:
         self.planned: list[Request] = []
         self.backoff: float | None = None
         self._client: OurClient | None = None
+        self._leases: tuple[Lease, ...] = ()
         self._followed: dict[str, Any] = {}
         if server_url is not None:
             _ = self.client  # options that cannot work are refused now
@@ -84,10 +94,12 @@ class Session:
         if self._client is None:
             if self.server_url is None:
                 raise KintoException("This client has no server_url: give it one, as in http://localhost:8888/v1.")
-            self._client = OurClient(deadline=ONE_DAY, **options)
+            self._client = OurClient(deadline=ONE_DAY, allow_insecure=True, **options)
+            self._leases = (Lease(self._client),)
         elif options != self._followed:
             changes = {name: value for name, value in options.items() if value != self._followed[name]}
             self._client = self._client.clone(**changes)
+            self._leases = (*self._leases, Lease(self._client))
         self._followed = options
         return self._client
 

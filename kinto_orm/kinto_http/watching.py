@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
@@ -24,7 +23,7 @@ Answer = Callable[..., tuple[Any, Any]]
 
 
 def watched(flow: Flow[T], exchange: Exchange) -> Flow[T]:
-    """The same flow; ``exchange`` knows its last request and answer. Announced ends of service become warnings."""
+    """The same flow; ``exchange`` knows its last request and answer."""
     try:
         item = next(flow)
         while True:
@@ -36,7 +35,6 @@ def watched(flow: Flow[T], exchange: Exchange) -> Flow[T]:
                 item = flow.throw(error)
             else:
                 exchange.response = response
-                _warn(response)
                 item = flow.send(response)
     except StopIteration as stop:
         return cast(T, stop.value)
@@ -47,12 +45,6 @@ def watched(flow: Flow[T], exchange: Exchange) -> Flow[T]:
 def as_request(item: Request | Write) -> Request:
     """The request that the item of a flow is."""
     return encode_request(item) if isinstance(item, Write) else item
-
-
-def _warn(response: Response) -> None:
-    # https://docs.kinto-storage.org/en/stable/api/1.x/deprecation.html
-    if alert := response.headers.get("alert"):
-        warnings.warn(alert, DeprecationWarning, stacklevel=2)
 
 
 def moved_by_request(request: Answer, flow: Flow[T]) -> T:

@@ -6,7 +6,8 @@ https://docs.kinto-storage.org/en/stable/api/1.x/pagination.html
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from kinto_orm.errors import KintoError, ProtocolError
@@ -16,6 +17,8 @@ from kinto_orm.protocol.endpoints import ListPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.timestamps import etag, parse_timestamp
 from kinto_orm.protocol.values import JSON, JSONObject
+
+T = TypeVar("T")
 
 _NO_NUMBERS = (b"NaN", b"Infinity")
 
@@ -48,6 +51,25 @@ def read_page(path: ListPath, query: str) -> Flow[RawPage]:
     if any(word in response.body for word in _NO_NUMBERS):
         content(response, f"GET {path}")  # takes them inside of texts only; what reads the rows takes them as numbers
     return RawPage(response.body, list_timestamp(response), next_query(response, path))
+
+
+def unless_unchanged(flow: Flow[T], timestamp: int) -> Flow[T | None]:
+    """The result of a flow that reads pages; ``None`` where their list still has that timestamp, in milliseconds.
+
+    https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
+    """
+    try:
+        item = next(flow)
+        while True:
+            assert isinstance(item, Request), "reading writes nothing"
+            response = yield replace(item, headers={**item.headers, "If-None-Match": etag(timestamp)})
+            if response.status == 304:
+                return None
+            item = flow.send(response)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+    finally:
+        flow.close()
 
 
 def read_count(path: ListPath, query: str) -> Flow[int]:

@@ -94,16 +94,16 @@ def test_the_client_is_what_the_options_say() -> None:
 
 
 def test_without_a_bucket_it_is_the_default_one() -> None:
-    args = parsed("-s", "http://x/v1", "-a", "a:b", include_bucket=False, include_collection=False)
+    args = parsed("-s", "https://x/v1", "-a", "a:b", include_bucket=False, include_collection=False)
 
     assert cli_utils.create_client_from_args(args).bucket_name == "default"
     assert cli_utils.client_from_args(args).default_bucket == "default"
 
 
 def test_the_options_make_a_client_of_kinto_orm_too() -> None:
-    client = cli_options.client_from_args(parsed("-s", "http://x/v1", "-a", "a:b", "-b", "b", "-c", "c"))
+    client = cli_options.client_from_args(parsed("-s", "https://x/v1", "-a", "a:b", "-b", "b", "-c", "c"))
 
-    assert (client.server_url, client.default_bucket, client.default_collection) == ("http://x/v1", "b", "c")
+    assert (client.server_url, client.default_bucket, client.default_collection) == ("https://x/v1", "b", "c")
 
 
 def test_without_a_server_it_says_which_option_is_missing() -> None:

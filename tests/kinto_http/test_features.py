@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import warnings
 from typing import Any
 
 import pytest
@@ -164,6 +166,26 @@ def test_a_session_is_never_copied_with_its_secrets(client: Client) -> None:
 
 def test_a_session_that_was_never_used_can_be_closed() -> None:
     Client(auth=AUTH).clone(retry=3).close()
+
+
+def test_a_client_that_nobody_closes_leaves_no_open_sockets(url: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        client = Client(server_url=url, auth=AUTH)
+        clone = client.clone(headers={"X-A": "1"})
+        cycle: list[Any] = [client, clone]
+        cycle.append(cycle)
+        assert client.get_buckets() == clone.get_buckets()
+
+        del client, clone, cycle
+        gc.collect()
+
+
+def test_clones_outlive_the_client_that_they_share_connections_with(url: str) -> None:
+    clone = Client(server_url=url, auth=AUTH).clone(dry_mode=True)
+    gc.collect()
+
+    assert clone.get_buckets() == []
 
 
 def test_a_list_may_be_unchanged_for_both_clients() -> None:

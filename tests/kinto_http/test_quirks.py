@@ -75,9 +75,10 @@ def test_q03_a_client_without_url_says_so_before_anything_is_sent() -> None:
 
 
 def test_q04_a_client_of_kinto_orm_brings_its_own_connection(client: Client) -> None:
-    face = Client(session=client.session.client.clone(verify=False), bucket="b")
+    with client.session.client.clone(verify=False) as orm:
+        face = Client(session=orm, bucket="b")
 
-    assert face.get_bucket() == client.get_bucket()
+        assert face.get_bucket() == client.get_bucket()
 
 
 def test_q05_a_clone_keeps_everything(url: str) -> None:
