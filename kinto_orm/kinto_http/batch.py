@@ -11,14 +11,14 @@ from collections import defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, NoReturn, Self, TypeVar, cast
+from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from kinto_orm.errors import ConcurrentWriteError, KintoError, NotStageableError
 from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translated
 from kinto_orm.kinto_http.session import described
 from kinto_orm.kinto_http.utils import chunks
 from kinto_orm.kinto_http.verbs import arun, run
-from kinto_orm.kinto_http.watching import as_request
+from kinto_orm.kinto_http.watching import as_request, resumed
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.batch import batch_limit, batch_request, count_void, split_answer
 from kinto_orm.protocol.flows import Flow
@@ -171,22 +171,6 @@ def _finished(step: Step, answer: Response, *, is_void: bool) -> Flow[Any]:
         return answer.content if answer.status < 400 else {"data": stop.value}
     result = yield from resumed(item, step.flow)
     return {"data": result} if step.entry["method"] == "DELETE" else result
-
-
-def resumed(item: Request | Write, flow: Flow[T]) -> Flow[T]:
-    """The rest of a flow that has already said what it sends first."""
-    try:
-        while True:
-            try:
-                response = yield item
-            except KintoError as error:
-                item = flow.throw(error)
-            else:
-                item = flow.send(response)
-    except StopIteration as stop:
-        return cast(T, stop.value)
-    finally:
-        flow.close()
 
 
 def entry_of(request: Request) -> JSONObject:

@@ -19,7 +19,7 @@ from kinto_orm.kinto_http.exceptions import KintoException, translating
 from kinto_orm.kinto_http.features import Features
 from kinto_orm.kinto_http.groups import Groups
 from kinto_orm.kinto_http.records import Records
-from kinto_orm.kinto_http.session import create_session, described
+from kinto_orm.kinto_http.session import changed_session, create_session, described
 from kinto_orm.kinto_http.utils import urljoin
 from kinto_orm.kinto_http.verbs import Awaiting, Blocking, Document, Id, Timestamp, arun, run, verb
 from kinto_orm.protocol.endpoints import Kind
@@ -57,7 +57,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         self.session = create_session(server_url, auth, session, **({} if session is not None else options))
         changes = {name: value for name, value in options.items() if value}
         if session is not None and changes:
-            self.session = self.session.clone(**changes)
+            self.session = changed_session(self.session, changes)
         self.endpoints = Endpoints()
         self.bucket_name = bucket
         self.collection_name = collection
@@ -76,7 +76,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         options = {name: value for name, value in changes.items() if name in _SESSION_OPTIONS}
         clone = type(self)(**{**kept, **own})
         if options:
-            clone.session = clone.session.clone(**options)
+            clone.session = changed_session(clone.session, options)
         clone.results = self.results
         return clone
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from kinto_orm.kinto_http.verbs import Timestamp
+from kinto_orm.kinto_http.watching import resumed
+from kinto_orm.messages import Request
 from kinto_orm.protocol.endpoints import ListPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.paging import delete_pages, encode_query, entries_of, unless_unchanged
@@ -16,6 +18,8 @@ from kinto_orm.protocol.values import JSONObject, decode
 from kinto_orm.query import refining
 from kinto_orm.query.reading import LoadedRows, Page, PageWalk, Place, Reading, Source
 from kinto_orm.query.selection import Selection
+
+T = TypeVar("T")
 
 EVERY = float("inf")
 
@@ -52,11 +56,12 @@ def read_list(
     ``_limit`` is how many, on however many pages the server gives them; with ``pages``, how many on each.
     ``Unchanged`` where the list still has the timestamp ``if_none_match``.
     """
+    params, expected = _without_expected(params)
     selection, count = _bounded(selected(params), pages)
     walk = _walk(path, selection)
     rows: list[JSONObject] = []
     while count > 0 and (flow := walk.next_page()) is not None:
-        page = yield from unless(flow, if_none_match)
+        page = yield from unless(_past_caches(flow, expected), if_none_match)
         if page is None:
             return Unchanged()
         rows += page.objects
@@ -69,12 +74,31 @@ def read_list(
 
 def read_pages(path: ListPath, params: Mapping[str, Any], pages: float | None) -> Iterator[Flow[Page[JSONObject]]]:
     """The flow of each page, in the order of ids unless ``_sort`` says otherwise; ``_limit`` is the size of a page."""
+    params, expected = _without_expected(params)
     selection = selected(params)
     walk = _walk(path, replace(selection, limit=None, page_size=selection.limit, is_newest_first=False))
     count = EVERY if pages is None else pages
     while count > 0 and (flow := walk.next_page()) is not None:
-        yield flow
+        yield _past_caches(flow, expected)
         count -= 1
+
+
+def _without_expected(params: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+    """The parameters, and apart from them the one that is for the caches in front of Kinto."""
+    rest = dict(params)
+    return rest, rest.pop("_expected", None)
+
+
+def _past_caches(flow: Flow[T], expected: Any) -> Flow[T]:
+    """The same flow; its request has ``_expected``, with which caches know it from earlier ones."""
+    if expected is None:
+        return (yield from flow)
+    item = next(flow)
+    assert isinstance(item, Request), "reading writes nothing"
+    if "_expected=" not in item.query:  # as in that of a next page
+        item = replace(item, query=f"{item.query}&{encode_query([('_expected', str(expected))])}")
+    # A page is one request: its answer ends the flow.
+    return (yield from resumed(item, flow))
 
 
 def _walk(path: ListPath, selection: Selection) -> PageWalk[JSONObject]:

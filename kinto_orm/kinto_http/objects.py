@@ -36,16 +36,18 @@ _FORBIDDEN = (
 
 
 def read(path: ObjectPath, params: Mapping[str, Any]) -> Flow[Document]:
-    """The object, as the server sends it. Of the parameters, only ``_fields`` means something to Kinto."""
+    """The object, as the server sends it; parameters that begin with ``_`` go along."""
     response = yield Request("GET", str(path), encode_query(_object_params(params)))
     read_object(response, path, "GET")
     return cast(Document, content(response, f"GET {path}"))
 
 
 def _object_params(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    if unknown := ", ".join(name for name in params if name != "_fields"):
+    # Kinto knows _fields only; others, such as _expected, are for the caches in front of it.
+    if unknown := ", ".join(name for name in params if not name.startswith("_")):
         raise InvalidFilterError(f"Reading one object takes no parameter {unknown}: Kinto would ignore it.")
-    return [("_fields", field_list(fields)) for fields in params.values() if fields is not None]
+    given = {name: value for name, value in params.items() if value is not None}
+    return [(name, field_list(value) if name == "_fields" else str(value)) for name, value in given.items()]
 
 
 def field_list(fields: str | Iterable[str]) -> str:

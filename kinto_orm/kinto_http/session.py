@@ -224,6 +224,14 @@ def create_session(server_url: str | None = None, auth: Any = None, session: Any
     return Session(server_url=server_url, auth=parsed_auth(auth, server_url), **kwargs)
 
 
+def changed_session(session: Any, changes: Mapping[str, Any]) -> Any:
+    """The session with these options changed; in the place of a user's own, a new one for the same server."""
+    if hasattr(type(session), "run"):
+        return session.clone(**changes)
+    known = {name: getattr(session, name, None) for name in ("server_url", "auth")}
+    return create_session(**{**known, **changes})
+
+
 def described(session: Any, *, refresh: bool = False) -> Flow[Any]:
     """What the server of that session says of itself; asked once, where the session can keep it."""
     client = getattr(session, "client", None)

@@ -42,6 +42,22 @@ def watched(flow: Flow[T], exchange: Exchange) -> Flow[T]:
         flow.close()
 
 
+def resumed(item: Request | Write, flow: Flow[T]) -> Flow[T]:
+    """The rest of a flow that has already said what it sends first."""
+    try:
+        while True:
+            try:
+                response = yield item
+            except KintoError as error:
+                item = flow.throw(error)
+            else:
+                item = flow.send(response)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+    finally:
+        flow.close()
+
+
 def as_request(item: Request | Write) -> Request:
     """The request that the item of a flow is."""
     return encode_request(item) if isinstance(item, Write) else item

@@ -257,3 +257,37 @@ def test_a_bucket_that_may_not_be_created_is_refused_in_the_servers_words() -> N
 
     with pytest.raises(KintoException, match=r"403 - \{'errno': 121\}"):
         client.create_bucket()
+
+
+def test_caches_can_be_gone_past() -> None:
+    follow = {"next-page": "http://x/v1/buckets/b/collections/c/records?_token=1&_expected=7"}
+    page = answer({"data": []})
+    client, wire = told(answer({"data": [{"id": "r"}]}, headers=follow), page, page, answer({"data": {"id": "c"}}))
+
+    client.get_records(_expected=7)
+    list(client.get_paginated_records(_expected="8"))
+    client.get_collection(_expected=9)
+
+    queries = [request.query for request in wire.requests]
+    assert [query.split("&")[-1] for query in queries] == ["_expected=7", "_expected=7", "_expected=8", "_expected=9"]
+
+
+def test_a_clone_of_a_client_on_a_users_own_session_is_one_for_the_same_server() -> None:
+    class Mine:
+        server_url = "http://mine/v1"
+        auth = AUTH
+
+        def request(self, method: str, endpoint: str, **options: Any) -> Any:
+            return {"data": {"id": "b"}}, {}
+
+    client = Client(session=Mine(), bucket="b")
+
+    assert client.clone(bucket="c").session is client.session
+    assert client.get_bucket() == {"data": {"id": "b"}}
+    for clone in (
+        client.clone(retry=2),
+        Client(session=Mine(), retry=2),
+        client.clone(auth=("bob", "secret"), retry=2),
+    ):
+        assert (clone.session.server_url, clone.session.nb_retry) == ("http://mine/v1", 2)
+    assert clone.session.auth == ("bob", "secret")
