@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
+from small_server import AUTH, BATCH, PAGE, listen
 from wiretap import Wiretap
 
 from kinto_orm import kinto_http
 from kinto_orm.server import EmbeddedServer, listening
-
-AUTH = ("alexis", "p4ssw0rd")
-PAGE = 5
-BATCH = 10
 
 
 @pytest.fixture(scope="session")
@@ -48,9 +44,3 @@ def client(url: str) -> Iterator[kinto_http.Client]:
 def wire(client: kinto_http.Client) -> Wiretap:
     """What the client sends from now on."""
     return listen(client)
-
-
-def listen(client: Any) -> Wiretap:
-    wire = Wiretap(client.session.client._connection.transport)
-    client.session.client._connection.transport = wire
-    return wire

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
-from conftest import AUTH, PAGE
+from small_server import AUTH, PAGE
 from wiretap import Script, answer
 
 from kinto_orm import kinto_http

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import AUTH
+from small_server import AUTH
 
 from kinto_orm import kinto_http
 from kinto_orm.kinto_http import KintoException

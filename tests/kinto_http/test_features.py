@@ -8,7 +8,7 @@ import warnings
 from typing import Any
 
 import pytest
-from conftest import AUTH, PAGE
+from small_server import AUTH, PAGE
 from wiretap import Script, Wiretap, answer
 
 from kinto_orm import kinto_http

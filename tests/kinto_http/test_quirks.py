@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import AUTH, BATCH, PAGE
+from small_server import AUTH, BATCH, PAGE
 from wiretap import Script, Wiretap, answer
 
 import kinto_orm
