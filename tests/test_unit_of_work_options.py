@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,8 +9,6 @@ from lossy import lossy
 from wiretap import Wiretap, tap
 
 from kinto_orm import (
-    AtomicityUnavailableError,
-    BatchTooLargeError,
     Bucket,
     Client,
     Collection,
@@ -22,7 +19,6 @@ from kinto_orm import (
     Record,
     UnitOfWorkError,
 )
-from kinto_orm.messages import Request, Response
 from kinto_orm.server import EmbeddedServer
 
 

@@ -40,7 +40,8 @@ def batch_request(
 ) -> Request:
     """The one request that carries the entries, which are encoded writes, in their order.
 
-    ``lock`` goes before them; sent twice, it does no harm. ``atomic`` asks for all or nothing, of a server that has the capability ``atomic_batch``.
+    ``lock`` goes before them; sent twice, it does no harm. ``atomic`` asks for all or nothing, of a server that has
+    the capability ``atomic_batch``.
     """
     headers = {"Content-Type": JSON_TYPE, **({ATOMIC_HEADER: "true"} if atomic else {})}
     reads_only = all(entry["method"] in ("GET", "HEAD") for entry in entries)

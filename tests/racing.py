@@ -6,17 +6,17 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import cycle, islice
+from itertools import cycle
 from typing import TypeAlias, TypeVar
 
 from servers import Servers
 
-from kinto_orm import Client
+from kinto_orm import Bucket, Client, Collection, Manager, Record
 from kinto_orm.server import EmbeddedServer
 
 T = TypeVar("T")
 Connect: TypeAlias = Callable[[], Client]
-"""Gives a new client of the servers, each time of the next one."""
+"""Gives a new client; each time of the next server."""
 
 SECONDS = 60
 """What no race takes, however busy the machine is."""
@@ -45,17 +45,26 @@ def clients(connect: Connect, count: int) -> Iterator[list[Client]]:
             client.close()
 
 
-def connect_to(servers: Servers) -> Connect:
+ME = ("me", "secret")
+
+
+def connect_to(servers: Servers, bucket: str) -> Connect:
     """Clients of these servers in turn, whose losers come back quickly."""
     urls = cycle(servers.urls)
-    return lambda: Client(next(urls), auth=("me", "secret"), retry=20, retry_after=0.01)
+    return lambda: Client(next(urls), auth=ME, bucket=bucket, collection="c", retry=20, retry_after=0.01)
 
 
-def connect_inside(server: EmbeddedServer) -> Connect:
+def connect_inside(server: EmbeddedServer, bucket: str) -> Connect:
     """Clients of the embedded server, which lets one call in after the other."""
-    return lambda: Client.embedded(server=server, retry_after=0.01)
+    return lambda: Client.embedded(server=server, auth=ME, bucket=bucket, collection="c", retry_after=0.01)
 
 
-def take(connect: Connect, count: int) -> list[Client]:
-    """So many clients; the caller closes them."""
-    return list(islice(iter(connect, None), count))
+def make_collection(client: Client) -> Manager[Record]:
+    """The records of a new collection in a new bucket, which is the client's default one."""
+    bucket = Bucket(id=client.default_bucket, client=client).save()
+    return Collection(bucket=bucket, id="c").save().records
+
+
+def records_of(client: Client) -> Manager[Record]:
+    """The records of that collection, as this client has them."""
+    return client.bucket(client.default_bucket).collection("c").records
