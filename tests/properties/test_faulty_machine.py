@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from lossy import Fault, LossyAdapter, lossy
@@ -18,6 +19,7 @@ from kinto_orm import (
     Client,
     Collection,
     CommitError,
+    ConcurrentWriteError,
     ConflictError,
     KintoError,
     NotFoundError,
@@ -124,8 +126,7 @@ class FaultyNetworks(RuleBasedStateMachine):
     def patch(self, number: int, id: str, changes: Data) -> None:
         record = self._known(self.sessions[number], id)
         if record is not None:
-            seen = record.__kinto_describe__()[0].data
-            self._call(record, id, lambda: record.patch(changes), None if seen is None else {**seen, **changes})
+            self._call(record, id, lambda: record.patch(changes), {**self._patched(record, id), **changes})
 
     @rule(number=SESSIONS, id=ONE_ID)
     def delete(self, number: int, id: str) -> None:
@@ -157,7 +158,7 @@ class FaultyNetworks(RuleBasedStateMachine):
             assert self._is_one_of(self._stored(id), [before, wanted, *self._possible(record, wanted, before, policy)])
             assert self._history(id) <= done + 1
             return
-        except (ConflictError, NotFoundError):
+        except (ConflictError, ConcurrentWriteError, NotFoundError):
             assert self._is_one_of(self._stored(id), [before])
             assert self._history(id) == done
             return
@@ -222,9 +223,8 @@ class FaultyNetworks(RuleBasedStateMachine):
             unit.delete(record)
             wanted[id] = None
         elif call == "patch":
-            seen = record.__kinto_describe__()[0].data or {}
+            wanted[id] = {**self._patched(record, id), **changes}
             unit.patch(record, changes)
-            wanted[id] = {**seen, **changes}
         else:
             record.data.update(changes)
             unit.save(record)
@@ -289,6 +289,11 @@ class FaultyNetworks(RuleBasedStateMachine):
                 session.records[id] = record
         return record
 
+    def _patched(self, record: Record, id: str) -> Data:
+        """What a patch is made of: what was seen; of an object that was never stored, whatever is there."""
+        seen = record.__kinto_describe__()[0].data
+        return (self._stored(id) or {}) if seen is None else seen
+
     def _stored(self, id: str) -> Data | None:
         record = self.todos.records.get_or_none(id)
         return None if record is None else dict(record.data)
@@ -303,3 +308,4 @@ class FaultyNetworks(RuleBasedStateMachine):
 
 
 TestFaultyNetworks = FaultyNetworks.TestCase
+TestFaultyNetworks.settings = settings(stateful_step_count=20)
