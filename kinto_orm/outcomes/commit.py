@@ -258,6 +258,8 @@ class _Sending(Generic[S]):
             return (yield from settle_by_policy(one.intent, one.write, answer, self._runner, policy))
         except KintoError as error:
             return error
+        except Exception as error:  # noqa: BLE001  the policy is the user's own code: what was stored must not be hidden
+            return _of_policy(one.write, error)
 
     def _apply(
         self,
@@ -320,6 +322,12 @@ _FAILED = (TransportError, ProtocolError, ResponseError)
 def _is_of_others(error: KintoError) -> bool:
     """Whether a write was only undone because of another one."""
     return isinstance(error, (ConcurrentWriteError, RolledBackError))
+
+
+def _of_policy(write: Write, error: Exception) -> UnitOfWorkError:
+    failure = UnitOfWorkError(f"{write.path}: on_conflict= raised {error!r:.200}, so the conflict stays.")
+    failure.__cause__ = error
+    return failure
 
 
 def _give_up(one: Operation[S], verdict: Settled) -> None:
