@@ -487,14 +487,19 @@ def test_whoever_is_faster_again_and_again_wins_against_a_unit_too(
     assert stored(todos)["n"] == 41
 
 
+def commit_both(client: Client, other: Record, stale: Record, on_conflict: Any) -> None:
+    with client.unit_of_work(on_conflict=on_conflict):
+        other.save()
+        stale.save()
+
+
 def test_a_function_that_gives_anything_else_fails_alone(
     kinto_client: Client, stale: Record, todos: Collection[Record]
 ) -> None:
     other = Record(collection=todos, id="other")
 
-    with pytest.raises(CommitError) as caught, kinto_client.unit_of_work(on_conflict=lambda conflict: 5):  # type: ignore[arg-type,return-value]
-        other.save()
-        stale.save()
+    with pytest.raises(CommitError) as caught:
+        commit_both(kinto_client, other, stale, lambda conflict: 5)
 
     assert [one.status for one in caught.value.outcomes] == ["created", "rejected"]
     assert isinstance(caught.value.outcomes[1].error, InvalidTypeError)
@@ -506,14 +511,10 @@ def test_what_a_function_raises_hides_nothing_that_was_stored(
 ) -> None:
     other = Record(collection=todos, id="other")
 
-    with (
-        pytest.raises(CommitError, match="ZeroDivisionError") as caught,
-        kinto_client.unit_of_work(on_conflict=lambda conflict: 1 / 0) as uow,  # type: ignore[arg-type,return-value]
-    ):
-        other.save()
-        stale.save()
+    with pytest.raises(CommitError, match="ZeroDivisionError") as caught:
+        commit_both(kinto_client, other, stale, lambda conflict: 1 / 0)
 
-    assert [one.status for one in uow.outcomes] == ["created", "rejected"]
+    assert [one.status for one in caught.value.outcomes] == ["created", "rejected"]
     assert isinstance(caught.value.outcomes[1].error.__cause__, ZeroDivisionError)
     assert not other.is_new
     assert stale.is_dirty

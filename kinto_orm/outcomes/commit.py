@@ -102,15 +102,16 @@ class Operation(Generic[S]):
     def succeed(self, settled: Settled) -> None:
         """The outcome is that the server has it, or that the object takes what the server has."""
         state, is_theirs = settled.state, settled.intent is None
-        status: OutcomeStatus = "unchanged" if is_theirs else status_of_success(self.before, state)
+        status = status_of_success(self.before, state)
+        if is_theirs or (settled.is_untouched and status != "deleted"):
+            status = "unchanged"
+        after = None if is_theirs or settled.is_untouched else state
         error: KintoError | None = None
         try:
             self.holder.__kinto_adopt__(state, settled.intent)
         except KintoError as misfit:
             error = misfit  # the server has it, but it does not fit the model, which so keeps its old state
-        self.outcome = Outcome(
-            self.holder, self.verb, status, error, settled.reconciled, settled.intent, None if is_theirs else state
-        )
+        self.outcome = Outcome(self.holder, self.verb, status, error, settled.reconciled, settled.intent, after)
 
 
 def commit(

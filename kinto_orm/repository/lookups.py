@@ -40,7 +40,7 @@ def get_or_create(path: ObjectPath, draft: Draft, *, strict: bool = False) -> Fl
     assert planned is not None
     response = yield planned
     settled = yield from settle(intent, planned, response, strict=strict)
-    return settled.state, settled.reconciled or response.status != 412
+    return settled.state, not settled.is_untouched
 
 
 def update_or_create(
