@@ -70,14 +70,19 @@ class Seen:
         return self.is_write and self.status is not None and self.status < 300
 
     @property
-    def is_guarded(self) -> bool:
-        """Whether it carries a precondition; of a batch, whether each of its writes does."""
-        if self.path.endswith("/batch"):
-            return all(_is_guarded(entry.get("headers", {})) for entry in json.loads(self.body)["requests"])
-        return _is_guarded(self.headers)
+    def unguarded(self) -> list[str]:
+        """The paths that it may change without a precondition: its own, or those in its batch."""
+        if not self.path.endswith("/batch"):
+            return [self.path] if self.is_write and not _has_precondition(self.headers) else []
+        entries = json.loads(self.body)["requests"]
+        return [
+            entry["path"]
+            for entry in entries
+            if entry["method"] not in ("GET", "HEAD") and not _has_precondition(entry.get("headers", {}))
+        ]
 
 
-def _is_guarded(headers: Mapping[str, str]) -> bool:
+def _has_precondition(headers: Mapping[str, str]) -> bool:
     return not {"if-match", "if-none-match"}.isdisjoint(map(str.lower, headers))
 
 

@@ -208,6 +208,30 @@ def test_all_pages_are_deleted_and_counted() -> None:
     assert count == 3
 
 
+def test_what_was_written_since_the_deletion_began_is_left_out() -> None:
+    tombstones = {"data": [{"id": "a", "last_modified": 8}, {"id": "b", "last_modified": 7}]}
+    bounded = f"http://h{LIST}?_token=2&_before=%227%22"
+    answers = [
+        Response(200, {"next-page": f"http://h{LIST}?_token=1"}, content=tombstones),
+        Response(200, {"next-page": bounded}, content=tombstones),
+        page("c"),
+    ]
+    asked, count = run(delete_pages(RECORDS, ""), *answers)
+    assert [one.query for one in asked] == ["", "_token=1&_before=%227%22", "_token=2&_before=%227%22"]
+    assert count == 5
+
+
+def test_a_list_that_somebody_else_changes_is_not_deleted_further() -> None:
+    first = Response(200, {"next-page": f"http://h{LIST}?_token=1", "etag": '"9"'}, content={"data": [{"id": "a"}]})
+    found: list[Any] = []
+    flow = delete_pages(RECORDS, "", if_match=5, on_rows=found.extend)
+    headers = [next(flow).headers, flow.send(first).headers]  # type: ignore[union-attr]  # both are requests
+    assert headers == [{"If-Match": '"5"'}, {"If-Match": '"9"'}]
+    with pytest.raises(KintoError, match="412"):
+        flow.send(Response(412))
+    assert found == [{"id": "a"}]
+
+
 def test_deleting_in_a_circle_is_an_error() -> None:
     following = page("a", next_page=f"http://h{LIST}?_token=1")
     with pytest.raises(ProtocolError, match="circle"):

@@ -94,7 +94,7 @@ def test_what_the_wire_cannot_carry_is_refused_with_its_path(value: Any, path: s
     assert str(refused.value).startswith(path) and reason in str(refused.value)
 
 
-@pytest.mark.parametrize("value", [[("a", 1)], "text", 5, object()], ids=repr)
+@pytest.mark.parametrize("value", [[("a", 1)], "text", 5, object()], ids=["pairs", "text", "number", "object"])
 def test_data_is_a_mapping(value: Any) -> None:
     with pytest.raises(InvalidValueError, match="mapping"):
         to_json_object(value)

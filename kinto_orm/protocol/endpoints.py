@@ -11,7 +11,7 @@ import string
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import quote
 from uuid import UUID
 
@@ -87,9 +87,29 @@ class PluralPath:
     def __str__(self) -> str:
         return _plural_path(self.kind, self.parent_ids)
 
+    @property
+    def name(self) -> str:
+        """The last segment."""
+        return self.kind.plural
+
     def object(self, id: str) -> ObjectPath:
         """The path of the object of that id."""
         return ObjectPath(self.kind, (*self.parent_ids, id))
+
+
+@dataclass(frozen=True, slots=True)
+class EntriesPath:
+    """The endpoint of a list whose entries have no URL of their own: ``/permissions``, ``/buckets/b/history``."""
+
+    name: str
+    parent_ids: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{_object_path(Kind.BUCKET, self.parent_ids) if self.parent_ids else ''}/{self.name}"
+
+
+ListPath: TypeAlias = PluralPath | EntriesPath
+"""The endpoint of a list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,15 +217,20 @@ _ENDPOINTS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+def endpoint_ids(name: str) -> tuple[str, ...]:
+    """What the path of a named endpoint is made of; raises ``InvalidIdError`` for an unknown name."""
+    if name not in _ENDPOINTS:
+        raise InvalidIdError(f"There is no endpoint {name!r}; there are {', '.join(_ENDPOINTS)}.")
+    return _ENDPOINTS[name][1]
+
+
 def endpoint(name: str, **ids: str | None) -> str:
     """The path of a named endpoint, below the server's root URL.
 
     Raises ``InvalidIdError`` (a ``ValueError``) for an unknown name, and for an id that is missing or invalid.
     """
-    if name not in _ENDPOINTS:
-        raise InvalidIdError(f"There is no endpoint {name!r}; there are {', '.join(_ENDPOINTS)}.")
-    pattern, needed = _ENDPOINTS[name]
+    needed = endpoint_ids(name)
     missing = [key for key in needed if ids.get(key) is None]
     if missing:
         raise InvalidIdError(f"The endpoint {name!r} needs {' and '.join(missing)}.")
-    return pattern.format(**{key: check_id(ids[key], key) for key in needed})
+    return _ENDPOINTS[name][0].format(**{key: check_id(ids[key], key) for key in needed})

@@ -5,17 +5,20 @@ https://docs.kinto-storage.org/en/stable/api/1.x/pagination.html
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from kinto_orm.errors import KintoError, ProtocolError
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.answers import check_json_type, content, protocol_error, raise_for_status
-from kinto_orm.protocol.endpoints import PluralPath
+from kinto_orm.protocol.endpoints import ListPath
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.timestamps import parse_timestamp
+from kinto_orm.protocol.timestamps import etag, parse_timestamp
 from kinto_orm.protocol.values import JSON, JSONObject
+
+T = TypeVar("T")
 
 _NO_NUMBERS = (b"NaN", b"Infinity")
 
@@ -37,7 +40,7 @@ def encode_query(params: Sequence[tuple[str, str]]) -> str:
     return urlencode(params, quote_via=quote, safe="")
 
 
-def read_page(path: PluralPath, query: str) -> Flow[RawPage]:
+def read_page(path: ListPath, query: str) -> Flow[RawPage]:
     """One page of the list."""
     request = Request("GET", str(path), query)
     response = yield request
@@ -50,7 +53,26 @@ def read_page(path: PluralPath, query: str) -> Flow[RawPage]:
     return RawPage(response.body, list_timestamp(response), next_query(response, path))
 
 
-def read_count(path: PluralPath, query: str) -> Flow[int]:
+def unless_unchanged(flow: Flow[T], timestamp: int) -> Flow[T | None]:
+    """The result of a flow that reads pages; ``None`` where their list still has that timestamp, in milliseconds.
+
+    https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
+    """
+    try:
+        item = next(flow)
+        while True:
+            assert isinstance(item, Request), "reading writes nothing"
+            response = yield replace(item, headers={**item.headers, "If-None-Match": etag(timestamp)})
+            if response.status == 304:
+                return None
+            item = flow.send(response)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+    finally:
+        flow.close()
+
+
+def read_count(path: ListPath, query: str) -> Flow[int]:
     """How many objects match, from the header that only HEAD has."""
     response = yield Request("HEAD", str(path), query)
     raise_for_status(response, "HEAD", str(path))
@@ -60,36 +82,72 @@ def read_count(path: PluralPath, query: str) -> Flow[int]:
     return int(count)
 
 
-def read_timestamp(path: PluralPath) -> Flow[int | None]:
+def read_timestamp(path: ListPath) -> Flow[int | None]:
     """The timestamp of the list, in milliseconds."""
     response = yield Request("HEAD", str(path))
     raise_for_status(response, "HEAD", str(path))
     return list_timestamp(response)
 
 
-def delete_pages(path: PluralPath, query: str) -> Flow[int]:
-    """Deletes what matches, on every page; how many were deleted."""
+def delete_pages(
+    path: ListPath,
+    query: str,
+    *,
+    if_match: int | None = None,
+    on_rows: Callable[[list[JSONObject]], object] | None = None,
+) -> Flow[int]:
+    """Deletes what matches, on every page; how many were deleted.
+
+    ``on_rows`` is given the tombstones of each page. ``if_match`` is the timestamp, in milliseconds, that the list
+    must have: raises ``ConflictError`` where somebody else changes the list, also between two pages.
+    """
     count = 0
     following: str | None = query
     seen: set[str] = set()
     while following is not None:
         check_progress(following, seen, path)
-        response = yield Request("DELETE", str(path), following)
+        headers = {} if if_match is None else {"If-Match": etag(if_match)}
+        response = yield Request("DELETE", str(path), following, headers)
         raise_for_status(response, "DELETE", str(path))
-        count += len(rows_of(content(response, f"DELETE {path}"), path))
+        rows = rows_of(content(response, f"DELETE {path}"), path)
+        count += len(rows)
+        if on_rows is not None:
+            on_rows(rows)
+        if if_match is not None:
+            if_match = list_timestamp(response)
         following = next_query(response, path)
+        if following is not None and "_before=" not in following:
+            following += _before_all_of(rows)
     return count
 
 
-def rows_of(body: JSON, path: PluralPath) -> list[JSONObject]:
+def _before_all_of(tombstones: Sequence[JSONObject]) -> str:
+    """The condition that leaves out what was written since the deletion began.
+
+    Kinto's own cursor is the time of the last tombstone, so that it would go on to what others wrote just before.
+    """
+    timestamps = [one["last_modified"] for one in tombstones if type(one.get("last_modified")) is int]
+    return f"&_before=%22{min(timestamps)}%22" if timestamps else ""
+
+
+def rows_of(body: JSON, path: ListPath) -> list[JSONObject]:
     """The rows of a list; raises ``ProtocolError`` where it is none, or a row has no id."""
-    rows = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(rows, list):
-        raise ProtocolError(f"The answer to {path} holds no list.")
+    rows = entries_of(body, path)
     for number, row in enumerate(rows):
-        if not isinstance(row, dict) or not isinstance(row.get("id"), str):
+        if not isinstance(row.get("id"), str):
             raise ProtocolError(f"Row {number} of the answer to {path} has no id.")
     return rows
+
+
+def entries_of(body: JSON, path: ListPath) -> list[JSONObject]:
+    """The entries of a list, which may be without an id; raises ``ProtocolError`` where it is none."""
+    entries = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(entries, list):
+        raise ProtocolError(f"The answer to {path} holds no list.")
+    for number, entry in enumerate(entries):
+        if not isinstance(entry, dict):
+            raise ProtocolError(f"Row {number} of the answer to {path} has no id.")
+    return entries
 
 
 def list_timestamp(response: Response) -> int | None:
@@ -100,7 +158,7 @@ def list_timestamp(response: Response) -> int | None:
         return None
 
 
-def next_query(response: Response, path: PluralPath) -> str | None:
+def next_query(response: Response, path: ListPath) -> str | None:
     """The query string of the next page.
 
     Only that part of the ``Next-Page`` header is used: its host is what the server believes to be called, and
@@ -115,13 +173,13 @@ def next_query(response: Response, path: PluralPath) -> str | None:
         raise ProtocolError(f"The server's Next-Page is no URL: {header!r:.200}.") from error
     # The default bucket answers with its real id, and a proxy may have taken a prefix away: the end must agree.
     ids = path.parent_ids[1:] if path.parent_ids[:1] == ("default",) else path.parent_ids
-    tail = "/".join([*ids[-1:], path.kind.plural])
+    tail = "/".join([*ids[-1:], path.name])
     if not unquote(url.path).endswith(f"/{tail}") or not url.query:
         raise ProtocolError(f"The server's Next-Page leads away from {path}: {header!r:.200}.")
     return url.query
 
 
-def check_progress(query: str, seen: set[str], path: PluralPath) -> None:
+def check_progress(query: str, seen: set[str], path: ListPath) -> None:
     """Remembers the page; raises ``ProtocolError`` for one that was there before (the pages run in a circle)."""
     if query in seen:
         raise ProtocolError(f"The pages of {path} run in a circle: {query!r:.200} came twice.")

@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, TypeVar
 
+from typing_extensions import TypeVar as TypeVarWithDefault
+
 from kinto_orm.errors import MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
 from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
-from kinto_orm.protocol.endpoints import Kind, PluralPath
+from kinto_orm.protocol.endpoints import Kind, ListPath, PluralPath
 from kinto_orm.protocol.filters import condition, matches_nothing
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.paging import (
@@ -30,17 +32,18 @@ M = TypeVar("M", bound=Holder)
 M_co = TypeVar("M_co", bound=Holder, covariant=True)
 L = TypeVar("L")
 L_co = TypeVar("L_co", covariant=True)
+P_co = TypeVarWithDefault("P_co", bound=ListPath, default=PluralPath, covariant=True)
 
 PAGE_SIZE = 5000
 """Records asked for at a time: the memory backend sorts the whole list for each page, and memory grows with it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Place(Generic[P_co]):
     """Where a query runs: known only when it ends."""
 
     runner: Runner
-    path: PluralPath
+    path: P_co
     parent: Any = None
     """The parent object: ``Any``, because the models stand above this module."""
 
@@ -102,7 +105,7 @@ class Page(Generic[L]):
 class PageWalk(Generic[L]):
     """The pages of one iteration: which to read next, and what to keep of it."""
 
-    def __init__(self, source: Loader[L], place: Place, selection: Selection, on_invalid: OnInvalid) -> None:
+    def __init__(self, source: Loader[L], place: Place[Any], selection: Selection, on_invalid: OnInvalid) -> None:
         self._source = source
         self._place = place
         self._selection = selection

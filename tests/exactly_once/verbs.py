@@ -9,17 +9,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
 from fault_proxy import Seen, is_write
 from world import Data, World
 
 from kinto_orm import (
     Bucket,
     Collection,
+    CommitError,
     ConflictError,
     F,
     Group,
     JSONPatch,
-    KintoError,
     MergePatch,
     Outcome,
     Record,
@@ -47,14 +48,20 @@ class Call:
     """The objects that the call itself gives."""
     is_right: Callable[[Any], bool] = lambda result: True
     """Whether the call gives what it gives without a fault."""
+    lock: str | None = None
+    """The path of an object that may be written more than once, because its data says nothing."""
+    is_stream: bool = False
+    """Whether what it gives has to be iterated."""
 
     def now(self) -> Any:
         """Calls the verb."""
-        return getattr(self.target, self.method)(*self.arguments, **self.keywords)
+        result = getattr(self.target, self.method)(*self.arguments, **self.keywords)
+        return list(result) if self.is_stream else result
 
     async def later(self) -> Any:
         """Awaits its twin."""
-        return await getattr(self.target, f"a{self.method}")(*self.arguments, **self.keywords)
+        result = getattr(self.target, f"a{self.method}")(*self.arguments, **self.keywords)
+        return [one async for one in result] if self.is_stream else await result
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,14 @@ def path(id: str) -> str:
 def call(holder: Any, method: str, expected: Data | None, *arguments: Any, **keywords: Any) -> Call:
     """A verb of an object that has its id already."""
     return Call(holder, method, {str(holder.__kinto_path__()): expected}, (holder,), arguments, keywords)
+
+
+def is_patch(seen: Seen) -> bool:
+    return seen.method == "PATCH"
+
+
+def is_batch(seen: Seen) -> bool:
+    return seen.path.endswith("/batch")
 
 
 # -- objects ------------------------------------------------------------------------------------------------------
@@ -174,14 +189,23 @@ def delete_reference(world: World) -> Call:
     return call(Record(collection=world.collection, id="r"), "delete", None)
 
 
-def overwrite(world: World) -> Call:
+def outdated(world: World) -> tuple[Record, Data]:
+    """A record that was changed here and, elsewhere, there; and what both come to."""
     record, expected = changed(world, n=2)
-    world.records.records.get("r").patch(n=3)
-    try:
+    world.records.records.get("r").patch(kept="changed")
+    return record, {**expected, "kept": "changed"}
+
+
+def save_merged(world: World) -> Call:
+    record, expected = outdated(world)
+    return call(record, "save", expected, on_conflict="merge")
+
+
+def settle_conflict(world: World, method: str, **theirs: Any) -> Call:
+    record, expected = outdated(world)
+    with pytest.raises(ConflictError) as failed:
         record.save()
-    except ConflictError as error:
-        return Call(error, "overwrite", {path("r"): expected}, (record,))
-    raise AssertionError("no conflict")
+    return Call(failed.value, method, {path("r"): {**expected, **theirs}}, (record,))
 
 
 RECORD_VERBS = [
@@ -223,7 +247,9 @@ RECORD_VERBS = [
     Verb("Record.delete-if-exists", lambda world: delete_loaded(world, if_exists=True)),
     Verb("Record.delete-forced", lambda world: delete_loaded(world, safe=False), is_guarded=False),
     Verb("Record.delete-reference", delete_reference, is_guarded=False),
-    Verb("ConflictError.overwrite", overwrite),
+    Verb("Record.save-merged", save_merged),
+    Verb("ConflictError.overwrite", lambda world: settle_conflict(world, "overwrite", kept=OLD["kept"])),
+    Verb("ConflictError.merge", lambda world: settle_conflict(world, "merge")),
 ]
 
 
@@ -366,6 +392,42 @@ def bulk_delete(world: World) -> Call:
     return bulk("bulk_delete", list(records.values()), dict.fromkeys(map(path, records)), deleted=3)
 
 
+def stream(prepare: Callable[[World], Call]) -> Callable[[World], Call]:
+    """The same as a bulk verb, by outcomes that are iterated."""
+
+    def prepared(world: World) -> Call:
+        call = prepare(world)
+        call.method, call.is_stream = call.method.replace("bulk", "stream"), True
+        call.is_right = lambda outcomes: len(outcomes) == 3 and all(one.is_stored for one in outcomes)
+        return call
+
+    return prepared
+
+
+class Edit:
+    """A loop of attempts to change a record."""
+
+    def __init__(self, world: World) -> None:
+        self._attempts = world.collection.records.edit("r")
+
+    def run(self) -> Record:
+        for attempt in self._attempts:
+            with attempt as record:
+                record.data["n"] = 2
+        return record
+
+    async def arun(self) -> Record:
+        async for attempt in self._attempts:
+            async with attempt as record:
+                record.data["n"] = 2
+        return record
+
+
+def edit_record(world: World) -> Call:
+    world.load("r", OLD)
+    return Call(Edit(world), "run", {path("r"): {**OLD, "n": 2}}, holders_of=lambda result: [result])
+
+
 def update_query(world: World) -> Call:
     expected = {path(id): {**OLD, "id_": id, "n": 2} for id in three(world)}
     return Call(
@@ -382,10 +444,6 @@ def delete_query(world: World) -> Call:
     return Call(world.collection.records.filter(n=1), "delete", expected, is_right=lambda count: count == 3)
 
 
-def is_patch(seen: Seen) -> bool:
-    return seen.method == "PATCH"
-
-
 LIST_VERBS = [
     Verb("Manager.create", create),
     Verb("Manager.get_or_create-new", get_or_create),
@@ -396,6 +454,10 @@ LIST_VERBS = [
     Verb("Manager.bulk_create", bulk_create),
     Verb("Manager.bulk_update", bulk_update),
     Verb("Manager.bulk_delete", bulk_delete),
+    Verb("Manager.stream_create", stream(bulk_create)),
+    Verb("Manager.stream_update", stream(bulk_update)),
+    Verb("Manager.stream_delete", stream(bulk_delete)),
+    Verb("Manager.edit", edit_record),
     Verb("Query.update", update_query),
     Verb("Query.delete", delete_query, is_guarded=False),
 ]
@@ -405,17 +467,20 @@ LIST_VERBS = [
 
 
 class Block:
-    """A unit of work that is left: what a ``with`` block does at its end."""
+    """A unit of work as a ``with`` block, which commits when it is left."""
 
-    def __init__(self, unit: UnitOfWork) -> None:
-        self.unit = unit
+    def __init__(self, world: World) -> None:
+        self.unit = world.client.unit_of_work()
+        self.records, self._stage = four(world)
 
-    def leave(self) -> Sequence[Outcome[Any]]:
-        self.unit.__exit__(None, None, None)
+    def run(self) -> Sequence[Outcome[Any]]:
+        with self.unit:
+            self._stage(self.unit)
         return self.unit.outcomes
 
-    async def aleave(self) -> Sequence[Outcome[Any]]:
-        await self.unit.__aexit__(None, None, None)
+    async def arun(self) -> Sequence[Outcome[Any]]:
+        async with self.unit:
+            self._stage(self.unit)
         return self.unit.outcomes
 
 
@@ -428,35 +493,58 @@ STAGED: Mapping[str, Data | None] = {
 STATUSES = ["created", "updated", "updated", "deleted"]
 
 
-def staged(world: World, unit: UnitOfWork, **keywords: Any) -> list[Record]:
-    """One record to create, one to patch, one to save with a key removed, one to delete: staged."""
+def four(world: World) -> tuple[list[Record], Callable[..., None]]:
+    """One record to create, one to patch, one to save with a key removed, one to delete; and what stages that."""
     new, old = Record(collection=world.collection, id="new", data=NEW), three(world)
-    unit.save(new, **keywords)
-    unit.patch(old["r1"], n=2, **keywords)
-    del old["r2"].data["gone"]
-    unit.save(old["r2"])
-    unit.delete(old["r3"], **keywords)
-    return [new, *old.values()]
+
+    def stage(unit: UnitOfWork, **keywords: Any) -> None:
+        unit.save(new, **keywords)
+        unit.patch(old["r1"], n=2, **keywords)
+        del old["r2"].data["gone"]
+        unit.save(old["r2"])
+        unit.delete(old["r3"], **keywords)
+
+    return [new, *old.values()], stage
 
 
 def have_statuses(outcomes: Sequence[Any]) -> bool:
     return [one.status for one in outcomes] == STATUSES
 
 
-def commit(world: World, **keywords: Any) -> Call:
+def commit(world: World, *, lock: str | None = None, **keywords: Any) -> Call:
+    unit = world.client.unit_of_work(lock=lock)
+    records, stage = four(world)
+    stage(unit, **keywords)
+    return Call(unit, "commit", STAGED, records, is_right=have_statuses, lock="/buckets/b/groups/l")
+
+
+def commit_in_block(world: World) -> Call:
+    block = Block(world)
+    return Call(block, "run", STAGED, block.records, is_right=have_statuses)
+
+
+def commit_in_chunks(world: World) -> Call:
+    """Two batches; the faults meet the first one."""
+    unit = world.client.unit_of_work(chunked=True)
+    records = [Record(collection=world.collection, id=f"r{n}", data={"n": n}) for n in range(26)]
+    for record in records:
+        unit.save(record)
+    return Call(unit, "commit", {path(f"r{n}"): {"n": n} for n in range(26)}, records)
+
+
+def compensate(world: World) -> Call:
     unit = world.client.unit_of_work()
-    holders = staged(world, unit, **keywords)
-    return Call(unit, "commit", STAGED, holders, is_right=have_statuses)
+    (new, *old), stage = four(world)
+    stage(unit)
+    world.records.records.get("r3").patch(n=3)  # so that it cannot be deleted, and the others are to be undone
+    with pytest.raises(CommitError) as failed:
+        unit.commit()
+    before = {path(id): {**OLD, "id_": id} for id in ("r1", "r2")}
+    return Call(failed.value, "compensate", {path("new"): None, **before}, (new, *old[:2]), is_right=are_undone)
 
 
-def leave_block(world: World) -> Call:
-    unit = world.client.unit_of_work().__enter__()
-    try:
-        holders = staged(world, unit)
-    except KintoError:
-        unit._leave()
-        raise
-    return Call(Block(unit), "leave", STAGED, holders, is_right=have_statuses)
+def are_undone(outcomes: Sequence[Any]) -> bool:
+    return [one.status for one in outcomes] == ["updated", "updated", "deleted"]
 
 
 TREE: Mapping[str, Data | None] = {
@@ -507,7 +595,10 @@ UNIT_VERBS = [
     Verb("UnitOfWork.commit-tree", commit_tree),
     Verb("UnitOfWork.commit-loaded", commit_loaded),
     Verb("UnitOfWork.commit-forced", lambda world: commit(world, safe=False), is_guarded=False),
-    Verb("UnitOfWork.__exit__", leave_block),
+    Verb("UnitOfWork.commit-locked", lambda world: commit(world, lock="l"), meets=is_batch),
+    Verb("UnitOfWork.commit-chunks", commit_in_chunks),
+    Verb("UnitOfWork.__exit__", commit_in_block),
+    Verb("CommitError.compensate", compensate),
     Verb("Client.ensure-new", ensure),
     Verb("Client.ensure-existing", ensure_more),
 ]
@@ -531,9 +622,10 @@ NOT_WRITING: Mapping[str, str] = {
     **{f"Query.{name}": READS for name in ("all", "count", "exists", "first", "get", "get_many", "get_or_none", "one")},
     **{f"Query.{name}": READS for name in ("pages", "timestamp", "values")},
     "Client.server_info": READS,
-    **{f"Client.{name}": MOVES for name in ("run", "perform", "describe_server")},
+    **{f"Client.{name}": MOVES for name in ("run", "perform", "describe_server", "prepare_lock")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
-    **{f"Client.{name}": LOCAL for name in ("refuse_staging", "unit_of_work")},
+    **{f"Client.{name}": LOCAL for name in ("gather", "refuse_staging", "unit_of_work")},
+    **{f"Gathering.{name}": READS for name in ("count", "exists", "get", "get_or_none", "timestamp")},
     **{f"UnitOfWork.{name}": STAGES for name in ("delete", "patch", "replace", "save", "stage")},
     **{f"UnitOfWork.{name}": LOCAL for name in ("admit", "plan", "rollback")},
     "UnitOfWork.get": READS,
@@ -570,6 +662,28 @@ def get_filtered(world: World) -> Call:
     return Call(
         world.collection.records.filter(F("n") >= 1), "all", {path("r"): OLD}, is_right=lambda found: len(found) == 1
     )
+
+
+class Reads:
+    """A block whose reads travel in one batch."""
+
+    def __init__(self, world: World) -> None:
+        self._records, self._client = world.collection.records, world.client
+
+    def run(self) -> Record:
+        with self._client.gather() as reads:
+            found = reads.get(self._records, "r")
+        return found.value
+
+    async def arun(self) -> Record:
+        async with self._client.gather() as reads:
+            found = reads.get(self._records, "r")
+        return found.value
+
+
+def gather(world: World) -> Call:
+    world.load("r", OLD)
+    return Call(Reads(world), "run", {path("r"): OLD}, holders_of=lambda result: [result])
 
 
 def server_info(world: World) -> Call:

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from pydantic import Field
 
-from kinto_orm import Bucket, Client, Collection, F, Group, Query, Record
+from kinto_orm import Bucket, Client, Collection, F, Group, Query, Record, kinto_http
 
 
 class Todo(Record, bucket="payments", collection="todos"):
@@ -105,3 +105,17 @@ def work(client: Client) -> None:
 async def work_async(todo: Todo) -> None:
     (await todo.asave()).titel  # error
     todo.asave().title  # error
+
+
+def drop_in(client: kinto_http.Client) -> None:
+    client.get_record("r")  # error
+    client.create_record(dat={})  # error
+    client.get_records_timestamp().titel  # error
+    client.delete_record(id=None)  # error
+    client.update_record(id="r", if_match=[])  # error
+    client.approve_changes(message="r+")  # error
+
+
+async def drop_in_async(client: kinto_http.AsyncClient) -> None:
+    client.get_record(id="r")["data"]  # error
+    await client.delete_records(if_exists=True, safe=3)  # error

@@ -24,6 +24,7 @@ from kinto_orm import (
     Query,
     Record,
     UnitOfWork,
+    kinto_http,
 )
 from kinto_orm.protocol.filters import Condition
 
@@ -280,3 +281,29 @@ async def work_async(client: Client) -> None:
         assert_type(await uow.aget(Todo, "x"), Todo)
     async with client as same:
         assert_type(same, Client)
+
+
+# -- the drop-in for kinto-http: one definition of each verb, for both clients ---------------------------------------
+
+
+def drop_in(client: kinto_http.Client, uuid: UUID) -> None:
+    assert_type(client.create_record(id=uuid, data={"n": 1}, permissions={"read": ["x"]}), dict[str, Any])
+    assert_type(client.get_records(_sort="n", in_id=["a"]), list[dict[str, Any]])
+    assert_type(client.get_records_timestamp(), str)
+    assert_type(client.get_endpoint("record", id="r"), str)
+    assert_type(client.request_review("please", "c", if_match=3), dict[str, Any])
+    assert_type(client.clone(collection="c"), kinto_http.Client)
+    for page in client.get_paginated_records(pages=2):
+        assert_type(page, dict[str, Any])
+    with client.batch() as batch:
+        assert_type(batch, kinto_http.Client)
+        batch.delete_bucket()
+
+
+async def drop_in_async(client: kinto_http.AsyncClient) -> None:
+    assert_type(await client.create_record(id=3, data={"n": 1}), dict[str, Any])
+    assert_type(await client.get_permissions(["record"], resource_name="bucket"), list[dict[str, Any]])
+    async for page in await client.get_paginated_records():
+        assert_type(page, dict[str, Any])
+    async with client.batch() as batch:
+        assert_type(batch, kinto_http.AsyncClient)

@@ -1,0 +1,52 @@
+"""The drop-in for ``kinto-http``: change the import, and go on.
+
+::
+
+    from kinto_orm import kinto_http
+
+    client = kinto_http.Client(server_url="http://localhost:8888/v1", auth=("alexis", "p4ssw0rd"))
+    client.create_bucket(id="payments", if_not_exists=True)
+
+Same names, arguments, results and exceptions; what differs is listed in ``docs/migrating.md``.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from kinto_orm.kinto_http import replication
+from kinto_orm.kinto_http.client import AsyncClient, Client
+from kinto_orm.kinto_http.endpoints import Endpoints
+from kinto_orm.kinto_http.exceptions import (
+    BackoffException,
+    BucketNotFound,
+    CollectionNotFound,
+    ConnectionException,
+    KintoBatchException,
+    KintoException,
+    TimeoutException,
+)
+from kinto_orm.kinto_http.login import BearerTokenAuth, BrowserOAuth, TokenAuth
+from kinto_orm.kinto_http.session import Session, create_session
+
+logger = logging.getLogger("kinto_http")
+
+__all__ = [
+    "AsyncClient",
+    "BackoffException",
+    "BearerTokenAuth",
+    "BrowserOAuth",
+    "BucketNotFound",
+    "Client",
+    "CollectionNotFound",
+    "ConnectionException",
+    "Endpoints",
+    "KintoBatchException",
+    "KintoException",
+    "Session",
+    "TimeoutException",
+    "TokenAuth",
+    "create_session",
+    "logger",
+    "replication",
+]

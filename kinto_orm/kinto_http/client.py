@@ -1,0 +1,234 @@
+"""The clients: the verbs put together, with what they have in common."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from functools import partial
+from types import TracebackType
+from typing import Any, Self
+
+from kinto_orm.kinto_http import lists
+from kinto_orm.kinto_http.attachments import Attachments, Download
+from kinto_orm.kinto_http.batch import Batch, BatchSession
+from kinto_orm.kinto_http.buckets import Buckets
+from kinto_orm.kinto_http.collections import Collections
+from kinto_orm.kinto_http.endpoints import Endpoints
+from kinto_orm.kinto_http.exceptions import KintoException, translating
+from kinto_orm.kinto_http.features import Features
+from kinto_orm.kinto_http.groups import Groups
+from kinto_orm.kinto_http.records import Records
+from kinto_orm.kinto_http.session import changed_session, create_session, described
+from kinto_orm.kinto_http.utils import urljoin
+from kinto_orm.kinto_http.verbs import Awaiting, Blocking, Document, Id, Timestamp, arun, run, verb
+from kinto_orm.protocol.endpoints import Kind
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.query.reading import Page
+
+_SESSION_OPTIONS = ("server_url", "auth", "retry", "retry_after", "timeout", "headers", "dry_mode")
+
+
+class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
+    """What both clients are."""
+
+    def __init__(
+        self,
+        *,
+        server_url: str | None = None,
+        session: Any = None,
+        auth: Any = None,
+        bucket: Id | None = "default",
+        collection: Id | None = None,
+        retry: int = 0,
+        retry_after: float | None = None,
+        timeout: Any = None,
+        ignore_batch_4xx: bool = False,
+        headers: Mapping[str, str] | None = None,
+        dry_mode: bool = False,
+    ) -> None:
+        options = {
+            "retry": retry,
+            "retry_after": retry_after,
+            "timeout": timeout,
+            "headers": headers,
+            "dry_mode": dry_mode,
+        }
+        self.session = create_session(server_url, auth, session, **({} if session is not None else options))
+        changes = {name: value for name, value in options.items() if value}
+        if session is not None and changes:
+            self.session = changed_session(self.session, changes)
+        self.endpoints = Endpoints()
+        self.bucket_name = bucket
+        self.collection_name = collection
+        self.results: Any = None
+        self._ignore_batch_4xx = ignore_batch_4xx
+
+    def clone(self, **changes: Any) -> Self:
+        """A client with these options changed and all others kept, which shares the connections where it can."""
+        kept: dict[str, Any] = {
+            "bucket": self.bucket_name,
+            "collection": self.collection_name,
+            "ignore_batch_4xx": self._ignore_batch_4xx,
+            "session": self.session,
+        }
+        own = {name: value for name, value in changes.items() if name not in _SESSION_OPTIONS}
+        options = {name: value for name, value in changes.items() if name in _SESSION_OPTIONS}
+        clone = type(self)(**{**kept, **own})
+        if options:
+            clone.session = changed_session(clone.session, options)
+        clone.results = self.results
+        return clone
+
+    def batch(self, **changes: Any) -> Batch[Self]:
+        """A block in which writes wait, to be sent together when it is left; ``changes`` are as for :meth:`clone`."""
+        if isinstance(self.session, BatchSession):
+            raise KintoException("This client is in a batch already: write to it, or to another client.")
+        client = self.clone(**changes)
+        session = BatchSession(client, ignore_4xx_errors=client._ignore_batch_4xx)
+        client.session, client.results = session, session.results
+        return Batch(client, session)
+
+    @verb
+    def server_info(self, *, refresh: bool = False) -> Flow[Document]:
+        """What the server says of itself. Asked once, for all clones, unless refreshed."""
+        return described(self.session, refresh=refresh)
+
+    def close(self) -> None:
+        """Closes the connections, also those of the clones that share them."""
+        self.session.close()
+
+    def __repr__(self) -> str:
+        path = "/"
+        if self.bucket_name is not None:
+            path = f"/buckets/{self.bucket_name}"
+            path += f"/collections/{self.collection_name}" if self.collection_name is not None else ""
+        return f"<Kinto{type(self).__name__} {urljoin(self.session.server_url or '', path)}>"
+
+    def _pages(
+        self,
+        collection: Id | None,
+        bucket: Id | None,
+        if_none_match: Timestamp | None,
+        pages: float | None,
+        params: Mapping[str, Any],
+    ) -> Iterator[Flow[Document | None]]:
+        for flow in lists.read_pages(self._list(Kind.RECORD, bucket, collection), params, pages):
+            yield _page(flow, if_none_match)
+
+
+def _page(flow: Flow[Page[Document]], if_none_match: Timestamp | None) -> Flow[Document | None]:
+    """The page as the server sends it; ``None`` where nothing changed."""
+    page = yield from lists.unless(flow, if_none_match)
+    return None if page is None else {"data": list(page.objects)}
+
+
+class Client(_Clients, Blocking):
+    """The client of ``kinto-http``, on top of ``kinto_orm``: the same names, arguments, results and exceptions.
+
+    ``session`` is a :class:`Session`, or a ``kinto_orm.Client`` whose connections are shared.
+    """
+
+    def get_paginated_records(
+        self,
+        *,
+        collection: Id | None = None,
+        bucket: Id | None = None,
+        if_none_match: Timestamp | None = None,
+        pages: float | None = None,
+        **params: Any,
+    ) -> Iterator[Document]:
+        """The pages of the records, one after the other, each ``{"data": [...]}``; ``_limit`` is the size of a page."""
+        for flow in self._pages(collection, bucket, if_none_match, pages, params):
+            page = run(self.session, flow)
+            if page is None:
+                return
+            yield page
+
+    def download_attachment(
+        self,
+        record: Mapping[str, Any],
+        filepath: str | os.PathLike[str] | None = None,
+        save_metadata: bool = False,
+        overwrite: bool = False,
+        chunk_size: int = 8 * 1024,
+    ) -> str:
+        """The path where the record's file now is: in ``filepath``, or by its own name in that folder.
+
+        The file is checked against the record, and takes its place only when it is whole. ``save_metadata`` puts the
+        record beside it, as ``.meta.json``; ``chunk_size`` is of no effect. Raises ``ValueError`` for a record without
+        a file.
+        """
+        with translating():
+            wanted = Download(record, filepath)
+            url = run(self.session, wanted.located(self.session))
+            return wanted.fetch(url, self.session, save_metadata=save_metadata, overwrite=overwrite)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Pages:
+    """Pages of records: ``async for page in await client.get_paginated_records()``; a plain ``for`` blocks the loop."""
+
+    def __init__(self, session: Any, flows: Iterator[Flow[Document | None]]) -> None:
+        self._session = session
+        self._flows = flows
+
+    def __iter__(self) -> Iterator[Document]:
+        for flow in self._flows:
+            page = run(self._session, flow)
+            if page is None:
+                return
+            yield page
+
+    async def __aiter__(self) -> AsyncIterator[Document]:
+        for flow in self._flows:
+            page = await arun(self._session, flow)
+            if page is None:
+                return
+            yield page
+
+
+class AsyncClient(_Clients, Awaiting):
+    """The same client with verbs that are awaited; :meth:`clone` and :meth:`batch` are not."""
+
+    async def get_paginated_records(
+        self,
+        *,
+        collection: Id | None = None,
+        bucket: Id | None = None,
+        if_none_match: Timestamp | None = None,
+        pages: float | None = None,
+        **params: Any,
+    ) -> Pages:
+        """The pages of the records, for ``async for``, each ``{"data": [...]}``; ``_limit`` is the size of a page."""
+        return Pages(self.session, self._pages(collection, bucket, if_none_match, pages, params))
+
+    async def download_attachment(
+        self,
+        record: Mapping[str, Any],
+        filepath: str | os.PathLike[str] | None = None,
+        save_metadata: bool = False,
+        overwrite: bool = False,
+        chunk_size: int = 8 * 1024,
+    ) -> str:
+        """Like :meth:`Client.download_attachment`; the file is fetched in a thread."""
+        with translating():
+            wanted = Download(record, filepath)
+            url = await arun(self.session, wanted.located(self.session))
+            fetch = partial(wanted.fetch, save_metadata=save_metadata, overwrite=overwrite)
+            return await asyncio.to_thread(fetch, url, self.session)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

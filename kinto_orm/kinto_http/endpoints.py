@@ -1,0 +1,38 @@
+"""The paths of the named endpoints."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kinto_orm.errors import InvalidIdError
+from kinto_orm.kinto_http.exceptions import KintoException
+from kinto_orm.protocol.endpoints import check_id, endpoint, endpoint_ids
+
+
+class Endpoints:
+    """The paths below ``root``. Ids are validated, never rewritten."""
+
+    def __init__(self, root: str = "") -> None:
+        self._root = root
+
+    def get(self, endpoint: str, **kwargs: Any) -> str:
+        """The path of that endpoint; raises ``KintoException`` for an id that is missing or no id."""
+        return self._root + path_of(endpoint, kwargs)
+
+
+def path_of(name: str, ids: dict[str, Any]) -> str:
+    """The path of a named endpoint, below the root; raises ``KintoException``."""
+    try:
+        missing = [key for key in endpoint_ids(name) if ids.get(key) is None]
+        if missing:
+            raise KintoException(f"Cannot get {name} endpoint, {','.join(missing)} is missing")
+        return endpoint(name, **{key: as_id(ids[key], key) for key in endpoint_ids(name)})
+    except InvalidIdError as error:
+        raise KintoException(f"Cannot get {name} endpoint: {error}") from error
+
+
+def as_id(value: Any, what: str = "id") -> str:
+    """The id as text; numbers are taken too, as the reference client does."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    return check_id(value, what)

@@ -1,0 +1,179 @@
+"""The verbs of what surrounds the objects: server information, permissions, history, changesets, reviews."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from kinto_orm.kinto_http import lists, objects
+from kinto_orm.kinto_http.endpoints import path_of
+from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timestamp, seen, verb
+from kinto_orm.messages import Request
+from kinto_orm.protocol.answers import read_document
+from kinto_orm.protocol.endpoints import EntriesPath, Kind
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.paging import encode_query
+from kinto_orm.protocol.timestamps import etag, parse_timestamp
+
+_BUSTING = range(999_999_000_000, 1_000_000_000_000)
+"""Values of ``_expected`` that no cache has seen."""
+
+
+class Features(Face):
+    """The verbs of what surrounds the objects."""
+
+    @verb
+    def get_endpoint(
+        self,
+        name: str,
+        *,
+        bucket: Id | None = None,
+        group: Id | None = None,
+        collection: Id | None = None,
+        id: Id | None = None,
+    ) -> Flow[str]:
+        """The path of a named endpoint; bucket and collection default to the client's."""
+        bucket = self.bucket_name if bucket is None else bucket
+        collection = self.collection_name if collection is None else collection
+        return objects.done(self.endpoints.get(name, bucket=bucket, group=group, collection=collection, id=id))
+
+    @verb
+    def get_permissions(
+        self,
+        /,
+        exclude_resource_names: Iterable[str] | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        **filters: Any,
+    ) -> Flow[list[Document]]:
+        """What the user may do, object by object, of every page; filters are keywords or ``params``."""
+        wanted = {**(params or {}), **filters}
+        if exclude_resource_names:
+            wanted["exclude_resource_name"] = list(exclude_resource_names)
+        # No two entries have the same URI: so no page leaves one out. Some have no id.
+        entries = yield from lists.read_list(EntriesPath("permissions"), {"_sort": "uri", **wanted})
+        if "_sort" not in wanted:
+            entries.sort(key=lambda entry: ("id" not in entry, entry.get("id", "")))
+        return entries
+
+    @verb
+    def get_history(
+        self,
+        /,
+        *,
+        bucket: Id | None = None,
+        if_none_match: Timestamp | None = None,
+        pages: float | None = None,
+        **params: Any,
+    ) -> Flow[list[Document]]:
+        """The entries of the bucket's history, selected by Kinto's own keywords; the newest first."""
+        return lists.read_list(self._history(bucket), params, pages=pages, if_none_match=if_none_match)
+
+    @verb
+    def purge_history(
+        self, /, *, bucket: Id | None = None, safe: bool = True, if_match: Timestamp | None = None, **params: Any
+    ) -> Flow[list[Document]]:
+        """Deletes the entries of the bucket's history, or those that match; their tombstones."""
+        return lists.delete_list(self._history(bucket), params, safe=safe, if_match=if_match)
+
+    @verb
+    def get_changeset(
+        self, /, bucket: Id | None = None, collection: Id | None = None, bust_cache: bool = False, **params: Any
+    ) -> Flow[Document]:
+        """What changed in the collection: ``{"metadata", "timestamp", "changes"}``, as the server sends it.
+
+        ``bust_cache`` goes past the caches on the way.
+        """
+        bucket = self.bucket_name if bucket is None else bucket
+        collection = self.collection_name if collection is None else collection
+        expected = random.choice(_BUSTING) if bust_cache else 0
+        query = encode_query([(name, _text(name, value)) for name, value in {"_expected": expected, **params}.items()])
+        request = Request("GET", path_of("changeset", {"bucket": bucket, "collection": collection}), query)
+        return read_document((yield request), request)
+
+    @verb
+    def request_review(
+        self,
+        message: str,
+        id: Id | None = None,
+        bucket: Id | None = None,
+        *,
+        data: Data = None,
+        original: Data = None,
+        permissions: Grants = None,
+        safe: bool = True,
+        if_match: Timestamp | None = None,
+    ) -> Flow[Document]:
+        """Asks for a review of the collection's changes."""
+        wanted = {**(data or {}), "status": "to-review", "last_editor_comment": message}
+        return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
+
+    @verb
+    def decline_changes(
+        self,
+        message: str,
+        id: Id | None = None,
+        bucket: Id | None = None,
+        *,
+        data: Data = None,
+        original: Data = None,
+        permissions: Grants = None,
+        safe: bool = True,
+        if_match: Timestamp | None = None,
+    ) -> Flow[Document]:
+        """Sends the collection's changes back to their editor."""
+        wanted = {**(data or {}), "status": "work-in-progress", "last_reviewer_comment": message}
+        return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
+
+    @verb
+    def approve_changes(
+        self,
+        id: Id | None = None,
+        bucket: Id | None = None,
+        *,
+        data: Data = None,
+        original: Data = None,
+        permissions: Grants = None,
+        safe: bool = True,
+        if_match: Timestamp | None = None,
+    ) -> Flow[Document]:
+        """Approves the collection's changes, which publishes them."""
+        wanted = {**(data or {}), "status": "to-sign"}
+        return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
+
+    @verb
+    def rollback_changes(
+        self,
+        message: str,
+        id: Id | None = None,
+        bucket: Id | None = None,
+        *,
+        data: Data = None,
+        original: Data = None,
+        permissions: Grants = None,
+        safe: bool = True,
+        if_match: Timestamp | None = None,
+    ) -> Flow[Document]:
+        """Drops the collection's changes: it becomes again what was published last."""
+        wanted = {**(data or {}), "status": "to-rollback", "last_editor_comment": message}
+        return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
+
+    def _review(
+        self,
+        wanted: Document,
+        id: Id | None,
+        bucket: Id | None,
+        original: Data,
+        permissions: Grants,
+        *,
+        safe: bool,
+        if_match: Timestamp | None,
+    ) -> Flow[Document]:
+        id, if_match = seen(original or wanted, id, if_match)
+        path = self._ids(Kind.COLLECTION, id, bucket)
+        return objects.patch(path, None, wanted, permissions, safe=safe, if_match=if_match)
+
+
+def _text(name: str, value: Any) -> str:
+    return etag(parse_timestamp(value, name)) if name == "_since" else str(value)

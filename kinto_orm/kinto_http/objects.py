@@ -1,0 +1,207 @@
+"""The flows of one object: reading, creating, replacing, patching and deleting it, as the reference client does.
+
+How a write is said and what its answer means is decided by the repository; here is what the reference client's
+arguments ask for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from kinto_orm.errors import ForbiddenError, InvalidFilterError, InvalidIdError
+from kinto_orm.kinto_http.endpoints import as_id
+from kinto_orm.kinto_http.exceptions import KintoException
+from kinto_orm.kinto_http.patch_type import as_patch
+from kinto_orm.kinto_http.utils import json_dumps
+from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp
+from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.answers import content, raise_for_status, read_object
+from kinto_orm.protocol.endpoints import Kind, ObjectPath
+from kinto_orm.protocol.filters import check_field_name
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.paging import encode_query
+from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch, Patch
+from kinto_orm.protocol.timestamps import parse_timestamp
+from kinto_orm.protocol.values import JSONObject, to_json_object
+from kinto_orm.protocol.writes import ABSENT, UNCONDITIONAL, Action, PermissionLists, Precondition, Write
+from kinto_orm.repository import check_data, settle
+from kinto_orm.state import Draft, Intent, ObjectState, Status, Verb, WriteOptions
+
+_FORBIDDEN = (
+    "Unauthorized. Please check that the {parent} exists and that you have the permission to create or write on this "
+    "{kind}."
+)
+
+
+def read(path: ObjectPath, params: Mapping[str, Any]) -> Flow[Document]:
+    """The object, as the server sends it; parameters that begin with ``_`` go along."""
+    response = yield Request("GET", str(path), encode_query(_object_params(params)))
+    read_object(response, path, "GET")
+    return cast(Document, content(response, f"GET {path}"))
+
+
+def _object_params(params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    # Kinto knows _fields only; others, such as _expected, are for the caches in front of it.
+    if unknown := ", ".join(name for name in params if not name.startswith("_")):
+        raise InvalidFilterError(f"Reading one object takes no parameter {unknown}: Kinto would ignore it.")
+    given = {name: value for name, value in params.items() if value is not None}
+    return [(name, field_list(value) if name == "_fields" else str(value)) for name, value in given.items()]
+
+
+def field_list(fields: str | Iterable[str]) -> str:
+    """The names of fields as one text; raises ``InvalidFilterError`` for what is no name of a field."""
+    names = fields.split(",") if isinstance(fields, str) else fields
+    return ",".join(check_field_name(name.strip()) for name in names)
+
+
+def create(
+    path: ObjectPath, data: Data, permissions: Grants, *, safe: bool, if_not_exists: bool = False
+) -> Flow[Document]:
+    """The object, created; with ``if_not_exists``, the one that was there already."""
+    try:
+        intent = _intent(Verb.SAVE, path, data, permissions, WriteOptions(safe, if_not_exists=if_not_exists))
+        return (yield from _write(intent, _put(intent, ABSENT if safe else UNCONDITIONAL, data)))
+    except ForbiddenError as error:
+        if path.kind.parent is None:
+            raise
+        said = _FORBIDDEN.format(parent=path.kind.parent.value, kind=_NAMES.get(path.kind, path.kind.value))
+        raise KintoException(said) from error
+
+
+_NAMES = {Kind.RECORD: "collection record"}
+
+
+def update(
+    path: ObjectPath, data: Data, permissions: Grants, *, safe: bool, if_match: Timestamp | None = None
+) -> Flow[Document]:
+    """The object, replaced, or created where it was missing.
+
+    ``If-Match`` is sent where the version is known: from ``if_match``, or from the ``last_modified`` in the data.
+    """
+    known = if_match if if_match is not None or data is None else data.get("last_modified")
+    precondition = _matching(known, safe=safe)
+    options = WriteOptions(safe, precondition.last_modified)
+    intent = _intent(Verb.REPLACE, path, data, permissions, options)
+    return (yield from _write(intent, _put(intent, precondition, data)))
+
+
+def patch(
+    path: ObjectPath, changes: object, data: Data, permissions: Grants, *, safe: bool, if_match: Timestamp | None
+) -> Flow[Document]:
+    """The object, patched by ``changes``, or else by ``data`` and ``permissions``."""
+    if changes and (data is not None or permissions is not None):
+        raise TypeError("Give changes= or data= and permissions=, not both; the object as it was goes into original=.")
+    asked = as_patch(changes) if changes else BasicPatch(_sent_or_none(data, path), as_permissions(permissions))
+    precondition = _matching(if_match, safe=safe)
+    intent = _intent(Verb.PATCH, path, None, None, WriteOptions(safe, precondition.last_modified), _own(asked, path))
+    assert intent.patch is not None
+    _ = intent.patch.body  # a patch of nothing is refused here
+    check_data(intent)
+    return (yield from _write(intent, Write(path, Action.PATCH, precondition, patch=intent.patch)))
+
+
+def _own(asked: Patch, path: ObjectPath) -> Patch:
+    if isinstance(asked, JSONPatch):
+        return JSONPatch(json.loads(json_dumps(list(asked.operations))))
+    data = _sent_or_none(asked.data, path)
+    if isinstance(asked, MergePatch):
+        return MergePatch(data, asked.permissions)
+    return BasicPatch(data, asked.permissions)
+
+
+def delete(path: ObjectPath, *, safe: bool, if_match: Timestamp | None, if_exists: bool) -> Flow[Any]:
+    """The tombstone; with ``if_exists``, ``None`` where there was nothing."""
+    precondition = _matching(if_match, safe=safe)
+    options = WriteOptions(safe, precondition.last_modified, if_exists=if_exists)
+    intent = _intent(Verb.DELETE, path, None, None, options)
+    try:
+        return (yield from _write(intent, Write(path, Action.DELETE, precondition)))["data"]
+    except ForbiddenError:
+        if not if_exists or path.kind is not Kind.BUCKET or not (yield from _is_missing(path)):
+            raise
+        return None
+
+
+def _is_missing(bucket: ObjectPath) -> Flow[bool]:
+    """Whether the bucket surely does not exist. Kinto says 403 for that, as for a bucket of somebody else's."""
+    # A replacement of a version that there never was stores nothing. Where there is a bucket, it is forbidden again.
+    response = yield Request("PUT", str(bucket), headers=Precondition(last_modified=1).headers)
+    return response.status == 412
+
+
+def _intent(
+    verb: Verb,
+    path: ObjectPath,
+    data: Data,
+    permissions: Grants,
+    options: WriteOptions,
+    patch: Patch | None = None,
+) -> Intent:
+    draft = Draft(_sent_or_none(data, path) or {}, *[as_permissions(permissions)] * 2)
+    return Intent(verb, ObjectState(path, Status.NEW), draft, options, patch)
+
+
+def _put(intent: Intent, precondition: Precondition, data: Data) -> Write:
+    check_data(intent)
+    draft = intent.draft
+    return Write(
+        intent.state.path,
+        Action.PUT,
+        precondition,
+        new=None if data is None else draft.data,
+        permissions=draft.permissions,
+        all_permissions=draft.all_permissions,
+    )
+
+
+def _write(intent: Intent, planned: Write) -> Flow[Document]:
+    response = yield planned
+    settled = yield from settle(intent, planned, response)
+    if 200 <= response.status < 300:
+        return cast(Document, content(response, str(planned.path))) if response.status != 204 else {"data": {}}
+    if settled.state.status is Status.DELETED:
+        # Deleted by an earlier attempt, whose answer got lost; or missing, as was allowed.
+        return {"data": {"id": planned.path.id, "deleted": True} if settled.reconciled else None}
+    # It was there already, or an earlier attempt made it so; what a 412 shows of it has no permissions.
+    return (yield from read(planned.path, {}))
+
+
+def _matching(timestamp: Timestamp | None, *, safe: bool) -> Precondition:
+    if not safe or timestamp is None:
+        return UNCONDITIONAL
+    return Precondition(last_modified=parse_timestamp(timestamp, "if_match"))
+
+
+def _sent_or_none(data: Data, path: ObjectPath) -> JSONObject | None:
+    """The data as it is sent: a copy, without what the URL and the precondition say."""
+    if data is None:
+        return None
+    sent = to_json_object(json.loads(json_dumps(dict(data))))
+    given = sent.pop("id", None)
+    sent.pop("last_modified", None)
+    if given is not None and as_id(given) != path.id and path.ids != ("default",):
+        raise InvalidIdError(f"{path}: data['id'] is {given!r:.80}, which is another object.")
+    return sent
+
+
+def as_permissions(permissions: Grants) -> PermissionLists | None:
+    """The permissions as lists, or ``None``."""
+    if permissions is None:
+        return None
+    plain = permissions.as_dict() if hasattr(permissions, "as_dict") else permissions
+    return {name: list(principals) for name, principals in plain.items()}
+
+
+def done(value: Any) -> Flow[Any]:
+    """The flow of what needs no request."""
+    yield from ()
+    return value
+
+
+def post(request: Request) -> Flow[Any]:
+    """The body of the answer to a request; ``None`` where there is none by nature."""
+    response: Response = yield request
+    raise_for_status(response, request.method, request.path)
+    return None if response.status == 204 else content(response, f"{request.method} {request.path}")

@@ -1,0 +1,306 @@
+"""The session: what the requests of a client have in common. It moves the flows by a ``kinto_orm.Client``."""
+
+from __future__ import annotations
+
+import json
+import logging
+import weakref
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, NoReturn, Self, TypeVar, cast
+from urllib.parse import urlsplit
+
+from requests.structures import CaseInsensitiveDict
+
+from kinto_orm.client import Client as OurClient
+from kinto_orm.errors import ConfigurationError, DryRunError, InvalidTypeError, KintoError
+from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translated
+from kinto_orm.kinto_http.login import BearerTokenAuth, BrowserOAuth
+from kinto_orm.kinto_http.utils import json_dumps
+from kinto_orm.kinto_http.watching import awaited_by_request, moved_by_request, watched
+from kinto_orm.messages import Request
+from kinto_orm.protocol.answers import content, raise_for_status
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.multipart import Part, encode_multipart
+from kinto_orm.protocol.paging import encode_query
+from kinto_orm.protocol.patches import JSON_TYPE
+from kinto_orm.repository import read_server_info
+from kinto_orm.transport import BearerTokenAuth as OurTokenAuth
+from kinto_orm.transport import parse_auth
+
+T = TypeVar("T")
+
+logger = logging.getLogger("kinto_http")
+
+ONE_DAY = 86_400
+"""The deadline of a whole call, in seconds: the reference client has none."""
+
+
+class Lease:
+    """Closes a client when the last session that uses it is gone: users of the reference client close nothing."""
+
+    def __init__(self, client: OurClient) -> None:
+        # Not __del__: in a cycle, the transport could be finalized first, and would complain of open sockets.
+        weakref.finalize(self, client.close).atexit = False
+
+
+class Session:
+    """The connection of a client. Its attributes may be changed; the next request follows them.
+
+    ``timeout`` is seconds, or ``(connect, read)``; without one, an answer is waited for as long as it takes.
+    ``dry_mode`` reads, but keeps what would be written in ``planned``.
+    """
+
+    def __init__(
+        self,
+        server_url: str | None,
+        auth: Any = None,
+        timeout: Any = False,
+        headers: Mapping[str, str] | None = None,
+        retry: int = 0,
+        retry_after: float | None = None,
+        dry_mode: bool = False,
+    ) -> None:
+        self.server_url = server_url
+        self.auth = auth
+        self.timeout = timeout
+        self.headers = dict(headers or {})
+        self.nb_retry = retry
+        self.retry_after = retry_after
+        self.dry_mode = dry_mode
+        self.planned: list[Request] = []
+        self.backoff: float | None = None
+        self._client: OurClient | None = None
+        self._leases: tuple[Lease, ...] = ()
+        self._followed: dict[str, Any] = {}
+        if server_url is not None:
+            _ = self.client  # options that cannot work are refused now
+
+    @classmethod
+    def over(cls, client: OurClient) -> Self:
+        """A session that shares the connections, and the embedded server, of a ``kinto_orm.Client``."""
+        session = cls(None)
+        session.server_url = client.server_url
+        session._client, session._followed = client, session._options()
+        return session
+
+    @property
+    def client(self) -> OurClient:
+        """The ``kinto_orm.Client`` that moves the flows: where to go on with models.
+
+        Raises ``KintoException`` where there is no ``server_url``.
+        """
+        options = self._options()
+        if self._client is None:
+            if self.server_url is None:
+                raise KintoException("This client has no server_url: give it one, as in http://localhost:8888/v1.")
+            self._client = OurClient(deadline=ONE_DAY, allow_insecure=True, **options)
+            self._leases = (Lease(self._client),)
+        elif options != self._followed:
+            changes = {name: value for name, value in options.items() if value != self._followed[name]}
+            self._client = self._client.clone(**changes)
+            self._leases = (*self._leases, Lease(self._client))
+        self._followed = options
+        return self._client
+
+    def _options(self) -> dict[str, Any]:
+        return {
+            "server_url": self.server_url,
+            "auth": self.auth,
+            "timeout": None if self.timeout is False else self.timeout,
+            "headers": dict(self.headers),
+            "retry": self.nb_retry,
+            "retry_after": self.retry_after,
+            "dry_mode": self.dry_mode,
+        }
+
+    def clone(self, **changes: Any) -> Session:
+        """A session with these options changed and all others kept; it shares what it can."""
+        session = object.__new__(type(self))
+        session.__dict__.update(self.__dict__, headers=dict(self.headers), planned=[])
+        for name, value in changes.items():
+            setattr(session, _ATTRIBUTES.get(name, name), value)
+        session.auth = parsed_auth(session.auth)
+        if session.server_url is not None:
+            _ = session.client
+        return session
+
+    def run(self, flow: Flow[T]) -> T:
+        """The result of the flow; raises ``KintoException``. In dry mode, ``{}`` where it would write."""
+        if self._is_replaced():
+            return moved_by_request(self.request, flow)
+        exchange = Exchange(self.server_url or "")
+        try:
+            return self.client.run(watched(flow, exchange))
+        except KintoError as error:
+            return cast(T, self._settled(error, exchange))
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """Like :meth:`run`."""
+        if self._is_replaced():
+            return await awaited_by_request(self.request, flow)
+        exchange = Exchange(self.server_url or "")
+        try:
+            return await self.client.arun(watched(flow, exchange))
+        except KintoError as error:
+            return cast(T, self._settled(error, exchange))
+
+    def _settled(self, error: KintoError, exchange: Exchange) -> Any:
+        if isinstance(error, DryRunError) and exchange.request is not None:
+            logger.info("(dry mode) %s %s", exchange.request.method, exchange.request.path)
+            self.planned.append(exchange.request)
+            return {}
+        said = translated(error, exchange)
+        if said is error:
+            raise error
+        raise said from error
+
+    def _is_replaced(self) -> bool:
+        # A double in a test, or a subclass that looks at each request: then each request goes through it.
+        return "request" in vars(self) or type(self).request is not Session.request
+
+    def request(
+        self,
+        method: str,
+        endpoint: str,
+        data: Any = None,
+        permissions: Any = None,
+        payload: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        files: Any = None,
+    ) -> tuple[Any, Any]:
+        """Body and headers of the answer to any request below the root URL; raises ``KintoException``."""
+        body = payload_of(data, permissions, payload)
+        path, _, query = self._path(endpoint).partition("?")
+        query = "&".join(filter(None, [query, encode_query(plain_params(params or {}))]))
+        asked = Request(method.upper(), path, query, dict(headers or {}))
+        if asked.is_write:
+            asked = _with_body(asked, body, files)
+        elif body:
+            raise KintoException("GET requests are not allowed to have a body!")
+        exchange = Exchange(self.server_url or "")
+        try:
+            return self.client.run(watched(_exchanged(asked), exchange))
+        except KintoError as error:
+            return self._settled(error, exchange), CaseInsensitiveDict[str]()
+
+    def _path(self, endpoint: str) -> str:
+        if not urlsplit(endpoint).scheme:
+            return f"/{endpoint.lstrip('/')}"
+        root = (self.server_url or "").rstrip("/")
+        if not endpoint.startswith(f"{root}/"):
+            raise KintoException(f"{endpoint} is not below {root}: the credentials are for that server only.")
+        return endpoint.removeprefix(root)
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidTypeError("A session holds sockets and credentials, which cannot be pickled or copied.")
+
+    def close(self) -> None:
+        """Closes the connections."""
+        if self._client is not None:
+            self._client.close()
+
+
+_ATTRIBUTES = {"retry": "nb_retry"}
+"""Options whose attributes have another name."""
+
+
+def create_session(server_url: str | None = None, auth: Any = None, session: Any = None, **kwargs: Any) -> Any:
+    """The session, or a new one for that server.
+
+    ``session`` may also be a ``kinto_orm.Client``, whose connections are then shared. Raises ``AttributeError`` for
+    both and for neither, ``ValueError`` for an ``auth`` that is none.
+    """
+    if session is not None:
+        if server_url is not None or auth is not None:
+            raise AttributeError(
+                "You cannot specify session and server_url or auth. Chose either session or (auth + server_url)."
+            )
+        return Session.over(session) if isinstance(session, OurClient) else session
+    if server_url is None and auth is None:
+        raise AttributeError("You need to either set session or auth + server_url")
+    return Session(server_url=server_url, auth=parsed_auth(auth, server_url), **kwargs)
+
+
+def changed_session(session: Any, changes: Mapping[str, Any]) -> Any:
+    """The session with these options changed; in the place of a user's own, a new one for the same server."""
+    if hasattr(type(session), "run"):
+        return session.clone(**changes)
+    known = {name: getattr(session, name, None) for name in ("server_url", "auth")}
+    return create_session(**{**known, **changes})
+
+
+def described(session: Any, *, refresh: bool = False) -> Flow[Any]:
+    """What the server of that session says of itself; asked once, where the session can keep it."""
+    client = getattr(session, "client", None)
+    return client.describe_server(refresh=refresh) if isinstance(client, OurClient) else read_server_info()
+
+
+def parsed_auth(auth: Any, server_url: str | None = None) -> Any:
+    """The credentials as a session keeps them: text as a tuple, or as an auth object where it names its scheme.
+
+    Raises ``ValueError`` for text that is neither.
+    """
+    if not isinstance(auth, str):
+        if hasattr(auth, "server_url") and not isinstance(auth, BrowserOAuth):
+            auth.server_url = server_url  # what the auth objects of users may wait for
+        return auth
+    if not auth:
+        return None
+    try:
+        parsed = parse_auth(auth)
+    except ConfigurationError as error:
+        raise ValueError(f"Unsupported `auth` parameter value. {error}") from error
+    if isinstance(parsed, OurTokenAuth):
+        scheme, token = auth.split(None, 1)
+        return BearerTokenAuth(token, type=scheme)
+    user, password = auth.split(":", 1)
+    return user, password
+
+
+def _exchanged(request: Request) -> Flow[tuple[Any, CaseInsensitiveDict[str]]]:
+    """Body and headers of the answer; no body where there is none by nature."""
+    response = yield request
+    if response.status != 304:
+        raise_for_status(response, request.method, request.path)
+    headers = CaseInsensitiveDict(response.headers)
+    if response.status in (204, 304) or request.method == "HEAD":
+        return None, headers
+    return content(response, f"{request.method} {request.path}"), headers
+
+
+def payload_of(data: Any, permissions: Any, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The body of a request, made of its parts."""
+    body = dict(payload or {})
+    if data is not None:
+        body["data"] = data
+    if permissions is not None:
+        body["permissions"] = permissions.as_dict() if hasattr(permissions, "as_dict") else permissions
+    return body
+
+
+def plain_params(params: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The parameters as text: strings as they are, all else as JSON, lists of choices joined by commas."""
+    return [(name, _plain(name, value)) for name, value in params.items()]
+
+
+def _plain(name: str, value: Any) -> str:
+    if name.startswith(("in_", "exclude_")) and not isinstance(value, str):
+        return ",".join(one if isinstance(one, str) else json.dumps(one) for one in value)
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _with_body(request: Request, body: Mapping[str, Any], files: Any) -> Request:
+    headers = {"Content-Type": JSON_TYPE, **request.headers}
+    if files is None:
+        return replace(request, headers=headers, body=json_dumps(body).encode())
+    fields = [Part(name, text.encode() if isinstance(text, str) else text) for name, text in body.items()]
+    parts = [Part(name, _bytes_of(file), filename, mimetype) for name, (filename, file, mimetype) in files]
+    content_type, encoded = encode_multipart([*fields, *parts])
+    return replace(request, headers={**headers, "Content-Type": content_type}, body=encoded)
+
+
+def _bytes_of(file: Any) -> bytes:
+    return file if isinstance(file, bytes) else file.read()

@@ -1,0 +1,115 @@
+"""Small functions that users of the reference client import from here."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date
+from os import PathLike
+from typing import Any
+
+from kinto_orm.kinto_http.constants import VALID_SLUG_REGEXP
+from kinto_orm.protocol.values import is_same
+
+
+def slugify(value: Any) -> str:
+    """The text as an id: lower case, without accents, hyphens for spaces; valid ids stay as they are.
+
+    No call of this package does that by itself. Raises ``ValueError`` where nothing is left of the text.
+    """
+    text = str(value)
+    if VALID_SLUG_REGEXP.fullmatch(text):
+        return text
+    plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
+    slug = re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip())
+    if not VALID_SLUG_REGEXP.fullmatch(slug):
+        raise ValueError(f"Nothing of {value!r:.80} is left that could be an id.")
+    return slug
+
+
+def urljoin(server_url: str, path: str) -> str:
+    """The two, with one slash between them."""
+    return f"{server_url.rstrip('/')}/{path.lstrip('/')}"
+
+
+def quote(text: Any) -> str:
+    """The text in double quotes, as an ETag has them; quotes that it has already are not doubled."""
+    stripped = text.strip('"') if isinstance(text, str) else text
+    return f'"{stripped}"'
+
+
+def chunks(lst: Sequence[Any], n: int) -> Iterator[Sequence[Any]]:
+    """The list in pieces of ``n``; with 0, in one."""
+    yield from (lst[start : start + n] for start in range(0, len(lst), n)) if n > 0 else [lst]
+
+
+def json_iso_datetime(obj: Any) -> str:
+    """Dates in ISO format, for ``json.dumps``; raises ``TypeError`` for all else."""
+    if isinstance(obj, date):
+        return obj.isoformat()
+    raise TypeError(f"Type {type(obj)} is not serializable")
+
+
+json_dumps = functools.partial(json.dumps, default=json_iso_datetime)
+
+
+def sort_records(records: Iterable[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
+    """The records in the order that the server gives them for this ``_sort``: ``"name,-last_modified"``."""
+    ordered = list(records)
+    for field in reversed([field.strip() for field in sort.split(",")]):
+        ordered.sort(key=functools.partial(_rank, field.removeprefix("-")), reverse=field.startswith("-"))
+    return ordered
+
+
+def _rank(name: str, record: Mapping[str, Any]) -> tuple[int, Any]:
+    """Kinto's order: null < string < number < boolean < array < object < missing."""
+    value = record.get(name)
+    if name not in record:
+        return 6, 0
+    if value is None:
+        return 0, 0
+    if isinstance(value, bool):
+        return 3, value
+    if isinstance(value, (int, float)):
+        return 2, value
+    return (1, value) if isinstance(value, str) else (4 + isinstance(value, dict), json_dumps(value, sort_keys=True))
+
+
+def records_equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
+    """Whether they are the same but for what the server sets."""
+    return is_same(_own(a), _own(b))
+
+
+def _own(record: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in record.items() if key != "last_modified" and not _is_schema_time(key, value)}
+
+
+def _is_schema_time(key: str, value: object) -> bool:
+    # Where a collection has a schema, the server writes its timestamp into the records; all else is somebody's own.
+    return key == "schema" and isinstance(value, int)
+
+
+def collection_diff(
+    src: Iterable[dict[str, Any]], dest: Iterable[dict[str, Any]]
+) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], dict[str, Any]]], list[dict[str, Any]]]:
+    """What to create, to update (old and new) and to delete, to make ``dest`` like ``src``; changes neither."""
+    left = {record["id"]: record for record in dest}
+    to_create: list[dict[str, Any]] = []
+    to_update: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    for record in src:
+        old = left.pop(record["id"], None)
+        if old is None:
+            to_create.append(record)
+        elif not records_equal(record, old):
+            to_update.append((old, {key: value for key, value in record.items() if key != "last_modified"}))
+    return to_create, to_update, list(left.values())
+
+
+def compute_sha256(filepath: str | PathLike[str]) -> str:
+    """The SHA-256 of the file, in hexadecimal; reads it piece by piece."""
+    with open(filepath, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

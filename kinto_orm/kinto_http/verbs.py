@@ -1,0 +1,165 @@
+"""How one definition becomes a verb of both clients, and what their verbs have in common.
+
+A verb is written once, as a method that gives a flow. :func:`verb` makes of it a method that runs the flow (on
+``Client``) or awaits it (on ``AsyncClient``); checkers and editors see the parameters as they are written.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine, Mapping
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
+from uuid import UUID
+
+from kinto_orm.kinto_http.endpoints import Endpoints, as_id
+from kinto_orm.kinto_http.exceptions import KintoException
+from kinto_orm.kinto_http.watching import awaited_by_request, moved_by_request
+from kinto_orm.protocol.endpoints import EntriesPath, Kind, ObjectPath, PluralPath
+from kinto_orm.protocol.flows import Flow
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+Document: TypeAlias = dict[str, Any]
+"""``{"data": {...}, "permissions": {...}}``, or the data of one object."""
+
+Id: TypeAlias = str | int | UUID
+"""The id of an object; ``None`` in its place is the client's own bucket or collection."""
+
+Data: TypeAlias = Mapping[str, Any] | None
+Grants: TypeAlias = Any
+"""Permissions: a mapping of names to lists of principals, or an object whose ``as_dict()`` gives one."""
+
+Timestamp: TypeAlias = int | str
+"""Milliseconds, or an ETag with or without its quotes."""
+
+GIVEN_NOTHING: Any = inspect.Parameter.empty
+"""In the place of an id: none was given. An id that is given and empty or ``None`` is a mistake where it deletes."""
+
+
+class Face:
+    """What the clients are made of; :attr:`session` carries out their calls."""
+
+    session: Any
+    endpoints: Endpoints
+    bucket_name: Id | None
+    collection_name: Id | None
+
+    def _ids(self, kind: Kind, id: Id | None, bucket: Id | None = None, collection: Id | None = None) -> ObjectPath:
+        """The path of an object; bucket and collection default to the client's."""
+        ids = [self._bucket(id if kind is Kind.BUCKET else bucket)]
+        if kind is Kind.RECORD:
+            ids.append(self._collection(collection))
+        if kind is Kind.COLLECTION:
+            ids.append(self._collection(id))
+        elif kind is not Kind.BUCKET:
+            ids.append(as_id(self._needed(id, kind.value)))
+        return ObjectPath(kind, tuple(ids))
+
+    def _list(self, kind: Kind, bucket: Id | None = None, collection: Id | None = None) -> PluralPath:
+        """The path of a list; bucket and collection default to the client's."""
+        if kind is Kind.BUCKET:
+            return PluralPath(kind)
+        above = (self._bucket(bucket),)
+        return PluralPath(kind, (*above, self._collection(collection)) if kind is Kind.RECORD else above)
+
+    def _history(self, bucket: Id | None) -> EntriesPath:
+        return EntriesPath("history", (self._bucket(bucket),))
+
+    def _bucket(self, id: Id | None) -> str:
+        return as_id(self._needed(self.bucket_name if id is None else id, "bucket"), "bucket")
+
+    def _collection(self, id: Id | None) -> str:
+        return as_id(self._needed(self.collection_name if id is None else id, "collection"), "collection")
+
+    def _needed(self, id: Id | None, what: str) -> Id:
+        if id is None:
+            raise KintoException(f"Cannot get {what} endpoint, {what} is missing")
+        return id
+
+    def _deleted(self, id: Id | None, own: Id | None) -> Id | None:
+        """The id to delete by: the client's own only where none was given."""
+        if id is GIVEN_NOTHING:
+            return own
+        if id is None:
+            raise KintoException("The id to delete is None. Leave id= out where you mean the client's own.")
+        return id
+
+
+def id_of(id: Id | None, data: Data, missing: str | None = None) -> Id | None:
+    """The id that was given, or else the one in the data; raises ``KeyError`` of that text where there is none."""
+    found: Id | None = id if id is not None or data is None else data.get("id")
+    if found is None and missing is not None:
+        raise KeyError(missing)
+    return found
+
+
+def seen(original: Data, id: Id | None, if_match: Timestamp | None) -> tuple[Id | None, Timestamp | None]:
+    """Id and timestamp, where they were not given, from the object as it was."""
+    if not original:
+        return id, if_match
+    return (original.get("id") if id is None else id), original.get("last_modified") if if_match is None else if_match
+
+
+class Blocking(Face):
+    """A client whose verbs give results."""
+
+
+class Awaiting(Face):
+    """A client whose verbs are awaited."""
+
+
+class Verb(Generic[P, T]):
+    """A method of both clients, made of one that gives a flow."""
+
+    def __init__(self, build: Callable[Concatenate[Any, P], Flow[T]]) -> None:
+        def started(face: Face, /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+            return (yield from build(face, *args, **kwargs))  # also what build refuses is raised where the flow runs
+
+        def blocking(self: Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            return run(self.session, started(self, *args, **kwargs))
+
+        async def awaiting(self: Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
+            return await arun(self.session, started(self, *args, **kwargs))
+
+        self._blocking = _presented(blocking, build)
+        self._awaiting = _presented(awaiting, build)
+        self.__doc__ = build.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Callable[Concatenate[Any, P], Any]: ...
+    @overload
+    def __get__(self, instance: Awaiting, owner: type) -> Callable[P, Coroutine[Any, Any, T]]: ...
+    @overload
+    def __get__(self, instance: Blocking, owner: type) -> Callable[P, T]: ...
+    def __get__(self, instance: Face | None, owner: type) -> Callable[..., Any]:
+        function = self._awaiting if issubclass(owner, Awaiting) else self._blocking
+        return function if instance is None else cast(Callable[..., Any], MethodType(function, instance))
+
+
+def verb(build: Callable[Concatenate[Any, P], Flow[T]]) -> Verb[P, T]:
+    """The verb whose flow that method gives."""
+    return Verb(build)
+
+
+def _presented(function: Callable[..., Any], build: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, with name, signature and text of the method it was made of."""
+    functools.update_wrapper(function, build)
+    signature = inspect.signature(build)
+    result = str(signature.return_annotation).removeprefix("Flow[").removesuffix("]")
+    function.__signature__ = signature.replace(return_annotation=result)  # type: ignore[attr-defined]  # inspect reads it
+    return function
+
+
+def run(session: Any, flow: Flow[T]) -> T:
+    """The result of the flow, by a session or by what a user gave in its place."""
+    return session.run(flow) if hasattr(type(session), "run") else moved_by_request(session.request, flow)
+
+
+async def arun(session: Any, flow: Flow[T]) -> T:
+    """Like :func:`run`."""
+    if hasattr(type(session), "arun"):
+        return cast(T, await session.arun(flow))
+    return await awaited_by_request(session.request, flow)

@@ -1,0 +1,148 @@
+"""Logging in with a browser, by OpenID Connect.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html#openid-connect
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import threading
+import time
+import webbrowser
+from base64 import b64decode
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any, NoReturn
+from urllib.parse import parse_qsl, unquote, urlencode
+
+import requests
+from requests import PreparedRequest
+from requests.auth import AuthBase
+
+from kinto_orm.errors import ConfigurationError, InvalidTypeError
+from kinto_orm.transport.auth import BearerTokenAuth, own_headers
+from kinto_orm.transport.failures import FOREIGN_ERRORS, FinalConnectionError
+
+SCOPE = "openid email"
+_ROOT = re.compile(r"https?://[^/?#]+(?:/[^/?#]+)*?/v\d+(?=[/?#]|\Z)")
+_PAGE = b"<html><body><h1>Login successful</h1>You can close this page.</body></html>"
+
+
+class BrowserOAuth(AuthBase):
+    """Credentials from a login in the browser, asked for at the first request and kept as long as this object lives.
+
+    ``provider`` is the name of one that the server knows; without it, the first one. ``timeout`` is how long to wait
+    for the login, in seconds. Each server gets its own login, so one object serves several clients. The token comes to
+    a port that listens on this machine only, for one request, and only with the random state of this login.
+    Raises ``ConnectionFailedError`` where there is no login: the request itself is not sent then.
+    """
+
+    def __init__(
+        self, provider: str | None = None, *, timeout: float = 300, open_browser: Callable[[str], object] | None = None
+    ) -> None:
+        if timeout <= 0:
+            raise ConfigurationError(f"timeout is seconds above 0, not {timeout!r}.")
+        self.provider = provider
+        self._timeout = timeout
+        self._open_browser = webbrowser.open if open_browser is None else open_browser
+        self._credentials: dict[str, BearerTokenAuth] = {}
+        self._lock = threading.Lock()
+
+    def __call__(self, r: PreparedRequest) -> PreparedRequest:
+        """The request, with the token of its server."""
+        root = _ROOT.match(r.url or "")
+        if root is None:
+            raise FinalConnectionError(f"{r.url!r:.200} is no URL of a Kinto server.")
+        with self._lock:  # two threads shall not open two browsers
+            if root[0] not in self._credentials:
+                self._credentials[root[0]] = self._log_in(root[0])
+        return self._credentials[root[0]](r)
+
+    def __repr__(self) -> str:
+        return f"BrowserOAuth({self.provider!r})"
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidTypeError("Credentials are never pickled: log in again where the pickle is loaded.")
+
+    def _log_in(self, root: str) -> BearerTokenAuth:
+        path = self._provider(root)["auth_path"]
+        with _Listener(self._timeout) as listener:
+            query = urlencode({"callback": listener.callback, "scope": SCOPE})
+            self._open_browser(f"{root}{path}?{query}")
+            return _credentials(listener.wait())
+
+    def _provider(self, root: str) -> dict[str, Any]:
+        try:
+            answer = requests.get(f"{root}/", headers=own_headers(), timeout=30, allow_redirects=False)
+            providers = answer.json()["capabilities"]["openid"]["providers"]
+            found: list[dict[str, Any]] = [one for one in providers if self.provider in (None, one["name"])]
+        except FOREIGN_ERRORS as error:
+            raise FinalConnectionError(f"{root} was asked how to log in: {type(error).__name__}.") from error
+        except (KeyError, TypeError) as error:
+            raise FinalConnectionError(f"{root} has no login by OpenID: its plugin `openid` is not there.") from error
+        if not found:
+            names = ", ".join(str(one["name"]) for one in providers) or "none"
+            raise FinalConnectionError(f"{root} has no login by {self.provider!r}, only by: {names}.")
+        return found[0]
+
+
+class _Listener(HTTPServer):
+    """Waits on a random port of this machine for the one request that brings the token."""
+
+    def __init__(self, timeout: float) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.path = f"/auth/{secrets.token_urlsafe(32)}/"
+        self.brought: str | None = None
+        self._deadline = time.monotonic() + timeout
+
+    @property
+    def callback(self) -> str:
+        """Where the server shall send the browser in the end."""
+        return f"http://127.0.0.1:{self.server_address[1]}{self.path}"
+
+    def wait(self) -> str:
+        """What the request brought."""
+        while self.brought is None:
+            self.timeout = self._deadline - time.monotonic()
+            if self.timeout <= 0:
+                raise FinalConnectionError("Nobody logged in within the time: call again to open another page.")
+            self.handle_request()
+        return self.brought
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Does nothing: what another program sends here is none of ours."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    timeout = 5  # seconds for a connection that says nothing
+
+    def do_GET(self) -> None:
+        """Takes what the browser brings, if it knows the state."""
+        server = self.server
+        assert isinstance(server, _Listener)
+        is_ours = self.path.startswith(server.path)
+        self.send_response(200 if is_ours else 404)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Referrer-Policy", "no-referrer")
+        self.end_headers()
+        if is_ours:
+            self.wfile.write(_PAGE)
+            server.brought = self.path.removeprefix(server.path)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name in http.server
+        """Does nothing: the path holds the token."""
+
+
+def _credentials(brought: str) -> BearerTokenAuth:
+    """The credentials in the last segment of the callback's path."""
+    text = unquote(brought)
+    if text.startswith("error="):
+        said = dict(parse_qsl(text))
+        raise FinalConnectionError(f"The login was refused: {said.get('error_description') or said['error']!r:.200}.")
+    try:
+        token = json.loads(b64decode(text.translate({45: "+", 95: "/"}) + "==="))
+        return BearerTokenAuth(token["access_token"], type=token["token_type"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise FinalConnectionError(f"The login brought no token: {type(error).__name__}.") from None
