@@ -52,7 +52,7 @@ def _with_what_is_missing(intent: Intent, outcome: Outcome[Any]) -> Outcome[Any]
     if outcome.error is not None or intent.state.status is not Status.NEW or intent.draft.permissions is not None:
         return outcome
     error = UnitOfWorkError(
-        f"{intent.state.path} was created again without its permissions: they were not known, only its creator has some."
+        f"{intent.state.path} was created again without its permissions: they were not known, its creator has some."
     )
     return replace(outcome, error=error)
 
