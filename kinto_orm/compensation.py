@@ -6,6 +6,7 @@ It is not a rollback: others have seen what was stored, and what they built on i
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from kinto_orm.errors import KintoError, UnitOfWorkError
@@ -40,15 +41,20 @@ def compensate(outcomes: Sequence[Outcome[Any]], runner: Runner) -> Flow[tuple[O
             found[one.after.path] = Outcome(one.object, one.verb, "not_sent", error)
     for some in _by_level(in_order(undone.values())):
         ready = yield from _without_others(some, found)
-        for outcome in (yield from commit(ready, runner, CommitOptions(chunked=True))):
-            found[_path(outcome)] = outcome
+        for staged, outcome in zip(ready, (yield from commit(ready, runner, CommitOptions(chunked=True))), strict=True):
+            found[staged.intent.state.path] = _with_what_is_missing(staged.intent, outcome)
     order = [one.after.path for one in outcomes if one.after is not None and one.after.path in found]
     return tuple(found[path] for path in reversed(order))
 
 
-def _path(outcome: Outcome[Any]) -> ObjectPath:
-    path: ObjectPath = outcome.object.__kinto_path__()
-    return path
+def _with_what_is_missing(intent: Intent, outcome: Outcome[Any]) -> Outcome[Any]:
+    """The outcome; with an error where the object was created again, but not with all that it had."""
+    if outcome.error is not None or intent.state.status is not Status.NEW or intent.draft.permissions is not None:
+        return outcome
+    error = UnitOfWorkError(
+        f"{intent.state.path} was created again without its permissions: they were not known, its creator has some."
+    )
+    return replace(outcome, error=error)
 
 
 def _by_level(ordered: Iterable[Staged[Any]]) -> list[list[Staged[Any]]]:
@@ -81,15 +87,15 @@ def _without_others(staged: Sequence[Staged[Any]], found: dict[ObjectPath, Outco
 
 def _inverse(intent: Intent, after: ObjectState) -> Intent:
     """The intent that undoes the other one; raises ``UnitOfWorkError`` where there is none."""
-    before = intent.state
+    before, expected = intent.state, intent.options.if_match
+    if not intent.options.safe:
+        raise UnitOfWorkError(f"{before.path} was written with safe=False: what it replaced, if anything, is unknown.")
+    if before.is_partial or expected not in (None, before.last_modified):
+        raise _unknown(before, "its data was")  # not all of it, or not in the version that was expected
     if after.status is Status.DELETED:
         return _restoration(before)
     now = Draft(after.data or {}, None, None)  # what the object holds: nothing of it is an edit to be kept
-    if before.status is Status.NEW:
-        if not intent.options.safe:
-            raise UnitOfWorkError(
-                f"{before.path} was written with safe=False: what it replaced, if anything, is unknown."
-            )
+    if before.status is Status.NEW and intent.verb is not Verb.PATCH:
         return Intent(Verb.DELETE, after, Draft({}), seen=now)
     if before.data is None or after.data is None:
         raise _unknown(before, "its data was")
@@ -112,7 +118,7 @@ def _restoration(before: ObjectState) -> Intent:
     known = before.permissions
     complete = None if known is None else {name: sorted(principals) for name, principals in known.items()}
     data = {key: value for key, value in before.data.items() if key not in SERVER_OWNED}
-    return Intent(Verb.SAVE, ObjectState(path, Status.NEW), Draft(data, complete or None, complete or {}))
+    return Intent(Verb.SAVE, ObjectState(path, Status.NEW), Draft(data, complete, complete or {}))
 
 
 def _unknown(state: ObjectState, what: str) -> UnitOfWorkError:

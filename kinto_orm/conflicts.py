@@ -153,13 +153,13 @@ def merged(intent: Intent, conflict: ConflictError, runner: Runner) -> Flow[Inte
     Makes a request only where permissions were changed (a 412 shows none), or where what both started from is not
     known here but in the server's history. Raises ``MergeConflict`` where both sides changed the same field.
     """
-    mine = wanted_data(intent)
-    if conflict.theirs is None or mine is None:
-        what = "delete" if mine is None else "change"
-        raise _merge_conflict(conflict, f"you {what} what somebody else {'changed' if mine is None else 'deleted'}")
-    theirs, base = their_state(intent, conflict), intent.state
-    if base.data is None and base.last_modified is not None:
-        base = replace(base, data=(yield from read_version(base.path, base.last_modified, runner)))
+    if conflict.theirs is None or intent.verb is Verb.DELETE:
+        who, other = ("change", "deleted") if conflict.theirs is None else ("delete", "changed")
+        raise _merge_conflict(conflict, f"you {who} what somebody else {other}")
+    theirs, base = their_state(intent, conflict), (yield from _with_base(intent, runner))
+    mine = wanted_data(replace(intent, state=base))
+    if mine is None:
+        raise _merge_conflict(conflict, "what you started from is not known, here and in the server's history")
     if intent.draft.permissions:
         theirs = yield from get(base.path)
     assert theirs.data is not None
@@ -167,6 +167,15 @@ def merged(intent: Intent, conflict: ConflictError, runner: Runner) -> Flow[Inte
     if result.conflicts:
         raise _merge_conflict(conflict, f"both changed {', '.join(result.conflicts)}", result.conflicts)
     return _with_merged(intent, base, theirs, result.data)
+
+
+def _with_base(intent: Intent, runner: Runner) -> Flow[ObjectState]:
+    """The state that the intent started from, with its data where the server's history has it."""
+    base = intent.state
+    seen = base.last_modified if intent.options.if_match is None else intent.options.if_match
+    if base.data is not None or seen is None:
+        return base
+    return replace(base, data=(yield from read_version(base.path, seen, runner)))
 
 
 def _with_merged(intent: Intent, base: ObjectState, theirs: ObjectState, data: JSONObject) -> Intent:

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.errors import InvalidTypeError, KintoError, NotFoundError, UsageError
+from kinto_orm.errors import KintoError, NotFoundError, UsageError
 from kinto_orm.messages import Request, Response
 from kinto_orm.outcomes import full_batch
 from kinto_orm.protocol.batch import batch_request, split_answer
@@ -21,7 +21,7 @@ from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write
 from kinto_orm.query import Place, Query
-from kinto_orm.staging import Fetchable
+from kinto_orm.staging import Fetchable, check_source
 from kinto_orm.state import Holder, Runner
 
 T = TypeVar("T")
@@ -132,8 +132,7 @@ class Gathering:
 
 
 def _fetch(source: Fetchable[H], runner: Runner, id: str | UUID) -> Flow[H]:
-    if not hasattr(source, "__kinto_fetch__"):
-        raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {source!r:.60}.")
+    check_source(source)
     return source.__kinto_fetch__(runner, check_id(id))
 
 
@@ -147,7 +146,7 @@ def _fetch_or_none(flow: Flow[H]) -> Flow[H | None]:
 def gathered(flows: Sequence[Flow[Any]], runner: Runner) -> Flow[list[tuple[Any, KintoError | None]]]:
     """What each of the flows gives, or the error that it ends with; their requests travel in batches."""
     reads = [_Moving(flow) for flow in flows]
-    limit = yield from full_batch(runner)
+    limit = yield from _batch_of_reads(runner)
     while waiting := [one for one in reads if one.request is not None]:
         together = [one for one in waiting if not one.must_go_alone][:limit]
         if together:
@@ -156,6 +155,15 @@ def gathered(flows: Sequence[Flow[Any]], runner: Runner) -> Flow[list[tuple[Any,
             alone = waiting[0]
             alone.move((yield cast(Request, alone.request)))
     return [(one.value, one.error) for one in reads]
+
+
+def _batch_of_reads(runner: Runner) -> Flow[int]:
+    """How many reads travel together; none to a read-only server, which refuses every ``POST``."""
+    info = yield from runner.describe_server()
+    settings = info.get("settings")
+    if isinstance(settings, dict) and settings.get("readonly") is True:
+        return 0
+    return (yield from full_batch(runner))
 
 
 def _ask_together(reads: Sequence[_Moving]) -> Flow[None]:

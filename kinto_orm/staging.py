@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
-from kinto_orm.errors import NotStageableError
+from kinto_orm.errors import InvalidTypeError, NotStageableError
 from kinto_orm.outcomes import Staged
 from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
@@ -43,6 +43,14 @@ class Fetchable(Protocol[H_co]):
     def __kinto_fetch__(self, runner: Runner, id: str | UUID) -> Flow[H_co]:
         """The flow that loads the object."""
         ...
+
+
+def check_source(source: object) -> None:
+    """Raises ``InvalidTypeError`` for what no object can be loaded from by its id."""
+    # An object has the class methods of its model, and would stand for all of that kind.
+    is_object = not isinstance(source, type) and hasattr(source, "__kinto_describe__")
+    if is_object or not hasattr(source, "__kinto_fetch__"):
+        raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {source!r:.60}.")
 
 
 class Stageable(Holder, Protocol):

@@ -34,7 +34,7 @@ from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.protocol.writes import encode_entry
 from kinto_orm.repository import plan
-from kinto_orm.staging import Fetchable, Plan, Stageable, begin_again, combine, freeze, in_order, plan_of
+from kinto_orm.staging import Fetchable, Plan, Stageable, begin_again, check_source, combine, freeze, in_order, plan_of
 from kinto_orm.state import Holder, Intent, OnConflict, Runner, Status, Verb, activate, deactivate
 
 H = TypeVar("H", bound=Holder)
@@ -183,8 +183,7 @@ class UnitOfWork:
 
     def _get(self, source: Fetchable[H], id: str | UUID) -> Flow[H]:
         self._check_open()
-        if not hasattr(source, "__kinto_fetch__"):
-            raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {source!r:.60}.")
+        check_source(source)
         path = source.__kinto_locate__(self.runner, check_id(id))
         if (known := self._known(path)) is not None:
             return cast(H, known)

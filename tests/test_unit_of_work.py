@@ -844,7 +844,7 @@ def test_options_of_a_staged_write_are_kept(client: Client, todos: Collection[Re
         mine = Record(collection=todos, id="one", data={"n": 1}).save(if_not_exists=True)
         Record(collection=todos, id="never-there").delete(if_exists=True)
 
-    assert [one.status for one in uow.outcomes] == ["created", "deleted"]
+    assert [one.status for one in uow.outcomes] == ["unchanged", "deleted"]
     assert mine.data == {"title": "one", "done": False}
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,16 +12,21 @@ from lossy import lossy
 from wiretap import Wiretap, tap
 
 from kinto_orm import (
+    AtomicityUnavailableError,
+    BatchTooLargeError,
     Bucket,
     Client,
     Collection,
+    CommitError,
     ForbiddenError,
     Group,
     InvalidIdError,
     InvalidTypeError,
+    Outcome,
     Record,
     UnitOfWorkError,
 )
+from kinto_orm.messages import Request, Response
 from kinto_orm.server import EmbeddedServer
 
 
@@ -146,3 +154,242 @@ def test_a_batch_with_a_lock_whose_answer_is_lost_is_stored_once(
 
     assert [(one.status, one.reconciled) for one in uow.outcomes] == [("created", True)]
     client.close()
+
+
+# -- chunked, and the limit of a batch ------------------------------------------------------------------------------
+
+
+class Limited:
+    """Passes all on, but for the limit in what the server says of itself; sizes of the batches are written down."""
+
+    MISSING = object()
+
+    def __init__(self, client: Client, limits: list[Any]) -> None:
+        self.client = client
+        self.inner = client._connection.transport
+        self.limits = limits
+        self.batches: list[int] = []
+
+    def send(self, request: Request) -> Response:
+        if request.path == "/batch":
+            assert request.body is not None
+            size = len(json.loads(request.body)["requests"])
+            self.batches.append(size)
+        response = self.inner.send(request)
+        if request.path != "/":
+            return response
+        limit = self.limits.pop(0) if len(self.limits) > 1 else self.limits[0]
+        info = json.loads(response.body)
+        if limit is self.MISSING:
+            del info["settings"]["batch_max_requests"]
+        else:
+            info["settings"]["batch_max_requests"] = limit
+        return replace(response, body=json.dumps(info).encode())
+
+    async def asend(self, request: Request) -> Response:
+        return self.send(request)
+
+    def release(self) -> None:
+        self.inner.release()
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+@pytest.fixture
+def limited(kinto_server: EmbeddedServer, todos: Collection[Record]) -> Iterator[Callable[..., Limited]]:
+    """Makes clients of a server that says this of its limit: each in turn, the last one for ever."""
+    clients: list[Client] = []
+
+    def make(*limits: Any) -> Limited:
+        client = Client.embedded(server=kinto_server, bucket="payments", collection="todos")
+        clients.append(client)
+        client._connection.transport = Limited(client, list(limits))
+        return client._connection.transport
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def create(client: Client, count: int, **options: Any) -> tuple[Outcome[Any], ...]:
+    with client.unit_of_work(**options) as uow:
+        for number in range(count):
+            Record(client=client, id=f"r{number:03}").save()
+    return uow.outcomes
+
+
+@pytest.mark.parametrize("limit", [Limited.MISSING, "", 0, None, 25, 7], ids=str)
+def test_a_chunked_unit_is_stored_whatever_the_limit_is(
+    limit: Any, limited: Callable[..., Limited], todos: Collection[Record]
+) -> None:
+    server = limited(limit)
+
+    outcomes = create(server.client, 30, chunked=True)
+
+    assert [one.object.id for one in outcomes] == [f"r{number:03}" for number in range(30)]
+    assert {one.status for one in outcomes} == {"created"}
+    assert server.batches == ([7, 7, 7, 7, 2] if limit == 7 else [25, 5])
+    assert todos.records.count() == 30
+
+
+@pytest.mark.parametrize("limit", [Limited.MISSING, 25, 7], ids=str)
+def test_more_than_the_limit_is_refused_unless_chunked(
+    limit: Any, limited: Callable[..., Limited], todos: Collection[Record]
+) -> None:
+    server = limited(limit)
+
+    with pytest.raises(BatchTooLargeError, match="26 operations"):
+        create(server.client, 26)
+
+    assert (server.batches, todos.records.count()) == ([], 0)
+
+
+def test_a_limit_that_was_lowered_meanwhile_is_found_out(
+    limited: Callable[..., Limited], todos: Collection[Record]
+) -> None:
+    server = limited(100, 25)  # the server takes 25, but said something else when it was asked first
+
+    outcomes = create(server.client, 40, chunked=True)
+
+    assert {one.status for one in outcomes} == {"created"}
+    assert server.batches == [40, 25, 15]
+    assert todos.records.count() == 40
+
+
+def test_a_limit_that_was_lowered_meanwhile_refuses_what_must_be_one_batch(
+    limited: Callable[..., Limited], todos: Collection[Record]
+) -> None:
+    server = limited(100, 25)
+
+    with pytest.raises(BatchTooLargeError):
+        create(server.client, 40)
+
+    assert (server.batches, todos.records.count()) == ([40], 0)
+
+
+def test_in_a_chunked_unit_each_write_has_its_outcome(kinto_client: Client, todos: Collection[Record]) -> None:
+    todos.records.create(id="r010")
+
+    def commit() -> None:
+        with kinto_client.unit_of_work(chunked=True):
+            new(todos, 40)
+
+    with pytest.raises(CommitError, match="1 of 40") as caught:
+        commit()
+
+    failed = {one.object.id: one.status for one in caught.value.outcomes if not one.is_stored}
+    assert failed == {"r010": "conflict"}
+    assert todos.records.count() == 40
+
+
+def test_what_comes_after_a_chunk_that_failed_is_not_sent(
+    kinto_server: EmbeddedServer, todos: Collection[Record]
+) -> None:
+    client, adapter = lossy(kinto_server, retry=0, bucket="payments", collection="todos")
+    adapter.plan.extend(["ok", "lost before"])
+
+    with pytest.raises(CommitError) as caught:
+        create(client, 70, chunked=True)
+
+    assert [one.status for one in caught.value.outcomes] == ["created"] * 25 + ["unknown"] * 25 + ["not_sent"] * 20
+    client.close()
+
+
+def test_a_second_commit_sends_the_rest(kinto_server: EmbeddedServer, todos: Collection[Record]) -> None:
+    client, adapter = lossy(kinto_server, retry=0, bucket="payments", collection="todos")
+    adapter.plan.extend(["ok", "lost after"])
+
+    with client.unit_of_work(chunked=True) as uow:
+        for number in range(70):
+            Record(client=client, id=f"r{number:03}").save()
+        with pytest.raises(CommitError):
+            uow.commit()
+        adapter.sent.clear()
+
+    assert len(adapter.sent) == 2
+    assert {one.status for one in uow.outcomes} == {"created"}
+    assert [one.reconciled for one in uow.outcomes] == [False] * 25 + [True] * 25 + [False] * 20
+    client.close()
+
+
+# -- atomic ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_atomic_unit_is_stored(kinto_client: Client, todos: Collection[Record], wire: Wiretap) -> None:
+    with kinto_client.unit_of_work(atomic=True) as uow:
+        new(todos, 2)
+
+    assert [one.status for one in uow.outcomes] == ["created", "created"]
+    assert wire.requests[0].headers["X-Batch-Atomic"] == "true"
+
+
+def test_an_atomic_unit_with_a_refusal_stores_nothing(kinto_client: Client, todos: Collection[Record]) -> None:
+    changed, deleted = todos.records.create(id="x", data={"n": 1}), todos.records.create(id="y")
+    todos.records.create(id="r001")
+
+    def commit() -> None:
+        with kinto_client.unit_of_work(atomic=True):
+            changed.patch(n=2)
+            deleted.delete()
+            new(todos, 2)
+
+    with pytest.raises(CommitError) as caught:
+        commit()
+
+    assert [one.status for one in caught.value.outcomes] == ["rolled_back", "rolled_back", "rolled_back", "conflict"]
+    assert {record.id: dict(record.data) for record in todos.records} == {"r001": {}, "x": {"n": 1}, "y": {}}
+    assert (changed.data["n"], deleted.is_deleted) == (1, False)
+
+
+def test_after_the_conflict_is_settled_a_second_commit_stores_all(
+    kinto_client: Client, todos: Collection[Record]
+) -> None:
+    taken = todos.records.create(id="r001")
+
+    with kinto_client.unit_of_work(atomic=True) as uow:
+        new(todos, 2)
+        with pytest.raises(CommitError):
+            uow.commit()
+        nothing = todos.records.get_or_none("r000")
+        with Client.embedded(server=kinto_client._connection.server) as other:  # at once
+            other.bucket("payments").collection("todos").records.get(taken.id).delete()
+
+    assert nothing is None
+    assert [one.status for one in uow.outcomes] == ["created", "created"]
+
+
+def test_nothing_is_sent_to_a_server_that_has_no_atomic_batches(todos: Collection[Record]) -> None:
+    client = Client.embedded(server=todos.client._connection.server, bucket="payments", collection="todos")  # type: ignore[union-attr]
+    wire = tap(client)
+    info = client.server_info()
+    client._connection.server_info = {**info, "capabilities": {}}
+    wire.requests.clear()
+
+    with pytest.raises(AtomicityUnavailableError):
+        create(client, 1, atomic=True)
+
+    assert (wire.requests, todos.records.count()) == ([], 0)
+    client.close()
+
+
+def test_a_unit_is_atomic_or_chunked(kinto_client: Client) -> None:
+    with pytest.raises(UnitOfWorkError, match="atomic or chunked"):
+        kinto_client.unit_of_work(atomic=True, chunked=True)
+
+
+def test_an_atomic_unit_takes_a_lock(billing: Client, todos: Collection[Record], wire: Wiretap) -> None:
+    with billing.unit_of_work(atomic=True, lock="billing") as uow:
+        billing.bucket("payments").collection("todos").records.create(id="milk")
+
+    assert [one.status for one in uow.outcomes] == ["created"]
+
+
+def test_each_chunk_takes_the_lock(billing: Client, todos: Collection[Record], wire: Wiretap) -> None:
+    records = billing.bucket("payments").collection("todos").records
+
+    with billing.unit_of_work(chunked=True, lock="billing"):
+        for number in range(30):
+            records.create(id=f"r{number:03}")
+
+    assert [(len(batch), batch[0]) for batch in paths(wire)] == [(25, LOCK), (7, LOCK)]

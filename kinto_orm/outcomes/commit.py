@@ -102,15 +102,16 @@ class Operation(Generic[S]):
     def succeed(self, settled: Settled) -> None:
         """The outcome is that the server has it, or that the object takes what the server has."""
         state, is_theirs = settled.state, settled.intent is None
-        status: OutcomeStatus = "unchanged" if is_theirs else status_of_success(self.before, state)
+        status = status_of_success(self.before, state)
+        if is_theirs or (settled.is_untouched and status != "deleted"):
+            status = "unchanged"
+        after = None if is_theirs or settled.is_untouched else state
         error: KintoError | None = None
         try:
             self.holder.__kinto_adopt__(state, settled.intent)
         except KintoError as misfit:
             error = misfit  # the server has it, but it does not fit the model, which so keeps its old state
-        self.outcome = Outcome(
-            self.holder, self.verb, status, error, settled.reconciled, settled.intent, None if is_theirs else state
-        )
+        self.outcome = Outcome(self.holder, self.verb, status, error, settled.reconciled, settled.intent, after)
 
 
 def commit(
@@ -258,6 +259,8 @@ class _Sending(Generic[S]):
             return (yield from settle_by_policy(one.intent, one.write, answer, self._runner, policy))
         except KintoError as error:
             return error
+        except Exception as error:  # noqa: BLE001  the policy is the user's own code: what was stored must not be hidden
+            return _of_policy(one.write, error)
 
     def _apply(
         self,
@@ -320,6 +323,12 @@ _FAILED = (TransportError, ProtocolError, ResponseError)
 def _is_of_others(error: KintoError) -> bool:
     """Whether a write was only undone because of another one."""
     return isinstance(error, (ConcurrentWriteError, RolledBackError))
+
+
+def _of_policy(write: Write, error: Exception) -> UnitOfWorkError:
+    failure = UnitOfWorkError(f"{write.path}: on_conflict= raised {error!r:.200}, so the conflict stays.")
+    failure.__cause__ = error
+    return failure
 
 
 def _give_up(one: Operation[S], verdict: Settled) -> None:

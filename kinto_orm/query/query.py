@@ -233,7 +233,10 @@ class Query(Generic[M]):
 
     def __kinto_fetch__(self, runner: Runner, id: str | UUID) -> Flow[M]:
         """The flow of ``get(id)``, for a unit of work."""
-        return self.reading.get(check_id(id))(self.reading.source.locate())
+        place = self.reading.source.locate()
+        if place.runner is not runner:
+            raise UsageError(f"{self!r} belongs to another client than this block.")
+        return self.reading.get(check_id(id))(place)
 
     def __bool__(self) -> NoReturn:
         raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")

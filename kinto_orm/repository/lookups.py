@@ -8,7 +8,7 @@ from dataclasses import replace
 from kinto_orm.errors import NotFoundError
 from kinto_orm.messages import Request
 from kinto_orm.protocol.answers import content, read_document, read_object, stored_object
-from kinto_orm.protocol.endpoints import ObjectPath
+from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.repository.settling import settle
@@ -40,7 +40,7 @@ def get_or_create(path: ObjectPath, draft: Draft, *, strict: bool = False) -> Fl
     assert planned is not None
     response = yield planned
     settled = yield from settle(intent, planned, response, strict=strict)
-    return settled.state, settled.reconciled or response.status != 412
+    return settled.state, not settled.is_untouched
 
 
 def update_or_create(
@@ -94,8 +94,9 @@ def read_version(path: ObjectPath, last_modified: int, runner: Runner) -> Flow[J
     if "history" not in info.get("capabilities", {}):
         return None
     history = f"/buckets/{path.ids[0]}/history"
-    names = ("bucket_id", f"{path.kind.value}_id") if len(path.ids) < 3 else ("collection_id", "record_id")
-    wanted = {**dict(zip(names, path.ids[-2:], strict=True)), "resource_name": path.kind.value}
+    # Only the entries of the bucket itself have its id; all of this history are of the one bucket.
+    names = {Kind.BUCKET: (), Kind.RECORD: ("collection_id", "record_id")}.get(path.kind, (f"{path.kind.value}_id",))
+    wanted = {**dict(zip(names, path.ids[1:], strict=True)), "resource_name": path.kind.value}
     ids = "&".join(f"{name}=%22{value}%22" for name, value in wanted.items())
     response = yield Request("GET", history, query=f"{ids}&target.data.last_modified={last_modified}")
     entries = content(response, f"GET {history}") if response.status == 200 else None

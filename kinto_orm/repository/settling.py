@@ -39,6 +39,8 @@ class Settled:
     again: Intent | None = None
     conflict: ConflictError | None = None
     """What ``again`` is the answer to."""
+    is_untouched: bool = False
+    """Whether nothing was stored: there is an object already (``if_not_exists``), or none any more (``if_exists``)."""
 
 
 def settle(intent: Intent, planned: Write, response: Response, *, strict: bool = False) -> Flow[Settled]:
@@ -70,7 +72,7 @@ def _settle_412(
             _check_strictness(lost, strict=strict)
             return _recognised(intent, lost, found)
     if intent.options.if_not_exists and planned.precondition.absent and theirs is not None:
-        return Settled(intent.state.after(theirs), intent)
+        return Settled(intent.state.after(theirs), intent, is_untouched=True)
     error = error_of(response, _METHODS[planned.action], str(planned.path))
     assert isinstance(error, ConflictError)
     error.base = intent.state.data
@@ -155,7 +157,8 @@ def _settle_gone(intent: Intent, response: Response, lost: Intent | None, *, str
         return None
     if was_lost and not intent.options.if_exists:
         _check_strictness(intent, strict=strict)
-    return Settled(ObjectState(intent.state.path, Status.DELETED), intent, reconciled=was_lost)
+    state = ObjectState(intent.state.path, Status.DELETED)
+    return Settled(state, intent, reconciled=was_lost, is_untouched=not was_lost)
 
 
 def _is_bucket_gone(intent: Intent) -> Flow[bool]:
