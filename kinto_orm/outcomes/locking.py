@@ -68,9 +68,11 @@ def create_lock(path: ObjectPath) -> Flow[None]:
 
 
 def _create(path: ObjectPath) -> Flow[None]:
-    for _ in range(MOST_ATTEMPTS):
-        response = yield Write(path, Action.PUT, ABSENT, new={})
+    write = Write(path, Action.PUT, ABSENT, new={})
+    response = yield write
+    for _ in range(1, MOST_ATTEMPTS):
         if response.status != 409:  # which says that others were in the way, and not that it is there
             break
+        response = yield write
     if response.status != 412:
         raise_for_status(response, "PUT", path)
