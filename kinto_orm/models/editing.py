@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from kinto_orm.errors import ConflictError, UsageError
+from kinto_orm.errors import ConcurrentWriteError, ConflictError, ResponseError, UsageError
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.query import Place
@@ -67,7 +67,7 @@ class Attempt(Generic[M]):
     def _flow(self) -> Flow[M]:
         return self._editing.load(self.number, self._place)
 
-    def _next_one_may_try(self, error: ConflictError) -> None:
+    def _next_one_may_try(self, error: ResponseError) -> None:
         if self.number == self._editing.attempts:
             raise error
 
@@ -82,7 +82,7 @@ class Attempt(Generic[M]):
             try:
                 self._entered().save()
                 self._is_over = True
-            except ConflictError as conflict:
+            except (ConflictError, ConcurrentWriteError) as conflict:
                 self._next_one_may_try(conflict)
 
     async def __aenter__(self) -> M:
@@ -96,7 +96,7 @@ class Attempt(Generic[M]):
             try:
                 await self._entered().asave()
                 self._is_over = True
-            except ConflictError as conflict:
+            except (ConflictError, ConcurrentWriteError) as conflict:
                 self._next_one_may_try(conflict)
 
     def _entered(self) -> Any:

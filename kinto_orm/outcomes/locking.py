@@ -70,7 +70,7 @@ def create_lock(path: ObjectPath) -> Flow[None]:
 def _create(path: ObjectPath) -> Flow[None]:
     write = Write(path, Action.PUT, ABSENT, new={})
     response = yield write
-    for _ in range(1, MOST_ATTEMPTS):
+    for _ in range(MOST_ATTEMPTS - 1):
         if response.status != 409:  # which says that others were in the way, and not that it is there
             break
         response = yield write

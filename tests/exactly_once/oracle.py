@@ -19,6 +19,7 @@ from verbs import SOMEWHERE, Call, Verb
 from world import Data, Stored, World
 
 from kinto_orm import (
+    AmbiguousWriteError,
     CommitError,
     ConflictError,
     ForbiddenError,
@@ -48,12 +49,14 @@ class Trial:
     times: int = 1
     retry: int = 3
     is_twin: bool = False
+    is_strict: bool = False
+    """Whether the client shall not take for its own what somebody else may have written just so."""
 
     @property
     def id(self) -> str:
         """As in ``Record.save-new, drop_after twice``."""
         often = ("", "", " twice", " thrice")[self.times] if self.times < 4 else f" {self.times} times"
-        way = " awaited" if self.is_twin else ""
+        way = f"{' awaited' if self.is_twin else ''}{' strictly' if self.is_strict else ''}"
         return f"{self.verb.id}{way}, {self.fault}{often}{', no retry' if self.retry == 0 else ''}"
 
     @property
@@ -61,7 +64,8 @@ class Trial:
         """Whether the client has all that it takes."""
         if self.fault in HARMLESS:
             return True
-        is_safe = (self.verb.is_guarded and self.verb.is_decidable) or self.fault in NOT_APPLIED
+        is_decidable = self.verb.is_decidable and not self.is_strict
+        is_safe = (self.verb.is_guarded and is_decidable) or self.fault in NOT_APPLIED
         return is_safe and self.times <= self.retry
 
     @property
@@ -85,8 +89,8 @@ def judge(trial: Trial, world: World) -> None:
     was_met = world.proxy.unused < trial.times
     world.proxy.plan()
     assert was_met, "no request met the fault"
-    check_resends(world.proxy.seen, call.lock)
-    written = [uri for id, uri in history_of(world, call).items() if id not in known and uri != call.lock]
+    check_resends(world.proxy.seen, call)
+    written = [uri for id, uri in history_of(world, call).items() if id not in known and not call.is_lock(uri)]
     expected = found_where(call.expected, written)
     check_history(written, expected)
     if error is None:
@@ -125,7 +129,7 @@ def first_error(result: Any) -> KintoError | None:
     return next((one.error for one in outcomes if one.error is not None), None)
 
 
-def check_resends(seen: Sequence[Seen], lock: str | None) -> None:
+def check_resends(seen: Sequence[Seen], call: Call) -> None:
     """A write is sent again byte for byte; after a lost answer only where it carries a precondition."""
     writes = [one for one in seen if one.is_write]
     for one, following in pairwise(writes):
@@ -133,7 +137,7 @@ def check_resends(seen: Sequence[Seen], lock: str | None) -> None:
             continue
         if (one.method, one.target) == (following.method, following.target):
             assert one.wire_hash == following.wire_hash, f"sent again, but not the same: {one} {following}"
-            is_safe = set(one.unguarded) <= {lock} or one.fault not in AMBIGUOUS
+            is_safe = all(map(call.is_lock, one.unguarded)) or one.fault not in AMBIGUOUS
             assert is_safe, f"sent again without a precondition: {one}"
 
 
@@ -183,14 +187,17 @@ def check_convergence(world: World, call: Call, expected: Mapping[str, Data | No
 
 
 def commit_again(unit: UnitOfWork) -> None:
-    """A second commit; what the first one had stored may be a conflict now, but only with itself."""
+    """A second commit; what the first one had stored may be a conflict now, but only with itself.
+
+    A strict client says of that what it said the first time: that it may be somebody else's.
+    """
     try:
         unit.commit()
     except CommitError as error:
         for outcome in error.outcomes:
             if outcome.error is None:
                 continue
-            assert isinstance(outcome.error, ConflictError | NotFoundError), repr(outcome)
+            assert isinstance(outcome.error, ConflictError | NotFoundError | AmbiguousWriteError), repr(outcome)
             if isinstance(outcome.error, ConflictError):
                 assert is_same(outcome.error.theirs, outcome.error.mine), repr(outcome)
 

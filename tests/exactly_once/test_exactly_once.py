@@ -4,23 +4,29 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from fault_proxy import FaultProxy
-from oracle import Trial, judge
+from fault_proxy import FaultProxy, drop_after, is_write, meanwhile
+from oracle import Trial, check_convergence, judge
 from pending import PENDING
 from trials import trials
-from verbs import NOT_WRITING, VERBS
-from world import SHORT_TIMEOUT, TIMEOUT, USER, world_of
+from verbs import NOT_WRITING, VERBS, Verb, path
+from world import SHORT_TIMEOUT, TIMEOUT, USER, World, world_of
 
 import kinto_orm
-from kinto_orm import Client
+from kinto_orm import Client, ConflictError, NotFoundError, Record
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.serving import ServerThread
 
 OTHER_PARTIES = {"EmbeddedServer"}
 """Public classes that are no part of a client."""
+
+
+ENCOUNTERS = {"Record.save-new", "Record.save-changed", "Record.save-key-removed", "Record.replace-loaded"}
+ENCOUNTERS |= {"Record.patch-values", "Record.patch-merge"}
+"""Verbs that meet somebody else."""
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +51,57 @@ def as_parameter(trial: Trial) -> Any:
 @pytest.mark.parametrize("trial", [as_parameter(trial) for trial in trials()])
 def test_a_write_is_stored_once_or_fails_clearly(trial: Trial, proxy: FaultProxy, direct: Client) -> None:
     timeout = SHORT_TIMEOUT if trial.fault == "hang_after" else TIMEOUT
-    with world_of(proxy, direct, retry=trial.retry, timeout=timeout) as world:
+    with world_of(proxy, direct, retry=trial.retry, timeout=timeout, strict_retry=trial.is_strict) as world:
         judge(trial, world)
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb.id in ENCOUNTERS], ids=lambda verb: verb.id)
+def test_what_somebody_else_writes_before_a_request_is_sent_again_stays(
+    verb: Verb, proxy: FaultProxy, direct: Client
+) -> None:
+    with world_of(proxy, direct) as world:
+        call = verb.prepare(world)
+        proxy.plan(meanwhile(Somebody(world).write, drop_after), only=is_write)
+
+        with pytest.raises(ConflictError):
+            call.now()
+
+        stored = world.stored(path("r"))
+        assert stored is not None and stored.data == {"who": "somebody else"}
+        check_convergence(world, call, {})
+
+
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if verb.id in ENCOUNTERS], ids=lambda verb: verb.id)
+def test_what_somebody_else_deletes_before_a_request_is_sent_again_stays_deleted(
+    verb: Verb, proxy: FaultProxy, direct: Client
+) -> None:
+    with world_of(proxy, direct) as world:
+        call = verb.prepare(world)
+        proxy.plan(meanwhile(Somebody(world).delete, drop_after), only=is_write)
+
+        if verb.id == "Record.save-new":
+            call.now()  # Kinto has no precondition that tells "never there" from "not there any more"
+        else:
+            with pytest.raises((ConflictError, NotFoundError)):
+                call.now()
+
+        assert (world.stored(path("r")) is None) == (verb.id != "Record.save-new")
+
+
+@dataclass(frozen=True)
+class Somebody:
+    """Somebody else, who goes around the proxy and looks at no precondition."""
+
+    world: World
+
+    def write(self) -> None:
+        self._record().replace(safe=False)
+
+    def delete(self) -> None:
+        self._record().delete(safe=False)
+
+    def _record(self) -> Record:
+        return Record(collection=self.world.records, id="r", data={"who": "somebody else"})
 
 
 def test_what_is_pending_exists() -> None:

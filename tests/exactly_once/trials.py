@@ -49,6 +49,7 @@ def trials() -> Iterator[Trial]:
         yield Trial(verb, "drop_after", 4)
         yield from (Trial(verb, fault, retry=0) for fault in ("drop_before", "drop_after"))
         yield Trial(verb, "drop_after", is_twin=True)
+        yield Trial(verb, "drop_after", is_strict=True)
     for verb in READ_VERBS:
         faults = (fault for fault in FAULTS if not (verb.id in WITHOUT_BODY and fault.startswith("truncate")))
         yield from (Trial(verb, fault, 2, retry(fault)) for fault in faults if fault != "delay")

@@ -49,9 +49,13 @@ class Call:
     is_right: Callable[[Any], bool] = lambda result: True
     """Whether the call gives what it gives without a fault."""
     lock: str | None = None
-    """The path of an object that may be written more than once, because its data says nothing."""
+    """The path of a collection whose objects may be written more than once, because they say nothing."""
     is_stream: bool = False
     """Whether what it gives has to be iterated."""
+
+    def is_lock(self, path: str) -> bool:
+        """Whether what is there is no more than the lock of a unit of work."""
+        return self.lock is not None and path.startswith(self.lock)
 
     def now(self) -> Any:
         """Calls the verb."""
@@ -515,7 +519,7 @@ def commit(world: World, *, lock: str | None = None, **keywords: Any) -> Call:
     unit = world.client.unit_of_work(lock=lock)
     records, stage = four(world)
     stage(unit, **keywords)
-    return Call(unit, "commit", STAGED, records, is_right=have_statuses, lock="/buckets/b/groups/l")
+    return Call(unit, "commit", STAGED, records, is_right=have_statuses, lock="/buckets/b/collections/lock-l")
 
 
 def commit_in_block(world: World) -> Call:
