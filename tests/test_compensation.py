@@ -222,6 +222,26 @@ def test_what_was_created_with_its_children_is_deleted_with_them(
     assert [bucket.id for bucket in kinto_client.buckets] == ["payments"]
 
 
+def test_of_two_that_were_created_only_the_one_with_others_in_it_is_left(
+    payments: Bucket, fail: Callable[..., CommitError]
+) -> None:
+    red, blue = Collection(bucket=payments, id="red"), Collection(bucket=payments, id="blue")
+    error = fail(lambda uow: (red.save(), blue.save(), Record(collection=red, id="mine").save()))
+    Record(collection=payments.collection("blue"), id="theirs").save()
+
+    assert said(error.compensate()) == [("mine", "deleted"), ("blue", "not_sent"), ("red", "deleted")]
+
+
+def test_what_the_server_adds_by_itself_is_left_to_it(payments: Bucket, fail: Callable[..., CommitError]) -> None:
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    record = Collection(bucket=payments, id="c", data={"schema": schema}).save().records.create(id="x", data={"n": 1})
+
+    undone = fail(lambda uow: record.patch(n=2)).compensate()
+
+    assert said(undone) == [("x", "updated")]
+    assert payments.collection("c").records.get("x").data["n"] == 1
+
+
 def test_what_others_have_put_something_into_is_left(
     kinto_client: Client, payments: Bucket, fail: Callable[..., CommitError]
 ) -> None:

@@ -69,6 +69,26 @@ def test_the_block_runs_again_on_what_somebody_else_made(todos: Collection[Recor
     assert todos.records.get("counter").data["n"] == 21
 
 
+def test_what_the_block_deletes_is_not_saved(todos: Collection[Record], counter: Record, wire: Wiretap) -> None:
+    for attempt in todos.records.edit("counter"):
+        with attempt as one:
+            one.delete()
+
+    assert [said.split()[0] for said in wire.said] == ["GET", "DELETE"]
+    assert attempt.is_done
+
+
+def test_what_the_awaited_block_deletes_is_not_saved(todos: Collection[Record], counter: Record) -> None:
+    async def edit() -> None:
+        async for attempt in todos.records.edit("counter"):
+            async with attempt as one:
+                await one.adelete()
+
+    asyncio.run(edit())
+
+    assert todos.records.count() == 0
+
+
 def test_permissions_are_known_and_can_be_edited(todos: Collection[Record], counter: Record) -> None:
     for attempt in todos.records.edit("counter"):
         with attempt as one:

@@ -295,6 +295,32 @@ def test_a_bucket_that_somebody_deleted_is_forbidden_not_merged(kinto_client: Cl
         bucket.save(on_conflict="merge")
 
 
+def test_both_wrote_the_same(stale: Record, todos: Collection[Record], wire: Wiretap) -> None:
+    todos.records.get("x").patch(MINE)
+    wire.requests.clear()
+
+    stale.save(on_conflict="merge")
+
+    assert [said.split()[0] for said in wire.said] == ["PATCH"]
+    assert dict(stale.data) == stored(todos) == MINE
+    assert not stale.is_dirty
+
+
+@pytest.mark.parametrize("word", ["mine", "merge"])
+def test_both_wrote_the_same_in_a_unit(
+    word: Any, kinto_client: Client, stale: Record, todos: Collection[Record], wire: Wiretap
+) -> None:
+    todos.records.get("x").patch(MINE)
+    wire.requests.clear()
+
+    with kinto_client.unit_of_work(on_conflict=word) as uow:
+        stale.save()
+
+    assert [one.status for one in uow.outcomes] == ["unchanged"]
+    assert len(wire.requests) == 1
+    assert not stale.is_dirty
+
+
 # -- permissions ----------------------------------------------------------------------------------------------------
 
 

@@ -80,7 +80,8 @@ class Attempt(Generic[M]):
     ) -> None:
         if kind is None:
             try:
-                self._entered().save()
+                if not self._entered().is_deleted:  # which the block may have done by itself
+                    self._entered().save()
                 self._is_over = True
             except (ConflictError, ConcurrentWriteError) as conflict:
                 self._next_one_may_try(conflict)
@@ -94,7 +95,8 @@ class Attempt(Generic[M]):
     ) -> None:
         if kind is None:
             try:
-                await self._entered().asave()
+                if not self._entered().is_deleted:
+                    await self._entered().asave()
                 self._is_over = True
             except (ConflictError, ConcurrentWriteError) as conflict:
                 self._next_one_may_try(conflict)

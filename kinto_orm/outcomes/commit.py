@@ -299,7 +299,9 @@ class _Sending(Generic[S]):
         except KintoError as error:
             one.fail("rejected", error)
             return []
-        one.succeed(Settled(verdict.state, verdict.again, verdict.reconciled))
+        # Our own lost write, or somebody else's that came to the same.
+        is_untouched = not verdict.reconciled
+        one.succeed(Settled(verdict.state, verdict.again, verdict.reconciled, is_untouched=is_untouched))
         return []
 
     def _may_repeat(self, error: KintoError, attempt: int) -> bool:

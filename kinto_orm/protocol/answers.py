@@ -46,7 +46,7 @@ _ADVICE: dict[type[ResponseError], str] = {
     UnauthorizedError: "Check the credentials of the client (auth=…).",
     ForbiddenError: "The caller may not do that, or the bucket does not exist: Kinto does not tell them apart.",
     ConcurrentWriteError: "Another writer was in the way and nothing was stored: the call may be repeated.",
-    ConflictError: "Somebody else changed the object: see .theirs, and call .reload() or .overwrite().",
+    ConflictError: "Somebody else changed the object: see .theirs, and call .merge(), .reload() or .overwrite().",
 }
 
 _MAX_TEXT = 300
