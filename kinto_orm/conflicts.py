@@ -68,7 +68,7 @@ def carry_out(holder: Holder, intent: Intent, runner: Runner) -> Flow[None]:
         try:
             response = yield planned
             settled = yield from settle_by_policy(intent, planned, response, runner)
-        except IN_DOUBT:
+        except (*IN_DOUBT, GeneratorExit):  # the latter where the call was cancelled, or interrupted from the keyboard
             holder.__kinto_doubt__(intent)
             raise
         except ConflictError as error:

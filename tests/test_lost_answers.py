@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -236,6 +238,39 @@ def test_a_deletion_in_doubt_is_recognised_by_the_next_one(record: Record, adapt
         record.delete()
 
     assert record.delete().is_deleted
+
+
+@pytest.mark.parametrize("in_a_unit", [False, True], ids=["alone", "in-a-unit"])
+def test_a_cancelled_write_is_recognised_by_the_next_save(
+    client: Client, record: Record, adapter: LossyAdapter, todos: Collection[Record], in_a_unit: bool
+) -> None:
+    client.server_info()
+    stored = threading.Event()
+    adapter.plan.append(stored.set)
+
+    async def write() -> None:
+        record.data["n"] = 2
+        if not in_a_unit:
+            await record.asave()
+            return
+        async with client.unit_of_work():
+            await record.asave()
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(write())
+        while not stored.is_set():
+            await asyncio.sleep(0.001)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert record.is_dirty
+
+    record.save()
+
+    assert not record.is_dirty
+    assert history(todos) == ["update", "create"]
 
 
 def test_a_refresh_ends_the_doubt(record: Record, adapter: LossyAdapter, todos: Collection[Record]) -> None:

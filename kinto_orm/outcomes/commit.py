@@ -223,6 +223,10 @@ class _Sending(Generic[S]):
                 attempt=wait,
             )
             answers = split_answer(response, count)
+        except GeneratorExit:  # the call was cancelled, or interrupted from the keyboard: it may have been stored
+            for one in chunk:
+                one.holder.__kinto_doubt__(one.intent)
+            raise
         except KintoError as error:
             if isinstance(error, BadRequestError) and (yield from self._takes_fewer(count)):
                 yield from self._send_in_chunks(chunk)
