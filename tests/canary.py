@@ -18,7 +18,8 @@ import pytest
 
 from kinto_orm import KintoError
 
-CANARY = secrets.token_hex(16)
+# In the environment, because the processes of pytest-xdist have to look for the same one.
+CANARY = os.environ.setdefault("KINTO_ORM_CANARY", secrets.token_hex(16))
 CANARY_AUTH = ("canary", CANARY)
 CANARY_HEADERS = {"X-Api-Key": CANARY}
 
@@ -75,8 +76,15 @@ class Canary(logging.Handler):
         factory = getattr(session.config, "_tmp_path_factory", None)
         folders = [CASSETTES, *([factory.getbasetemp()] if factory is not None else [])]
         self.look_at_files(path for folder in folders for path in files_in(folder))
-        if self.seen:
+        if (output := getattr(session.config, "workeroutput", None)) is not None:
+            output["canary"] = self.seen
+        elif self.seen:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        """Takes what another process of pytest-xdist has seen."""
+        self.seen += getattr(node, "workeroutput", {}).get("canary", [])
 
     def look_at_files(self, paths: Iterable[Path]) -> None:
         """Looks into files."""

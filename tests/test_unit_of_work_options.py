@@ -219,7 +219,9 @@ def create(client: Client, count: int, **options: Any) -> tuple[Outcome[Any], ..
     return uow.outcomes
 
 
-@pytest.mark.parametrize("limit", [Limited.MISSING, "", 0, None, 25, 7], ids=str)
+@pytest.mark.parametrize(
+    "limit", [Limited.MISSING, "", 0, None, 25, 7], ids=["missing", "empty", "0", "null", "25", "7"]
+)
 def test_a_chunked_unit_is_stored_whatever_the_limit_is(
     limit: Any, limited: Callable[..., Limited], todos: Collection[Record]
 ) -> None:
@@ -233,7 +235,7 @@ def test_a_chunked_unit_is_stored_whatever_the_limit_is(
     assert todos.records.count() == 30
 
 
-@pytest.mark.parametrize("limit", [Limited.MISSING, 25, 7], ids=str)
+@pytest.mark.parametrize("limit", [Limited.MISSING, 25, 7], ids=["missing", "25", "7"])
 def test_more_than_the_limit_is_refused_unless_chunked(
     limit: Any, limited: Callable[..., Limited], todos: Collection[Record]
 ) -> None:
