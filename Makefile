@@ -3,6 +3,7 @@
 #   make demo     a short tour of kinto_orm, on a real Kinto inside the process
 #   make tests    style, types, layers, tests with coverage: what must be green
 #   make bench    the benchmarks
+#   make comparison  what goes wrong with kinto-http and with kinto_orm: docs/comparison.md
 #   make docs     runs the snippets of the documentation, then builds it in docs/_build/html
 #   make serve    a real Kinto on http://localhost:8888/v1
 #   make clean    forgets everything that was made
@@ -14,7 +15,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo tests bench docs serve clean
+.PHONY: help demo tests bench comparison docs serve clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -27,6 +28,9 @@ tests: $(VENV)/.tox
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
+
+comparison: $(VENV)/.bench
+	$(BIN)/python benchmarks/compare.py
 
 docs: $(VENV)/.tox
 	$(BIN)/tox run -e docs
