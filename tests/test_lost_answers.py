@@ -21,6 +21,7 @@ from kinto_orm import (
     JSONPatch,
     MergePatch,
     NotFoundError,
+    ProtocolError,
     Record,
     ServerError,
     UnauthorizedError,
@@ -394,3 +395,28 @@ def test_a_refusal_without_doubt_is_plain(kinto_server: EmbeddedServer) -> None:
         Bucket(id="x").save()
 
     nobody.close()
+
+
+# -- answers that are none of Kinto's -----------------------------------------------------------------------------
+
+
+def test_a_conflict_that_is_cut_short_does_not_say_that_the_object_is_gone(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    todos.records.get("one").patch(n=9)
+    adapter.plan.append("cut short")
+    record.data["n"] = 2
+
+    with pytest.raises(ProtocolError):
+        record.save(on_conflict="theirs")
+
+    assert (record.is_deleted, record.is_dirty) == (False, True)
+
+
+def test_a_404_that_is_not_kinto_s_does_not_say_that_the_object_is_gone(record: Record, adapter: LossyAdapter) -> None:
+    adapter.plan.append("404")
+
+    with pytest.raises(ProtocolError):
+        record.delete(if_exists=True)
+
+    assert not record.is_deleted

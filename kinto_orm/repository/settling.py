@@ -9,7 +9,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kinto_orm.errors import AmbiguousWriteError, ConflictError, InvalidValueError, PermissionsUnknownError, UsageError
+from kinto_orm.errors import (
+    AmbiguousWriteError,
+    ConflictError,
+    InvalidValueError,
+    PermissionsUnknownError,
+    ProtocolError,
+    UsageError,
+)
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.answers import StoredObject, content, error_of, existing_object, raise_for_status, read_object
 from kinto_orm.protocol.endpoints import Kind, PluralPath
@@ -49,6 +56,8 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
     """
     method = _METHODS[planned.action]
     lost = intent if response.is_repeated else intent.state.in_doubt
+    if response.status in (404, 412):
+        _check_is_whole(response, f"{method} {planned.path}")
     if response.status == 412:
         return (yield from _settle_412(intent, planned, response, lost, strict=strict))
     if planned.action is Action.DELETE and response.status in (403, 404):
@@ -58,6 +67,14 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
     if response.status == 404:
         raise error_of(response, method, str(planned.path))  # gone, whatever became of an earlier attempt
     return Settled(intent.state.after(read_object(response, planned.path, method)), intent)
+
+
+def _check_is_whole(response: Response, what: str) -> None:
+    # Else a 412 that was cut short, or a 404 of something in front of the server, would say that the object is gone.
+    if not isinstance(content(response, what), dict):
+        raise ProtocolError(
+            f"The answer to {what} ({response.status}) is none of Kinto's: whether it was applied is unknown."
+        )
 
 
 def _settle_412(
