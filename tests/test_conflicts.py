@@ -291,3 +291,15 @@ def test_a_conflict_from_another_process_can_only_be_read(stale: Record) -> None
     assert error.theirs == THEIRS
     with pytest.raises(UsageError, match="load the object again"):
         error.overwrite()
+
+
+def test_what_others_had_written_already_is_not_reported_as_an_update(client: Client, records: Any) -> None:
+    record = records.create(id="x", data=BASE)
+    records.get("x").patch(title="mine", new=True)
+
+    record.data["title"] = "mine"
+    with client.unit_of_work(on_conflict="merge") as uow:
+        record.save()
+
+    assert [one.status for one in uow.outcomes] == ["unchanged"]
+    assert dict(record.data) == {"title": "mine", "n": 1, "new": True}

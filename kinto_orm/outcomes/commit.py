@@ -99,9 +99,10 @@ class Operation(Generic[S]):
         make_resolvable(error, self.holder.__kinto_runner__(), self.holder, self.intent)
         self.outcome = Outcome(self.holder, self.verb, status, error)
 
-    def succeed(self, settled: Settled) -> None:
+    def succeed(self, settled: Settled, *, is_written: bool = True) -> None:
         """The outcome is that the server has it, or that the object takes what the server has."""
-        state, is_theirs = settled.state, settled.intent is None
+        state = settled.state
+        is_theirs = settled.intent is None or not is_written
         status: OutcomeStatus = "unchanged" if is_theirs else status_of_success(self.before, state)
         error: KintoError | None = None
         try:
@@ -283,7 +284,8 @@ class _Sending(Generic[S]):
         except KintoError as error:
             one.fail("rejected", error)
             return []
-        one.succeed(Settled(verdict.state, verdict.again, verdict.reconciled))
+        # Nothing is left to be sent: an earlier attempt had done it, or others had written what was wanted.
+        one.succeed(Settled(verdict.state, verdict.again, verdict.reconciled), is_written=verdict.reconciled)
         return []
 
     def _may_repeat(self, error: KintoError, attempt: int) -> bool:
