@@ -231,6 +231,43 @@ def test_what_changed_since_a_write_in_doubt_goes_on_top_of_it(
     assert history(todos) == ["update", "update", "create"]
 
 
+def test_a_save_after_a_patch_in_doubt_leaves_what_that_did(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    """The object never had the patch's change, so that its data alone would undo it."""
+    adapter.plan.extend(["lost after", "lost before", "lost before", "lost before"])
+    with pytest.raises(ConnectionLostError):
+        record.patch(n=2)
+
+    record.data["q"] = 5
+    record.save()
+
+    assert dict(todos.records.get("one").data) == {"n": 2, "q": 5, "l": []}
+    assert not record.is_dirty
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda one: edited(one, n={"mine": 1}).save(), lambda one: one.patch(n={"mine": 1})],
+    ids=["save", "patch"],
+)
+def test_a_merge_in_doubt_is_not_written_over_by_the_next_commit(
+    client: Client, record: Record, adapter: LossyAdapter, todos: Collection[Record], write: Callable[[Record], Any]
+) -> None:
+    client.server_info()
+    todos.records.get("one").patch(n={"theirs": 1}, q=9)
+    adapter.plan.extend(["ok", "lost after", "lost before", "lost before", "lost before"])
+
+    with client.unit_of_work(on_conflict="merge") as uow:
+        write(record)
+        with pytest.raises(CommitError):
+            uow.commit()
+
+    assert [(one.status, one.reconciled) for one in uow.outcomes] == [("updated", True)]
+    assert dict(todos.records.get("one").data) == {"n": {"mine": 1, "theirs": 1}, "q": 9, "l": []}
+    assert history(todos) == ["update", "update", "create"]
+
+
 def test_a_deletion_in_doubt_is_recognised_by_the_next_one(record: Record, adapter: LossyAdapter) -> None:
     adapter.plan.extend(["lost after", "lost before", "lost before", "lost before"])
     with pytest.raises(ConnectionLostError):

@@ -22,6 +22,7 @@ from kinto_orm.protocol.answers import StoredObject, content, error_of, existing
 from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.json_patch import apply_json_patch
+from kinto_orm.protocol.merging import merge_data
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, apply_basic_patch, apply_merge_patch
 from kinto_orm.protocol.values import JSONObject, is_stored_as
 from kinto_orm.protocol.writes import Action, PermissionLists, Write
@@ -99,13 +100,30 @@ def _settle_412(
 
 def _recognised(intent: Intent, lost: Intent, found: StoredObject) -> Settled:
     state = intent.state.after(found)
-    wanted = wanted_data(intent)
-    is_the_same = wanted is not None and is_stored_as(_own(lost, wanted), _own(lost, found.data))
-    if lost is intent or (is_the_same and _sent_permissions(intent) == _sent_permissions(lost)):
+    if lost is intent:
+        return Settled(state, intent, reconciled=True)
+    now = replace(state, permissions=state.permissions or intent.state.permissions)
+    again = rebase_onto(_on_top(intent, lost, found.data), now)
+    wanted = (wanted_data(intent), wanted_data(again))
+    is_done = any(one is not None and is_stored_as(_own(lost, one), _own(lost, found.data)) for one in wanted)
+    if is_done and _sent_permissions(intent) == _sent_permissions(lost):
         return Settled(state, intent, reconciled=True)
     # What was wanted may have changed since. Nobody else wrote in between, so it may go on top of it.
-    now = replace(state, permissions=state.permissions or intent.state.permissions)
-    return Settled(state, intent, reconciled=True, again=rebase_onto(intent, now))
+    return Settled(state, intent, reconciled=True, again=again)
+
+
+def _on_top(intent: Intent, lost: Intent, data: JSONObject) -> Intent:
+    """The intent, such that what the lost one did stays: a patch, and the changes of others that it was merged with."""
+    was_merged = lost.seen is not None
+    if intent.verb is Verb.SAVE or (intent.verb is Verb.REPLACE and was_merged):
+        shown = lost.seen or lost.draft  # what the object was like then: since that it was edited
+        draft = replace(intent.draft, data=merge_data(shown.data, intent.draft.data, data).data)
+        return replace(intent, draft=draft, seen=intent.seen or intent.draft)
+    patch, mine = intent.patch, wanted_data(intent)
+    if isinstance(patch, BasicPatch) and was_merged and mine is not None:
+        merged = merge_data(intent.state.data, mine, data).data
+        return replace(intent, patch=replace(patch, data={key: merged[key] for key in patch.data or {}} or None))
+    return intent
 
 
 def _may_be_result(lost: Intent, theirs: StoredObject) -> bool:
