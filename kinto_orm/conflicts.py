@@ -25,7 +25,7 @@ from kinto_orm.protocol.merging import merge_data, merge_permissions
 from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.values import JSONObject, to_json_object
 from kinto_orm.protocol.writes import Write
-from kinto_orm.repository import Settled, get, plan, read_version, rebase, rebase_onto, settle, wanted_data
+from kinto_orm.repository import Settled, doubted, get, plan, read_version, rebase, rebase_onto, settle, wanted_data
 from kinto_orm.state import (
     ConflictPolicy,
     Draft,
@@ -69,7 +69,7 @@ def carry_out(holder: Holder, intent: Intent, runner: Runner) -> Flow[None]:
             response = yield planned
             settled = yield from settle_by_policy(intent, planned, response, runner)
         except IN_DOUBT:
-            holder.__kinto_doubt__(intent)
+            holder.__kinto_doubt__(doubted(intent))
             raise
         except ConflictError as error:
             make_resolvable(error, runner, holder, intent)

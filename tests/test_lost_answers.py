@@ -231,6 +231,34 @@ def test_what_changed_since_a_write_in_doubt_goes_on_top_of_it(
     assert history(todos) == ["update", "update", "create"]
 
 
+def test_a_write_in_doubt_is_recognised_by_one_that_is_sent_twice_itself(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    adapter.plan.extend(["lost after", "lost before", "lost before", "lost before"])
+    with pytest.raises(ConnectionLostError):
+        record.patch(n=2)
+
+    adapter.plan.append("lost before")
+    record.patch(q=5)
+
+    assert dict(todos.records.get("one").data) == {"n": 2, "q": 5, "l": []}
+
+
+def test_of_several_writes_in_doubt_the_one_that_was_applied_is_recognised(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    adapter.plan.extend(["lost after", *["lost before"] * 15])
+    for n in (2, 2, 3, 4):
+        record.data["n"] = n
+        with pytest.raises(ConnectionLostError):
+            record.save()
+
+    record.save()
+
+    assert todos.records.get("one").data["n"] == 4
+    assert history(todos) == ["update", "update", "create"]
+
+
 def test_a_save_after_a_patch_in_doubt_leaves_what_that_did(
     record: Record, adapter: LossyAdapter, todos: Collection[Record]
 ) -> None:

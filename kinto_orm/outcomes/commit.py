@@ -46,7 +46,7 @@ from kinto_orm.protocol.batch import (
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_entry
-from kinto_orm.repository import Settled, plan
+from kinto_orm.repository import Settled, doubted, plan
 from kinto_orm.state import Holder, Intent, OnConflict, Runner
 
 MOST_ROUNDS = 4
@@ -95,7 +95,7 @@ class Operation(Generic[S]):
     def fail(self, status: OutcomeStatus, error: KintoError) -> None:
         """The outcome is that; the object keeps its changes."""
         if status == "unknown" and isinstance(error, IN_DOUBT):
-            self.holder.__kinto_doubt__(self.intent)
+            self.holder.__kinto_doubt__(doubted(self.intent))
         make_resolvable(error, self.holder.__kinto_runner__(), self.holder, self.intent)
         self.outcome = Outcome(self.holder, self.verb, status, error)
 

@@ -7,6 +7,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-con
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from kinto_orm.errors import (
@@ -24,7 +25,7 @@ from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.json_patch import apply_json_patch
 from kinto_orm.protocol.merging import merge_data
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, apply_basic_patch, apply_merge_patch
-from kinto_orm.protocol.values import JSONObject, is_stored_as
+from kinto_orm.protocol.values import JSONObject, is_same, is_stored_as
 from kinto_orm.protocol.writes import Action, PermissionLists, Write
 from kinto_orm.repository.verbs import SERVER_OWNED, is_schema_timestamp
 from kinto_orm.state import Intent, ObjectState, Status, Verb
@@ -56,7 +57,7 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
     write it found, raises ``AmbiguousWriteError``; with ``strict`` also where somebody else may have written the same.
     """
     method = _METHODS[planned.action]
-    lost = intent if response.is_repeated else intent.state.in_doubt
+    lost = [intent, *_doubts(intent)] if response.is_repeated else _doubts(intent)
     if response.status in (404, 412):
         _check_is_whole(response, f"{method} {planned.path}")
     if response.status == 412:
@@ -78,15 +79,45 @@ def _check_is_whole(response: Response, what: str) -> None:
         )
 
 
+def _doubts(intent: Intent) -> list[Intent]:
+    """The earlier writes of the object that may have been applied, the last one first: one of them at most was."""
+    found: list[Intent] = []
+    earlier = intent.state.in_doubt
+    while earlier is not None:
+        found.append(earlier)
+        earlier = earlier.state.in_doubt
+    return found
+
+
+def doubted(intent: Intent) -> Intent:
+    """What an object remembers of a write whose answer got lost; the same write in doubt twice is one."""
+    earlier = intent.state.in_doubt
+    if earlier is not None and _says_the_same(earlier, intent):
+        return replace(intent, state=replace(intent.state, in_doubt=earlier.state.in_doubt))
+    return intent
+
+
+def _says_the_same(one: Intent, other: Intent) -> bool:
+    if (one.verb, one.patch, one.options, one.state.last_modified) != (
+        other.verb,
+        other.patch,
+        other.options,
+        other.state.last_modified,
+    ):
+        return False
+    return is_same(one.draft.data, other.draft.data) and one.draft.permissions == other.draft.permissions
+
+
 def _settle_412(
-    intent: Intent, planned: Write, response: Response, lost: Intent | None, *, strict: bool
+    intent: Intent, planned: Write, response: Response, lost: Sequence[Intent], *, strict: bool
 ) -> Flow[Settled]:
     theirs = existing_object(response, str(planned.path))
-    if lost is not None and theirs is not None and _may_be_result(lost, theirs):
-        found = yield from _confirmed(lost, theirs)
+    for one in lost if theirs is not None else ():
+        assert theirs is not None
+        found = (yield from _confirmed(one, theirs)) if _may_be_result(one, theirs) else None
         if found is not None:
-            _check_strictness(lost, strict=strict)
-            return _recognised(intent, lost, found)
+            _check_strictness(one, strict=strict)
+            return _recognised(intent, one, found)
     if intent.options.if_not_exists and planned.precondition.absent and theirs is not None:
         return Settled(intent.state.after(theirs), intent)
     error = error_of(response, _METHODS[planned.action], str(planned.path))
@@ -181,9 +212,9 @@ def _check_strictness(lost: Intent, *, strict: bool) -> None:
         )
 
 
-def _settle_gone(intent: Intent, response: Response, lost: Intent | None, *, strict: bool) -> Flow[Settled | None]:
+def _settle_gone(intent: Intent, response: Response, lost: Sequence[Intent], *, strict: bool) -> Flow[Settled | None]:
     """What a deletion comes to that found nothing; ``None`` where it was refused."""
-    was_lost = lost is not None and lost.verb is Verb.DELETE
+    was_lost = any(one.verb is Verb.DELETE for one in lost)
     if response.status == 403 and not (was_lost and (yield from _is_bucket_gone(intent))):
         return None
     if response.status == 404 and not (was_lost or intent.options.if_exists):
