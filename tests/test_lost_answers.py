@@ -231,6 +231,22 @@ def test_what_changed_since_a_write_in_doubt_goes_on_top_of_it(
     assert history(todos) == ["update", "update", "create"]
 
 
+@pytest.mark.parametrize("first", ["lost after", "lost before"])
+def test_what_was_taken_back_since_a_write_in_doubt_is_taken_back_on_the_server(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record], first: Fault
+) -> None:
+    adapter.plan.extend([first, "lost before", "lost before", "lost before"])
+    record.data["n"] = 2
+    with pytest.raises(ConnectionLostError):
+        record.save()
+
+    record.data["n"] = 1
+    record.save()
+
+    assert todos.records.get("one").data["n"] == 1
+    assert record.last_modified == todos.records.get("one").last_modified
+
+
 def test_a_write_in_doubt_is_recognised_by_one_that_is_sent_twice_itself(
     record: Record, adapter: LossyAdapter, todos: Collection[Record]
 ) -> None:
