@@ -312,6 +312,28 @@ def test_a_merge_in_doubt_is_not_written_over_by_the_next_commit(
     assert history(todos) == ["update", "update", "create"]
 
 
+def test_a_merge_in_doubt_that_is_compensated_leaves_what_others_wrote(
+    client: Client, record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    client.server_info()
+    other = Record(id="two", data={"n": 1}).save()
+    todos.records.get("one").patch(q=9)
+    todos.records.get("two").patch(n=5)
+    adapter.plan.extend(["ok", "lost after", "lost before", "lost before", "lost before"])
+
+    with client.unit_of_work(on_conflict="merge") as uow:
+        edited(record, n=2).save()
+        edited(other, n=7).save()
+        with pytest.raises(CommitError):
+            uow.commit()
+        with pytest.raises(CommitError) as caught:
+            uow.commit()
+        caught.value.compensate()
+        uow.rollback()
+
+    assert dict(todos.records.get("one").data) == {"n": 1, "q": 9, "l": []}
+
+
 def test_a_deletion_in_doubt_is_recognised_by_the_next_one(record: Record, adapter: LossyAdapter) -> None:
     adapter.plan.extend(["lost after", "lost before", "lost before", "lost before"])
     with pytest.raises(ConnectionLostError):
