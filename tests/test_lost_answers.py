@@ -312,6 +312,28 @@ def test_a_merge_in_doubt_is_not_written_over_by_the_next_commit(
     assert history(todos) == ["update", "update", "create"]
 
 
+def test_what_goes_on_top_of_a_write_in_doubt_waits_where_an_atomic_unit_fails(
+    client: Client, record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    client.server_info()
+    stale = Record(id="two", data={"n": 1}).save()
+    todos.records.get("two").patch(n=5)
+    adapter.plan.extend(["lost after", "lost before", "lost before", "lost before"])
+    with pytest.raises(ConnectionLostError):
+        edited(record, n=2).save()
+
+    uow = client.unit_of_work(atomic=True)
+    uow.save(edited(record, n=3))
+    uow.save(edited(stale, n=7))
+    with pytest.raises(CommitError) as caught:
+        uow.commit()
+    uow.rollback()
+
+    assert [one.status for one in caught.value.outcomes] == ["rolled_back", "conflict"]
+    assert todos.records.get("one").data["n"] == 2
+    assert todos.records.get(record.save().id).data["n"] == 3
+
+
 def test_a_merge_in_doubt_that_is_compensated_leaves_what_others_wrote(
     client: Client, record: Record, adapter: LossyAdapter, todos: Collection[Record]
 ) -> None:

@@ -311,8 +311,12 @@ def _is_of_others(error: KintoError) -> bool:
 
 
 def _give_up(one: Operation[S], verdict: Settled) -> None:
-    error = verdict.conflict
-    assert error is not None  # what is sent again without a conflict is so in the first attempt
+    error: KintoError | None = verdict.conflict
+    if error is None:
+        error = RolledBackError(
+            f"{one.intent.state.path}: an earlier write whose answer got lost is stored; what changed since was not "
+            "sent, because another write of this unit was in the way: commit again."
+        )
     one.fail(status_of_refusal(error), error)
 
 
