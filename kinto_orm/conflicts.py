@@ -13,6 +13,7 @@ from kinto_orm.errors import (
     ConflictError,
     ConnectionLostError,
     InvalidTypeError,
+    KintoError,
     MergeConflict,
     NotFoundError,
     ProtocolError,
@@ -45,6 +46,11 @@ IN_DOUBT = (ConnectionLostError, ProtocolError, ServerError)
 """The errors after which the server may have applied a write."""
 
 
+def is_abort(error: KintoError) -> bool:
+    """Whether Kinto says that its database aborted the transaction: then nothing was done."""
+    return isinstance(error, ServerError) and error.status == 503 and error.errno is not None
+
+
 def check_policy(on_conflict: object) -> None:
     """Raises ``InvalidTypeError`` for what is no way out of a conflict."""
     if not (callable(on_conflict) or on_conflict in get_args(ConflictPolicy)):
@@ -62,14 +68,16 @@ def carry_out(holder: Holder, intent: Intent, runner: Runner) -> Flow[None]:
     for attempt in range(MOST_ATTEMPTS):
         planned = plan(intent)
         if planned is None:
-            if attempt:  # the other side had written what was wanted
+            # The other side had written what was wanted: met now, or in the conflict that this is the way out of.
+            if attempt or intent.seen is not None:
                 holder.__kinto_adopt__(intent.state, intent)
             return
         try:
             response = yield planned
             settled = yield from settle_by_policy(intent, planned, response, runner)
-        except IN_DOUBT:
-            holder.__kinto_doubt__(doubted(intent))
+        except IN_DOUBT as error:
+            if not is_abort(error):
+                holder.__kinto_doubt__(doubted(intent))
             raise
         except ConflictError as error:
             make_resolvable(error, runner, holder, intent)

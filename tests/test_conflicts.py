@@ -303,3 +303,16 @@ def test_what_others_had_written_already_is_not_reported_as_an_update(client: Cl
 
     assert [one.status for one in uow.outcomes] == ["unchanged"]
     assert dict(record.data) == {"title": "mine", "n": 1, "new": True}
+
+
+@pytest.mark.parametrize("way_out", [ConflictError.overwrite, ConflictError.merge])
+def test_where_nothing_is_left_to_be_written_the_object_is_what_the_server_has(
+    records: Any, stale: Record, way_out: Callable[[ConflictError], Any]
+) -> None:
+    stale.data["title"], stale.data["new"] = "theirs", True
+    error = conflict(stale.save)
+
+    way_out(error)
+
+    assert not stale.is_dirty
+    assert stale.last_modified == records.get("x").last_modified

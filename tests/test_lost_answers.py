@@ -494,6 +494,35 @@ def test_a_batch_that_was_not_applied_is_sent_again(client: Client, record: Reco
     assert [(one.status, one.reconciled) for one in uow.outcomes] == [("updated", False)]
 
 
+def test_what_a_batch_had_stored_is_recognised_although_a_409_comes_after_it_then(
+    client: Client, adapter: LossyAdapter
+) -> None:
+    client.server_info()
+    adapter.plan.extend(["500 inside", "409 inside"])
+    records = client.bucket("payments").collection("todos").records
+
+    outcomes = list(records.stream_create({"n": n} for n in range(3)))
+
+    assert [(one.status, one.reconciled) for one in outcomes] == [
+        ("created", True),
+        ("unknown", False),
+        ("created", False),
+    ]
+
+
+def test_what_kinto_says_it_did_not_do_leaves_no_doubt(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    adapter.plan.extend(["503"] * 4)
+    record.data["n"] = 2
+    with pytest.raises(ServerError):
+        record.save()
+    todos.records.get("one").patch(n=2)
+
+    with pytest.raises(ConflictError):
+        record.save()
+
+
 def test_a_bulk_goes_on_after_a_lost_answer(client: Client, adapter: LossyAdapter, todos: Collection[Record]) -> None:
     client.server_info()
     adapter.plan.extend(["ok", "lost after", "ok"])

@@ -69,7 +69,7 @@ class CommitOptions:
 class Operation(Generic[S]):
     """One staged write on its way: the intent that is sent now, and its outcome in the end."""
 
-    __slots__ = ("before", "entry", "holder", "intent", "outcome", "verb", "write")
+    __slots__ = ("before", "entry", "holder", "intent", "is_in_doubt", "outcome", "verb", "write")
 
     def __init__(self, staged: Staged[S]) -> None:
         self.holder = staged.holder
@@ -77,6 +77,7 @@ class Operation(Generic[S]):
         self.before = staged.intent.state
         self.outcome: Outcome[S] | None = None
         self.entry: JSONObject = {}
+        self.is_in_doubt = False
         self.write = self.plan(staged.intent)
 
     def plan(self, intent: Intent) -> Write | None:
@@ -87,6 +88,11 @@ class Operation(Generic[S]):
             self.entry = encode_entry(self.write)
         return self.write
 
+    def doubt(self) -> None:
+        """Remembers that a first attempt, whose answer got lost, may be why the second one was refused."""
+        self.is_in_doubt = True
+        self.intent = replace(self.intent, state=replace(self.intent.state, in_doubt=doubted(self.intent)))
+
     def unchanged(self) -> Outcome[S]:
         """The outcome of what needs no writing."""
         self.outcome = Outcome(self.holder, self.verb, "unchanged")
@@ -94,7 +100,9 @@ class Operation(Generic[S]):
 
     def fail(self, status: OutcomeStatus, error: KintoError) -> None:
         """The outcome is that; the object keeps its changes."""
-        if status == "unknown" and isinstance(error, IN_DOUBT):
+        if status == "rolled_back" and self.is_in_doubt:
+            status = "unknown"
+        if status == "unknown" and (self.is_in_doubt or isinstance(error, IN_DOUBT)):
             self.holder.__kinto_doubt__(doubted(self.intent))
         make_resolvable(error, self.holder.__kinto_runner__(), self.holder, self.intent)
         self.outcome = Outcome(self.holder, self.verb, status, error)
@@ -235,6 +243,8 @@ class _Sending(Generic[S]):
         """What the answer means for the write; nothing is adopted yet."""
         assert one.write is not None
         if is_void and answer.status != 409:
+            if answer.is_repeated and answer.status >= 400:
+                one.doubt()
             return ConcurrentWriteError(
                 f"{one.write.path}: a 409 further on in the batch rolled this write back; commit again.", status=409
             )

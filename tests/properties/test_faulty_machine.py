@@ -25,6 +25,7 @@ from kinto_orm import (
     ConflictError,
     ConnectionLostError,
     KintoError,
+    MergeConflict,
     NotFoundError,
     ProtocolError,
     Record,
@@ -218,6 +219,35 @@ class FaultyNetwork(RuleBasedStateMachine):
         record = self._held(session, id)
         self._direct(session, id, Goal("save", _copy(record)), way, partial(record.save, on_conflict=_policy(way)))
 
+    @rule(number=SESSIONS, id=IDS, way_out=st.sampled_from(["reload", "overwrite", "merge"]), plan=PLANS)
+    def save_or(self, number: int, id: str, way_out: str, plan: list[Any]) -> None:
+        session = self.sessions[number]
+        record = self._held(session, id)
+        self._plan(session, plan)
+        goal = Goal("save", _copy(record))
+        report = self._direct(session, id, goal, "raise", record.save)
+        if isinstance(report.error, ConflictError):
+            self._take(session, report.call, report.error, way_out)
+
+    def _take(self, session: Session, call: Call, error: ConflictError, way_out: str) -> None:
+        """The way out of the conflict: a call of its own, on top of what the conflict has shown."""
+        theirs = ABSENT if error.theirs is None else self.journal.find(call.id, error.theirs_last_modified or 0)
+        if way_out == "reload":
+            error.reload()
+            session.doubts.pop(builtin_id(call.holder), None)
+            assert call.holder.is_deleted == (theirs is ABSENT)
+            assert theirs is ABSENT or is_same(dict(call.holder.data), theirs.data)
+            self._drop_deleted(session, call.id)
+            return
+        goal = call.goal.after(call.base.data, theirs.data, "mine" if way_out == "overwrite" else "merge")
+        if goal is None:
+            with pytest.raises(MergeConflict):
+                error.merge()
+            return
+        again = Call(session.name, call.id, call.holder, goal, theirs, call.shown)
+        report = self._run(session, again, error.overwrite if way_out == "overwrite" else error.merge)
+        assert report.error is not None or not call.holder.is_dirty
+
     @rule(number=SESSIONS, id=IDS, changes=CHANGES, way=WAYS, plan=PLANS)
     def edit_and_save(self, number: int, id: str, changes: Data, way: Way, plan: list[Any]) -> None:
         self.edit(number, id, changes)
@@ -263,11 +293,12 @@ class FaultyNetwork(RuleBasedStateMachine):
 
         self._run(session, call, edit)
 
-    def _direct(self, session: Session, id: str, goal: Goal, way: Way, verb: Callable[[], Any]) -> None:
+    def _direct(self, session: Session, id: str, goal: Goal, way: Way, verb: Callable[[], Any]) -> Report:
         record = session.records[id]
-        self._run(session, self._call(session, id, record, goal, way), verb)
+        report = self._run(session, self._call(session, id, record, goal, way), verb)
         if record.is_deleted:
             del session.records[id]
+        return report
 
     def _call(self, session: Session, id: str, record: Record, goal: Goal, way: Way) -> Call:
         known = self._known(id, record)
@@ -276,7 +307,7 @@ class FaultyNetwork(RuleBasedStateMachine):
     def _known(self, id: str, record: Record) -> Version:
         return ABSENT if record.is_new else self.journal.find(id, record.last_modified or 0)
 
-    def _run(self, session: Session, call: Call, verb: Callable[[], Any]) -> None:
+    def _run(self, session: Session, call: Call, verb: Callable[[], Any]) -> Report:
         """Calls the verb, and compares what it says with what was done."""
         report = Report(call, "stored")
         with self._watched(session, [call]) as watched:
@@ -292,6 +323,7 @@ class FaultyNetwork(RuleBasedStateMachine):
                 is_kinto_s = isinstance(error, ServerError) and error.status == 503
                 report = Report(call, "rolled_back" if is_kinto_s else "unknown", error)
         self._check(session, report, watched)
+        return report
 
     # -- in a unit of work ----------------------------------------------------------------------------------------
 
