@@ -25,7 +25,7 @@ from kinto_orm.protocol.merging import merge_data, merge_permissions
 from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.values import JSONObject, to_json_object
 from kinto_orm.protocol.writes import Write
-from kinto_orm.repository import Settled, get, plan, read_version, rebase, rebase_onto, settle, wanted_data
+from kinto_orm.repository import Settled, doubted, get, plan, read_version, rebase, rebase_onto, settle, wanted_data
 from kinto_orm.state import (
     ConflictPolicy,
     Draft,
@@ -45,6 +45,11 @@ IN_DOUBT = (ConnectionLostError, ProtocolError, ServerError)
 """The errors after which the server may have applied a write."""
 
 
+def is_abort(error: BaseException) -> bool:
+    """Whether Kinto says that its database aborted the transaction: then nothing was done."""
+    return isinstance(error, ServerError) and error.status == 503 and error.errno is not None
+
+
 def check_policy(on_conflict: object) -> None:
     """Raises ``InvalidTypeError`` for what is no way out of a conflict."""
     if not (callable(on_conflict) or on_conflict in get_args(ConflictPolicy)):
@@ -62,14 +67,16 @@ def carry_out(holder: Holder, intent: Intent, runner: Runner) -> Flow[None]:
     for attempt in range(MOST_ATTEMPTS):
         planned = plan(intent)
         if planned is None:
-            if attempt:  # the other side had written what was wanted
+            # The other side had written what was wanted: met now, or in the conflict that this is the way out of.
+            if attempt or intent.seen is not None:
                 holder.__kinto_adopt__(intent.state, intent)
             return
         try:
             response = yield planned
             settled = yield from settle_by_policy(intent, planned, response, runner)
-        except (*IN_DOUBT, GeneratorExit):  # the latter where the call was cancelled, or interrupted from the keyboard
-            holder.__kinto_doubt__(intent)
+        except (*IN_DOUBT, GeneratorExit) as error:  # the latter where the call was cancelled, or interrupted
+            if not is_abort(error):
+                holder.__kinto_doubt__(doubted(intent))
             raise
         except ConflictError as error:
             make_resolvable(error, runner, holder, intent)

@@ -150,6 +150,8 @@ def combine(before: Intent, after: Intent) -> Intent | None:
 
 def begin_again(after: Intent) -> Intent | None:
     """What is staged of an object that was created and deleted in this unit, and so was never sent."""
+    if after.state.status is not Status.NEW:
+        return after  # it was stored outside of the unit since
     if after.verb is Verb.DELETE:
         return None  # by its id alone it would delete what somebody else has there
     if after.verb is Verb.PATCH:

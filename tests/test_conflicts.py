@@ -291,3 +291,28 @@ def test_a_conflict_from_another_process_can_only_be_read(stale: Record) -> None
     assert error.theirs == THEIRS
     with pytest.raises(UsageError, match="load the object again"):
         error.overwrite()
+
+
+def test_what_others_had_written_already_is_not_reported_as_an_update(client: Client, records: Any) -> None:
+    record = records.create(id="x", data=BASE)
+    records.get("x").patch(title="mine", new=True)
+
+    record.data["title"] = "mine"
+    with client.unit_of_work(on_conflict="merge") as uow:
+        record.save()
+
+    assert [one.status for one in uow.outcomes] == ["unchanged"]
+    assert dict(record.data) == {"title": "mine", "n": 1, "new": True}
+
+
+@pytest.mark.parametrize("way_out", [ConflictError.overwrite, ConflictError.merge])
+def test_where_nothing_is_left_to_be_written_the_object_is_what_the_server_has(
+    records: Any, stale: Record, way_out: Callable[[ConflictError], Any]
+) -> None:
+    stale.data["title"], stale.data["new"] = "theirs", True
+    error = conflict(stale.save)
+
+    way_out(error)
+
+    assert not stale.is_dirty
+    assert stale.last_modified == records.get("x").last_modified

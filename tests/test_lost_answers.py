@@ -23,6 +23,7 @@ from kinto_orm import (
     JSONPatch,
     MergePatch,
     NotFoundError,
+    ProtocolError,
     Record,
     ServerError,
     UnauthorizedError,
@@ -232,6 +233,131 @@ def test_what_changed_since_a_write_in_doubt_goes_on_top_of_it(
     assert history(todos) == ["update", "update", "create"]
 
 
+@pytest.mark.parametrize("first", ["lost after", "lost before"])
+def test_what_was_taken_back_since_a_write_in_doubt_is_taken_back_on_the_server(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record], first: Fault
+) -> None:
+    adapter.plan.extend([first, "lost before", "lost before", "lost before"])
+    record.data["n"] = 2
+    with pytest.raises(ConnectionLostError):
+        record.save()
+
+    record.data["n"] = 1
+    record.save()
+
+    assert todos.records.get("one").data["n"] == 1
+    assert record.last_modified == todos.records.get("one").last_modified
+
+
+def test_a_write_in_doubt_is_recognised_by_one_that_is_sent_twice_itself(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    adapter.plan.extend(["lost after", "lost before", "lost before", "lost before"])
+    with pytest.raises(ConnectionLostError):
+        record.patch(n=2)
+
+    adapter.plan.append("lost before")
+    record.patch(q=5)
+
+    assert dict(todos.records.get("one").data) == {"n": 2, "q": 5, "l": []}
+
+
+def test_of_several_writes_in_doubt_the_one_that_was_applied_is_recognised(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    adapter.plan.extend(["lost after", *["lost before"] * 15])
+    for n in (2, 2, 3, 4):
+        record.data["n"] = n
+        with pytest.raises(ConnectionLostError):
+            record.save()
+
+    record.save()
+
+    assert todos.records.get("one").data["n"] == 4
+    assert history(todos) == ["update", "update", "create"]
+
+
+def test_a_save_after_a_patch_in_doubt_leaves_what_that_did(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    """The object never had the patch's change, so that its data alone would undo it."""
+    adapter.plan.extend(["lost after", "lost before", "lost before", "lost before"])
+    with pytest.raises(ConnectionLostError):
+        record.patch(n=2)
+
+    record.data["q"] = 5
+    record.save()
+
+    assert dict(todos.records.get("one").data) == {"n": 2, "q": 5, "l": []}
+    assert not record.is_dirty
+
+
+@pytest.mark.parametrize(
+    "write",
+    [lambda one: edited(one, n={"mine": 1}).save(), lambda one: one.patch(n={"mine": 1})],
+    ids=["save", "patch"],
+)
+def test_a_merge_in_doubt_is_not_written_over_by_the_next_commit(
+    client: Client, record: Record, adapter: LossyAdapter, todos: Collection[Record], write: Callable[[Record], Any]
+) -> None:
+    client.server_info()
+    todos.records.get("one").patch(n={"theirs": 1}, q=9)
+    adapter.plan.extend(["ok", "lost after", "lost before", "lost before", "lost before"])
+
+    with client.unit_of_work(on_conflict="merge") as uow:
+        write(record)
+        with pytest.raises(CommitError):
+            uow.commit()
+
+    assert [(one.status, one.reconciled) for one in uow.outcomes] == [("updated", True)]
+    assert dict(todos.records.get("one").data) == {"n": {"mine": 1, "theirs": 1}, "q": 9, "l": []}
+    assert history(todos) == ["update", "update", "create"]
+
+
+def test_what_goes_on_top_of_a_write_in_doubt_waits_where_an_atomic_unit_fails(
+    client: Client, record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    client.server_info()
+    stale = Record(id="two", data={"n": 1}).save()
+    todos.records.get("two").patch(n=5)
+    adapter.plan.extend(["lost after", "lost before", "lost before", "lost before"])
+    with pytest.raises(ConnectionLostError):
+        edited(record, n=2).save()
+
+    uow = client.unit_of_work(atomic=True)
+    uow.save(edited(record, n=3))
+    uow.save(edited(stale, n=7))
+    with pytest.raises(CommitError) as caught:
+        uow.commit()
+    uow.rollback()
+
+    assert [one.status for one in caught.value.outcomes] == ["rolled_back", "conflict"]
+    assert todos.records.get("one").data["n"] == 2
+    assert todos.records.get(record.save().id).data["n"] == 3
+
+
+def test_a_merge_in_doubt_that_is_compensated_leaves_what_others_wrote(
+    client: Client, record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    client.server_info()
+    other = Record(id="two", data={"n": 1}).save()
+    todos.records.get("one").patch(q=9)
+    todos.records.get("two").patch(n=5)
+    adapter.plan.extend(["ok", "lost after", "lost before", "lost before", "lost before"])
+
+    with client.unit_of_work(on_conflict="merge") as uow:
+        edited(record, n=2).save()
+        edited(other, n=7).save()
+        with pytest.raises(CommitError):
+            uow.commit()
+        with pytest.raises(CommitError) as caught:
+            uow.commit()
+        caught.value.compensate()
+        uow.rollback()
+
+    assert dict(todos.records.get("one").data) == {"n": 1, "q": 9, "l": []}
+
+
 def test_a_deletion_in_doubt_is_recognised_by_the_next_one(record: Record, adapter: LossyAdapter) -> None:
     adapter.plan.extend(["lost after", "lost before", "lost before", "lost before"])
     with pytest.raises(ConnectionLostError):
@@ -403,6 +529,35 @@ def test_a_batch_that_was_not_applied_is_sent_again(client: Client, record: Reco
     assert [(one.status, one.reconciled) for one in uow.outcomes] == [("updated", False)]
 
 
+def test_what_a_batch_had_stored_is_recognised_although_a_409_comes_after_it_then(
+    client: Client, adapter: LossyAdapter
+) -> None:
+    client.server_info()
+    adapter.plan.extend(["500 inside", "409 inside"])
+    records = client.bucket("payments").collection("todos").records
+
+    outcomes = list(records.stream_create({"n": n} for n in range(3)))
+
+    assert [(one.status, one.reconciled) for one in outcomes] == [
+        ("created", True),
+        ("unknown", False),
+        ("created", False),
+    ]
+
+
+def test_what_kinto_says_it_did_not_do_leaves_no_doubt(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    adapter.plan.extend(["503"] * 4)
+    record.data["n"] = 2
+    with pytest.raises(ServerError):
+        record.save()
+    todos.records.get("one").patch(n=2)
+
+    with pytest.raises(ConflictError):
+        record.save()
+
+
 def test_a_bulk_goes_on_after_a_lost_answer(client: Client, adapter: LossyAdapter, todos: Collection[Record]) -> None:
     client.server_info()
     adapter.plan.extend(["ok", "lost after", "ok"])
@@ -429,3 +584,40 @@ def test_a_refusal_without_doubt_is_plain(kinto_server: EmbeddedServer) -> None:
         Bucket(id="x").save()
 
     nobody.close()
+
+
+# -- answers that are none of Kinto's -----------------------------------------------------------------------------
+
+
+def test_a_conflict_that_is_cut_short_does_not_say_that_the_object_is_gone(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    todos.records.get("one").patch(n=9)
+    adapter.plan.extend(["cut short"] * 4)
+    record.data["n"] = 2
+
+    with pytest.raises(ProtocolError):
+        record.save(on_conflict="theirs")
+
+    assert (record.is_deleted, record.is_dirty) == (False, True)
+
+
+def test_a_conflict_that_is_cut_short_once_is_asked_for_again(
+    record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    todos.records.get("one").patch(n=9)
+    adapter.plan.append("cut short")
+    record.data["n"] = 2
+
+    record.save(on_conflict="theirs")
+
+    assert (dict(record.data)["n"], record.is_deleted, record.is_dirty) == (9, False, False)
+
+
+def test_a_404_that_is_not_kinto_s_does_not_say_that_the_object_is_gone(record: Record, adapter: LossyAdapter) -> None:
+    adapter.plan.append("404")
+
+    with pytest.raises(ProtocolError):
+        record.delete(if_exists=True)
+
+    assert not record.is_deleted

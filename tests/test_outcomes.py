@@ -253,6 +253,16 @@ def test_the_last_of_several_409_counts() -> None:
     assert [one.status for one in found] == ["rolled_back", "rolled_back", "rolled_back", "created"]
 
 
+def test_a_refusal_before_a_409_leaves_the_doubt_that_a_first_attempt_was_stored() -> None:
+    writes = [staged(0), staged(1)]
+    answer = replace(batch((412, {}), (409, {})), is_repeated=True)
+
+    found, _ = drive(run(writes), answer)
+
+    assert [one.status for one in found] == ["unknown", "unknown"]
+    assert all(write.holder.doubt is not None for write in writes)
+
+
 def test_a_refusal_before_a_409_is_void_too() -> None:
     found = outcomes([staged(0), staged(1)], (412, {}), (409, {}))
 

@@ -948,3 +948,19 @@ def test_only_objects_are_staged(verb: str, wrong: Any, client: Client) -> None:
 def test_a_unit_loads_from_what_can_be_asked_only(client: Client) -> None:
     with client.unit_of_work() as uow, pytest.raises(InvalidTypeError, match="a model, a manager or a query"):
         uow.get("todos", "x")  # type: ignore[type-var]
+
+
+def test_what_cancelled_itself_out_and_was_stored_since_is_deleted_where_that_is_staged(
+    client: Client, todos: Collection[Record]
+) -> None:
+    uow = client.unit_of_work()
+    record = Record(collection=todos, id="x", client=client)
+    uow.save(record)
+    uow.delete(record)
+    record.save()
+
+    uow.delete(record)
+    outcomes = uow.commit()
+
+    assert [one.status for one in outcomes] == ["deleted"]
+    assert todos.records.count() == 0

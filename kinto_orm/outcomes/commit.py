@@ -46,7 +46,7 @@ from kinto_orm.protocol.batch import (
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_entry
-from kinto_orm.repository import Settled, plan
+from kinto_orm.repository import Settled, doubted, plan
 from kinto_orm.state import Holder, Intent, OnConflict, Runner
 
 MOST_ROUNDS = 4
@@ -69,7 +69,7 @@ class CommitOptions:
 class Operation(Generic[S]):
     """One staged write on its way: the intent that is sent now, and its outcome in the end."""
 
-    __slots__ = ("before", "entry", "holder", "intent", "outcome", "verb", "write")
+    __slots__ = ("before", "entry", "holder", "intent", "is_in_doubt", "outcome", "verb", "write")
 
     def __init__(self, staged: Staged[S]) -> None:
         self.holder = staged.holder
@@ -77,6 +77,7 @@ class Operation(Generic[S]):
         self.before = staged.intent.state
         self.outcome: Outcome[S] | None = None
         self.entry: JSONObject = {}
+        self.is_in_doubt = False
         self.write = self.plan(staged.intent)
 
     def plan(self, intent: Intent) -> Write | None:
@@ -87,6 +88,11 @@ class Operation(Generic[S]):
             self.entry = encode_entry(self.write)
         return self.write
 
+    def doubt(self) -> None:
+        """Remembers that a first attempt, whose answer got lost, may be why the second one was refused."""
+        self.is_in_doubt = True
+        self.intent = replace(self.intent, state=replace(self.intent.state, in_doubt=doubted(self.intent)))
+
     def unchanged(self) -> Outcome[S]:
         """The outcome of what needs no writing."""
         self.outcome = Outcome(self.holder, self.verb, "unchanged")
@@ -94,8 +100,10 @@ class Operation(Generic[S]):
 
     def fail(self, status: OutcomeStatus, error: KintoError) -> None:
         """The outcome is that; the object keeps its changes."""
-        if status == "unknown" and isinstance(error, IN_DOUBT):
-            self.holder.__kinto_doubt__(self.intent)
+        if status == "rolled_back" and self.is_in_doubt:
+            status = "unknown"
+        if status == "unknown" and (self.is_in_doubt or isinstance(error, IN_DOUBT)):
+            self.holder.__kinto_doubt__(doubted(self.intent))
         make_resolvable(error, self.holder.__kinto_runner__(), self.holder, self.intent)
         self.outcome = Outcome(self.holder, self.verb, status, error)
 
@@ -225,7 +233,7 @@ class _Sending(Generic[S]):
             answers = split_answer(response, count)
         except GeneratorExit:  # the call was cancelled, or interrupted from the keyboard: it may have been stored
             for one in chunk:
-                one.holder.__kinto_doubt__(one.intent)
+                one.holder.__kinto_doubt__(doubted(one.intent))
             raise
         except KintoError as error:
             if isinstance(error, BadRequestError) and (yield from self._takes_fewer(count)):
@@ -251,6 +259,8 @@ class _Sending(Generic[S]):
         """What the answer means for the write; nothing is adopted yet."""
         assert one.write is not None
         if is_void and answer.status != 409:
+            if answer.is_repeated and answer.status >= 400:
+                one.doubt()
             return ConcurrentWriteError(
                 f"{one.write.path}: a 409 in the same batch rolled this write back; commit again.", status=409
             )
@@ -338,8 +348,12 @@ def _of_policy(write: Write, error: Exception) -> UnitOfWorkError:
 
 
 def _give_up(one: Operation[S], verdict: Settled) -> None:
-    error = verdict.conflict
-    assert error is not None  # what is sent again without a conflict is so in the first attempt
+    error: KintoError | None = verdict.conflict
+    if error is None:
+        error = RolledBackError(
+            f"{one.intent.state.path}: an earlier write whose answer got lost is stored; what changed since was not "
+            "sent, because another write of this unit was in the way: commit again."
+        )
     one.fail(status_of_refusal(error), error)
 
 

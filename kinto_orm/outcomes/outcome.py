@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeAlias, TypeVar
 
+from kinto_orm.conflicts import is_abort
 from kinto_orm.errors import (
     BackoffError,
     CommitError,
@@ -86,17 +87,12 @@ def status_of_failure(error: KintoError) -> OutcomeStatus:
     """What a failure of the whole batch means for each of its writes."""
     if isinstance(error, (ConnectionFailedError, BackoffError)):
         return "not_sent"
-    if isinstance(error, ConcurrentWriteError) or _is_abort(error):
+    if isinstance(error, ConcurrentWriteError) or is_abort(error):
         return "rolled_back"
     # Any other 5xx rolls everything back on PostgreSQL and nothing on the memory backend: we cannot know which it is.
     if isinstance(error, (TransportError, ProtocolError, ServerError)):
         return "unknown"
     return "rejected" if isinstance(error, ResponseError) else "not_sent"
-
-
-def _is_abort(error: KintoError) -> bool:
-    """Whether Kinto says that its database aborted the transaction."""
-    return isinstance(error, ServerError) and error.status == 503 and error.errno is not None
 
 
 def said(outcome: Outcome[Holder]) -> str:

@@ -10,13 +10,14 @@ from kinto_orm.repository.lookups import (
     read_version,
     update_or_create,
 )
-from kinto_orm.repository.settling import Settled, rebase, rebase_onto, settle, wanted_data
+from kinto_orm.repository.settling import Settled, doubted, rebase, rebase_onto, settle, wanted_data
 from kinto_orm.repository.verbs import SERVER_OWNED, check_data, is_schema_timestamp, plan
 
 __all__ = [
     "SERVER_OWNED",
     "Settled",
     "check_data",
+    "doubted",
     "get",
     "get_or_create",
     "get_or_none",

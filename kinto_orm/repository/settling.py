@@ -7,16 +7,25 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-con
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from kinto_orm.errors import AmbiguousWriteError, ConflictError, InvalidValueError, PermissionsUnknownError, UsageError
+from kinto_orm.errors import (
+    AmbiguousWriteError,
+    ConflictError,
+    InvalidValueError,
+    PermissionsUnknownError,
+    ProtocolError,
+    UsageError,
+)
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.answers import StoredObject, content, error_of, existing_object, raise_for_status, read_object
 from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.json_patch import apply_json_patch
+from kinto_orm.protocol.merging import merge_data
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, apply_basic_patch, apply_merge_patch
-from kinto_orm.protocol.values import JSONObject, is_stored_as
+from kinto_orm.protocol.values import JSONObject, is_same, is_stored_as
 from kinto_orm.protocol.writes import Action, PermissionLists, Write
 from kinto_orm.repository.verbs import SERVER_OWNED, is_schema_timestamp
 from kinto_orm.state import Intent, ObjectState, Status, Verb
@@ -50,7 +59,9 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
     write it found, raises ``AmbiguousWriteError``; with ``strict`` also where somebody else may have written the same.
     """
     method = _METHODS[planned.action]
-    lost = intent if response.is_repeated else intent.state.in_doubt
+    lost = [intent, *_doubts(intent)] if response.is_repeated else _doubts(intent)
+    if response.status in (404, 412):
+        _check_is_whole(response, f"{method} {planned.path}")
     if response.status == 412:
         return (yield from _settle_412(intent, planned, response, lost, strict=strict))
     if planned.action is Action.DELETE and response.status in (403, 404):
@@ -62,15 +73,53 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
     return Settled(intent.state.after(read_object(response, planned.path, method)), intent)
 
 
+def _check_is_whole(response: Response, what: str) -> None:
+    # Else a 412 that was cut short, or a 404 of something in front of the server, would say that the object is gone.
+    if not isinstance(content(response, what), dict):
+        raise ProtocolError(
+            f"The answer to {what} ({response.status}) is none of Kinto's: whether it was applied is unknown."
+        )
+
+
+def _doubts(intent: Intent) -> list[Intent]:
+    """The earlier writes of the object that may have been applied, the last one first: one of them at most was."""
+    found: list[Intent] = []
+    earlier = intent.state.in_doubt
+    while earlier is not None:
+        found.append(earlier)
+        earlier = earlier.state.in_doubt
+    return found
+
+
+def doubted(intent: Intent) -> Intent:
+    """What an object remembers of a write whose answer got lost; the same write in doubt twice is one."""
+    earlier = intent.state.in_doubt
+    if earlier is not None and _says_the_same(earlier, intent):
+        return replace(intent, state=replace(intent.state, in_doubt=earlier.state.in_doubt))
+    return intent
+
+
+def _says_the_same(one: Intent, other: Intent) -> bool:
+    if (one.verb, one.patch, one.options, one.state.last_modified) != (
+        other.verb,
+        other.patch,
+        other.options,
+        other.state.last_modified,
+    ):
+        return False
+    return is_same(one.draft.data, other.draft.data) and one.draft.permissions == other.draft.permissions
+
+
 def _settle_412(
-    intent: Intent, planned: Write, response: Response, lost: Intent | None, *, strict: bool
+    intent: Intent, planned: Write, response: Response, lost: Sequence[Intent], *, strict: bool
 ) -> Flow[Settled]:
     theirs = existing_object(response, str(planned.path))
-    if lost is not None and theirs is not None and _may_be_result(lost, theirs):
-        found = yield from _confirmed(lost, theirs)
+    for one in lost if theirs is not None else ():
+        assert theirs is not None
+        found = (yield from _confirmed(one, theirs)) if _may_be_result(one, theirs) else None
         if found is not None:
-            _check_strictness(lost, strict=strict)
-            return _recognised(intent, lost, found)
+            _check_strictness(one, strict=strict)
+            return _recognised(intent, one, found)
     if intent.options.if_not_exists and planned.precondition.absent and theirs is not None:
         return Settled(intent.state.after(theirs), intent, is_untouched=True)
     error = error_of(response, _METHODS[planned.action], str(planned.path))
@@ -84,13 +133,31 @@ def _settle_412(
 
 def _recognised(intent: Intent, lost: Intent, found: StoredObject) -> Settled:
     state = intent.state.after(found)
-    wanted = wanted_data(intent)
-    is_the_same = wanted is not None and is_stored_as(_own(lost, wanted), _own(lost, found.data))
-    if lost is intent or (is_the_same and _sent_permissions(intent) == _sent_permissions(lost)):
+    if lost is intent:
         return Settled(state, intent, reconciled=True)
-    # What was wanted may have changed since. Nobody else wrote in between, so it may go on top of it.
     now = replace(state, permissions=state.permissions or intent.state.permissions)
-    return Settled(state, intent, reconciled=True, again=rebase_onto(intent, now))
+    again = rebase_onto(_on_top(intent, lost, found.data), now)
+    wanted = (wanted_data(intent), wanted_data(again))
+    is_done = any(one is not None and is_stored_as(_own(lost, one), _own(lost, found.data)) for one in wanted)
+    if is_done and _sent_permissions(intent) == _sent_permissions(lost):
+        # What it was applied to is what the lost one was meant for: others may have written in between.
+        return Settled(state, replace(intent, state=lost.state), reconciled=True)
+    # What was wanted may have changed since. Nobody else wrote in between, so it may go on top of it.
+    return Settled(state, intent, reconciled=True, again=again)
+
+
+def _on_top(intent: Intent, lost: Intent, data: JSONObject) -> Intent:
+    """The intent, such that what the lost one did stays: a patch, and the changes of others that it was merged with."""
+    was_merged = lost.seen is not None
+    if intent.verb is Verb.SAVE or (intent.verb is Verb.REPLACE and was_merged):
+        shown = lost.seen or lost.draft  # what the object was like then: since that it was edited
+        draft = replace(intent.draft, data=merge_data(shown.data, intent.draft.data, data).data)
+        return replace(intent, draft=draft, seen=intent.seen or intent.draft)
+    patch, mine = intent.patch, wanted_data(intent)
+    if isinstance(patch, BasicPatch) and was_merged and mine is not None:
+        merged = merge_data(intent.state.data, mine, data).data
+        return replace(intent, patch=replace(patch, data={key: merged[key] for key in patch.data or {}} or None))
+    return intent
 
 
 def _may_be_result(lost: Intent, theirs: StoredObject) -> bool:
@@ -148,9 +215,9 @@ def _check_strictness(lost: Intent, *, strict: bool) -> None:
         )
 
 
-def _settle_gone(intent: Intent, response: Response, lost: Intent | None, *, strict: bool) -> Flow[Settled | None]:
+def _settle_gone(intent: Intent, response: Response, lost: Sequence[Intent], *, strict: bool) -> Flow[Settled | None]:
     """What a deletion comes to that found nothing; ``None`` where it was refused."""
-    was_lost = lost is not None and lost.verb is Verb.DELETE
+    was_lost = any(one.verb is Verb.DELETE for one in lost)
     if response.status == 403 and not (was_lost and (yield from _is_bucket_gone(intent))):
         return None
     if response.status == 404 and not (was_lost or intent.options.if_exists):

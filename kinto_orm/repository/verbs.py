@@ -80,7 +80,8 @@ def _plan_save(intent: Intent) -> Write | None:
     if state.status is Status.NEW:
         return _put(intent, _creating(intent))
     assert state.data is not None
-    if is_same(state.data, draft.data) and not draft.permissions:
+    # What a write in doubt may have stored is not what the object holds, even where that is as it was before.
+    if is_same(state.data, draft.data) and not draft.permissions and state.in_doubt is None:
         return None
     return Write(
         state.path,
