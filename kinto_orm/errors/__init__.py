@@ -21,6 +21,7 @@
     │   ├── ClientClosedError                  the client was closed
     │   ├── CredentialsMissingError            a client that was pickled, used without ``clone(auth=...)``
     │   ├── DryRunError                        a call that cannot be simulated by ``dry_mode``
+    │   ├── CapabilityMissingError             the server lacks a plugin, or a setting
     │   ├── MissingExtraError (ImportError)    an optional dependency is not installed
     │   └── UnitOfWorkError
     │       ├── NotStageableError              the call cannot be part of a unit of work
@@ -94,6 +95,7 @@ from kinto_orm.errors.transport import (
 from kinto_orm.errors.usage import (
     AtomicityUnavailableError,
     BatchTooLargeError,
+    CapabilityMissingError,
     ClientClosedError,
     ConfigurationError,
     CredentialsMissingError,
@@ -132,6 +134,7 @@ __all__ = [
     "BackoffError",
     "BadRequestError",
     "BatchTooLargeError",
+    "CapabilityMissingError",
     "ClientClosedError",
     "CommitError",
     "ConcurrentWriteError",

@@ -86,6 +86,10 @@ class MissingExtraError(UsageError, ImportError):
     """An optional dependency is not installed."""
 
 
+class CapabilityMissingError(UsageError):
+    """The server does not advertise what the call rests on: a plugin or a setting is missing there."""
+
+
 class UnitOfWorkError(UsageError):
     """The unit of work cannot take this call."""
 

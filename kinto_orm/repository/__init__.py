@@ -1,6 +1,7 @@
-"""Each verb on one object, as a flow: what is sent (``verbs``), what the answer means (``settling``), and the reads
-and creations around it (``lookups``)."""
+"""Each verb on one object, as a flow: what is sent (``verbs``), what the answer means (``settling``), the reads and
+creations around it (``lookups``), and what the server must be able to do (``capabilities``)."""
 
+from kinto_orm.repository.capabilities import require_capability
 from kinto_orm.repository.lookups import (
     get,
     get_or_create,
@@ -28,6 +29,7 @@ __all__ = [
     "read_version",
     "rebase",
     "rebase_onto",
+    "require_capability",
     "settle",
     "update_or_create",
     "wanted_data",
