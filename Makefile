@@ -24,7 +24,7 @@ demo: $(VENV)/.installed
 	$(BIN)/python examples/countries.py
 
 tests: $(VENV)/.tox
-	$(BIN)/tox run -e lint,types,imports,tests
+	$(BIN)/tox run -e lint,types,imports,tests,plugins
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py

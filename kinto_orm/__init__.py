@@ -72,8 +72,9 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.gathering import Deferred, Gathering
-from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions, Record
+from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
 from kinto_orm.outcomes import BulkReport, Outcome
+from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.query import Page, Query
 from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
@@ -83,6 +84,7 @@ __all__ = [
     "AlertWarning",
     "AmbiguousWriteError",
     "AtomicityUnavailableError",
+    "Attachment",
     "BackoffError",
     "BadRequestError",
     "BasicPatch",
@@ -140,6 +142,7 @@ __all__ = [
     "Query",
     "ReadOnlyError",
     "Record",
+    "RecordManager",
     "RedirectError",
     "RequestEvent",
     "ResponseError",

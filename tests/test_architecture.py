@@ -25,6 +25,7 @@ PURE = {
     "unit_of_work",
     "compensation",
     "gathering",
+    "attaching",
     "jobs",
     "models",
 }

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import doctest
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from file_host import serve_files
 from sybil import Example, Sybil
 from sybil.parsers.myst import PythonCodeBlockParser
 
 import kinto_orm
 from kinto_orm import Client, errors
 from kinto_orm.server import EmbeddedServer
+from kinto_orm.server.application import DEFAULT_SETTINGS
 
 pytest_plugins = ["pytester"]
 
@@ -26,11 +29,21 @@ def snippets(page: Path) -> list[Example]:
     return list(Sybil(parsers=[parser]).parse(page).examples())
 
 
+WITH_PLUGINS = {"attachments.md"}
+"""Pages whose server has plugins that cannot be installed everywhere, or what stands in for them."""
+
+
 @pytest.fixture
-def namespace() -> Iterator[dict[str, object]]:
+def namespace(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
     """The names of one page; its clients and servers are closed at the end."""
     names: dict[str, object] = {}
-    yield names
+    with ExitStack() as stack:
+        if page.name in WITH_PLUGINS:
+            host = stack.enter_context(serve_files(tmp_path_factory.mktemp("files")))
+            includes = f"{DEFAULT_SETTINGS['includes']} attachment_stub"
+            folder = {"attachment.base_path": str(host.folder), "attachment.base_url": host.url}
+            names["server"] = EmbeddedServer.memory(includes=includes, **folder)
+        yield names
     for value in names.values():
         if isinstance(value, (Client, EmbeddedServer)):
             value.close()

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import kinto_orm
-from kinto_orm import Bucket, Client, Collection, Group, Manager, Query, Record, UnitOfWork, errors
+from kinto_orm import Bucket, Client, Collection, Group, Manager, Query, Record, RecordManager, UnitOfWork, errors
 
-SURFACES: list[type[Any]] = [Client, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
+SURFACES: list[type[Any]] = [Client, Bucket, Group, Collection, Record, Query, Manager, RecordManager, UnitOfWork]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
@@ -23,14 +23,17 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "close",
         "describe_server",
         "embedded",
+        "fetch_file",
         "gather",
         "get_endpoint",
         "prepare_lock",
+        "read_file",
         "refuse_staging",
         "unit_of_work",
     },
     Bucket: {"collection", "group"},
     Manager: {"edit"},
+    RecordManager: {"attachment"},
     Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }
@@ -39,6 +42,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
 RUNNERS = {
     *((Client, "run"), (Client, "perform"), (Query, "pages"), (Manager, "pages")),
     *((Manager, f"stream_{verb}") for verb in ("create", "update", "delete")),
+    *((RecordManager, name) for name in ("pages", "stream_create", "stream_update", "stream_delete")),
 }
 """What moves flows itself."""
 
@@ -154,6 +158,7 @@ def test_queries_clients_and_units_work_with_async_for_and_async_with() -> None:
         (Query, {"aget", "aget_or_none", "aget_many", "afirst", "aone", "aall", "acount", "aexists", "avalues"}),
         (Query, {"apages", "atimestamp", "adelete", "aupdate"}),
         (Manager, {"acreate", "aget_or_create", "aupdate_or_create", "abulk_create", "abulk_update", "abulk_delete"}),
+        (RecordManager, {"aattach", "adetach", "adownload"}),
         (Client, {"aserver_info", "aensure"}),
         (UnitOfWork, {"acommit", "aget"}),
     ],

@@ -16,6 +16,7 @@ from kinto_orm.models.arguments import Given, argument
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
 from kinto_orm.models.managers import Manager, manager_of
+from kinto_orm.models.record_manager import RecordManager, record_manager_of
 from kinto_orm.protocol.endpoints import Kind, check_id
 from kinto_orm.state import Runner
 
@@ -87,22 +88,22 @@ class _RecordsOf:
     """``records`` on the class and on an object: who asks decides which records."""
 
     @overload
-    def __get__(self, instance: None, owner: type[Any]) -> Manager[Record]: ...
+    def __get__(self, instance: None, owner: type[Any]) -> RecordManager[Record]: ...
     @overload
-    def __get__(self, instance: Collection[R], owner: type[Any]) -> Manager[R]: ...
+    def __get__(self, instance: Collection[R], owner: type[Any]) -> RecordManager[R]: ...
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
         if instance is None:
-            return manager_of(Record, plain=Record)
-        return manager_of(instance.model, plain=Record, parent=instance)
+            return record_manager_of(Record, plain=Record)
+        return record_manager_of(instance.model, plain=Record, parent=instance)
 
 
 class _RecordsOfModel:
     """``Todo.records``: the records of the model, in its default collection."""
 
-    def __get__(self, instance: None, owner: type[R]) -> Manager[R]:
+    def __get__(self, instance: None, owner: type[R]) -> RecordManager[R]:
         if instance is not None:
             raise AttributeError("records")  # find_attribute() says more
-        return manager_of(owner, plain=Record)
+        return record_manager_of(owner, plain=Record)
 
 
 class Record(KintoObject):

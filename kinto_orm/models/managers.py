@@ -23,7 +23,7 @@ from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.query import LoadedRows, Place, Query, Reading, check_count
 from kinto_orm.repository import get, get_or_create, update_or_create
-from kinto_orm.state import Intent, ObjectState, Runner, Verb, active_runner
+from kinto_orm.state import Draft, Intent, ObjectState, Runner, Verb, active_runner
 
 M = TypeVar("M", bound=KintoObject)
 
@@ -301,20 +301,26 @@ class Manager(Query[M]):
 
     def _staged(self, verb: Verb, name: str, given: M | Mapping[str, Any], place: Place) -> Staged[M] | Outcome[M]:
         one = cast(M, self._source.model(data=given)) if isinstance(given, Mapping) else given
-        if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
-            raise InvalidTypeError(f"{given!r:.80} is no {self._source.model.__name__}.")
+        self._check_class(one)
         if verb is Verb.SAVE and is_untouched(one, place.path):
             return Outcome(one, verb, "unchanged")
-        if one.is_new:
-            if not name.endswith("_create"):
-                raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
-            if one.__kinto_given_parent__() is None:
-                envelope = one.__kinto_envelope__()
-                envelope.parent, envelope.client = place.parent, envelope.client or place.runner
+        if one.is_new and not name.endswith("_create"):
+            raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
+        return Staged(one, Intent(verb, *self._describe(one, place)))
+
+    def _check_class(self, one: M) -> None:
+        if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
+            raise InvalidTypeError(f"{one!r:.80} is no {self._source.model.__name__}.")
+
+    def _describe(self, one: M, place: Place) -> tuple[ObjectState, Draft]:
+        """What is known of an object of this list, which gives its parent to a new one without."""
+        if one.is_new and one.__kinto_given_parent__() is None:
+            envelope = one.__kinto_envelope__()
+            envelope.parent, envelope.client = place.parent, envelope.client or place.runner
         state, draft = one.__kinto_describe__()
         if state.path.plural != place.path:
             raise InvalidTypeError(f"{state.path} is not of {place.path}: to copy it, give its data (a mapping).")
-        return Staged(one, Intent(verb, state, draft))
+        return state, draft
 
 
 def _updater(defaults: Mapping[str, Any] | None) -> Callable[..., Flow[tuple[ObjectState, bool]]]:

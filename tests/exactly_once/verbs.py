@@ -5,13 +5,14 @@ A method that is neither in ``VERBS`` nor in ``NOT_WRITING`` fails ``test_every_
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from fault_proxy import Seen, is_write
-from world import Data, World
+from world import ANYTHING, Data, World
 
 from kinto_orm import (
     Bucket,
@@ -81,6 +82,9 @@ class Verb:
     """Whether a 412 tells if the write was our own; else a typed error is as good as success."""
     meets: Callable[[Seen], bool] = is_write
     """Which of its requests meet the faults."""
+    looks_first: bool = False
+    """Whether the server takes no precondition there, so that after a lost answer the object is read before anything
+    is sent again: one fault is enough to know, and nothing is sent again without knowing."""
 
     @property
     def method(self) -> str:
@@ -448,7 +452,38 @@ def delete_query(world: World) -> Call:
     return Call(world.collection.records.filter(n=1), "delete", expected, is_right=lambda count: count == 3)
 
 
+FILE = b"hello, world"
+
+
+def with_file(data: Data, content: bytes = FILE) -> Data:
+    said = {"filename": "a.txt", "hash": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    return {**data, "attachment": {**said, "mimetype": "text/plain", "location": ANYTHING}}
+
+
+def attach(record: Record, expected: Data) -> Call:
+    call = Call(record.collection.records, "attach", {}, (record,), (record, FILE), {"filename": "a.txt"})
+    call.expected = {str(record.__kinto_path__(draw=True)): with_file(expected)}
+    return call
+
+
+def attach_another(world: World) -> Call:
+    record = world.load("r", OLD)
+    world.records.records.attach(record, b"the old one", filename="old.txt")
+    return attach(world.collection.records.get("r"), OLD)
+
+
+def detach(world: World) -> Call:
+    record = world.load("r", OLD)
+    world.records.records.attach(record, FILE, filename="a.txt")
+    loaded = world.collection.records.get("r")
+    return Call(loaded.collection.records, "detach", {path("r"): {**OLD, "attachment": None}}, (loaded,), (loaded,))
+
+
 LIST_VERBS = [
+    Verb("RecordManager.attach", lambda world: attach(world.load("r", OLD), OLD), looks_first=True),
+    Verb("RecordManager.attach-new", lambda world: attach(new_record(world), NEW), looks_first=True),
+    Verb("RecordManager.attach-another", attach_another, looks_first=True),
+    Verb("RecordManager.detach", detach, looks_first=True),
     Verb("Manager.create", create),
     Verb("Manager.get_or_create-new", get_or_create),
     Verb("Manager.get_or_create-existing", get_existing),
@@ -627,6 +662,7 @@ NOT_WRITING: Mapping[str, str] = {
     **{f"Query.{name}": READS for name in ("pages", "timestamp", "values")},
     "Client.server_info": READS,
     **{f"Client.{name}": MOVES for name in ("run", "perform", "describe_server", "prepare_lock")},
+    **{f"Client.{name}": MOVES for name in ("read_file", "fetch_file")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
     **{f"Client.{name}": LOCAL for name in ("gather", "refuse_staging", "unit_of_work")},
     **{f"Gathering.{name}": READS for name in ("count", "exists", "get", "get_or_none", "timestamp")},
@@ -636,6 +672,9 @@ NOT_WRITING: Mapping[str, str] = {
     "ConflictError.reload": LOCAL,
     **{f"Permissions.{name}": LOCAL for name in ("add", "assign", "changes", "complete", "remove")},
     "BulkReport.add": LOCAL,
+    "RecordManager.attachment": LOCAL,
+    "RecordManager.download": READS,
+    "Attachment.url": LOCAL,
 }
 """Public methods that send no write of their own, and why."""
 
