@@ -61,6 +61,7 @@ from kinto_orm.errors import (
     RedirectError,
     ResponseError,
     ResponseTooLargeError,
+    ReviewError,
     RolledBackError,
     ServerError,
     ServiceGoneError,
@@ -76,6 +77,7 @@ from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions,
 from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
+from kinto_orm.protocol.reviews import ReviewStatus
 from kinto_orm.query import Page, Query
 from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
@@ -149,6 +151,8 @@ __all__ = [
     "ResponseEvent",
     "ResponseTooLargeError",
     "RetryEvent",
+    "ReviewError",
+    "ReviewStatus",
     "RolledBackError",
     "ServerError",
     "ServiceGoneError",

@@ -26,6 +26,7 @@ PURE = {
     "compensation",
     "gathering",
     "attaching",
+    "reviewing",
     "jobs",
     "models",
 }

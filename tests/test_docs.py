@@ -29,8 +29,8 @@ def snippets(page: Path) -> list[Example]:
     return list(Sybil(parsers=[parser]).parse(page).examples())
 
 
-WITH_PLUGINS = {"attachments.md"}
-"""Pages whose server has plugins that cannot be installed everywhere, or what stands in for them."""
+WITH_PLUGINS = {"attachments.md", "reviews.md"}
+"""Pages whose server has plugins that cannot be installed everywhere: here, what stands in for them."""
 
 
 @pytest.fixture
@@ -40,9 +40,10 @@ def namespace(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     with ExitStack() as stack:
         if page.name in WITH_PLUGINS:
             host = stack.enter_context(serve_files(tmp_path_factory.mktemp("files")))
-            includes = f"{DEFAULT_SETTINGS['includes']} attachment_stub"
-            folder = {"attachment.base_path": str(host.folder), "attachment.base_url": host.url}
-            names["server"] = EmbeddedServer.memory(includes=includes, **folder)
+            includes = f"{DEFAULT_SETTINGS['includes']} attachment_stub signer_stub"
+            settings = {"attachment.base_path": str(host.folder), "attachment.base_url": host.url}
+            settings["signer.to_review_enabled"] = "true"
+            names["server"] = EmbeddedServer.memory(includes=includes, **settings)
         yield names
     for value in names.values():
         if isinstance(value, (Client, EmbeddedServer)):

@@ -14,6 +14,7 @@ from kinto_orm.protocol.answers import read_document
 from kinto_orm.protocol.endpoints import EntriesPath, Kind
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.paging import encode_query
+from kinto_orm.protocol.reviews import ReviewStep
 from kinto_orm.protocol.timestamps import etag, parse_timestamp
 
 _BUSTING = range(999_999_000_000, 1_000_000_000_000)
@@ -106,7 +107,7 @@ class Features(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Asks for a review of the collection's changes."""
-        wanted = {**(data or {}), "status": "to-review", "last_editor_comment": message}
+        wanted = {**(data or {}), **ReviewStep.REQUEST.data(message)}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
     @verb
@@ -123,7 +124,7 @@ class Features(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Sends the collection's changes back to their editor."""
-        wanted = {**(data or {}), "status": "work-in-progress", "last_reviewer_comment": message}
+        wanted = {**(data or {}), **ReviewStep.DECLINE.data(message)}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
     @verb
@@ -139,7 +140,7 @@ class Features(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Approves the collection's changes, which publishes them."""
-        wanted = {**(data or {}), "status": "to-sign"}
+        wanted = {**(data or {}), **ReviewStep.APPROVE.data()}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
     @verb
@@ -156,7 +157,7 @@ class Features(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Drops the collection's changes: it becomes again what was published last."""
-        wanted = {**(data or {}), "status": "to-rollback", "last_editor_comment": message}
+        wanted = {**(data or {}), **ReviewStep.ROLLBACK.data(message)}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
     def _review(

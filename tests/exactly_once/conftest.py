@@ -14,7 +14,8 @@ from kinto_orm.server.application import DEFAULT_SETTINGS
 def kinto_server_settings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     folder = tmp_path_factory.mktemp("files")
     return {
-        "includes": f"{DEFAULT_SETTINGS['includes']} attachment_stub",
+        "includes": f"{DEFAULT_SETTINGS['includes']} attachment_stub signer_stub",
+        "signer.to_review_enabled": "true",
         "attachment.base_path": str(folder),
         "attachment.base_url": "http://files.example/",
     }

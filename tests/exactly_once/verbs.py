@@ -642,7 +642,66 @@ UNIT_VERBS = [
     Verb("Client.ensure-existing", ensure_more),
 ]
 
-VERBS = [*RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS]
+# -- reviews ------------------------------------------------------------------------------------------------------
+
+
+def under_review(world: World, status: str) -> Collection[Record]:
+    """A collection with changes, as somebody knows it who may do everything; another one asked for its review."""
+    editor = world.direct.clone(auth=("editor", "secret"))
+    users = [one.server_info(refresh=True)["user"]["id"] for one in (editor, world.direct)]
+    Bucket(id="workspace", client=world.direct, permissions={"write": users}).save()
+    for group in ("c-editors", "c-reviewers"):
+        Group(bucket=world.direct.bucket("workspace"), id=group, members=users).save()
+    collection = Collection(bucket=editor.bucket("workspace"), id="c").save()
+    collection.records.create(id="r")
+    if status == "to-review":
+        collection.request_review("please")
+    return world.client.bucket("workspace").collections.get("c")
+
+
+def step(method: str, status: str, *arguments: str, before: str, **changes: Any) -> Callable[[World], Call]:
+    """A step of a review, and what the collection holds then."""
+
+    def prepare(world: World) -> Call:
+        collection = under_review(world, before)
+        expected = {**dict.fromkeys(collection.data, ANYTHING), "status": status, **changes}
+        return call(collection, method, expected, *arguments)
+
+    return prepare
+
+
+REVIEW_VERBS = [
+    Verb(
+        "Collection.request_review",
+        step(
+            "request_review",
+            "to-review",
+            "please",
+            before="work-in-progress",
+            last_editor_comment="please",
+            last_review_request_by=ANYTHING,
+        ),
+        looks_first=True,
+    ),
+    Verb(
+        "Collection.approve",
+        step("approve", "signed", before="to-review", last_review_by=ANYTHING),
+        looks_first=True,
+    ),
+    Verb(
+        "Collection.decline",
+        step("decline", "work-in-progress", "no", before="to-review", last_reviewer_comment="no"),
+        looks_first=True,
+    ),
+    Verb(
+        "Collection.rollback",
+        step("rollback", "signed", "no", before="to-review"),
+        looks_first=True,
+    ),
+    Verb("Collection.refresh_signature", step("refresh_signature", "to-review", before="to-review"), looks_first=True),
+]
+
+VERBS = [*RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS, *REVIEW_VERBS]
 
 
 # -- the rest -----------------------------------------------------------------------------------------------------
