@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from kinto_orm.conflicts import IN_DOUBT, is_abort, make_resolvable
+from kinto_orm.conflicts import IN_DOUBT, conflict_over, is_abort
 from kinto_orm.errors import (
     AmbiguousWriteError,
     ConflictError,
@@ -27,7 +27,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.messages import Content, Request, Response, Target
 from kinto_orm.outcomes import Outcome, OutcomeStatus
-from kinto_orm.protocol.answers import error_of, existing_object, raise_for_status, read_object
+from kinto_orm.protocol.answers import StoredObject, error_of, existing_object, raise_for_status, read_object
 from kinto_orm.protocol.attachments import KEY, Attachment, Upload, attachment_of, name_of, upload_request
 from kinto_orm.protocol.endpoints import Kind
 from kinto_orm.protocol.flows import Flow
@@ -149,7 +149,7 @@ class Change(Generic[H]):
         if self.state.status is not Status.NEW or not may_be_new:
             response = yield Request("GET", str(path), headers=planned.precondition.headers)
             if response.status == 412:
-                raise self._conflict(error_of(response, "GET", str(path)), response)
+                raise self._conflict(error_of(response, "GET", str(path)), existing_object(response, str(path)))
             return self.state.after(read_object(response, path, "GET"))
         found = yield from self._find()
         if found is not None and self.safe and not self.state.has_drawn_id:
@@ -163,14 +163,8 @@ class Change(Generic[H]):
         except ForbiddenError:  # who may only create sees no more
             return None
 
-    def _conflict(self, error: ResponseError, theirs: Response | ObjectState) -> ResponseError:
-        assert isinstance(error, ConflictError)
-        found = existing_object(theirs, str(self.state.path)) if isinstance(theirs, Response) else theirs
-        error.base, error.mine = self.state.data, self.draft.data
-        if found is not None:
-            error.theirs, error.theirs_last_modified = found.data, found.last_modified
-        make_resolvable(error, self.runner, self.holder, Intent(Verb.SAVE, self.state, self.draft))
-        return error
+    def _conflict(self, error: ResponseError, theirs: StoredObject | ObjectState | None) -> ResponseError:
+        return conflict_over(error, theirs, self.holder, Intent(Verb.SAVE, self.state, self.draft), self.runner)
 
     def carry_out(
         self, request: Request, before: ObjectState | None, is_done: Callable[[ObjectState | None], bool]

@@ -8,16 +8,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from kinto_orm.conflicts import IN_DOUBT, is_abort, make_resolvable
+from kinto_orm.conflicts import IN_DOUBT, conflict_over, is_abort
 from kinto_orm.errors import (
     AmbiguousWriteError,
-    ConflictError,
     KintoError,
     NotLoadedError,
     ReviewError,
     UnsavedChangesError,
 )
-from kinto_orm.messages import Response
 from kinto_orm.protocol.answers import error_of, existing_object, raise_for_status
 from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.flows import Flow
@@ -121,7 +119,8 @@ class Review(Generic[H]):
         try:
             response = yield Write(path, Action.PATCH, precondition, old=before.data, patch=patch)
             if response.status == 412 and not response.is_repeated:
-                raise self._conflict(response)
+                error, theirs = error_of(response, "PATCH", str(path)), existing_object(response, str(path))
+                raise conflict_over(error, theirs, self.holder, Intent(Verb.SAVE, self.state, self.draft), self.runner)
             raise_for_status(response, "PATCH", path)
         except IN_DOUBT as error:
             if is_abort(error):
@@ -136,16 +135,6 @@ class Review(Generic[H]):
                 "refresh() it, and see."
             ) from failure
         self.holder.__kinto_adopt__(after, None)
-
-    def _conflict(self, response: Response) -> KintoError:
-        error = error_of(response, "PATCH", str(self.state.path))
-        assert isinstance(error, ConflictError)
-        theirs = existing_object(response, str(self.state.path))
-        error.base = self.state.data
-        if theirs is not None:
-            error.theirs, error.theirs_last_modified = theirs.data, theirs.last_modified
-        make_resolvable(error, self.runner, self.holder, Intent(Verb.SAVE, self.state, self.draft))
-        return error
 
     def _is_done(self, after: ObjectState, before: ObjectState) -> bool:
         """Whether the collection shows that the step was applied, and by the same user."""

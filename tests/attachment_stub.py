@@ -71,10 +71,10 @@ def delete(request: Any) -> None:
 
 
 def read(request: Any) -> Any:
-    """The record, with the rights of the caller; ``None`` where there is none."""
+    """The record, with the rights of the caller; ``None`` where there is none, or none that they may see."""
     try:
         return ask(request, "GET", None).json["data"]
-    except httpexceptions.HTTPNotFound:
+    except (httpexceptions.HTTPNotFound, httpexceptions.HTTPForbidden):
         return None
 
 

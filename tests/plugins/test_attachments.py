@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 from file_host import FileHost
-from lossy import LossyAdapter
+from lossy import LossyAdapter, Raced
 
 from kinto_orm import (
     AmbiguousWriteError,
     BadRequestError,
+    BasicPatch,
     Client,
     Collection,
     ConflictError,
@@ -28,9 +29,11 @@ from kinto_orm import (
     ProtocolError,
     Record,
     ResponseError,
+    ServerError,
     UnsavedChangesError,
     UsageError,
 )
+from kinto_orm.server import EmbeddedServer
 
 CONTENT = b"hello, world"
 OTHER = b"something else"
@@ -361,7 +364,7 @@ def test_a_new_record_in_doubt_is_recognised_by_its_drawn_id(
     client: Client, collection: Collection[Record], adapter: LossyAdapter
 ) -> None:
     record = Record(collection=collection, data={"n": 1})
-    inner, adapter.inner = adapter.inner, Silent(adapter.inner)
+    inner, adapter.inner = adapter.inner, Silent(adapter.inner, loses_answer=True)
     with pytest.raises(ConnectionLostError):
         client.clone(retry=0).bucket("b").collection("c").records.attach(record, CONTENT, filename="a.txt")
     adapter.inner = inner
@@ -373,10 +376,11 @@ def test_a_new_record_in_doubt_is_recognised_by_its_drawn_id(
 
 
 class Silent:
-    """Passes everything on until a file was sent; from then on no answer comes."""
+    """Passes everything on until a file was sent; from then on no answer comes, or already of that."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, inner: Any, *, loses_answer: bool) -> None:
         self.inner = inner
+        self.loses_answer = loses_answer
         self.is_gone = False
 
     def send(self, request: Any, *args: Any, **options: Any) -> Any:
@@ -385,8 +389,80 @@ class Silent:
         answer = self.inner.send(request, *args, **options)
         if request.method == "POST":
             self.is_gone = True
-            raise TimeoutError
+            if self.loses_answer:
+                raise TimeoutError
         return answer
+
+
+def test_a_record_that_cannot_be_read_again_has_its_file_all_the_same(
+    client: Client, collection: Collection[Record], record: Record, adapter: LossyAdapter
+) -> None:
+    inner, adapter.inner = adapter.inner, Silent(adapter.inner, loses_answer=False)
+    with pytest.raises(ConnectionLostError) as caught:
+        client.clone(retry=0).bucket("b").collection("c").records.attach(record, CONTENT, filename="a.txt")
+    adapter.inner = inner
+
+    assert "was applied" in caught.value.__notes__[0]
+    assert collection.records.attachment(record.refresh()) is not None
+
+
+class Pretending:
+    """Answers a file with success, and passes only the rest on."""
+
+    def __init__(self, inner: Any) -> None:
+        self.inner = inner
+
+    def send(self, request: Any, *args: Any, **options: Any) -> Any:
+        if request.method == "POST":
+            request = request.copy()
+            request.method, request.url, request.body = "GET", request.url.partition("/buckets")[0] + "/", None
+        return self.inner.send(request, *args, **options)
+
+
+def test_a_success_that_changes_nothing_is_none(
+    collection: Collection[Record], record: Record, adapter: LossyAdapter
+) -> None:
+    adapter.inner = Pretending(adapter.inner)  # type: ignore[assignment]
+
+    with pytest.raises(ProtocolError, match="as it was before"):
+        collection.records.attach(record, CONTENT, filename="a.txt")
+
+
+def test_a_record_that_somebody_else_makes_in_the_same_moment_is_not_taken_for_ours(
+    collection: Collection[Record], adapter: LossyAdapter
+) -> None:
+    adapter.plan.append(Raced(lambda: collection.records.create(id="new", data={"theirs": True})))
+    # Their own write goes through the same adapter first.
+    adapter.plan.append("ok")
+    mine = Record(collection=collection, id="new", data={"n": 1})
+
+    with pytest.raises(ConflictError, match="same moment") as caught:
+        collection.records.attach(mine, CONTENT, filename="a.txt")
+
+    assert caught.value.theirs is not None and caught.value.theirs["theirs"] is True
+    assert caught.value.reload() is mine
+
+
+def test_what_the_server_surely_did_not_do_is_its_error(
+    collection: Collection[Record], record: Record, adapter: LossyAdapter
+) -> None:
+    adapter.plan.extend(["503"] * 4)
+
+    with pytest.raises(ServerError, match="503"):
+        collection.records.attach(record, CONTENT, filename="a.txt")
+
+    assert not stored(collection).data.get("attachment")
+
+
+def test_who_may_only_create_attaches_to_new_records(
+    client: Client, server: EmbeddedServer, collection: Collection[Record]
+) -> None:
+    collection.patch(BasicPatch(permissions={"record:create": ["system.Authenticated"]}))
+    with Client.embedded(server=server, auth=("bob", "secret"), bucket="b", collection="c") as bob:
+        outcome = bob.bucket("b").collection("c").records.attach(Record(data={"n": 1}), CONTENT, filename="a.txt")
+
+    assert outcome.status == "created"
+    assert stored(collection, str(outcome.object.id)).data["n"] == 1
 
 
 # -- detach -----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from kinto_orm import (
     Record,
     ReviewError,
     ReviewStatus,
+    ServerError,
     UnsavedChangesError,
 )
 from kinto_orm.server import EmbeddedServer
@@ -327,6 +328,28 @@ def test_without_another_attempt_the_collection_tells(
         once.decline("no")
     adapter.plan.append("lost after")
     assert once.decline("no").status is ReviewStatus.WORK_IN_PROGRESS
+
+
+def test_what_the_server_surely_did_not_do_is_its_error(waiting: Collection[Record], adapter: LossyAdapter) -> None:
+    adapter.plan.extend(["503"] * 4)
+
+    with pytest.raises(ServerError, match="503"):
+        waiting.decline("no")
+
+    assert waiting.refresh().status is ReviewStatus.TO_REVIEW
+
+
+def test_with_strict_retry_a_step_is_recognised_by_who_did_it(
+    client: Client, collection: Collection[Record], adapter: LossyAdapter
+) -> None:
+    collection.records.create(id="r")
+    strict = client.clone(strict_retry=True).bucket("workspace").collections.get("c")
+    adapter.plan.append("lost after")
+    assert strict.request_review("please").status is ReviewStatus.TO_REVIEW
+
+    adapter.plan.append("lost after")
+    with pytest.raises(AmbiguousWriteError):
+        strict.decline("no")
 
 
 def test_a_step_that_somebody_else_was_in_the_way_of_tells_nothing(
