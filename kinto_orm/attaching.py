@@ -179,7 +179,8 @@ class Change(Generic[H]):
             raise
         if response is not None and not _is_newer(after, before):
             raise ProtocolError(f"{what} was answered by {response.status}, but the record is as it was before.")
-        if response is not None and before is None and response.status == 200:
+        # Not where it is just ours: an earlier attempt of this one may have been late.
+        if response is not None and before is None and response.status == 200 and not is_done(after):
             text = f"{what}: somebody else made this record in the same moment, and yours was merged into it."
             raise self._conflict(ConflictError(text, status=200, method=request.method, path=request.path), after)
         self.holder.__kinto_adopt__(after, None)

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from kinto_orm.conflicts import IN_DOUBT, conflict_over, is_abort
 from kinto_orm.errors import (
     AmbiguousWriteError,
+    InvalidTypeError,
     KintoError,
     NotLoadedError,
     ReviewError,
@@ -43,12 +44,15 @@ def review(holder: H, step: ReviewStep, message: str | None = None, *, seen: Tim
     state for the step, ``ConflictError`` where it, or one of its records, was changed since it was seen,
     ``NotLoadedError`` where it was never seen.
     """
+    if step.what.comment is not None and not isinstance(message, str):
+        raise InvalidTypeError(f"The message is text for those who come next in the review, not {message!r:.60}.")
     timestamp = None if seen is None else parse_timestamp(seen, "seen")
     runner = holder.__kinto_runner__()
     runner.refuse_staging(f"{step.name.lower()} of a review")
     capability = yield from require_capability(CAPABILITY, f"A review ({step.name.lower()})", runner)
-    info = yield from runner.describe_server()
-    review = Review(holder, *holder.__kinto_describe__(), step, message, runner, info.get("user", {}).get("id"))
+    user = (yield from runner.describe_server()).get("user")
+    own_id = user.get("id") if isinstance(user, dict) else None
+    review = Review(holder, *holder.__kinto_describe__(), step, message, runner, own_id)
     rules = rules_of(capability, *review.state.path.ids)
     if rules is None:
         raise ReviewError(f"{review.state.path} is under no review: the server's capability signer does not name it.")

@@ -20,6 +20,8 @@ def resource(bucket: str = "b", collection: str | None = None, **more: Any) -> d
     [
         ({}, None),
         ({"resources": []}, None),
+        ({"resources": 5}, None),
+        ({"resources": [3, {}, {"source": "b"}]}, None),
         ({"resources": [resource("other")]}, None),
         ({"resources": [resource(collection="other")]}, None),
         ({"resources": [resource()]}, ReviewRules(is_enabled=False)),

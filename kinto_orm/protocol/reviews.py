@@ -108,14 +108,16 @@ class ReviewRules:
 
 def rules_of(capability: Mapping[str, Any], bucket: str, collection: str) -> ReviewRules | None:
     """The rules for that collection, out of the capability ``signer``; ``None`` where it is not under review."""
+    resources = capability.get("resources")
     enabled = capability.get("to_review_enabled", False)
     found: ReviewRules | None = None
-    for resource in capability.get("resources", ()):
-        source = resource.get("source", {})
-        if source.get("bucket") != bucket or source.get("collection") not in (None, collection):
+    for resource in resources if isinstance(resources, list) else ():
+        source = resource.get("source") if isinstance(resource, Mapping) else None
+        if not isinstance(source, Mapping) or source.get("bucket") != bucket:
             continue
         rules = ReviewRules(bool(resource.get("to_review_enabled", enabled)))
-        if source.get("collection") is not None:
+        if source.get("collection") == collection:
             return rules  # said of this very collection, which counts more
-        found = rules
+        if source.get("collection") is None:
+            found = rules
     return found

@@ -443,6 +443,20 @@ def test_a_record_that_somebody_else_makes_in_the_same_moment_is_not_taken_for_o
     assert caught.value.reload() is mine
 
 
+def test_an_attempt_that_is_late_is_not_taken_for_somebody_else_s(
+    collection: Collection[Record], adapter: LossyAdapter
+) -> None:
+    other = collection.records
+
+    def late() -> None:
+        other.attach(Record(collection=collection, id="new", data={"n": 1}), CONTENT, filename="a.txt")
+
+    adapter.plan.append(Raced(late))
+    mine = Record(collection=collection, id="new", data={"n": 1})
+
+    assert collection.records.attach(mine, CONTENT, filename="a.txt").status == "created"
+
+
 def test_what_the_server_surely_did_not_do_is_its_error(
     collection: Collection[Record], record: Record, adapter: LossyAdapter
 ) -> None:

@@ -20,6 +20,7 @@ from kinto_orm import (
     ConnectionLostError,
     ForbiddenError,
     Group,
+    InvalidTypeError,
     NotLoadedError,
     NotStageableError,
     Record,
@@ -202,6 +203,8 @@ def test_a_step_needs_what_it_is_about(
         waiting.rollback("no")
     with client.unit_of_work(), pytest.raises(NotStageableError, match="review"):
         client.bucket("workspace").collection("c").request_review("please")
+    with pytest.raises(InvalidTypeError, match="message"):
+        waiting.rollback(None)  # type: ignore[arg-type]
     with pytest.raises(ReviewError, match="under no review"):
         client.bucket("main").collection("c").request_review("please")
 

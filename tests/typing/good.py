@@ -27,6 +27,7 @@ from kinto_orm import (
     Query,
     Record,
     RecordManager,
+    ReviewStatus,
     UnitOfWork,
     kinto_http,
 )
@@ -273,6 +274,12 @@ def attach(todos: Collection[Todo], todo: Todo, stream: BytesIO) -> None:
     assert_type(todos.records.detach(todo, safe=False), Outcome[Todo])
     assert_type(todos.records.download(todo, Path("folder")), Path)
     todos.records.download(todo, stream)
+
+
+def review(todos: Collection[Todo]) -> None:
+    assert_type(todos.status, ReviewStatus | None)
+    assert_type(todos.request_review("please"), Collection[Todo])
+    assert_type(todos.approve(seen=todos.records.timestamp()), Collection[Todo])
 
 
 # -- units of work ------------------------------------------------------------------------------------------------
