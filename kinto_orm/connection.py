@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import requests
+from requests.utils import get_environ_proxies
 
 from kinto_orm.errors import ConfigurationError, InvalidTypeError
 from kinto_orm.messages import Response, Target, Transport
@@ -132,7 +133,8 @@ class Options:
         """
         is_there = isinstance(target, (str, os.PathLike)) and not overwrite and holds(target, size, sha256)
         if not is_there:
-            options = HostOptions(self.timeout, self.retry, self.verify, self.proxies)
+            found = get_environ_proxies(url) if self.trust_env else {}
+            options = HostOptions(self.timeout, self.retry, self.verify, {**found, **(self.proxies or {})})
             download(url, target, size=size, sha256=sha256, options=options, is_stopped=is_stopped)
         return Response(200)
 

@@ -96,6 +96,37 @@ def test_g18_no_credentials_go_to_another_host(fetch: Fetch, host: Server, tmp_p
     assert host.header("Authorization") is None
 
 
+ELSEWHERE = (
+    one("r", attachment={"location": "a.txt", "filename": "a.txt", "hash": HASH}),
+    said({"capabilities": {"attachments": {"base_url": "http://files.example/"}}}),
+)
+
+
+def test_a_file_comes_by_the_proxy_that_was_given(talk: Talk, serve: Serve, tmp_path: Path) -> None:
+    proxy = serve(*ELSEWHERE, answer(CONTENT))
+    client, _ = talk(server_url="http://kinto.example/v1", proxies={"http": f"http://{proxy.host}"})
+    records = client.bucket("b").collection("c").records
+
+    records.download(records.get("r"), tmp_path)
+
+    assert proxy.requests[-1].startswith(b"GET http://files.example/a.txt ")
+
+
+def test_a_file_comes_by_the_proxy_of_the_environment_where_that_is_trusted(
+    talk: Talk, serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    proxy = serve(answer(CONTENT))
+    monkeypatch.setenv("HTTP_PROXY", f"http://{proxy.host}")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    client, _ = talk(*ELSEWHERE, trust_env=True)
+    records = client.bucket("b").collection("c").records
+
+    records.download(records.get("r"), tmp_path)
+
+    assert proxy.requests[0].startswith(b"GET http://files.example/a.txt ")
+    assert CANARY.encode() not in proxy.requests[0]
+
+
 @pytest.mark.parametrize("content", [b"hello, w0rld", b"hello", b"hello, world, and more"])
 @pytest.mark.parametrize("size", [len(CONTENT), None])
 def test_g19_a_file_is_what_its_record_says(
