@@ -95,6 +95,8 @@ class Server:
         self.capabilities = capabilities
         self.known = known
 
+    def forget_lock(self, path: ObjectPath) -> None: ...
+
     def describe_server(self, *, refresh: bool = False) -> Flow[dict[str, Any]]:
         if refresh or not self.known:
             yield Request("GET", "/")

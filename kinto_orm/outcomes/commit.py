@@ -244,6 +244,8 @@ class _Sending(Generic[S]):
         lock_error = None
         if lock is not None:
             lock_error = _lock_error(lock, answers.pop(0), is_void=void > 0)
+            if lock_error is not None:
+                self._runner.forget_lock(lock.path)
             void = max(0, void - 1)
         verdicts: list[Settled | KintoError] = []
         for index, (one, answer) in enumerate(zip(chunk, answers, strict=True)):
