@@ -24,6 +24,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "describe_server",
         "embedded",
         "fetch_file",
+        "forget_lock",
         "gather",
         "get_endpoint",
         "prepare_lock",

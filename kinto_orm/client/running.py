@@ -160,6 +160,10 @@ class FlowRunner:
             locks.add(path)
         return lock_write(path)
 
+    def forget_lock(self, path: ObjectPath) -> None:
+        """Has the object of this lock made sure of again: it may have been deleted."""
+        self._connection.locks.discard(path)
+
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
         """The flow of :meth:`server_info`."""
         connection = self._connection

@@ -723,7 +723,7 @@ NOT_WRITING: Mapping[str, str] = {
     **{f"Client.{name}": MOVES for name in ("run", "perform", "describe_server", "prepare_lock")},
     **{f"Client.{name}": MOVES for name in ("read_file", "fetch_file")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
-    **{f"Client.{name}": LOCAL for name in ("gather", "refuse_staging", "unit_of_work")},
+    **{f"Client.{name}": LOCAL for name in ("forget_lock", "gather", "refuse_staging", "unit_of_work")},
     **{f"Gathering.{name}": READS for name in ("count", "exists", "get", "get_or_none", "timestamp")},
     **{f"UnitOfWork.{name}": STAGES for name in ("delete", "patch", "replace", "save", "stage")},
     **{f"UnitOfWork.{name}": LOCAL for name in ("admit", "plan", "rollback")},
