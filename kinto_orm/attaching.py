@@ -28,7 +28,15 @@ from kinto_orm.errors import (
 from kinto_orm.messages import Content, Request, Response, Target
 from kinto_orm.outcomes import Outcome, OutcomeStatus
 from kinto_orm.protocol.answers import StoredObject, error_of, existing_object, raise_for_status, read_object
-from kinto_orm.protocol.attachments import KEY, Attachment, Upload, attachment_of, name_of, upload_request
+from kinto_orm.protocol.attachments import (
+    KEY,
+    Attachment,
+    Upload,
+    attachment_of,
+    check_target,
+    name_of,
+    upload_request,
+)
 from kinto_orm.protocol.endpoints import Kind
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject, encode, is_same, is_stored_as
@@ -38,6 +46,11 @@ from kinto_orm.state import Draft, Holder, Intent, ObjectState, Runner, Status, 
 H = TypeVar("H", bound=Holder)
 
 CAPABILITY = "attachments"
+
+_OLD_FILE = (
+    "kinto-attachment removes the old file first: it may be gone, although the record names it still. "
+    "Then detach() it before you attach() it again."
+)
 
 
 def attach(
@@ -91,6 +104,7 @@ def detach(holder: H, runner: Runner, *, safe: bool) -> Flow[Outcome[H]]:
 
 def download(holder: Holder, target: Target, runner: Runner, *, overwrite: bool) -> Flow[Path | None]:
     """Puts the record's file there, checked, and gives the path; ``None`` where it was written to an open file."""
+    check_target(target)
     found = attachment(holder)
     if found is None:
         raise UsageError(f"{holder.__kinto_path__()} has no attachment.")
@@ -179,6 +193,9 @@ class Change(Generic[H]):
             raise
         if response is not None and not _is_newer(after, before):
             raise ProtocolError(f"{what} was answered by {response.status}, but the record is as it was before.")
+        if before is not None and _is_made_anew(after, before, response):
+            text = f"{what}: somebody else deleted this record in the same moment, and it was made anew, without data."
+            raise self._conflict(ConflictError(text, method=request.method, path=request.path), after)
         # Not where it is just ours: an earlier attempt of this one may have been late.
         if response is not None and before is None and response.status == 200 and not is_done(after):
             text = f"{what}: somebody else made this record in the same moment, and yours was merged into it."
@@ -197,14 +214,12 @@ class Change(Generic[H]):
                 response = yield replace(request, attempt=attempt)
                 raise_for_status(response, request.method, request.path)
                 return response
-            except IN_DOUBT as error:
-                if is_abort(error):
+            except (*IN_DOUBT, ResponseError) as error:
+                if _has_file(before):
+                    error.add_note(_OLD_FILE)
+                if is_abort(error) or not isinstance(error, IN_DOUBT):
                     raise
                 failure = error
-            except ResponseError as error:
-                if before is not None and _has_file(before):
-                    error.add_note("kinto-attachment removes the old file first: it may be gone. Attach it again.")
-                raise
             now = yield from self._look_again(failure)
             if is_done(now):
                 self._check_strictness(request)
@@ -252,6 +267,12 @@ def _version(state: ObjectState | None) -> int | None:
 
 def _is_newer(now: ObjectState | None, before: ObjectState | None) -> bool:
     return now is not None and _version(now) != _version(before)
+
+
+def _is_made_anew(after: ObjectState, before: ObjectState, response: Response | None) -> bool:
+    """Whether the record was gone, so that kinto-attachment made one that has nothing but what it writes."""
+    is_created = response is not None and response.status == 201
+    return is_created or (bool(_own(before.data or {})) and not _own(after.data or {}))
 
 
 def _has_already(state: ObjectState, upload: Upload, filename: str | None, mimetype: str | None) -> bool:

@@ -82,7 +82,7 @@ class Review(Generic[H]):
         """The state of the collection that the step is about."""
         state, path = self.state, self.state.path
         is_dirty = self.draft.permissions or not is_same(state.data or {}, self.draft.data)
-        if state.status is Status.LOADED and not state.is_partial and is_dirty:
+        if state.status is not Status.DELETED and not state.is_partial and is_dirty:
             raise UnsavedChangesError(f"{path} has unsaved changes: save() them, or refresh(discard=True).")
         is_seen = state.status is Status.LOADED and state.last_modified is not None and not state.is_partial
         if self.step in _OF_THE_MOMENT or (seen is not None and not is_seen):

@@ -6,11 +6,13 @@ https://github.com/Kinto/kinto-attachment
 from __future__ import annotations
 
 import hashlib
+import io
 import mimetypes
 import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import PureWindowsPath
 from typing import Any, cast
 from urllib.parse import unquote, urljoin
 
@@ -22,7 +24,7 @@ KEY = "attachment"
 """The key of the record's data, and the field of the upload."""
 
 _OUTSIDE = ("", ".", "..")
-_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\..*)?", re.IGNORECASE)
 """Windows opens a device where a file is called so."""
 
 
@@ -52,7 +54,9 @@ class Attachment:
     @property
     def safe_filename(self) -> str:
         """The name; raises ``ProtocolError`` for one that would leave the folder that it is put in."""
-        if not _is_plain(self.filename) or _DEVICE.fullmatch(self.filename):
+        # The drive: on Windows, "C:a.txt" is in another folder, wherever it is put.
+        is_special = _DEVICE.fullmatch(self.filename) or PureWindowsPath(self.filename).drive
+        if not _is_plain(self.filename) or is_special:
             raise ProtocolError(
                 f"The attachment's name {self.filename!r:.200} leads out of its folder: say which file it shall be."
             )
@@ -78,8 +82,10 @@ class Upload:
 
 
 def _is_plain(filename: str) -> bool:
-    """Whether it is the name of a file, and no path."""
-    return filename not in _OUTSIDE and not any(letter in "/\\" or letter < " " for letter in filename)
+    """Whether it is the name of a file, and no path; half a character is no part of a name."""
+    return filename not in _OUTSIDE and not any(
+        letter in "/\\" or letter < " " or "\ud800" <= letter <= "\udfff" for letter in filename
+    )
 
 
 def name_of(file: Content, filename: str | None) -> str:
@@ -95,6 +101,15 @@ def name_of(file: Content, filename: str | None) -> str:
     if not isinstance(cast(object, filename), str) or not _is_plain(filename):
         raise InvalidValueError(f"filename is a name without folders, not {filename!r:.200}.")
     return filename
+
+
+def check_target(target: object) -> None:
+    """Raises ``InvalidTypeError`` for what no file can be put into, before anything is asked."""
+    is_writable = callable(getattr(target, "write", None)) and not isinstance(target, io.TextIOBase)
+    if not is_writable and not isinstance(target, (str, os.PathLike)):
+        raise InvalidTypeError(
+            f"A file is put at a path, or into a file opened in binary mode for writing, not {target!r:.60}."
+        )
 
 
 def upload_request(

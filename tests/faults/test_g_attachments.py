@@ -16,6 +16,7 @@ from scripted_server import Serve, Server, Talk, answer, drip, one, said
 from kinto_orm import (
     CapabilityMissingError,
     ConnectionFailedError,
+    InvalidTypeError,
     KintoError,
     ProtocolError,
     Record,
@@ -61,7 +62,22 @@ def fetch(loaded: Load) -> Fetch:
     return download
 
 
-NAMES = ["../../../pwned", "..", ".", "", "/etc/passwd", "a/b", "a\\b", "a\0b", "a\nb", "CON", "nul.txt", "com1"]
+NAMES = [
+    "../../../pwned",
+    "..",
+    ".",
+    "",
+    "/etc/passwd",
+    "a/b",
+    "a\\b",
+    "a\0b",
+    "a\nb",
+    "CON",
+    "nul .txt",
+    "com1",
+    "C:a.txt",
+    "\ud800",
+]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -150,6 +166,14 @@ def test_g19_nothing_of_a_wrong_file_is_written_to_a_stream(fetch: Fetch, host: 
         fetch(stream)
 
     assert stream.getvalue() == b""
+
+
+@pytest.mark.parametrize("target", [b"a.txt", None, 5, io.StringIO()])
+def test_what_is_no_place_for_a_file_is_refused_before_it_is_asked_for(fetch: Fetch, host: Server, target: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="binary mode"):
+        fetch(target)
+
+    assert host.requests == []
 
 
 @pytest.mark.parametrize("status", ["404 Not Found", "403 Forbidden", "500 Internal Server Error"])

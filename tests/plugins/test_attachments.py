@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,32 @@ def test_a_file_is_given_by_its_path_or_open(
     found = collection.records.attachment(record)
     assert found is not None
     assert (found.filename, found.hash) == ("é a.txt", sha256(CONTENT))
+
+
+def test_an_open_file_may_be_given_again(collection: Collection[Record], record: Record, adapter: LossyAdapter) -> None:
+    stream = io.BytesIO(b"skipped" + CONTENT)
+    stream.seek(len(b"skipped"))
+    adapter.plan.extend(["lost before"] * 4)
+    with pytest.raises(ConnectionLostError):
+        collection.records.attach(record, stream, filename="a.txt")
+
+    for one in (record, Record(collection=collection, id="another")):
+        collection.records.attach(one, stream, filename="a.txt")
+
+        found = collection.records.attachment(one)
+        assert found is not None
+        assert found.hash == sha256(CONTENT)
+
+
+def test_what_is_read_from_a_pipe_is_attached(collection: Collection[Record], record: Record) -> None:
+    reading, writing = os.pipe()
+    with open(writing, "wb") as end:
+        end.write(CONTENT)
+
+    with open(reading, "rb") as pipe:
+        collection.records.attach(record, pipe, filename="a.txt")
+
+    assert stored(collection).data["attachment"]["hash"] == sha256(CONTENT)
 
 
 def test_a_new_record_is_made_with_its_file_in_one_request(
@@ -225,7 +252,7 @@ def test_a_record_that_is_gone_gets_no_file(collection: Collection[Record], atta
         collection.records.attach(attached.delete(if_exists=True), OTHER, filename="a.txt")
 
 
-@pytest.mark.parametrize("name", ["../a.txt", "/etc/passwd", "a\\b.txt", "..", "", "a\n.txt"])
+@pytest.mark.parametrize("name", ["../a.txt", "/etc/passwd", "a\\b.txt", "..", "", "a\n.txt", "\udcff.txt"])
 def test_a_name_with_a_path_is_not_sent(
     collection: Collection[Record], record: Record, adapter: LossyAdapter, name: str
 ) -> None:
@@ -275,8 +302,37 @@ def test_a_refusal_says_that_the_old_file_may_be_gone(
     with pytest.raises(BadRequestError) as caught:
         collection.records.attach(attached, OTHER, filename="a.exe")
 
-    assert "old file" in caught.value.__notes__[0]
+    assert "detach() it before" in caught.value.__notes__[0]
     assert file_host.files() == []  # so the record names a file that is not there any more
+    collection.records.detach(attached)
+    assert collection.records.attach(attached, CONTENT, filename="a.txt").status == "updated"
+    assert [path.read_bytes() for path in file_host.files()] == [CONTENT]
+
+
+def test_an_answer_that_got_lost_says_that_the_old_file_may_be_gone(
+    collection: Collection[Record], attached: Record, adapter: LossyAdapter
+) -> None:
+    adapter.plan.extend(["lost before"] * 4)
+
+    with pytest.raises(ConnectionLostError) as caught:
+        collection.records.attach(attached, OTHER, filename="a.txt")
+
+    assert "old file" in caught.value.__notes__[0]
+
+
+@pytest.mark.parametrize("is_lost", [False, True])
+@pytest.mark.parametrize(("verb", "file"), [("attach", {"file": OTHER, "filename": "a.txt"}), ("detach", {})])
+def test_a_record_that_somebody_else_deletes_in_the_same_moment_is_not_back_unnoticed(
+    collection: Collection[Record], attached: Record, adapter: LossyAdapter, verb: str, file: Any, is_lost: bool
+) -> None:
+    adapter.plan.extend([Raced(lambda: stored(collection).delete()), "ok"])
+    if is_lost:
+        adapter.plan.appendleft("lost before")
+
+    with pytest.raises((ConflictError, AmbiguousWriteError), match=r"deleted|changed since"):
+        getattr(collection.records, verb)(attached, **file)
+
+    assert not attached.is_dirty and attached.data["n"] == 1
 
 
 # -- answers that get lost --------------------------------------------------------------------------------------------

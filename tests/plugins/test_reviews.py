@@ -201,6 +201,8 @@ def test_a_step_needs_what_it_is_about(
     waiting.data["title"] = "mine"
     with pytest.raises(UnsavedChangesError, match="save"):
         waiting.rollback("no")
+    with pytest.raises(UnsavedChangesError, match="save"):
+        Collection(bucket=waiting.bucket, id="c", data={"title": "mine"}).request_review("please")
     with client.unit_of_work(), pytest.raises(NotStageableError, match="review"):
         client.bucket("workspace").collection("c").request_review("please")
     with pytest.raises(InvalidTypeError, match="message"):
