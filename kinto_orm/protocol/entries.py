@@ -30,8 +30,8 @@ class HistoryEntry:
     """The same, with a timezone."""
     action: str
     """``"create"``, ``"update"`` or ``"delete"``."""
-    user_id: str
-    """The principal of who did it."""
+    user_id: str | None
+    """The principal of who did it; ``None`` for somebody without credentials."""
     resource_name: str
     """The kind of the object, such as ``"record"``."""
     uri: str
@@ -73,16 +73,22 @@ def history_entry(row: JSONObject) -> HistoryEntry:
         last_modified=row["last_modified"],
         date=_date(row),
         action=action,
-        user_id=_text(row, "user_id"),
+        user_id=_text_or_none(row, "user_id"),
         resource_name=_text(row, "resource_name"),
         uri=uri,
-        target=stored_object(data, target.get("permissions"), is_deleted=action == "delete"),
+        target=_target(data, target.get("permissions"), is_deleted=action == "delete"),
         # Kinto names the bucket in the entries of the bucket itself only.
         bucket_id=[*uri.split("/"), "", "", ""][2],
         group_id=_text_or_none(row, "group_id"),
         collection_id=_text_or_none(row, "collection_id"),
         record_id=_text_or_none(row, "record_id"),
     )
+
+
+def _target(data: JSONObject, permissions: JSON, *, is_deleted: bool) -> StoredObject:
+    if is_deleted:  # then Kinto's own "deleted" is no data
+        data = {name: value for name, value in data.items() if name != "deleted"}
+    return stored_object(data, permissions, is_deleted=is_deleted)
 
 
 def permission_entry(row: JSONObject) -> PermissionEntry:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Generic, NoReturn, Self, TypeVar, cast
 
 from kinto_orm.errors import InvalidFilterError, UsageError
-from kinto_orm.protocol.endpoints import EntriesPath, Kind, ObjectPath
+from kinto_orm.protocol.endpoints import EntriesPath, ObjectPath
 from kinto_orm.protocol.entries import (
     PERMISSIONS_ORDER,
     HistoryEntry,
@@ -72,7 +72,7 @@ class EntrySource(RawEntries, Generic[E]):
         """The entries of a page."""
         found = entries_of(decode(rows.page.body, str(rows.path)), rows.path)
         # As soon as a time is asked for, Kinto adds tombstones of the entries that were purged.
-        live = [row for row in found if not (row.get("deleted") is True and "uri" not in row)]
+        live = [row for row in found if "uri" in row or not (rows.is_partial or row.get("deleted") is True)]
         return live if rows.is_partial else [self.parse(row) for row in live]
 
     def resolve_field(self, name: str) -> str:
@@ -292,7 +292,7 @@ class History(EntryQuery[HistoryEntry]):
         return purge
 
 
-_ALWAYS_THERE = ("last_modified", "id", "date", "action", "user_id", "uri", "resource_name")
+_ALWAYS_THERE = ("last_modified", "id", "date", "action", "uri", "resource_name")
 _KINDS = ("group_id", "collection_id", "record_id")
 
 
@@ -304,11 +304,14 @@ def history_of(bucket: Callable[[], tuple[Runner, str]], about: ObjectPath | Non
         return Place(runner, EntriesPath("history", (id,)))
 
     def require(place: Place[Any]) -> Flow[None]:
-        return require_history("history", about or ObjectPath(Kind.BUCKET, place.path.parent_ids), place.runner)
+        if about is None:
+            yield from require_capability("history", "bucket.history", place.runner)
+        else:
+            yield from require_history("history()", about, place.runner)
 
     source = EntrySource(
         "history entries",
-        fields=(*_ALWAYS_THERE, "bucket_id", *_KINDS, "target"),
+        fields=(*_ALWAYS_THERE, "user_id", "bucket_id", *_KINDS, "target"),
         order=("-last_modified",),
         sortable=_ALWAYS_THERE,
         parse=history_entry,

@@ -48,7 +48,8 @@ def _check_is_kept(capability: JSONObject, path: ListPath | ObjectPath) -> None:
         uri = _uri_of(one)
         if uri and f"{path}/".startswith(f"{uri}/"):
             raise HistoryIncompleteError(
-                f"The server keeps no history of {path}: its setting history.exclude_resources names {uri}."
+                f"The server keeps no history of {path}: its setting history.exclude_resources names {uri}. "
+                "What it kept before that is in bucket.history."
             )
 
 

@@ -56,7 +56,12 @@ def test_d08_the_list_of_permissions_is_read_to_its_end() -> None:
         entries = client.permissions.all()
 
         records = {f"/buckets/payments/collections/todos/records/r{n}" for n in range(5)}
-        assert {one.uri for one in entries} == {"/", "/buckets/payments", "/buckets/payments/collections/todos", *records}
+        assert {one.uri for one in entries} == {
+            "/",
+            "/buckets/payments",
+            "/buckets/payments/collections/todos",
+            *records,
+        }
         assert len(entries) == client.permissions.count() == 8
 
 
