@@ -172,7 +172,7 @@ def test_a_record_that_did_not_change_since_is_saved_as_ever(todos: Collection[R
 def test_what_others_than_records_were_like_has_no_snapshot(payments: Bucket, kinto_client: Client) -> None:
     for manager in (payments.collections, payments.groups, kinto_client.buckets):
         with pytest.raises(UsageError, match="for records"):
-            manager.as_of(5)  # type: ignore[attr-defined]
+            manager.as_of(5)
 
 
 def test_a_snapshot_takes_no_filters(todos: Collection[Record]) -> None:
