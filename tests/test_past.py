@@ -16,6 +16,7 @@ from kinto_orm import (
     Collection,
     ConflictError,
     ConnectionLostError,
+    ForbiddenError,
     Group,
     HistoryIncompleteError,
     InvalidFilterError,
@@ -256,6 +257,28 @@ def test_the_past_of_the_default_bucket(kinto_client: Client) -> None:
     first = notes.records.history("x").filter(action="update").first()
     assert first is not None
     assert notes.records.revert(note.refresh(), to=first).data == {"n": 1}
+
+
+def test_who_may_read_the_collection_may_read_its_past(payments: Bucket, kinto_client: Client) -> None:
+    bob = kinto_client.clone(auth=("bob", "secret"))
+    collection = Collection(bucket=payments, id="shared").save()
+    record = collection.records.create(id="x", data={"n": 1})
+    hidden = record.last_modified or 0
+    collection.permissions.add("read", bob.server_info()["user"]["id"])
+    collection.save()
+    record.patch(n=2)
+    shown = record.last_modified or 0
+    record.patch(n=3)
+    records = bob.bucket("payments").collection("shared").records
+
+    assert contents(records.as_of(shown)) == {"x": {"n": 2}} == contents([records.as_of(shown).get("x")])
+    assert contents(records.as_of(hidden)) == {"x": {"n": 1}}
+    with pytest.raises(HistoryIncompleteError, match="may not be seen"):
+        records.as_of(hidden).get("x")
+    with pytest.raises(ForbiddenError):
+        records.revert("x", to=shown)
+    with pytest.raises(ForbiddenError):
+        bob.bucket("payments").history.purge(everything=True)
 
 
 def test_the_past_is_awaited(todos: Collection[Record], times: list[int]) -> None:

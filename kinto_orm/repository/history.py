@@ -112,7 +112,7 @@ def incomplete_history(what: str, timestamp: int) -> HistoryIncompleteError:
     """The error that says of what the history is not there any more."""
     return HistoryIncompleteError(
         f"What {what} was like at {timestamp} cannot be told: it was changed since, and its history does not reach "
-        "back to then (it was purged, trimmed, or not kept yet)."
+        "back to then (it was purged, trimmed, not kept yet, or may not be seen)."
     )
 
 

@@ -707,6 +707,20 @@ def get_filtered(world: World) -> Call:
     )
 
 
+def read_history(world: World) -> Call:
+    world.load("r", OLD)
+    history = world.collection.records.history("r")
+    return Call(history, "all", {path("r"): OLD}, is_right=lambda found: [one.action for one in found] == ["create"])
+
+
+def read_snapshot(world: World) -> Call:
+    before = world.load("r", OLD).last_modified
+    world.records.records.get("r").patch(n=2)
+    snapshot = world.collection.records.as_of(before or 0)
+    expected = {path("r"): {**OLD, "n": 2}}
+    return Call(snapshot, "all", expected, is_right=lambda found: [dict(one.data) for one in found] == [OLD])
+
+
 class Reads:
     """A block whose reads travel in one batch."""
 
@@ -739,6 +753,8 @@ READ_VERBS = [
     Verb("Query.all", get_filtered, meets=everything),
     Verb("Query.count", read("count"), meets=everything),
     Verb("Query.timestamp", read("timestamp"), meets=everything),
+    Verb("EntryQuery.all", read_history, meets=everything),
+    Verb("Snapshot.all", read_snapshot, meets=everything),
     Verb(
         "Client.server_info",
         lambda world: Call(world.client, "server_info", {}, keywords={"refresh": True}),
