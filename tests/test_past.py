@@ -161,6 +161,15 @@ def test_a_record_of_then_does_not_overwrite_what_came_since(todos: Collection[R
     assert dict(conflict.value.merge().data) == {"n": 2, "more": True}
 
 
+def test_a_record_of_then_does_not_say_what_is_there_now(todos: Collection[Record], times: list[int]) -> None:
+    then = todos.records.as_of(times[0]).get("one")
+
+    with pytest.raises(ConflictError):
+        todos.records.revert(then, to=times[0])
+
+    assert contents(todos.records) == {"one": {"n": 2}}
+
+
 def test_a_record_that_did_not_change_since_is_saved_as_ever(todos: Collection[Record], times: list[int]) -> None:
     (one,) = todos.records.as_of(times[3])
 
