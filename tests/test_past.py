@@ -489,6 +489,15 @@ def test_a_version_that_does_not_fit_its_model_is_not_written(payments: Bucket, 
     assert contents(todos.records) == {"x": {"title": "right"}}
 
 
+def test_what_does_not_fit_its_model_goes_back_to_what_does(payments: Bucket, todos: Collection[Record]) -> None:
+    typed = Collection(bucket=payments, id="todos", model=Todo)
+    then = typed.records.create(id="x", title="right").last_modified
+    assert then is not None
+    todos.records.get("x").patch(title=5)
+
+    assert typed.records.revert("x", to=then).title == "right"
+
+
 def test_the_schema_s_timestamp_is_left_to_the_server(payments: Bucket) -> None:
     collection = Collection(bucket=payments, id="strict", data={"schema": {"type": "object"}}).save()
     record = collection.records.create(id="x", data={"n": 1})

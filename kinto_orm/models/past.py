@@ -6,7 +6,8 @@ https://docs.kinto-storage.org/en/stable/api/1.x/history.html
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar, cast
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 from uuid import UUID
 
 from kinto_orm.conflicts import carry_out
@@ -22,8 +23,8 @@ from kinto_orm.protocol.endpoints import Kind, ObjectPath, check_id
 from kinto_orm.protocol.entries import HistoryEntry
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.timestamps import TimestampInput, parse_timestamp
-from kinto_orm.protocol.values import JSONObject, is_same
-from kinto_orm.query import History, Place, Query, Snapshot, history_of, moment
+from kinto_orm.protocol.values import is_same
+from kinto_orm.query import History, Place, Query, Snapshot, Source, history_of, moment
 from kinto_orm.repository import get_or_none, is_schema_timestamp, require_history, version_at, version_in
 from kinto_orm.state import Draft, Intent, ObjectState, Status, Verb
 
@@ -67,39 +68,86 @@ class Past(Query[M]):
         return await self._arun(_reverting(self, one, to))
 
 
-def _reverting(query: Query[M], one: M | str | UUID, to: TimestampInput | HistoryEntry) -> Callable[[Place], Flow[M]]:
-    given = one if isinstance(one, KintoObject) else None
-    if given is not None:
-        _check_is_clean(given)
-    when = to if isinstance(to, HistoryEntry) else parse_timestamp(to, "to")
+@dataclass(frozen=True, slots=True)
+class _Reverting(Generic[M]):
+    """One call of ``revert()``."""
 
-    def revert(place: Place) -> Flow[M]:
+    source: Source[M]
+    given: M | None
+    """The object, where it was given by itself and not by its id."""
+    id: str
+    when: int | HistoryEntry
+
+    def flow(self, place: Place) -> Flow[M]:
+        """The object, stored as it was."""
         place.runner.refuse_staging("revert()")
-        path = _path_of(one, place)
-        if isinstance(when, HistoryEntry):
-            _check_is_about(when, path)
+        path = _path_of(self.id if self.given is None else self.given, place)
+        if isinstance(self.when, HistoryEntry):
+            _check_is_about(self.when, path)
         yield from require_history("revert()", path, place.runner)
-        holder, is_fresh = given, False
-        if given is None or given.__kinto_envelope__().status is Status.REFERENCE:
-            holder, is_fresh = (yield from _read(query, path, place, given)), True
-        elif given.is_deleted:
-            holder = None
-        if not isinstance(when, HistoryEntry) and is_fresh and holder is not None and _is_as_old(holder, when):
-            return holder
-        version = yield from _version(path, when, exists=holder is not None)
+        if self.given is None or self.given.__kinto_envelope__().status is Status.REFERENCE:
+            return (yield from self._after_reading(path, place))
+        if self.given.is_deleted:
+            return (yield from self._store(ObjectState(path, Status.NEW), place))
+        return (yield from self._write_over(self.given, place))
+
+    def _after_reading(self, path: ObjectPath, place: Place) -> Flow[M]:
+        state = (yield from get_or_none(path)) or ObjectState(path, Status.NEW)
+        is_loaded = state.status is Status.LOADED
+        if is_loaded and not isinstance(self.when, HistoryEntry) and (state.last_modified or 0) <= self.when:
+            return self._taken(self.source.load_one(state, place))
+        return (yield from self._store(state, place))
+
+    def _store(self, state: ObjectState, place: Place) -> Flow[M]:
+        """Writes over the state, which nobody holds yet; or creates it again."""
+        version = yield from self._version(state.path, exists=state.status is Status.LOADED)
+        if state.status is Status.LOADED and _is_as_in(state, version):
+            return self._taken(self.source.load_one(state, place))
         draft = _draft(version)
-        recreated = _loaded(query, version, draft, place)
-        if holder is None:
-            intent = Intent(Verb.SAVE, ObjectState(path, Status.NEW), draft)
-            yield from carry_out(recreated, intent, place.runner)
-            return recreated if given is None else _took(given, recreated)
+        stored = self._loaded(version, draft, place)
+        yield from carry_out(stored, Intent(Verb.REPLACE, state, draft), place.runner)
+        return self._taken(stored)
+
+    def _write_over(self, holder: M, place: Place) -> Flow[M]:
+        version = yield from self._version(holder.__kinto_path__(), exists=True)
+        draft = _draft(version)
+        self._loaded(version, draft, place)
         state, shown = holder.__kinto_describe__()
-        if not (is_fresh and _is_done(state, draft)):
-            # ``seen`` says that the object is not what is sent: its own data are no edits made since.
-            yield from carry_out(holder, Intent(Verb.REPLACE, state, draft, seen=shown), place.runner)
+        # ``seen`` says that the object is not what is sent: its own data are no edits made since.
+        yield from carry_out(holder, Intent(Verb.REPLACE, state, draft, seen=shown), place.runner)
         return holder
 
-    return revert
+    def _taken(self, stored: M) -> M:
+        """The object that was given, in the state of the stored one."""
+        if self.given is None:
+            return stored
+        self.given.__kinto_adopt__(stored.__kinto_state__(), None)
+        return self.given
+
+    def _version(self, path: ObjectPath, *, exists: bool) -> Flow[ObjectState]:
+        if isinstance(self.when, HistoryEntry):
+            found: ObjectState | None = version_in(self.when, path)
+        else:
+            found = yield from version_at(path, self.when, exists=exists)
+        if found is None or found.status is Status.DELETED:
+            raise UsageError(f"{path} was not there then: to go back to that, delete() it. Nothing was written.")
+        return found
+
+    def _loaded(self, version: ObjectState, draft: Draft, place: Place) -> M:
+        """The object as it shall be; raises ``InvalidValueError`` where that does not fit its model any more."""
+        state = ObjectState(version.path, Status.LOADED, draft.data, version.last_modified)
+        try:
+            return self.source.load_one(state, place)
+        except InvalidValueError as error:
+            raise InvalidValueError(f"revert() wrote nothing, because the old version does not fit: {error}") from error
+
+
+def _reverting(query: Query[M], one: M | str | UUID, to: TimestampInput | HistoryEntry) -> Callable[[Place], Flow[M]]:
+    when = to if isinstance(to, HistoryEntry) else parse_timestamp(to, "to")
+    if isinstance(one, KintoObject):
+        _check_is_clean(one)
+        return _Reverting(query.reading.source, one, "", when).flow
+    return _Reverting(query.reading.source, None, check_id(one), when).flow
 
 
 def _path_of(one: KintoObject | str | UUID, place: Place) -> ObjectPath:
@@ -126,31 +174,6 @@ def _check_is_about(entry: HistoryEntry, path: ObjectPath) -> None:
         raise InvalidValueError(f"to is an entry about {entry.uri}, not about {path}.")
 
 
-def _read(query: Query[M], path: ObjectPath, place: Place, given: KintoObject | None) -> Flow[M | None]:
-    state = yield from get_or_none(path)
-    if state is None:
-        return None
-    if given is None:
-        return query.reading.source.load_one(state, place)
-    given.__kinto_adopt__(state, None)
-    return cast(M, given)
-
-
-def _is_as_old(holder: KintoObject, timestamp: int) -> bool:
-    """Whether the object, just read, was not changed after that time."""
-    return (holder.last_modified or 0) <= timestamp
-
-
-def _version(path: ObjectPath, when: int | HistoryEntry, *, exists: bool) -> Flow[ObjectState]:
-    if isinstance(when, HistoryEntry):
-        found: ObjectState | None = version_in(when, path)
-    else:
-        found = yield from version_at(path, when, exists=exists)
-    if found is None or found.status is Status.DELETED:
-        raise UsageError(f"{path} was not there then: to go back to that, delete() it. Nothing was written.")
-    return found
-
-
 def _draft(version: ObjectState) -> Draft:
     data = dict(version.data or {})
     if is_schema_timestamp(version.path.kind, data.get("schema")):
@@ -159,27 +182,11 @@ def _draft(version: ObjectState) -> Draft:
     return Draft(data, permissions or None, permissions or None)
 
 
-def _loaded(query: Query[M], version: ObjectState, draft: Draft, place: Place) -> M:
-    """The object as it shall be; raises ``InvalidValueError`` where that does not fit its model any more."""
-    state = ObjectState(version.path, Status.LOADED, draft.data, version.last_modified)
-    try:
-        return query.reading.source.load_one(state, place)
-    except InvalidValueError as error:
-        raise InvalidValueError(f"revert() wrote nothing, because the old version does not fit: {error}") from error
+def _is_as_in(state: ObjectState, version: ObjectState) -> bool:
+    """Whether the object, just read, is as it was in that version."""
+    now, then = _draft(state), _draft(version)
+    return is_same(now.data, then.data) and (not then.permissions or _granted(now) == _granted(then))
 
 
-def _is_done(state: ObjectState, draft: Draft) -> bool:
-    """Whether the object, just read, is as it shall be."""
-    has = {name: principals for name, principals in (state.permissions or {}).items() if principals}
-    wanted = {name: frozenset(principals) for name, principals in (draft.permissions or {}).items() if principals}
-    return is_same(_own(state), draft.data) and (not wanted or has == wanted)
-
-
-def _own(state: ObjectState) -> JSONObject:
-    return _draft(state).data
-
-
-def _took(given: M, recreated: M) -> M:
-    """The tombstone that was given, as the object that was created in its place."""
-    given.__kinto_adopt__(recreated.__kinto_state__(), None)
-    return given
+def _granted(draft: Draft) -> dict[str, list[str]]:
+    return {name: list(principals) for name, principals in (draft.permissions or {}).items() if principals}
