@@ -36,6 +36,7 @@ from kinto_orm.errors import (
     DryRunError,
     DuplicateObjectError,
     ForbiddenError,
+    HistoryIncompleteError,
     InvalidFilterError,
     InvalidIdError,
     InvalidInputError,
@@ -74,8 +75,10 @@ from kinto_orm.errors import (
 from kinto_orm.gathering import Deferred, Gathering
 from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions, Record
 from kinto_orm.outcomes import BulkReport, Outcome
+from kinto_orm.protocol.answers import StoredObject
+from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
-from kinto_orm.query import Page, Query
+from kinto_orm.query import EntryQuery, History, Page, Query, Snapshot
 from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
 
@@ -106,10 +109,14 @@ __all__ = [
     "DeletedObjectError",
     "DryRunError",
     "DuplicateObjectError",
+    "EntryQuery",
     "F",
     "ForbiddenError",
     "Gathering",
     "Group",
+    "History",
+    "HistoryEntry",
+    "HistoryIncompleteError",
     "InvalidFilterError",
     "InvalidIdError",
     "InvalidInputError",
@@ -133,6 +140,7 @@ __all__ = [
     "Outcome",
     "Page",
     "PartialObjectError",
+    "PermissionEntry",
     "Permissions",
     "PermissionsUnknownError",
     "PrincipalWarning",
@@ -149,6 +157,8 @@ __all__ = [
     "RolledBackError",
     "ServerError",
     "ServiceGoneError",
+    "Snapshot",
+    "StoredObject",
     "TransportError",
     "UnauthorizedError",
     "UnitClosedError",

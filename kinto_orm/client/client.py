@@ -19,7 +19,9 @@ from kinto_orm.jobs import ensure
 from kinto_orm.models import Bucket, KintoObject, Manager, bucket_reference, manager_of
 from kinto_orm.outcomes import Outcome
 from kinto_orm.protocol.endpoints import check_id, endpoint
+from kinto_orm.protocol.entries import PermissionEntry
 from kinto_orm.protocol.values import JSONObject
+from kinto_orm.query import EntryQuery, permissions_of
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import Holder, OnConflict, OnInvalid
 from kinto_orm.transport import (
@@ -216,6 +218,14 @@ class Client(FlowRunner):
     def bucket(self, id: str | UUID) -> Bucket:
         """A reference to the bucket of that id (``"default"`` is the user's own); asks nothing."""
         return bucket_reference(check_id(id, "bucket"), self)
+
+    @property
+    def permissions(self) -> EntryQuery[PermissionEntry]:
+        """What the user may do, object by object: a lazy selection of entries, of every page.
+
+        https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
+        """
+        return permissions_of(self)
 
     def ensure(self, *objects: Holder) -> tuple[Outcome[Any], ...]:
         """Makes sure that these new objects exist, with at least their data and permissions, in one batch.

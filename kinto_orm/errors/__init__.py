@@ -23,6 +23,7 @@
     │   ├── DryRunError                        a call that cannot be simulated by ``dry_mode``
     │   ├── CapabilityMissingError             the server lacks a plugin, or a setting
     │   ├── MissingExtraError (ImportError)    an optional dependency is not installed
+    │   ├── HistoryIncompleteError (LookupError)    the server's history does not reach back to what was asked for
     │   └── UnitOfWorkError
     │       ├── NotStageableError              the call cannot be part of a unit of work
     │       ├── UnitClosedError                the unit was already left
@@ -102,6 +103,7 @@ from kinto_orm.errors.usage import (
     DeletedObjectError,
     DryRunError,
     DuplicateObjectError,
+    HistoryIncompleteError,
     InvalidFilterError,
     InvalidIdError,
     InvalidInputError,
@@ -148,6 +150,7 @@ __all__ = [
     "DryRunError",
     "DuplicateObjectError",
     "ForbiddenError",
+    "HistoryIncompleteError",
     "InvalidFilterError",
     "InvalidIdError",
     "InvalidInputError",

@@ -12,6 +12,7 @@ from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timesta
 from kinto_orm.messages import Request
 from kinto_orm.protocol.answers import read_document
 from kinto_orm.protocol.endpoints import EntriesPath, Kind
+from kinto_orm.protocol.entries import PERMISSIONS_ORDER
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.timestamps import etag, parse_timestamp
@@ -51,8 +52,8 @@ class Features(Face):
         wanted = {**(params or {}), **filters}
         if exclude_resource_names:
             wanted["exclude_resource_name"] = list(exclude_resource_names)
-        # No two entries have the same URI: so no page leaves one out. Some have no id.
-        entries = yield from lists.read_list(EntriesPath("permissions"), {"_sort": "uri", **wanted})
+        order = {"_sort": ",".join(PERMISSIONS_ORDER)}
+        entries = yield from lists.read_list(EntriesPath("permissions"), {**order, **wanted})
         if "_sort" not in wanted:
             entries.sort(key=lambda entry: ("id" not in entry, entry.get("id", "")))
         return entries

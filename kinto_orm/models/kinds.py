@@ -17,6 +17,7 @@ from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
 from kinto_orm.models.managers import Manager, manager_of
 from kinto_orm.protocol.endpoints import Kind, check_id
+from kinto_orm.query import History, history_of
 from kinto_orm.state import Runner
 
 __all__ = ["Bucket", "Collection", "Group", "Record"]
@@ -39,6 +40,11 @@ class Bucket(KintoObject):
     def groups(self) -> Manager[Group]:
         """The groups of the bucket."""
         return manager_of(Group, plain=Group, parent=self)
+
+    @property
+    def history(self) -> History:
+        """What happened in the bucket, the newest first: a lazy selection of its entries."""
+        return history_of(lambda: (self.__kinto_runner__(), self.__kinto_path__().id))
 
     @overload
     def collection(self, which: str | UUID) -> Collection[Record]: ...

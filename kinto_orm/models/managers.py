@@ -16,12 +16,13 @@ from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import find_parent, load, reference
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
+from kinto_orm.models.past import Past
 from kinto_orm.models.permissions import PermissionsInput
 from kinto_orm.models.untouched import is_untouched
 from kinto_orm.outcomes import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.query import LoadedRows, Place, Query, Reading, check_count
+from kinto_orm.query import LoadedRows, Place, Reading, check_count
 from kinto_orm.repository import get, get_or_create, update_or_create
 from kinto_orm.state import Intent, ObjectState, Runner, Verb, active_runner
 
@@ -91,7 +92,7 @@ class ModelSource:
 _ALWAYS_THERE = HIDDEN_FIELDS | {"deleted"}
 
 
-class Manager(Query[M]):
+class Manager(Past[M]):
     """The whole list of one parent: a query without a filter, and the verbs that create."""
 
     __slots__ = ()

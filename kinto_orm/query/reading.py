@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from kinto_orm.errors import MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
+from kinto_orm.errors import MultipleObjectsError, NotFoundError, PartialObjectError
 from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
 from kinto_orm.protocol.endpoints import Kind, ListPath, PluralPath
 from kinto_orm.protocol.filters import condition, matches_nothing
@@ -261,11 +261,7 @@ class Reading(Generic[M]):
 
     def delete(self, *, everything: bool) -> Callable[[Place], Flow[int]]:
         """Deletes the objects on the server."""
-        selection = self.selection
-        if selection.limit is not None or selection.skip or selection.fields:
-            raise UsageError("delete() deletes all that matches: it cannot be combined with limit(), slices or only().")
-        if not selection.is_filtered and not everything:
-            raise UsageError("delete() without a filter would delete everything: say delete(everything=True).")
+        self.selection.check_deletion("delete", everything=everything)
         return self._delete
 
     def _delete(self, place: Place) -> Flow[int]:

@@ -1,14 +1,24 @@
 """Each verb on one object, as a flow: what is sent (``verbs``), what the answer means (``settling``), the reads and
-creations around it (``lookups``), and what the server must be able to do (``capabilities``)."""
+creations around it (``lookups``), what it was like before (``history``), and what the server must be able to do
+(``capabilities``)."""
 
 from kinto_orm.repository.capabilities import require_capability
+from kinto_orm.repository.history import (
+    conditions_about,
+    deletion_of,
+    history_path,
+    incomplete_history,
+    read_version,
+    require_history,
+    version_at,
+    version_in,
+)
 from kinto_orm.repository.lookups import (
     get,
     get_or_create,
     get_or_none,
     ids_in_chunks,
     read_server_info,
-    read_version,
     update_or_create,
 )
 from kinto_orm.repository.settling import Settled, doubted, rebase, rebase_onto, settle, wanted_data
@@ -18,11 +28,15 @@ __all__ = [
     "SERVER_OWNED",
     "Settled",
     "check_data",
+    "conditions_about",
+    "deletion_of",
     "doubted",
     "get",
     "get_or_create",
     "get_or_none",
+    "history_path",
     "ids_in_chunks",
+    "incomplete_history",
     "is_schema_timestamp",
     "plan",
     "read_server_info",
@@ -30,7 +44,10 @@ __all__ = [
     "rebase",
     "rebase_onto",
     "require_capability",
+    "require_history",
     "settle",
     "update_or_create",
+    "version_at",
+    "version_in",
     "wanted_data",
 ]

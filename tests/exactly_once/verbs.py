@@ -448,6 +448,35 @@ def delete_query(world: World) -> Call:
     return Call(world.collection.records.filter(n=1), "delete", expected, is_right=lambda count: count == 3)
 
 
+def revert(world: World, *, deletes: bool = False) -> Call:
+    record = world.load("r", OLD)
+    before = record.last_modified
+    if deletes:
+        record.delete()
+    else:
+        record.patch(n=2)
+    return Call(world.collection.records, "revert", {path("r"): OLD}, (record,), (record,), {"to": before})
+
+
+def revert_id(world: World) -> Call:
+    before = world.load("r", OLD).last_modified
+    world.records.records.get("r").delete()
+    return Call(
+        world.collection.records,
+        "revert",
+        {path("r"): OLD},
+        arguments=("r",),
+        keywords={"to": before},
+        holders_of=lambda result: [result],
+    )
+
+
+def purge(world: World) -> Call:
+    world.load("r", OLD)
+    history = world.bucket.history.filter(record_id="r")
+    return Call(history, "purge", {path("r"): OLD}, is_right=lambda count: count == 1)
+
+
 LIST_VERBS = [
     Verb("Manager.create", create),
     Verb("Manager.get_or_create-new", get_or_create),
@@ -464,6 +493,10 @@ LIST_VERBS = [
     Verb("Manager.edit", edit_record),
     Verb("Query.update", update_query),
     Verb("Query.delete", delete_query, is_guarded=False),
+    Verb("Manager.revert-changed", revert),
+    Verb("Manager.revert-deleted", lambda world: revert(world, deletes=True)),
+    Verb("Manager.revert-deleted-id", revert_id),
+    Verb("History.purge", purge, is_guarded=False),
 ]
 
 
@@ -625,6 +658,12 @@ NOT_WRITING: Mapping[str, str] = {
     "Query.since": REFINES,
     **{f"Query.{name}": READS for name in ("all", "count", "exists", "first", "get", "get_many", "get_or_none", "one")},
     **{f"Query.{name}": READS for name in ("pages", "timestamp", "values")},
+    **{f"Manager.{name}": LOCAL for name in ("as_of", "history")},
+    **{f"EntryQuery.{name}": REFINES for name in ("filter", "limit", "page_size")},
+    **{f"EntryQuery.{name}": READS for name in ("all", "count", "exists", "first")},
+    **{f"History.{name}": REFINES for name in ("before", "since")},
+    "History.timestamp": READS,
+    **{f"Snapshot.{name}": READS for name in ("all", "count", "get")},
     "Client.server_info": READS,
     **{f"Client.{name}": MOVES for name in ("run", "perform", "describe_server", "prepare_lock")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
@@ -668,6 +707,20 @@ def get_filtered(world: World) -> Call:
     )
 
 
+def read_history(world: World) -> Call:
+    world.load("r", OLD)
+    history = world.collection.records.history("r")
+    return Call(history, "all", {path("r"): OLD}, is_right=lambda found: [one.action for one in found] == ["create"])
+
+
+def read_snapshot(world: World) -> Call:
+    before = world.load("r", OLD).last_modified
+    world.records.records.get("r").patch(n=2)
+    snapshot = world.collection.records.as_of(before or 0)
+    expected = {path("r"): {**OLD, "n": 2}}
+    return Call(snapshot, "all", expected, is_right=lambda found: [dict(one.data) for one in found] == [OLD])
+
+
 class Reads:
     """A block whose reads travel in one batch."""
 
@@ -700,6 +753,8 @@ READ_VERBS = [
     Verb("Query.all", get_filtered, meets=everything),
     Verb("Query.count", read("count"), meets=everything),
     Verb("Query.timestamp", read("timestamp"), meets=everything),
+    Verb("EntryQuery.all", read_history, meets=everything),
+    Verb("Snapshot.all", read_snapshot, meets=everything),
     Verb(
         "Client.server_info",
         lambda world: Call(world.client, "server_info", {}, keywords={"refresh": True}),

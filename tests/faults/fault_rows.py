@@ -121,7 +121,6 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
 """The tests that assert the row, below ``tests/``."""
 
 CANNOT_APPLY: dict[str, str] = {
-    "D08": "There is no list of all permissions (GET /permissions) to page through.",
     "G18": "There are no attachments.",
     "G19": "There are no attachments.",
     "G20": "There are no attachments.",
