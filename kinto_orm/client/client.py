@@ -54,8 +54,8 @@ class Client(FlowRunner):
     client's certificate or (certificate, key); ``proxies`` are given here, or by the environment with ``trust_env``.
     Credentials go over plain http to this machine only, unless ``allow_insecure``. No answer is larger than
     ``max_response_bytes``. The hooks hear of each request, each response and each retry; ``log_bodies`` logs what
-    travels, without what looks like a secret. With ``dry_mode`` reads are real and ``save``, ``patch`` and the like are
-    logged, not sent. ``on_invalid`` says what happens to rows that do not fit their model.
+    travels, without what looks like a secret. With ``dry_mode`` reads are real and no write
+    is sent: ``plan()`` has them all. ``on_invalid`` says what happens to rows that do not fit their model.
 
     Safe in threads and after a fork. Pickled, it is its options without credentials.
     Raises ``ConfigurationError`` for options that cannot work; asks nothing.
@@ -154,12 +154,15 @@ class Client(FlowRunner):
     def clone(self, **changes: Any) -> Self:
         """A client with these options changed and all others kept.
 
-        Shares the connections where it can; never closes what it shares. An embedded server is shared always.
+        Shares the connections where it can; never closes what it shares. An embedded server is shared always. The
+        clone of a dry client plans into the same plan, unless it is to be dry no more.
         """
         options = self._options.changed(changes)
         clone = type(self).__new__(type(self))
         connection = self._connection.fitting(self._options, options)
-        clone._set_up(options, connection, owns_server=False, owns_transport=connection is not self._connection)
+        owns_transport = connection is not self._connection
+        shared = self._dry_run if self._options.dry_mode and options.dry_mode else None
+        clone._set_up(options, connection, owns_server=False, owns_transport=owns_transport, dry_run=shared)
         return clone
 
     @property
