@@ -43,6 +43,7 @@
     ├── ResponseError                          an answer came and said no
     │   ├── RedirectError                      3xx: never followed
     │   ├── BadRequestError                    400
+    │   │   └── SchemaValidationError          a JSON schema refused the object
     │   ├── UnauthorizedError                  401
     │   ├── ForbiddenError                     403
     │   ├── NotFoundError (LookupError)        404
@@ -73,11 +74,13 @@ from kinto_orm.errors.conflict import (
 from kinto_orm.errors.response import (
     BadRequestError,
     ConcurrentWriteError,
+    FieldError,
     ForbiddenError,
     MethodNotAllowedError,
     NotFoundError,
     RedirectError,
     ResponseError,
+    SchemaValidationError,
     ServerError,
     ServiceGoneError,
     UnauthorizedError,
@@ -147,6 +150,7 @@ __all__ = [
     "DeletedObjectError",
     "DryRunError",
     "DuplicateObjectError",
+    "FieldError",
     "ForbiddenError",
     "InvalidFilterError",
     "InvalidIdError",
@@ -175,6 +179,7 @@ __all__ = [
     "ResponseError",
     "ResponseTooLargeError",
     "RolledBackError",
+    "SchemaValidationError",
     "ServerError",
     "ServiceGoneError",
     "TransportError",
