@@ -197,6 +197,10 @@ class Runner(Protocol):
         """The write that takes this lock, whose object is there; makes sure of that only once."""
         ...
 
+    def forget_lock(self, path: ObjectPath) -> None:
+        """Makes sure again, the next time, that the object of this lock is there: it could not be taken."""
+        ...
+
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
         """What the server says of itself; asks only once."""
         ...

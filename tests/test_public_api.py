@@ -24,6 +24,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "close",
         "describe_server",
         "embedded",
+        "forget_lock",
         "gather",
         "get_endpoint",
         "plan",

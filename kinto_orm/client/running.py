@@ -153,6 +153,10 @@ class FlowRunner:
             (dry_run.locks if self._options.dry_mode else known).add(path)
         return lock_write(path)
 
+    def forget_lock(self, path: ObjectPath) -> None:
+        """Has the object of this lock made sure of again: it may have been deleted."""
+        self._connection.locks.discard(path)
+
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
         """The flow of :meth:`server_info`."""
         connection = self._connection

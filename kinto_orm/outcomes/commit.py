@@ -154,7 +154,6 @@ class _Sending(Generic[S]):
         self._limit: int | None = None
         self._failure: KintoError | None = None
         """Why nothing more is sent: what comes after could depend on what failed."""
-        self._was_asked_again = False
         self._is_racing = False
         """Whether other writers were in the way, so that a little time should pass before the next batch."""
 
@@ -188,9 +187,6 @@ class _Sending(Generic[S]):
 
         Raises ``BatchTooLargeError`` where it all must be one batch.
         """
-        if self._was_asked_again:
-            return False
-        self._was_asked_again = True
         try:
             yield from self._ask_server(count - (self._options.lock is not None), refresh=True)
         except _FAILED:
@@ -249,6 +245,8 @@ class _Sending(Generic[S]):
         lock_error = None
         if lock is not None:
             lock_error = _lock_error(lock, answers.pop(0), is_void=void > 0)
+            if lock_error is not None:
+                self._runner.forget_lock(lock.path)
             void = max(0, void - 1)
         verdicts: list[Settled | KintoError] = []
         for index, (one, answer) in enumerate(zip(chunk, answers, strict=True)):
