@@ -88,8 +88,10 @@ def functions_of(path: str) -> set[str]:
 
 @pytest.mark.parametrize("shown", SHOWN)
 def test_a_test_that_is_named_is_there(shown: str) -> None:
-    path, test, case = re.fullmatch(r"(.+\.py)::(\w+)(?:\[(\w+)\])?", shown).groups()  # type: ignore[union-attr]
+    spelled = re.fullmatch(r"(.+\.py)::(\w+)(?:\[(\w+)\])?", shown)
 
+    assert spelled is not None, shown
+    path, test, case = spelled.groups()
     assert {test} | ({case} if case else set()) <= functions_of(path), (
         "by its path below tests/, a scenario in brackets"
     )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.client.running import FlowRunner
+from kinto_orm.client.upkeep import Upkeep
 from kinto_orm.connection import Connection, Options, started_server
 from kinto_orm.errors import (
     ConfigurationError,
@@ -42,7 +42,7 @@ EMBEDDED_AUTH = ("user", "embedded")
 """The credentials of an embedded client that was given none: any will do there."""
 
 
-class Client(FlowRunner):
+class Client(Upkeep):
     """A connection to a Kinto server, with defaults for bucket and collection.
 
     ``auth`` takes a tuple, ``"user:password"``, ``"Bearer xyz"``, ``"Basic xyz"``, ``BearerTokenAuth`` or any auth
@@ -216,9 +216,12 @@ class Client(FlowRunner):
         """The buckets that the user may see."""
         return manager_of(Bucket, plain=Bucket, client=self)
 
-    def bucket(self, id: str | UUID) -> Bucket:
-        """A reference to the bucket of that id (``"default"`` is the user's own); asks nothing."""
-        return bucket_reference(check_id(id, "bucket"), self)
+    def bucket(self, id: str | UUID | None = None) -> Bucket:
+        """A reference to the bucket of that id, or else to the client's default bucket; asks nothing.
+
+        ``"default"`` is the user's own, whose real id ``personal_bucket()`` knows.
+        """
+        return bucket_reference(check_id(self.default_bucket if id is None else id, "bucket"), self)
 
     def ensure(self, *objects: Holder) -> tuple[Outcome[Any], ...]:
         """Makes sure that these new objects exist, with at least their data and permissions, in one batch.

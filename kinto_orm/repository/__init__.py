@@ -1,5 +1,6 @@
 """Each verb on one object, as a flow: what is sent (``verbs``), what the answer means (``settling``), the reads and
-creations around it (``lookups``), and what the server must be able to do (``capabilities``)."""
+creations around it (``lookups``), what the server must be able to do (``capabilities``), and what its operator
+asks of it (``upkeep``)."""
 
 from kinto_orm.repository.capabilities import require_capability
 from kinto_orm.repository.lookups import (
@@ -12,19 +13,25 @@ from kinto_orm.repository.lookups import (
     update_or_create,
 )
 from kinto_orm.repository.settling import Settled, doubted, rebase, rebase_onto, settle, wanted_data
+from kinto_orm.repository.upkeep import Heartbeat, flush, read_deployment, read_heartbeat, read_personal_bucket
 from kinto_orm.repository.verbs import SERVER_OWNED, check_data, is_schema_timestamp, plan
 
 __all__ = [
     "SERVER_OWNED",
+    "Heartbeat",
     "Settled",
     "check_data",
     "doubted",
+    "flush",
     "get",
     "get_or_create",
     "get_or_none",
     "ids_in_chunks",
     "is_schema_timestamp",
     "plan",
+    "read_deployment",
+    "read_heartbeat",
+    "read_personal_bucket",
     "read_server_info",
     "read_version",
     "rebase",

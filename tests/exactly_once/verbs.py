@@ -594,6 +594,12 @@ def ensure_more(world: World) -> Call:
     return Call(world.client, "ensure", {path("r"): {**OLD, "n": 2}}, (record,), (record,))
 
 
+def flush(world: World) -> Call:
+    world.load("r", OLD)
+    paths = ("/buckets/b", "/buckets/b/collections/c", path("r"))
+    return Call(world.client, "flush", dict.fromkeys(paths), keywords={"everything": True})
+
+
 UNIT_VERBS = [
     Verb("UnitOfWork.commit", commit),
     Verb("UnitOfWork.commit-tree", commit_tree),
@@ -605,6 +611,7 @@ UNIT_VERBS = [
     Verb("CommitError.compensate", compensate),
     Verb("Client.ensure-new", ensure),
     Verb("Client.ensure-existing", ensure_more),
+    Verb("Client.flush", flush, is_guarded=False),
 ]
 
 VERBS = [*RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS]
@@ -626,6 +633,7 @@ NOT_WRITING: Mapping[str, str] = {
     **{f"Query.{name}": READS for name in ("all", "count", "exists", "first", "get", "get_many", "get_or_none", "one")},
     **{f"Query.{name}": READS for name in ("pages", "timestamp", "values")},
     "Client.server_info": READS,
+    **{f"Client.{name}": READS for name in ("heartbeat", "personal_bucket", "version")},
     **{f"Client.{name}": MOVES for name in ("run", "perform", "describe_server", "prepare_lock")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
     **{f"Client.{name}": LOCAL for name in ("forget_lock", "gather", "refuse_staging", "unit_of_work")},
