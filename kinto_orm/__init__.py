@@ -78,7 +78,7 @@ from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions,
 from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.query import Page, Query
-from kinto_orm.repository import Heartbeat
+from kinto_orm.repository import Changeset, Heartbeat
 from kinto_orm.staging import Plan, PlannedWrite
 from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
@@ -95,6 +95,7 @@ __all__ = [
     "Bucket",
     "BulkReport",
     "CapabilityMissingError",
+    "Changeset",
     "Client",
     "ClientClosedError",
     "Collection",

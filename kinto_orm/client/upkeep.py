@@ -7,9 +7,21 @@ from __future__ import annotations
 
 from kinto_orm.client.running import FlowRunner
 from kinto_orm.models import Bucket, bucket_reference
+from kinto_orm.protocol.endpoints import check_id
 from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.protocol.values import JSONObject
-from kinto_orm.repository import Heartbeat, flush, read_deployment, read_heartbeat, read_personal_bucket
+from kinto_orm.repository import (
+    MONITOR,
+    Changeset,
+    Heartbeat,
+    changeset_query,
+    flush,
+    read_changeset,
+    read_deployment,
+    read_heartbeat,
+    read_personal_bucket,
+)
 
 
 class Upkeep(FlowRunner):
@@ -55,6 +67,41 @@ class Upkeep(FlowRunner):
     def _flush(self, *, everything: bool) -> Flow[None]:
         yield from flush(self, everything=everything)
         self._connection.locks.clear()
+
+    def monitor_changes(
+        self,
+        *,
+        since: TimestampInput | None = None,
+        bucket: str | None = None,
+        collection: str | None = None,
+        bust_cache: bool = False,
+    ) -> Changeset:
+        """Which collections changed, of all or of these, and when: ``changes`` has an entry for each, newest first.
+
+        Each has ``bucket``, ``collection`` and ``last_modified``, the timestamp that its changeset will have. Needs the
+        capability ``changes``. A server that does not go back as far as ``since`` gives all there is.
+        https://remote-settings.readthedocs.io/en/latest/client-specifications.html
+        """
+        return self.run(self._monitor(since, bucket, collection, bust_cache=bust_cache))
+
+    async def amonitor_changes(
+        self,
+        *,
+        since: TimestampInput | None = None,
+        bucket: str | None = None,
+        collection: str | None = None,
+        bust_cache: bool = False,
+    ) -> Changeset:
+        """Like :meth:`monitor_changes`."""
+        return await self.arun(self._monitor(since, bucket, collection, bust_cache=bust_cache))
+
+    def _monitor(
+        self, since: TimestampInput | None, bucket: str | None, collection: str | None, *, bust_cache: bool
+    ) -> Flow[Changeset]:
+        given = {"bucket": bucket, "collection": collection}
+        filters = {name: None if id is None else check_id(id, name) for name, id in given.items()}
+        query = changeset_query(since, None, bust_cache=bust_cache, filters=filters)
+        return read_changeset(MONITOR, query, "monitor_changes()", self)
 
     def personal_bucket(self) -> Bucket:
         """The bucket that ``"default"`` stands for, loaded, by its real id; Kinto makes it where it is not there.

@@ -1,8 +1,9 @@
 """Each verb on one object, as a flow: what is sent (``verbs``), what the answer means (``settling``), the reads and
-creations around it (``lookups``), what the server must be able to do (``capabilities``), and what its operator
-asks of it (``upkeep``)."""
+creations around it (``lookups``), what the server must be able to do (``capabilities``), what its operator
+asks of it (``upkeep``), and what changed in a collection (``changesets``)."""
 
 from kinto_orm.repository.capabilities import require_capability
+from kinto_orm.repository.changesets import MONITOR, Changeset, bust, changeset_query, read_changeset
 from kinto_orm.repository.lookups import (
     get,
     get_or_create,
@@ -17,9 +18,13 @@ from kinto_orm.repository.upkeep import Heartbeat, flush, read_deployment, read_
 from kinto_orm.repository.verbs import SERVER_OWNED, check_data, is_schema_timestamp, plan
 
 __all__ = [
+    "MONITOR",
     "SERVER_OWNED",
+    "Changeset",
     "Heartbeat",
     "Settled",
+    "bust",
+    "changeset_query",
     "check_data",
     "doubted",
     "flush",
@@ -29,6 +34,7 @@ __all__ = [
     "ids_in_chunks",
     "is_schema_timestamp",
     "plan",
+    "read_changeset",
     "read_deployment",
     "read_heartbeat",
     "read_personal_bucket",
