@@ -35,6 +35,7 @@ from kinto_orm.errors import (
     DeletedObjectError,
     DryRunError,
     DuplicateObjectError,
+    FieldError,
     ForbiddenError,
     HistoryIncompleteError,
     InvalidFilterError,
@@ -63,6 +64,7 @@ from kinto_orm.errors import (
     ResponseError,
     ResponseTooLargeError,
     RolledBackError,
+    SchemaValidationError,
     ServerError,
     ServiceGoneError,
     TransportError,
@@ -79,6 +81,8 @@ from kinto_orm.protocol.answers import StoredObject
 from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.query import EntryQuery, History, Page, Query, Snapshot
+from kinto_orm.repository import Changeset, Heartbeat
+from kinto_orm.staging import Plan, PlannedWrite
 from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
 
@@ -94,6 +98,7 @@ __all__ = [
     "Bucket",
     "BulkReport",
     "CapabilityMissingError",
+    "Changeset",
     "Client",
     "ClientClosedError",
     "Collection",
@@ -111,9 +116,11 @@ __all__ = [
     "DuplicateObjectError",
     "EntryQuery",
     "F",
+    "FieldError",
     "ForbiddenError",
     "Gathering",
     "Group",
+    "Heartbeat",
     "History",
     "HistoryEntry",
     "HistoryIncompleteError",
@@ -143,6 +150,8 @@ __all__ = [
     "PermissionEntry",
     "Permissions",
     "PermissionsUnknownError",
+    "Plan",
+    "PlannedWrite",
     "PrincipalWarning",
     "ProtocolError",
     "Query",
@@ -155,6 +164,7 @@ __all__ = [
     "ResponseTooLargeError",
     "RetryEvent",
     "RolledBackError",
+    "SchemaValidationError",
     "ServerError",
     "ServiceGoneError",
     "Snapshot",

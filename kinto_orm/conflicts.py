@@ -12,6 +12,7 @@ from typing import Any, cast, get_args
 from kinto_orm.errors import (
     ConflictError,
     ConnectionLostError,
+    DryRunError,
     InvalidTypeError,
     MergeConflict,
     NotFoundError,
@@ -74,6 +75,8 @@ def carry_out(holder: Holder, intent: Intent, runner: Runner) -> Flow[None]:
         try:
             response = yield planned
             settled = yield from settle_by_policy(intent, planned, response, runner)
+        except DryRunError:
+            return  # it is planned; the object keeps its changes
         except (*IN_DOUBT, GeneratorExit) as error:  # the latter where the call was cancelled, or interrupted
             if not is_abort(error):
                 holder.__kinto_doubt__(doubted(intent))

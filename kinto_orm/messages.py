@@ -27,6 +27,8 @@ class Request:
     """Whether each write in it carries a precondition, so that sending it twice does no more than sending it once."""
     reads_only: bool = False
     """Whether it only reads, although it is a POST."""
+    takes_any_answer: bool = False
+    """Whether a 5xx is an answer like any other, so that nothing is asked for again because of it."""
     attempt: int = 1
     """Above 1: earlier requests for the same purpose were in vain, and the transport waits before it sends this."""
 

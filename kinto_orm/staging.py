@@ -15,6 +15,7 @@ from kinto_orm.outcomes import Staged
 from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import (
+    JSON_TYPE,
     BasicPatch,
     JSONPatch,
     MergePatch,
@@ -83,28 +84,44 @@ class Stageable(Holder, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlannedWrite:
-    """One write of a plan, with the exact request that it becomes in the batch."""
+    """One write of a plan, with the exact request: ``method``, ``path``, ``headers`` and ``body`` where it has them.
 
-    object: Holder
-    verb: Verb
+    ``object`` and ``verb`` are those of a unit of work; ``None`` in the plan of a dry client, which keeps requests.
+    ``batch`` is the number of the ``POST /batch`` that carries the write there; ``None`` for a request of its own.
+    """
+
+    object: Holder | None
+    verb: Verb | None
     request: JSONObject
+    batch: int | None = None
 
     def __str__(self) -> str:
-        return _say(self.request)
+        return _say(self.request) if self.batch is None else f"batch {self.batch}: {_say(self.request)}"
 
 
 def _say(request: JSONObject) -> str:
-    headers = "".join(f" {name}: {value}" for name, value in request.get("headers", {}).items())
+    given = request.get("headers", {}).items()
+    headers = "".join(f" {name}: {value}" for name, value in given if (name, value) != ("Content-Type", JSON_TYPE))
     body = f" {request['body']}" if "body" in request else ""
-    return f"{request['method']} {request['path']}{headers}{body}"
+    # What is written to an account is its password.
+    return f"{request['method']} {request['path']}{headers}{' …' if '/accounts' in request['path'] and body else body}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a commit would send, in its order; in each batch the lock first, where there is one."""
+    """What would be sent, in its order: by a commit, or by all the calls of a dry client.
+
+    ``lock`` is what each batch of the commit writes first, where there is one.
+    """
 
     writes: tuple[PlannedWrite, ...]
     lock: JSONObject | None = None
+
+    def as_json(self) -> list[JSONObject]:
+        """The requests as ``json.dumps`` takes them, each with the number of its ``batch`` where it has one."""
+        lock = [] if self.lock is None or not self.writes else [self.lock]
+        numbers: list[JSONObject] = [{} if one.batch is None else {"batch": one.batch} for one in self.writes]
+        return [*lock, *({**one.request, **number} for one, number in zip(self.writes, numbers, strict=True))]
 
     def __str__(self) -> str:
         lock = [] if self.lock is None or not self.writes else [f"{_say(self.lock)} (the lock)"]

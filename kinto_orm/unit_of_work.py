@@ -289,7 +289,7 @@ class UnitOfWork:
                 # What cancelled itself out was never sent.
                 outcome = found.get(path) or Outcome(one.holder, one.intent.verb, "unchanged")
                 make_resolvable(outcome.error, self.runner, one.holder, one.intent, partial(self._forget, path))
-                if outcome.is_stored:
+                if outcome.is_stored or outcome.status == "planned":
                     self._forget(path)
                 elif outcome.status == "unknown" and path in self._staged:
                     self._staged[path] = _in_doubt(one)

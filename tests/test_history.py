@@ -322,6 +322,16 @@ def test_purged_entries_leave_no_trace_in_what_is_read(payments: Bucket, history
     assert [entry.action for entry in payments.history.since(0).limit(2)] == ["create", "create"]
 
 
+def test_a_dry_client_counts_what_would_be_purged(payments: Bucket, history: Any, kinto_client: Client) -> None:
+    dry = kinto_client.clone(dry_mode=True)
+
+    assert dry.bucket("payments").history.filter(record_id="one").purge() == 3
+
+    [planned] = dry.plan().writes
+    assert planned.request["method"] == "DELETE"
+    assert payments.history.count() == 7
+
+
 def test_everything_is_purged_on_demand_only(payments: Bucket, history: Any) -> None:
     with pytest.raises(UsageError, match=r"purge\(everything=True\)"):
         payments.history.purge()

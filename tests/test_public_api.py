@@ -33,6 +33,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
         "bind",
         "bucket",
+        "clear_plan",
         "clone",
         "close",
         "describe_server",
@@ -40,6 +41,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "forget_lock",
         "gather",
         "get_endpoint",
+        "plan",
         "prepare_lock",
         "refuse_staging",
         "unit_of_work",

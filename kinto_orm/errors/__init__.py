@@ -44,6 +44,7 @@
     ├── ResponseError                          an answer came and said no
     │   ├── RedirectError                      3xx: never followed
     │   ├── BadRequestError                    400
+    │   │   └── SchemaValidationError          a JSON schema refused the object
     │   ├── UnauthorizedError                  401
     │   ├── ForbiddenError                     403
     │   ├── NotFoundError (LookupError)        404
@@ -74,11 +75,13 @@ from kinto_orm.errors.conflict import (
 from kinto_orm.errors.response import (
     BadRequestError,
     ConcurrentWriteError,
+    FieldError,
     ForbiddenError,
     MethodNotAllowedError,
     NotFoundError,
     RedirectError,
     ResponseError,
+    SchemaValidationError,
     ServerError,
     ServiceGoneError,
     UnauthorizedError,
@@ -149,6 +152,7 @@ __all__ = [
     "DeletedObjectError",
     "DryRunError",
     "DuplicateObjectError",
+    "FieldError",
     "ForbiddenError",
     "HistoryIncompleteError",
     "InvalidFilterError",
@@ -178,6 +182,7 @@ __all__ = [
     "ResponseError",
     "ResponseTooLargeError",
     "RolledBackError",
+    "SchemaValidationError",
     "ServerError",
     "ServiceGoneError",
     "TransportError",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,9 +15,7 @@ from kinto_orm.protocol.entries import PERMISSIONS_ORDER
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.timestamps import etag, parse_timestamp
-
-_BUSTING = range(999_999_000_000, 1_000_000_000_000)
-"""Values of ``_expected`` that no cache has seen."""
+from kinto_orm.repository import bust
 
 
 class Features(Face):
@@ -88,7 +85,7 @@ class Features(Face):
         """
         bucket = self.bucket_name if bucket is None else bucket
         collection = self.collection_name if collection is None else collection
-        expected = random.choice(_BUSTING) if bust_cache else 0
+        expected = bust() if bust_cache else 0
         query = encode_query([(name, _text(name, value)) for name, value in {"_expected": expected, **params}.items()])
         request = Request("GET", path_of("changeset", {"bucket": bucket, "collection": collection}), query)
         return read_document((yield request), request)

@@ -3,13 +3,13 @@ creates."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.errors import InvalidFilterError, InvalidTypeError
+from kinto_orm.errors import DryRunError, InvalidFilterError, InvalidTypeError
 from kinto_orm.models.editing import Editing
 from kinto_orm.models.fields import declared_fields
 from kinto_orm.models.kinto_object import KintoObject
@@ -18,6 +18,7 @@ from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
 from kinto_orm.models.past import Past
 from kinto_orm.models.permissions import PermissionsInput
+from kinto_orm.models.planning import plan_creation
 from kinto_orm.models.untouched import is_untouched
 from kinto_orm.outcomes import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
@@ -139,11 +140,11 @@ class Manager(Past[M]):
 
         Raises ``ConflictError`` where somebody changed it between the two requests that an existing one takes.
         """
-        return self._run(self._creator(_updater(defaults), id, defaults))
+        return self._run(self._creator(_updater(defaults), id, defaults, given=_checked(defaults)))
 
     async def aupdate_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
         """Like :meth:`update_or_create`."""
-        return await self._arun(self._creator(_updater(defaults), id, defaults))
+        return await self._arun(self._creator(_updater(defaults), id, defaults, given=_checked(defaults)))
 
     def bulk_create(
         self, objects: Iterable[M | Mapping[str, Any]], *, on_outcome: Callable[[Outcome[M]], object] | None = None
@@ -257,6 +258,8 @@ class Manager(Past[M]):
         create: Callable[..., Flow[tuple[ObjectState, bool]]],
         id: str | UUID,
         defaults: Mapping[str, Any] | None,
+        *,
+        given: Container[str] = (),
     ) -> Callable[[Place], Flow[tuple[M, bool]]]:
         checked = check_id(id)
         new = self._new(id=checked, data=dict(_checked(defaults)))
@@ -264,7 +267,10 @@ class Manager(Past[M]):
         def flow(place: Place) -> Flow[tuple[M, bool]]:
             place.runner.refuse_staging("get_or_create() or update_or_create()")
             state, draft = new.__kinto_describe__()
-            stored, created = yield from create(state.path, draft, strict=place.runner.strict_retry)
+            try:
+                stored, created = yield from create(state.path, draft, strict=place.runner.strict_retry)
+            except DryRunError:
+                return new, (yield from plan_creation(new, given, place.runner))
             new.__kinto_adopt__(stored, None)
             return new, created
 

@@ -17,6 +17,7 @@ from kinto_orm.errors import (
     BadRequestError,
     BatchTooLargeError,
     ConcurrentWriteError,
+    DryRunError,
     KintoError,
     LockError,
     ProtocolError,
@@ -231,6 +232,10 @@ class _Sending(Generic[S]):
             for one in chunk:
                 one.holder.__kinto_doubt__(doubted(one.intent))
             raise
+        except DryRunError:
+            for one in chunk:
+                one.outcome = Outcome(one.holder, one.verb, "planned")
+            return []
         except KintoError as error:
             if isinstance(error, BadRequestError) and (yield from self._takes_fewer(count)):
                 yield from self._send_in_chunks(chunk)

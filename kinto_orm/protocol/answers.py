@@ -21,12 +21,14 @@ from kinto_orm.errors import (
     ProtocolError,
     RedirectError,
     ResponseError,
+    SchemaValidationError,
     ServerError,
     ServiceGoneError,
     UnauthorizedError,
 )
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.endpoints import ObjectPath
+from kinto_orm.protocol.refusals import field_errors, is_of_a_schema, schema_errors
 from kinto_orm.protocol.values import JSON, JSONObject, decode
 
 STATUS_ERRORS: dict[int, type[ResponseError]] = {
@@ -46,6 +48,7 @@ _ADVICE: dict[type[ResponseError], str] = {
     UnauthorizedError: "Check the credentials of the client (auth=…).",
     ForbiddenError: "The caller may not do that, or the bucket does not exist: Kinto does not tell them apart.",
     ConcurrentWriteError: "Another writer was in the way and nothing was stored: the call may be repeated.",
+    SchemaValidationError: "The JSON schema of the collection or the bucket refused it: .errors has the fields.",
     ConflictError: "Somebody else changed the object: see .theirs, and call .merge(), .reload() or .overwrite().",
 }
 
@@ -114,6 +117,9 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
     status = response.status
     cls = STATUS_ERRORS.get(status) or _CLASS_ERRORS.get(status // 100, ServerError)
     said = _said(response, f"{method} {path}")
+    errno = said.get("errno") if isinstance(said.get("errno"), int) else None
+    if status == 400 and is_of_a_schema(errno, said.get("details"), path):
+        cls = SchemaValidationError
     message = f"{method} {path}: {status}"
     if text := _text(said):
         message += f" {text.rstrip('.')}"
@@ -121,16 +127,26 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
         message += f" to {_shown_url(target)}"
     if advice := _ADVICE.get(cls):
         message += f". {advice}"
-    return cls(
+    error = cls(
         message,
         status=status,
         method=method,
         path=path,
-        errno=said.get("errno") if isinstance(said.get("errno"), int) else None,
+        errno=errno,
         details=said.get("details"),
         body=response.body[:2000].decode("utf-8", "replace"),
         retry_after=response.retry_after,
     )
+    if isinstance(error, SchemaValidationError):
+        locate_errors(error, None)
+    elif isinstance(error, BadRequestError):
+        error.errors = field_errors(error.details)
+    return error
+
+
+def locate_errors(error: SchemaValidationError, data: JSONObject | None) -> None:
+    """Gives the fields that are at fault their paths in the data, where that is known."""
+    error.errors = schema_errors(error.details, data)
 
 
 def _shown_url(url: str) -> str:

@@ -99,13 +99,15 @@ class PluralPath:
 
 @dataclass(frozen=True, slots=True)
 class EntriesPath:
-    """The endpoint of a list whose entries have no URL of their own: ``/permissions``, ``/buckets/b/history``."""
+    """The endpoint of a list whose entries have no URL of their own: ``/permissions``, ``/buckets/b/history``, or the
+    ``changeset`` of a collection."""
 
     name: str
     parent_ids: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{_object_path(Kind.BUCKET, self.parent_ids) if self.parent_ids else ''}/{self.name}"
+        kind = Kind.BUCKET if len(self.parent_ids) == 1 else Kind.COLLECTION
+        return f"{_object_path(kind, self.parent_ids) if self.parent_ids else ''}/{self.name}"
 
 
 ListPath: TypeAlias = PluralPath | EntriesPath

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NoReturn, Self, TypeVar, cast
 
-from kinto_orm.errors import InvalidFilterError, UsageError
+from kinto_orm.errors import DryRunError, InvalidFilterError, UsageError
 from kinto_orm.protocol.endpoints import EntriesPath, ObjectPath
 from kinto_orm.protocol.entries import (
     PERMISSIONS_ORDER,
@@ -287,7 +287,10 @@ class History(EntryQuery[HistoryEntry]):
         def purge(place: Place[Any]) -> Flow[int]:
             if matches_nothing(selection.conditions):
                 return 0
-            return (yield from delete_pages(place.path, encode_query(selection.parameters()), if_match=timestamp))
+            try:
+                return (yield from delete_pages(place.path, encode_query(selection.parameters()), if_match=timestamp))
+            except DryRunError:
+                return (yield from self._count(place))
 
         return purge
 

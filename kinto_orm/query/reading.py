@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from kinto_orm.errors import MultipleObjectsError, NotFoundError, PartialObjectError
+from kinto_orm.errors import DryRunError, MultipleObjectsError, NotFoundError, PartialObjectError
 from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
 from kinto_orm.protocol.endpoints import Kind, ListPath, PluralPath
 from kinto_orm.protocol.filters import condition, matches_nothing
@@ -268,7 +268,10 @@ class Reading(Generic[M]):
         place.runner.refuse_staging("delete() of a query")
         if matches_nothing(self.selection.conditions):
             return 0
-        return (yield from delete_pages(place.path, encode_query(self.selection.parameters())))
+        try:
+            return (yield from delete_pages(place.path, encode_query(self.selection.parameters())))
+        except DryRunError:
+            return (yield from self.count(place))
 
     def update(self, change: Callable[[M], object]) -> Callable[[Place], Flow[BulkReport]]:
         """Changes each object and writes what changed."""

@@ -16,10 +16,19 @@ from kinto_orm.errors import (
     InvalidValueError,
     PermissionsUnknownError,
     ProtocolError,
+    SchemaValidationError,
     UsageError,
 )
 from kinto_orm.messages import Request, Response
-from kinto_orm.protocol.answers import StoredObject, content, error_of, existing_object, raise_for_status, read_object
+from kinto_orm.protocol.answers import (
+    StoredObject,
+    content,
+    error_of,
+    existing_object,
+    locate_errors,
+    raise_for_status,
+    read_object,
+)
 from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.json_patch import apply_json_patch
@@ -70,7 +79,11 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
             return gone
     if response.status == 404:
         raise error_of(response, method, str(planned.path))  # gone, whatever became of an earlier attempt
-    return Settled(intent.state.after(read_object(response, planned.path, method)), intent)
+    try:
+        return Settled(intent.state.after(read_object(response, planned.path, method)), intent)
+    except SchemaValidationError as error:
+        locate_errors(error, wanted_data(intent))
+        raise
 
 
 def _check_is_whole(response: Response, what: str) -> None:

@@ -239,6 +239,8 @@ class RetryLoop:
             return False
         if failure is Failure.AMBIGUOUS and not request.is_repeatable:
             return False
+        if request.takes_any_answer and isinstance(result, Response):
+            return False
         return not (isinstance(result, Response) and result.status in _ONCE and number > 1)
 
 

@@ -627,6 +627,12 @@ def ensure_more(world: World) -> Call:
     return Call(world.client, "ensure", {path("r"): {**OLD, "n": 2}}, (record,), (record,))
 
 
+def flush(world: World) -> Call:
+    world.load("r", OLD)
+    paths = ("/buckets/b", "/buckets/b/collections/c", path("r"))
+    return Call(world.client, "flush", dict.fromkeys(paths), keywords={"everything": True})
+
+
 UNIT_VERBS = [
     Verb("UnitOfWork.commit", commit),
     Verb("UnitOfWork.commit-tree", commit_tree),
@@ -638,6 +644,7 @@ UNIT_VERBS = [
     Verb("CommitError.compensate", compensate),
     Verb("Client.ensure-new", ensure),
     Verb("Client.ensure-existing", ensure_more),
+    Verb("Client.flush", flush, is_guarded=False),
 ]
 
 VERBS = [*RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS]
@@ -665,9 +672,13 @@ NOT_WRITING: Mapping[str, str] = {
     "History.timestamp": READS,
     **{f"Snapshot.{name}": READS for name in ("all", "count", "get")},
     "Client.server_info": READS,
+    **{f"Client.{name}": READS for name in ("heartbeat", "monitor_changes", "personal_bucket", "version")},
+    "Collection.changeset": READS,
     **{f"Client.{name}": MOVES for name in ("run", "perform", "describe_server", "prepare_lock")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
     **{f"Client.{name}": LOCAL for name in ("forget_lock", "gather", "refuse_staging", "unit_of_work")},
+    **{f"Client.{name}": LOCAL for name in ("clear_plan", "plan")},
+    "Plan.as_json": LOCAL,
     **{f"Gathering.{name}": READS for name in ("count", "exists", "get", "get_or_none", "timestamp")},
     **{f"UnitOfWork.{name}": STAGES for name in ("delete", "patch", "replace", "save", "stage")},
     **{f"UnitOfWork.{name}": LOCAL for name in ("admit", "plan", "rollback")},
