@@ -24,7 +24,9 @@ from kinto_orm.models.fields import (
     FieldsBefore,
     declared_fields,
     dump_declared,
+    dump_text,
     invalid,
+    is_timeless,
     naive_datetimes,
     validate_wire,
     validated,
@@ -33,7 +35,16 @@ from kinto_orm.models.metaclass import HIDDEN_FIELDS, wire_name
 from kinto_orm.models.readonly import read_only
 from kinto_orm.protocol.endpoints import Kind
 from kinto_orm.protocol.patches import changed_keys
-from kinto_orm.protocol.values import JSON, JSONObject, copy_json, is_same, to_json_object, to_json_value
+from kinto_orm.protocol.values import (
+    JSON,
+    JSONObject,
+    copy_json,
+    is_same,
+    is_surely_carried,
+    parsed_object,
+    to_json_object,
+    to_json_value,
+)
 from kinto_orm.state import Status
 
 
@@ -47,7 +58,8 @@ def current_data(model: Any) -> JSONObject:
         return snapshot  # their fields are not all there; and they cannot be changed
     extra = _extra_of(envelope, fields)
     if envelope.data is None:
-        return {**_new_data(model, envelope, fields), **extra}
+        declared = _new_data(model, envelope, fields)
+        return {**declared, **extra} if extra else declared
     declared = _declared_data(model, envelope, fields, snapshot) if fields else {}
     order = [key for key in snapshot if key in declared or key in extra]
     order += [key for key in (*declared, *extra) if key not in snapshot]
@@ -103,7 +115,9 @@ def own_extra(model: Any) -> JSONObject:
 
 def _new_data(model: Any, envelope: Envelope, fields: Mapping[str, str]) -> JSONObject:
     """The declared fields of what the server has not shown yet."""
-    now = dump_declared(model) if fields else {}
+    now = _dumped(model, envelope) if fields else {}
+    if len(now) == len(fields) and None not in now.values() and not envelope.absent:
+        return now
     return {
         key: now[key]
         for key, name in fields.items()
@@ -113,8 +127,21 @@ def _new_data(model: Any, envelope: Envelope, fields: Mapping[str, str]) -> JSON
     }
 
 
+def _dumped(model: Any, envelope: Envelope) -> JSONObject:
+    """The declared fields, by wire names, in JSON types: the same dictionary as long as they are the same."""
+    text = dump_text(model)
+    if text is None:
+        return dump_declared(model)
+    if envelope.dumped is None or envelope.dumped[0] != text:
+        found = parsed_object(text)
+        if found is None:  # an infinity, for example
+            return dump_declared(model)
+        envelope.dumped = (text, found)
+    return envelope.dumped[1]
+
+
 def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], snapshot: JSONObject) -> JSONObject:
-    now = dump_declared(model)
+    now = _dumped(model, envelope)
     before = _fields_before(model, envelope, snapshot)
     data: JSONObject = {}
     for key, name in fields.items():
@@ -200,6 +227,9 @@ def frozen_data(model: Any) -> JSONObject:
     data = current_data(model)
     changed = changed_keys(snapshot, data) if snapshot else data
     _refuse_naive_datetimes(model, changed)
+    dumped = envelope.dumped
+    if dumped is not None and changed is dumped[1] and is_surely_carried(dumped[0]):
+        return changed
     checked = to_json_object(changed)
     if not snapshot:
         return checked
@@ -208,8 +238,9 @@ def frozen_data(model: Any) -> JSONObject:
 
 def _refuse_naive_datetimes(model: Any, changed: JSONObject) -> None:
     fields = declared_fields(type(model))
-    values = {key: model.__dict__[fields[key]] for key in changed if key in fields}
-    found = list(naive_datetimes(values, "data"))
+    own = model.__dict__
+    values = {key: own[fields[key]] for key in changed if key in fields and not is_timeless(own[fields[key]])}
+    found = list(naive_datetimes(values, "data")) if values else []
     if not found:
         return
     snapshot = model.__kinto_envelope__().data

@@ -70,6 +70,7 @@ class Envelope:
         "client",
         "collection",
         "data",
+        "dumped",
         "extra",
         "has_drawn_id",
         "in_doubt",
@@ -97,6 +98,8 @@ class Envelope:
         """The snapshot: what the server last sent; replaced, never changed."""
         self.before: Any = None
         """What the fields look like in the snapshot (``FieldsBefore``), once it was asked."""
+        self.dumped: tuple[bytes, JSONObject] | None = None
+        """The fields as JSON text and what it says, when they were last looked at; replaced, never changed."""
         self.extra: JSONObject | None = None
         """The undeclared keys, once somebody may have changed them; a reference has them once data was assigned."""
         self.absent: Mapping[str, JSON] = {}

@@ -145,6 +145,16 @@ def dump_declared(model: Any) -> JSONObject:
     return dumped
 
 
+def dump_text(model: Any) -> bytes | None:
+    """The declared fields as JSON text, in half the time; ``None`` where only :func:`dump_declared` says what is
+    wrong with them."""
+    try:
+        dumped: bytes = model.__pydantic_serializer__.to_json(model, by_alias=True, round_trip=True, warnings="error")
+    except ValueError:  # pydantic's error is one, too
+        return None
+    return dumped
+
+
 class FieldsBefore:
     """The fields as the server's data makes them: what untouched ones look like."""
 
@@ -165,6 +175,12 @@ class FieldsBefore:
 
 
 _TIMELESS = frozenset({str, int, float, bool, type(None)})
+
+
+def is_timeless(value: Any) -> bool:
+    """Whether it is surely no datetime, nor a list that holds one."""
+    kind = type(value)
+    return kind in _TIMELESS or (kind is list and _TIMELESS.issuperset(map(type, value)))
 
 
 def naive_datetimes(value: Any, path: str) -> Iterator[tuple[str, datetime]]:

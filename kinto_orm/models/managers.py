@@ -312,7 +312,7 @@ class Manager(Query[M]):
                 envelope = one.__kinto_envelope__()
                 envelope.parent, envelope.client = place.parent, envelope.client or place.runner
         state, draft = one.__kinto_describe__()
-        if state.path.plural != place.path:
+        if not state.path.is_in(place.path):
             raise InvalidTypeError(f"{state.path} is not of {place.path}: to copy it, give its data (a mapping).")
         return Staged(one, Intent(verb, state, draft))
 

@@ -127,6 +127,10 @@ class ObjectPath:
         """The object's own id."""
         return self.ids[-1]
 
+    def is_in(self, path: PluralPath) -> bool:
+        """Whether that list holds the object."""
+        return self.kind is path.kind and self.ids[:-1] == path.parent_ids
+
     @property
     def plural(self) -> PluralPath:
         """The plural endpoint that lists the object."""

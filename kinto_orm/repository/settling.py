@@ -25,7 +25,7 @@ from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.json_patch import apply_json_patch
 from kinto_orm.protocol.merging import merge_data
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, apply_basic_patch, apply_merge_patch
-from kinto_orm.protocol.values import JSONObject, is_same, is_stored_as
+from kinto_orm.protocol.values import JSONObject, copy_json, is_same, is_stored_as
 from kinto_orm.protocol.writes import Action, PermissionLists, Write
 from kinto_orm.repository.verbs import SERVER_OWNED, is_schema_timestamp
 from kinto_orm.state import Intent, ObjectState, Status, Verb
@@ -59,8 +59,10 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
     write it found, raises ``AmbiguousWriteError``; with ``strict`` also where somebody else may have written the same.
     """
     method = _METHODS[planned.action]
+    if response.status not in (403, 404, 412):
+        return Settled(intent.state.after(read_object(response, planned.path, method)), intent)
     lost = [intent, *_doubts(intent)] if response.is_repeated else _doubts(intent)
-    if response.status in (404, 412):
+    if response.status != 403:
         _check_is_whole(response, f"{method} {planned.path}")
     if response.status == 412:
         return (yield from _settle_412(intent, planned, response, lost, strict=strict))
@@ -125,7 +127,7 @@ def _settle_412(
     error = error_of(response, _METHODS[planned.action], str(planned.path))
     assert isinstance(error, ConflictError)
     error.base = intent.state.data
-    error.mine = wanted_data(intent)
+    error.mine = copy_json(wanted_data(intent))  # the object may share it
     if theirs is not None:
         error.theirs, error.theirs_last_modified = theirs.data, theirs.last_modified
     raise error
