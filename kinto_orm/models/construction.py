@@ -17,6 +17,7 @@ from kinto_orm.protocol.values import JSONObject, to_json_object
 from kinto_orm.state import Status
 
 ENVELOPE_ARGUMENTS = ("id", "bucket", "collection", "client", "permissions", "data")
+_ENVELOPE = frozenset(ENVELOPE_ARGUMENTS)
 
 
 def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]) -> None:
@@ -26,7 +27,9 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
         raise InvalidTypeError(
             f"{cls.__name__} takes keyword arguments only, not {positional[0]!r:.60}: write {_example(cls)}."
         )
-    given = {name: arguments.pop(name) for name in ENVELOPE_ARGUMENTS if name in arguments}
+    given: dict[str, Any] = {}
+    if not _ENVELOPE.isdisjoint(arguments):
+        given = {name: arguments.pop(name) for name in ENVELOPE_ARGUMENTS if name in arguments}
     whole = given.get("data")
     record_model = arguments.pop("model", None) if cls.__kinto_kind__ is Kind.COLLECTION else None
     if whole is not None and arguments:
@@ -68,7 +71,9 @@ def _given_data(whole: Any) -> JSONObject:
 def _given_fields(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """The values of the fields, by wire names."""
     by_name, by_wire = wire_names(cls), declared_fields(cls)
-    unknown = [name for name in arguments if name not in by_name and name not in by_wire]
+    unknown: list[str] = []
+    if not arguments.keys() <= by_name.keys():
+        unknown = [name for name in arguments if name not in by_name and name not in by_wire]
     if unknown:
         raise InvalidTypeError(
             f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; it has {', '.join(by_name) or 'none'}. "

@@ -6,7 +6,6 @@ Untouched fields keep the server's own spelling; defaults that the server lacks 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -26,9 +25,7 @@ from kinto_orm.models.fields import (
     dump_declared,
     dump_text,
     invalid,
-    is_timeless,
-    naive_datetimes,
-    validate_wire,
+    refuse_naive_datetimes,
     validated,
 )
 from kinto_orm.models.metaclass import HIDDEN_FIELDS, wire_name
@@ -129,15 +126,14 @@ def _new_data(model: Any, envelope: Envelope, fields: Mapping[str, str]) -> JSON
 
 def _dumped(model: Any, envelope: Envelope) -> JSONObject:
     """The declared fields, by wire names, in JSON types: the same dictionary as long as they are the same."""
+    if envelope.dumped is not None and envelope.dumped[0] == dump_text(model, "none"):
+        return envelope.dumped[1]
     text = dump_text(model)
-    if text is None:
+    found = None if text is None else parsed_object(text)
+    if text is None or found is None:  # an infinity, for example
         return dump_declared(model)
-    if envelope.dumped is None or envelope.dumped[0] != text:
-        found = parsed_object(text)
-        if found is None:  # an infinity, for example
-            return dump_declared(model)
-        envelope.dumped = (text, found)
-    return envelope.dumped[1]
+    envelope.dumped = (text, found)
+    return found
 
 
 def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], snapshot: JSONObject) -> JSONObject:
@@ -226,7 +222,7 @@ def frozen_data(model: Any) -> JSONObject:
     snapshot = envelope.data or {}
     data = current_data(model)
     changed = changed_keys(snapshot, data) if snapshot else data
-    _refuse_naive_datetimes(model, changed)
+    refuse_naive_datetimes(model, changed, envelope.data)
     dumped = envelope.dumped
     if dumped is not None and changed is dumped[1] and is_surely_carried(dumped[0]):
         return changed
@@ -234,25 +230,6 @@ def frozen_data(model: Any) -> JSONObject:
     if not snapshot:
         return checked
     return {key: checked[key] if key in checked else snapshot[key] for key in data}
-
-
-def _refuse_naive_datetimes(model: Any, changed: JSONObject) -> None:
-    fields = declared_fields(type(model))
-    own = model.__dict__
-    values = {key: own[fields[key]] for key in changed if key in fields and not is_timeless(own[fields[key]])}
-    found = list(naive_datetimes(values, "data")) if values else []
-    if not found:
-        return
-    snapshot = model.__kinto_envelope__().data
-    known: set[datetime] = set()
-    if snapshot is not None:
-        before = validate_wire(type(model), {key: value for key, value in snapshot.items() if key in fields})
-        known = {value for _, value in naive_datetimes(before, "")}
-    for path, value in found:
-        if value not in known:  # else the server sent it so
-            raise InvalidValueError(
-                f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
-            )
 
 
 def has_changed(model: Any) -> bool:

@@ -281,7 +281,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             raise NotBoundError(
                 f"This {self.__kinto_kind__.value} has no id yet: save() it, or construct it with id=…."
             )
-        parent = self.__kinto_bind_parent__()
+        parent = envelope.parent or self.__kinto_bind_parent__()
         above = parent.__kinto_path__().ids if parent is not None else ()
         envelope.path = path = ObjectPath(self.__kinto_kind__, (*above, id))
         return path
@@ -295,10 +295,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         return parent
 
     def __kinto_state__(self, *, draw: bool = False) -> ObjectState:
+        path = self.__kinto_path__(draw=draw)
         envelope = self.__kinto_envelope__()
         known = envelope.permissions.known if envelope.permissions is not None else None
         return ObjectState(
-            self.__kinto_path__(draw=draw),
+            path,
             envelope.status,
             envelope.data,
             self.__dict__["last_modified"],

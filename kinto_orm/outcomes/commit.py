@@ -46,7 +46,7 @@ from kinto_orm.protocol.batch import (
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_entry
-from kinto_orm.repository import Settled, doubted, plan
+from kinto_orm.repository import Settled, doubted, plan, settle_at_once
 from kinto_orm.state import Holder, Intent, OnConflict, Runner
 
 MOST_ROUNDS = 4
@@ -245,12 +245,15 @@ class _Sending(Generic[S]):
         if lock is not None:
             lock_error = _lock_error(lock, answers.pop(0), is_void=void > 0)
             void = max(0, void - 1)
+        is_undone = is_rolled_back(response)
         verdicts: list[Settled | KintoError] = []
         for index, (one, answer) in enumerate(zip(chunk, answers, strict=True)):
             # What was below something that was rolled back was refused for want of that.
             is_void = index < void or (void > 0 and answer.status in (403, 404))
-            verdict = yield from self._judge(one, answer, is_void=is_void, is_undone=is_rolled_back(response))
-            verdicts.append(verdict)
+            if answer.status < 300 and not is_void and not is_undone:
+                verdicts.append(_accepted(one, answer))
+            else:
+                verdicts.append((yield from self._judge(one, answer, is_void=is_void, is_undone=is_undone)))
         return self._apply(chunk, verdicts, attempt, lock_error)
 
     def _judge(
@@ -331,6 +334,15 @@ class _Sending(Generic[S]):
         for one in chunk:
             one.fail(status, error)
         return []
+
+
+def _accepted(one: Operation[S], answer: Response) -> Settled | KintoError:
+    """What a 2xx means for the write."""
+    assert one.write is not None
+    try:
+        return settle_at_once(one.intent, one.write, answer)
+    except KintoError as error:
+        return error
 
 
 _FAILED = (TransportError, ProtocolError, ResponseError)

@@ -25,6 +25,7 @@ from kinto_orm.errors import (
     ServiceGoneError,
     UnauthorizedError,
 )
+from kinto_orm.frozen import quickly_made
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.values import JSON, JSONObject, decode
@@ -54,6 +55,7 @@ _EXCERPT = 200
 _JSON_TYPE = re.compile(r"[^;]*\bjson\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object as the server showed it. ``data`` is without ``id`` and ``last_modified``."""

@@ -16,6 +16,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError
+from kinto_orm.frozen import quickly_made
 
 MAX_ID_LENGTH = 255
 """Kinto on PostgreSQL answers 503 to very long ids; the exact limit depends on how well they compress."""
@@ -112,6 +113,7 @@ ListPath: TypeAlias = PluralPath | EntriesPath
 """The endpoint of a list."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class ObjectPath:
     """Where an object is: its kind and the ids from the bucket down to its own."""

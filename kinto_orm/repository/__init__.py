@@ -11,7 +11,7 @@ from kinto_orm.repository.lookups import (
     read_version,
     update_or_create,
 )
-from kinto_orm.repository.settling import Settled, doubted, rebase, rebase_onto, settle, wanted_data
+from kinto_orm.repository.settling import Settled, doubted, rebase, rebase_onto, settle, settle_at_once, wanted_data
 from kinto_orm.repository.verbs import SERVER_OWNED, check_data, is_schema_timestamp, plan
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "rebase_onto",
     "require_capability",
     "settle",
+    "settle_at_once",
     "update_or_create",
     "wanted_data",
 ]

@@ -18,6 +18,7 @@ from kinto_orm.errors import (
     ProtocolError,
     UsageError,
 )
+from kinto_orm.frozen import quickly_made
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.answers import StoredObject, content, error_of, existing_object, raise_for_status, read_object
 from kinto_orm.protocol.endpoints import Kind, PluralPath
@@ -33,6 +34,7 @@ from kinto_orm.state import Intent, ObjectState, Status, Verb
 _METHODS = {Action.PUT: "PUT", Action.UPDATE: "PATCH", Action.PATCH: "PATCH", Action.DELETE: "DELETE"}
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Settled:
     """What became of a write: the state of its object, and the intent that brought it there.
@@ -60,7 +62,7 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
     """
     method = _METHODS[planned.action]
     if response.status not in (403, 404, 412):
-        return Settled(intent.state.after(read_object(response, planned.path, method)), intent)
+        return settle_at_once(intent, planned, response)
     lost = [intent, *_doubts(intent)] if response.is_repeated else _doubts(intent)
     if response.status != 403:
         _check_is_whole(response, f"{method} {planned.path}")
@@ -72,7 +74,13 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
             return gone
     if response.status == 404:
         raise error_of(response, method, str(planned.path))  # gone, whatever became of an earlier attempt
-    return Settled(intent.state.after(read_object(response, planned.path, method)), intent)
+    return settle_at_once(intent, planned, response)
+
+
+def settle_at_once(intent: Intent, planned: Write, response: Response) -> Settled:
+    """Like :func:`settle`, of an answer that tells by itself whose write it is the answer to: any but a refusal."""
+    stored = read_object(response, planned.path, _METHODS[planned.action])
+    return Settled(intent.state.after(stored), intent)
 
 
 def _check_is_whole(response: Response, what: str) -> None:

@@ -57,8 +57,10 @@ def check_data(intent: Intent) -> None:
     for key in () if _SERVER_OWNED.isdisjoint(wanted) else SERVER_OWNED:
         if key in wanted and not (key in known and is_same(known[key], wanted[key])):
             raise InvalidValueError(f"{intent.state.path}: data[{key!r}] is set by the server only: remove it.")
-    if "schema" in known and is_schema_timestamp(intent.state.path.kind, known["schema"]) and not is_same(
-        known["schema"], wanted.get("schema", known["schema"])
+    if (
+        "schema" in known
+        and is_schema_timestamp(intent.state.path.kind, known["schema"])
+        and not is_same(known["schema"], wanted.get("schema", known["schema"]))
     ):
         raise InvalidValueError(f"{intent.state.path}: data['schema'] is set by the server only: leave it.")
 
