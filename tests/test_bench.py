@@ -42,6 +42,5 @@ def test_quick_run_writes_every_sample(quick_run: tuple[str, Path]) -> None:
         "save-changed",
         "commit",
         "kinto-write",
-        "kinto-get-many",
     }
     assert all(line["samples"][0]["cpu"] > 0 for task in tasks.values() for line in task["contestants"])
