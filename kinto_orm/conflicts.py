@@ -24,7 +24,7 @@ from kinto_orm.messages import Response
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.merging import merge_data, merge_permissions
 from kinto_orm.protocol.patches import BasicPatch
-from kinto_orm.protocol.values import JSONObject, to_json_object
+from kinto_orm.protocol.values import JSONObject, copy_json, to_json_object
 from kinto_orm.protocol.writes import Write
 from kinto_orm.repository import Settled, doubted, get, plan, read_version, rebase, rebase_onto, settle, wanted_data
 from kinto_orm.state import (
@@ -118,7 +118,7 @@ def _gone(intent: Intent, error: ResponseError) -> ConflictError:
         errno=error.errno,
         details=error.details,
         base=intent.state.data,
-        mine=wanted_data(intent),
+        mine=copy_json(wanted_data(intent)),
     )
 
 

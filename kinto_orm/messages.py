@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from kinto_orm.frozen import quickly_made
+
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -48,6 +50,7 @@ class Request:
         return self.is_guarded or not self.is_write
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Response:
     """What the server answered. Header names are lower case."""

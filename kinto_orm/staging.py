@@ -26,7 +26,7 @@ from kinto_orm.protocol.patches import (
     removed_keys,
 )
 from kinto_orm.protocol.timestamps import TimestampInput
-from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.values import JSONObject, copy_json
 from kinto_orm.protocol.writes import Write, encode_entry
 from kinto_orm.repository import plan
 from kinto_orm.state import Draft, Holder, Intent, Runner, Status, Verb, WriteOptions
@@ -133,7 +133,7 @@ def plan_of(staged: Iterable[Staged[Any]], lock: Write | None = None) -> Plan:
     planned = [(one, plan(one.intent)) for one in staged]
     return Plan(
         tuple(
-            PlannedWrite(one.holder, one.intent.verb, encode_entry(write))
+            PlannedWrite(one.holder, one.intent.verb, copy_json(encode_entry(write)))
             for one, write in planned
             if write is not None
         ),

@@ -25,7 +25,7 @@ from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.query import LoadedRows, Place, Reading, check_count
 from kinto_orm.repository import get, get_or_create, update_or_create
-from kinto_orm.state import Intent, ObjectState, Runner, Verb, active_runner
+from kinto_orm.state import Intent, ObjectState, Runner, Status, Verb, active_runner
 
 M = TypeVar("M", bound=KintoObject)
 
@@ -307,19 +307,22 @@ class Manager(Past[M]):
         return raise_for_report((yield from report_of(bulk, on_outcome)), name)
 
     def _staged(self, verb: Verb, name: str, given: M | Mapping[str, Any], place: Place) -> Staged[M] | Outcome[M]:
-        one = cast(M, self._source.model(data=given)) if isinstance(given, Mapping) else given
-        if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
-            raise InvalidTypeError(f"{given!r:.80} is no {self._source.model.__name__}.")
+        source: ModelSource = self.reading.source  # type: ignore[assignment]  # as in _source: once for each object
+        one: Any = given
+        if not isinstance(one, source.plain) and not isinstance(one, source.model):
+            if not isinstance(given, Mapping):
+                raise InvalidTypeError(f"{given!r:.80} is no {source.model.__name__}.")
+            one = source.model(data=given)
         if verb is Verb.SAVE and is_untouched(one, place.path):
             return Outcome(one, verb, "unchanged")
-        if one.is_new:
+        envelope = one.__kinto_envelope__()
+        if envelope.status is Status.NEW:
             if not name.endswith("_create"):
                 raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
             if one.__kinto_given_parent__() is None:
-                envelope = one.__kinto_envelope__()
                 envelope.parent, envelope.client = place.parent, envelope.client or place.runner
         state, draft = one.__kinto_describe__()
-        if state.path.plural != place.path:
+        if not state.path.is_in(place.path):
             raise InvalidTypeError(f"{state.path} is not of {place.path}: to copy it, give its data (a mapping).")
         return Staged(one, Intent(verb, state, draft))
 

@@ -22,6 +22,7 @@ from kinto_orm.errors import (
     TransportError,
     Undoing,
 )
+from kinto_orm.frozen import quickly_made
 from kinto_orm.state import Holder, Intent, ObjectState, Status, Verb
 
 OutcomeStatus: TypeAlias = Literal[
@@ -48,6 +49,7 @@ STORED = ("created", "updated", "deleted", "unchanged")
 H = TypeVar("H", bound=Holder, covariant=True)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Staged(Generic[H]):
     """An intent and the object that takes its result."""

@@ -26,6 +26,7 @@ from kinto_orm.errors import (
     ServiceGoneError,
     UnauthorizedError,
 )
+from kinto_orm.frozen import quickly_made
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.refusals import field_errors, is_of_a_schema, schema_errors
@@ -57,6 +58,7 @@ _EXCERPT = 200
 _JSON_TYPE = re.compile(r"[^;]*\bjson\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object as the server showed it. ``data`` is without ``id`` and ``last_modified``."""
@@ -181,21 +183,23 @@ def read_object(response: Response, path: ObjectPath, method: str) -> StoredObje
     raise_for_status(response, method, path)
     if response.status == 204 and method == "DELETE":
         return StoredObject({}, None, None, is_deleted=True)
-    what = f"{method} {path}"
-    body = content(response, what)
-    if not isinstance(body, dict) or not isinstance(body.get("data"), dict):
-        raise protocol_error(response, what, "the answer holds no object")
+    # Inside of a batch it is decoded already, and nobody needs the text that names the request.
+    body = content(response, f"{method} {path}") if response.content is None else response.content
+    data = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(data, dict):
+        raise protocol_error(response, f"{method} {path}", "the answer holds no object")
     # A bucket called "default" answers with its real id.
-    if body["data"].get("id") != path.id and path.ids != ("default",):
-        raise protocol_error(response, what, f"the answer is another object, {body['data'].get('id')!r:.80}")
-    return stored_object(body["data"], body.get("permissions"), is_deleted=method == "DELETE")
+    if data.get("id") != path.id and path.ids != ("default",):
+        raise protocol_error(response, f"{method} {path}", f"the answer is another object, {data.get('id')!r:.80}")
+    return stored_object(data, body.get("permissions"), is_deleted=method == "DELETE")
 
 
 def stored_object(data: JSONObject, permissions: Any = None, *, is_deleted: bool = False) -> StoredObject:
     """An object out of its ``data`` and ``permissions`` as the server sends them."""
     # Only the answer to a DELETE is a tombstone: Kinto stores a ``deleted`` of somebody's own like any other key.
-    rest = {key: value for key, value in data.items() if key not in ("id", "last_modified")}
-    last_modified = data.get("last_modified")
+    rest = data.copy()
+    rest.pop("id", None)
+    last_modified = rest.pop("last_modified", None)
     return StoredObject(
         data=rest,
         last_modified=last_modified if type(last_modified) is int else None,

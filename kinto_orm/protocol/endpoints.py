@@ -16,6 +16,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError
+from kinto_orm.frozen import quickly_made
 
 MAX_ID_LENGTH = 255
 """Kinto on PostgreSQL answers 503 to very long ids; the exact limit depends on how well they compress."""
@@ -114,6 +115,7 @@ ListPath: TypeAlias = PluralPath | EntriesPath
 """The endpoint of a list."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class ObjectPath:
     """Where an object is: its kind and the ids from the bucket down to its own."""
@@ -128,6 +130,10 @@ class ObjectPath:
     def id(self) -> str:
         """The object's own id."""
         return self.ids[-1]
+
+    def is_in(self, path: PluralPath) -> bool:
+        """Whether that list holds the object."""
+        return self.kind is path.kind and self.ids[:-1] == path.parent_ids
 
     @property
     def plural(self) -> PluralPath:

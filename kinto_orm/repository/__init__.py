@@ -22,7 +22,7 @@ from kinto_orm.repository.lookups import (
     read_server_info,
     update_or_create,
 )
-from kinto_orm.repository.settling import Settled, doubted, rebase, rebase_onto, settle, wanted_data
+from kinto_orm.repository.settling import Settled, doubted, rebase, rebase_onto, settle, settle_at_once, wanted_data
 from kinto_orm.repository.upkeep import Heartbeat, flush, read_deployment, read_heartbeat, read_personal_bucket
 from kinto_orm.repository.verbs import SERVER_OWNED, check_data, is_schema_timestamp, plan
 
@@ -58,6 +58,7 @@ __all__ = [
     "require_capability",
     "require_history",
     "settle",
+    "settle_at_once",
     "update_or_create",
     "version_at",
     "version_in",

@@ -19,6 +19,7 @@ from kinto_orm.errors import (
     SchemaValidationError,
     UsageError,
 )
+from kinto_orm.frozen import quickly_made
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.answers import (
     StoredObject,
@@ -34,7 +35,7 @@ from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.json_patch import apply_json_patch
 from kinto_orm.protocol.merging import merge_data
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, apply_basic_patch, apply_merge_patch
-from kinto_orm.protocol.values import JSONObject, is_same, is_stored_as
+from kinto_orm.protocol.values import JSONObject, copy_json, is_same, is_stored_as
 from kinto_orm.protocol.writes import Action, PermissionLists, Write
 from kinto_orm.repository.verbs import SERVER_OWNED, is_schema_timestamp
 from kinto_orm.state import Intent, ObjectState, Status, Verb
@@ -42,6 +43,7 @@ from kinto_orm.state import Intent, ObjectState, Status, Verb
 _METHODS = {Action.PUT: "PUT", Action.UPDATE: "PATCH", Action.PATCH: "PATCH", Action.DELETE: "DELETE"}
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Settled:
     """What became of a write: the state of its object, and the intent that brought it there.
@@ -68,8 +70,10 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
     write it found, raises ``AmbiguousWriteError``; with ``strict`` also where somebody else may have written the same.
     """
     method = _METHODS[planned.action]
+    if response.status not in (403, 404, 412):
+        return settle_at_once(intent, planned, response)
     lost = [intent, *_doubts(intent)] if response.is_repeated else _doubts(intent)
-    if response.status in (404, 412):
+    if response.status != 403:
         _check_is_whole(response, f"{method} {planned.path}")
     if response.status == 412:
         return (yield from _settle_412(intent, planned, response, lost, strict=strict))
@@ -79,11 +83,17 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
             return gone
     if response.status == 404:
         raise error_of(response, method, str(planned.path))  # gone, whatever became of an earlier attempt
+    return settle_at_once(intent, planned, response)
+
+
+def settle_at_once(intent: Intent, planned: Write, response: Response) -> Settled:
+    """Like :func:`settle`, of an answer that tells by itself whose write it is the answer to: any but a refusal."""
     try:
-        return Settled(intent.state.after(read_object(response, planned.path, method)), intent)
+        stored = read_object(response, planned.path, _METHODS[planned.action])
     except SchemaValidationError as error:
         locate_errors(error, wanted_data(intent))
         raise
+    return Settled(intent.state.after(stored), intent)
 
 
 def _check_is_whole(response: Response, what: str) -> None:
@@ -138,7 +148,7 @@ def _settle_412(
     error = error_of(response, _METHODS[planned.action], str(planned.path))
     assert isinstance(error, ConflictError)
     error.base = intent.state.data
-    error.mine = wanted_data(intent)
+    error.mine = copy_json(wanted_data(intent))  # the object may share it
     if theirs is not None:
         error.theirs, error.theirs_last_modified = theirs.data, theirs.last_modified
     raise error

@@ -20,6 +20,8 @@ from kinto_orm.state import Intent, Status, Verb
 SERVER_OWNED = ("last_modified", "deleted", "__permissions__")
 """Keys of ``data`` that only the server sets: it would act on them, not store them."""
 
+_SERVER_OWNED = frozenset(SERVER_OWNED)
+
 _OLDEST_TIMESTAMP = 10**12
 """In milliseconds: the year 2001."""
 
@@ -52,11 +54,13 @@ def check_data(intent: Intent) -> None:
     """Raises ``InvalidValueError`` where the user set what only the server sets."""
     known = intent.state.data or {}
     wanted = _sent_data(intent)
-    for key in SERVER_OWNED:
+    for key in () if _SERVER_OWNED.isdisjoint(wanted) else SERVER_OWNED:
         if key in wanted and not (key in known and is_same(known[key], wanted[key])):
             raise InvalidValueError(f"{intent.state.path}: data[{key!r}] is set by the server only: remove it.")
-    if is_schema_timestamp(intent.state.path.kind, known.get("schema")) and not is_same(
-        known["schema"], wanted.get("schema", known["schema"])
+    if (
+        "schema" in known
+        and is_schema_timestamp(intent.state.path.kind, known["schema"])
+        and not is_same(known["schema"], wanted.get("schema", known["schema"]))
     ):
         raise InvalidValueError(f"{intent.state.path}: data['schema'] is set by the server only: leave it.")
 
@@ -122,7 +126,7 @@ def _put(intent: Intent, precondition: Precondition) -> Write:
     state, draft = intent.state, intent.draft
     # check_data has made sure that what the server owns is unchanged: it is not sent back.
     new = draft.data
-    if any(key in new for key in SERVER_OWNED):
+    if not _SERVER_OWNED.isdisjoint(new):
         new = {key: value for key, value in new.items() if key not in SERVER_OWNED}
     return Write(
         state.path,
