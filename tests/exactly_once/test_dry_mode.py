@@ -15,7 +15,7 @@ from world import USER, World
 from kinto_orm import Bucket, Client, Collection
 from kinto_orm.server import EmbeddedServer
 
-ELSEWHERE = {"Query.delete": {RECORDS}, "Client.flush": {"/__flush__"}}
+ELSEWHERE = {"Query.delete": {RECORDS}, "Client.flush": {"/__flush__"}, "History.purge": {"/buckets/b/history"}}
 """Where the verbs write that name no object."""
 
 
