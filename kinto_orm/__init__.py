@@ -44,6 +44,7 @@ from kinto_orm.errors import (
     InvalidValueError,
     KintoError,
     LockError,
+    LoginFailedError,
     MergeConflict,
     MethodNotAllowedError,
     MissingExtraError,
@@ -76,7 +77,7 @@ from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions,
 from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.query import Page, Query
-from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.transport import BearerTokenAuth, BrowserOAuth, FxaAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
 
 __all__ = [
@@ -88,6 +89,7 @@ __all__ = [
     "BasicPatch",
     "BatchTooLargeError",
     "BearerTokenAuth",
+    "BrowserOAuth",
     "Bucket",
     "BulkReport",
     "CapabilityMissingError",
@@ -108,6 +110,7 @@ __all__ = [
     "DuplicateObjectError",
     "F",
     "ForbiddenError",
+    "FxaAuth",
     "Gathering",
     "Group",
     "InvalidFilterError",
@@ -119,6 +122,7 @@ __all__ = [
     "JSONPatch",
     "KintoError",
     "LockError",
+    "LoginFailedError",
     "Manager",
     "MergeConflict",
     "MergePatch",
