@@ -73,7 +73,7 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.gathering import Deferred, Gathering
-from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions, Record
+from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record
 from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.query import Page, Query
@@ -81,6 +81,7 @@ from kinto_orm.transport import BearerTokenAuth, BrowserOAuth, FxaAuth, RequestE
 from kinto_orm.unit_of_work import UnitOfWork
 
 __all__ = [
+    "Account",
     "AlertWarning",
     "AmbiguousWriteError",
     "AtomicityUnavailableError",

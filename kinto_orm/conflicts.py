@@ -20,12 +20,24 @@ from kinto_orm.errors import (
     ServerError,
 )
 from kinto_orm.messages import Response
+from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.merging import merge_data, merge_permissions
 from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.values import JSONObject, to_json_object
 from kinto_orm.protocol.writes import Write
-from kinto_orm.repository import Settled, doubted, get, plan, read_version, rebase, rebase_onto, settle, wanted_data
+from kinto_orm.repository import (
+    Settled,
+    doubted,
+    get,
+    plan,
+    read_version,
+    rebase,
+    rebase_onto,
+    require_kind,
+    settle,
+    wanted_data,
+)
 from kinto_orm.state import (
     ConflictPolicy,
     Draft,
@@ -71,6 +83,8 @@ def carry_out(holder: Holder, intent: Intent, runner: Runner) -> Flow[None]:
             if attempt or intent.seen is not None:
                 holder.__kinto_adopt__(intent.state, intent)
             return
+        if not attempt:
+            yield from require_kind(planned.path.kind, runner)
         try:
             response = yield planned
             settled = yield from settle_by_policy(intent, planned, response, runner)
@@ -115,7 +129,7 @@ def _gone(intent: Intent, error: ResponseError) -> ConflictError:
         errno=error.errno,
         details=error.details,
         base=intent.state.data,
-        mine=wanted_data(intent),
+        mine=without_secrets(intent.state.path, wanted_data(intent)),
     )
 
 

@@ -6,12 +6,13 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import InvalidTypeError, NotStageableError
 from kinto_orm.outcomes import Staged
+from kinto_orm.protocol.accounts import shown_entry
 from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import (
@@ -87,7 +88,7 @@ class PlannedWrite:
 
     object: Holder
     verb: Verb
-    request: JSONObject
+    request: JSONObject = field(repr=False)
 
     def __str__(self) -> str:
         return _say(self.request)
@@ -95,7 +96,7 @@ class PlannedWrite:
 
 def _say(request: JSONObject) -> str:
     headers = "".join(f" {name}: {value}" for name, value in request.get("headers", {}).items())
-    body = f" {request['body']}" if "body" in request else ""
+    body = f" {shown_entry(request)['body']}" if "body" in request else ""
     return f"{request['method']} {request['path']}{headers}{body}"
 
 

@@ -18,6 +18,9 @@ from kinto_orm.protocol.values import JSONObject
 
 V = TypeVar("V", bound=BaseModel)
 
+WIRE = {"kinto_orm": "wire"}
+"""The context in which a model is written for the server; only in this very one a password is."""
+
 
 def declared_fields(model: type[Any]) -> Mapping[str, str]:
     """The model's fields: wire name to field name."""
@@ -137,7 +140,7 @@ def dump_declared(model: Any) -> JSONObject:
     """The declared fields, by wire names, in JSON types."""
     try:
         dumped: JSONObject = model.__pydantic_serializer__.to_python(
-            model, mode="json", by_alias=True, round_trip=True, warnings="error"
+            model, mode="json", by_alias=True, round_trip=True, warnings="error", context=WIRE
         )
     except PydanticSerializationError as error:
         # A list of the object took a value of another type: nobody validates what is changed in place.

@@ -279,7 +279,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
                 f"This {self.__kinto_kind__.value} has no id yet: save() it, or construct it with id=…."
             )
         if envelope.status is Status.NEW:
-            check_id(id)
+            check_id(id, kind=self.__kinto_kind__)
         parent = self.__kinto_bind_parent__()
         above = parent.__kinto_path__().ids if parent is not None else ()
         envelope.path = path = ObjectPath(self.__kinto_kind__, (*above, id))
@@ -344,7 +344,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     @classmethod
     def __kinto_locate__(cls, runner: Runner, id: str | UUID) -> ObjectPath:
         parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
-        return PluralPath(cls.__kinto_kind__, parent.__kinto_path__().ids if parent else ()).object(check_id(id))
+        kind = cls.__kinto_kind__
+        return PluralPath(kind, parent.__kinto_path__().ids if parent else ()).object(check_id(id, kind=kind))
 
     @classmethod
     def __kinto_fetch__(cls, runner: Runner, id: str | UUID) -> Flow[Self]:

@@ -1,7 +1,7 @@
 """Each verb on one object, as a flow: what is sent (``verbs``), what the answer means (``settling``), the reads and
 creations around it (``lookups``), and what the server must be able to do (``capabilities``)."""
 
-from kinto_orm.repository.capabilities import require_capability
+from kinto_orm.repository.capabilities import require_capability, require_kind
 from kinto_orm.repository.lookups import (
     get,
     get_or_create,
@@ -30,6 +30,7 @@ __all__ = [
     "rebase",
     "rebase_onto",
     "require_capability",
+    "require_kind",
     "settle",
     "update_or_create",
     "wanted_data",

@@ -91,7 +91,7 @@ def read_version(path: ObjectPath, last_modified: int, runner: Runner) -> Flow[J
     https://docs.kinto-storage.org/en/stable/api/1.x/history.html
     """
     info = yield from runner.describe_server()
-    if "history" not in info.get("capabilities", {}):
+    if path.kind is Kind.ACCOUNT or "history" not in info.get("capabilities", {}):
         return None
     history = f"/buckets/{path.ids[0]}/history"
     # Only the entries of the bucket itself have its id; all of this history are of the one bucket.

@@ -19,6 +19,7 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.answers import StoredObject, content, error_of, existing_object, raise_for_status, read_object
 from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.flows import Flow
@@ -125,7 +126,7 @@ def _settle_412(
     error = error_of(response, _METHODS[planned.action], str(planned.path))
     assert isinstance(error, ConflictError)
     error.base = intent.state.data
-    error.mine = wanted_data(intent)
+    error.mine = without_secrets(planned.path, wanted_data(intent))
     if theirs is not None:
         error.theirs, error.theirs_last_modified = theirs.data, theirs.last_modified
     raise error
@@ -171,12 +172,18 @@ def _may_be_result(lost: Intent, theirs: StoredObject) -> bool:
             f"{lost.state.path}: the answer to a patch got lost, and what it made of the object cannot be told, "
             "because the object was never read: refresh() it, and see."
         )
-    return is_stored_as(_own(lost, wanted), _own(lost, theirs.data))
+    is_alike = is_stored_as(_own(lost, wanted), _own(lost, theirs.data))
+    if is_alike and not lost.state.path.kind.secrets.isdisjoint(wanted):
+        raise AmbiguousWriteError(
+            f"{lost.state.path}: the answer to a write with a password got lost, and whether it is this password that "
+            "the server has cannot be told: log in with it, or refresh() the object and set it again."
+        )
+    return is_alike
 
 
 def _own(lost: Intent, data: JSONObject) -> JSONObject:
     """The data without what the server sets by itself."""
-    left_out = {key for key in SERVER_OWNED if key in data}
+    left_out = {key for key in (*SERVER_OWNED, *lost.state.path.kind.secrets) if key in data}
     if "schema" in data and is_schema_timestamp(lost.state.path.kind, data["schema"]):
         left_out.add("schema")
     return {key: value for key, value in data.items() if key not in left_out} if left_out else data
@@ -218,7 +225,8 @@ def _check_strictness(lost: Intent, *, strict: bool) -> None:
 def _settle_gone(intent: Intent, response: Response, lost: Sequence[Intent], *, strict: bool) -> Flow[Settled | None]:
     """What a deletion comes to that found nothing; ``None`` where it was refused."""
     was_lost = any(one.verb is Verb.DELETE for one in lost)
-    if response.status == 403 and not (was_lost and (yield from _is_bucket_gone(intent))):
+    may_be_in_bucket = was_lost and intent.state.path.kind is not Kind.ACCOUNT
+    if response.status == 403 and not (may_be_in_bucket and (yield from _is_bucket_gone(intent))):
         return None
     if response.status == 404 and not (was_lost or intent.options.if_exists):
         return None
