@@ -301,7 +301,6 @@ class TestUnitOfWork:
 
         with pytest.raises(NotStageableError, match="outside of a unit of work"):
             uow.save(alexis)
-            uow.commit()
 
     def test_a_conflict_in_a_batch_shows_no_hash(self, alexis: Account, admin: Client) -> None:
         admin.account("alexis").patch(name="Theirs")
@@ -494,6 +493,21 @@ class TestLostAnswers:
 
         assert not account.is_dirty
 
+    def test_a_password_on_top_of_what_was_lost_is_sent(
+        self, network: tuple[Client, LossyAdapter], admin: Client
+    ) -> None:
+        client, adapter = network
+        account = client.clone(retry=0).accounts.get("alexis")
+        account.data["name"] = "Mine"
+        adapter.plan.append("lost after")
+        with pytest.raises(KintoError):
+            account.save()
+        account.password = SECRET
+
+        account.save()
+
+        assert is_account(admin, "alexis", SECRET)
+
     def test_a_deletion_is_recognised(self, network: tuple[Client, LossyAdapter]) -> None:
         client, adapter = network
         account = client.accounts.get("alexis")
@@ -579,4 +593,3 @@ class TestAnswers:
 
         with pytest.raises(KintoError):
             caught.value.merge()
-

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 
 import kinto_orm
-from kinto_orm import Bucket, Client, Collection, Group, Manager, Query, Record, UnitOfWork, errors
+from kinto_orm import Account, Bucket, Client, Collection, Group, Manager, Query, Record, UnitOfWork, errors
 
-SURFACES: list[type[Any]] = [Client, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
+SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
+        "account",
         "bind",
         "bucket",
         "clone",
@@ -164,4 +165,4 @@ def test_the_twins_that_were_promised_are_there(surface: type[Any], verbs: set[s
 
 def test_kinto_spells_the_verbs_of_all_kinds_alike() -> None:
     verbs = {"save", "replace", "patch", "delete", "refresh"}
-    assert all(verbs <= set(dir(kind)) for kind in (Bucket, Group, Collection, Record))
+    assert all(verbs <= set(dir(kind)) for kind in (Account, Bucket, Group, Collection, Record))

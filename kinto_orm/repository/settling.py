@@ -140,7 +140,9 @@ def _recognised(intent: Intent, lost: Intent, found: StoredObject) -> Settled:
     again = rebase_onto(_on_top(intent, lost, found.data), now)
     wanted = (wanted_data(intent), wanted_data(again))
     is_done = any(one is not None and is_stored_as(_own(lost, one), _own(lost, found.data)) for one in wanted)
-    if is_done and _sent_permissions(intent) == _sent_permissions(lost):
+    # Nobody sees whether a password is stored: one that is wanted now goes on top.
+    has_secret = not lost.state.path.kind.secrets.isdisjoint(wanted[0] or ())
+    if is_done and not has_secret and _sent_permissions(intent) == _sent_permissions(lost):
         # What it was applied to is what the lost one was meant for: others may have written in between.
         return Settled(state, replace(intent, state=lost.state), reconciled=True)
     # What was wanted may have changed since. Nobody else wrote in between, so it may go on top of it.

@@ -211,9 +211,12 @@ def _canonical(body: str, **layout: Any) -> str:
 
 
 def _without_chance(content: dict[str, Any]) -> dict[str, Any]:
-    """The content without the volatile headers of the answers in a batch, and with Kinto's sets in one order."""
+    """The content without the volatile headers of the answers in a batch, Kinto's sets in one order, and no
+    passwords or hashes of some."""
     if isinstance(headers := content.get("headers"), dict):
         content["headers"] = {name: value for name, value in headers.items() if name.lower() not in VOLATILE}
+    if "password" in content:
+        content["password"] = "<PASSWORD>"
     if isinstance(principals := content.get("principals"), list):
         content["principals"] = sorted(principals)
     return content

@@ -20,6 +20,7 @@ from requests import PreparedRequest
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from kinto_orm import (
+    Account,
     AlertWarning,
     BadRequestError,
     BrowserOAuth,
@@ -239,6 +240,29 @@ def test_token_of_firefox_accounts_that_has_run_out_is_renewed(wire: Wire) -> No
     ]
 
 
+def test_account_is_created_by_anybody_and_changes_its_password(wire: Wire) -> None:
+    with wire.client(auth=None) as client:
+        Account(id="alexis@example.org", password="old-p4ss", client=client).save()
+        with client.clone(auth=("alexis@example.org", "old-p4ss")) as mine:
+            me = mine.accounts.get("alexis@example.org")
+            seen = me.last_modified
+            me.password = PASSWORD
+            me.save()
+        with client.clone(auth=("alexis@example.org", PASSWORD)) as again:
+            user = again.server_info()["user"]["id"]
+            again.accounts.get("alexis@example.org").delete()
+
+    path, as_json = "/accounts/alexis%40example.org", "Content-Type: application/json"
+    assert user == "account:alexis@example.org"
+    assert [line for line in wire.conversation if not line.startswith("GET / ")] == [
+        f"PUT {path} {as_json} If-None-Match: * -> 201",
+        f"GET {path} -> 200",
+        f'PATCH {path} {as_json} If-Match: "{seen}" -> 200',
+        f"GET {path} -> 200",
+        f'DELETE {path} If-Match: "{me.last_modified}" -> 200',
+    ]
+
+
 class Bringing(Browser):
     """Brings the token, as Kinto's last redirect does; not by HTTP libraries, which are patched meanwhile."""
 
@@ -284,7 +308,11 @@ class TestCassettes:
 def find_secrets(path: Path) -> set[str]:
     text = path.read_text("utf-8")
     encoded = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
-    found = {secret for secret in (PASSWORD, FXA_PASSWORD, EMAIL, TOKEN, encoded, "Basic ") if secret in text}
+    found = {
+        secret
+        for secret in (PASSWORD, "old-p4ss", "$2b$", FXA_PASSWORD, EMAIL, TOKEN, encoded, "Basic ")
+        if secret in text
+    }
     found |= set(re.findall(r"Bearer (?!realm=)\S+", text))
     found |= set(re.findall(r"[0-9a-f]{32,}", text))  # a user's id is a hash of the password
     headers = re.findall(r"(?i)(?:authorization|cookie):\n +- (.*)", text)
