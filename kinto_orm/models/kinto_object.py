@@ -1,4 +1,4 @@
-"""What the four kinds have in common: their envelope, their data, and the verbs.
+"""What the kinds have in common: their envelope, their data, and the verbs.
 
 A verb is one statement: the object describes itself, and its client carries the intent out (or stages it).
 """
@@ -33,7 +33,7 @@ from kinto_orm.state import Draft, Intent, ObjectState, OnConflict, Runner, Stat
 
 
 class KintoObject(BaseModel, metaclass=KintoMetaclass):
-    """A bucket, group, collection or record; use those."""
+    """A bucket, group, collection, record or account; use those."""
 
     # One slot and no private attributes: those cost as much as the whole validation of a row.
     __slots__ = ("_envelope",)
