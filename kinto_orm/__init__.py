@@ -46,6 +46,7 @@ from kinto_orm.errors import (
     InvalidValueError,
     KintoError,
     LockError,
+    LoginFailedError,
     MergeConflict,
     MethodNotAllowedError,
     MissingExtraError,
@@ -75,7 +76,7 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.gathering import Deferred, Gathering
-from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions, Record
+from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record
 from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.answers import StoredObject
 from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
@@ -83,10 +84,11 @@ from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.query import EntryQuery, History, Page, Query, Snapshot
 from kinto_orm.repository import Changeset, Heartbeat
 from kinto_orm.staging import Plan, PlannedWrite
-from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.transport import BearerTokenAuth, BrowserOAuth, FxaAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
 
 __all__ = [
+    "Account",
     "AlertWarning",
     "AmbiguousWriteError",
     "AtomicityUnavailableError",
@@ -95,6 +97,7 @@ __all__ = [
     "BasicPatch",
     "BatchTooLargeError",
     "BearerTokenAuth",
+    "BrowserOAuth",
     "Bucket",
     "BulkReport",
     "CapabilityMissingError",
@@ -118,6 +121,7 @@ __all__ = [
     "F",
     "FieldError",
     "ForbiddenError",
+    "FxaAuth",
     "Gathering",
     "Group",
     "Heartbeat",
@@ -133,6 +137,7 @@ __all__ = [
     "JSONPatch",
     "KintoError",
     "LockError",
+    "LoginFailedError",
     "Manager",
     "MergeConflict",
     "MergePatch",

@@ -64,6 +64,8 @@ class Response:
     """The seconds that the server asks to wait before the next attempt, where it does."""
     is_repeated: bool = False
     """Whether an earlier attempt of this very write lost its answer: what is refused now may have been done then."""
+    asks_for_login: bool = False
+    """Whether nothing of the request was applied, for credentials that have run out and that can be got again."""
 
 
 class Transport(Protocol):

@@ -6,12 +6,13 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import InvalidTypeError, NotStageableError
 from kinto_orm.outcomes import Staged
+from kinto_orm.protocol.accounts import shown_entry
 from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import (
@@ -92,7 +93,7 @@ class PlannedWrite:
 
     object: Holder | None
     verb: Verb | None
-    request: JSONObject
+    request: JSONObject = field(repr=False)
     batch: int | None = None
 
     def __str__(self) -> str:
@@ -102,9 +103,8 @@ class PlannedWrite:
 def _say(request: JSONObject) -> str:
     given = request.get("headers", {}).items()
     headers = "".join(f" {name}: {value}" for name, value in given if (name, value) != ("Content-Type", JSON_TYPE))
-    body = f" {request['body']}" if "body" in request else ""
-    # What is written to an account is its password.
-    return f"{request['method']} {request['path']}{headers}{' …' if '/accounts' in request['path'] and body else body}"
+    body = f" {shown_entry(request)['body']}" if "body" in request else ""
+    return f"{request['method']} {request['path']}{headers}{body}"
 
 
 @dataclass(frozen=True, slots=True)

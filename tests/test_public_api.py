@@ -12,6 +12,7 @@ import pytest
 
 import kinto_orm
 from kinto_orm import (
+    Account,
     Bucket,
     Client,
     Collection,
@@ -26,11 +27,12 @@ from kinto_orm import (
     errors,
 )
 
-SURFACES: list[type[Any]] = [Client, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
+SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
 SURFACES += [EntryQuery, History, Snapshot]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
+        "account",
         "bind",
         "bucket",
         "clear_plan",
@@ -187,4 +189,4 @@ def test_the_twins_that_were_promised_are_there(surface: type[Any], verbs: set[s
 
 def test_kinto_spells_the_verbs_of_all_kinds_alike() -> None:
     verbs = {"save", "replace", "patch", "delete", "refresh"}
-    assert all(verbs <= set(dir(kind)) for kind in (Bucket, Group, Collection, Record))
+    assert all(verbs <= set(dir(kind)) for kind in (Account, Bucket, Group, Collection, Record))

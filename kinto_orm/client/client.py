@@ -16,7 +16,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.gathering import Gathering
 from kinto_orm.jobs import ensure
-from kinto_orm.models import Bucket, KintoObject, Manager, bucket_reference, manager_of
+from kinto_orm.models import Account, Bucket, KintoObject, Manager, account_reference, bucket_reference, manager_of
 from kinto_orm.outcomes import Outcome
 from kinto_orm.protocol.endpoints import check_id, endpoint
 from kinto_orm.protocol.entries import PermissionEntry
@@ -232,6 +232,18 @@ class Client(Upkeep):
         https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
         """
         return permissions_of(self)
+
+    @property
+    def accounts(self) -> Manager[Account]:
+        """The accounts that the user may see: all of them for administrators, else their own.
+
+        https://docs.kinto-storage.org/en/stable/api/1.x/accounts.html
+        """
+        return manager_of(Account, plain=Account, client=self)
+
+    def account(self, id: str) -> Account:
+        """A reference to the account of that id; asks nothing."""
+        return account_reference(id, self)
 
     def ensure(self, *objects: Holder) -> tuple[Outcome[Any], ...]:
         """Makes sure that these new objects exist, with at least their data and permissions, in one batch.

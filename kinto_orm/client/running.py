@@ -16,6 +16,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.messages import Request
 from kinto_orm.outcomes import create_lock, lock_write
+from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.endpoints import ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject, copy_json
@@ -93,7 +94,7 @@ class FlowRunner:
                     item = flow.throw(error)
                 else:
                     self._connection.alerts.note(response)
-                    item = flow.send(response)
+                    item = flow.send(without_hashes(request, response))
         except StopIteration as stop:
             result = cast(T, stop.value)
         finally:
@@ -117,7 +118,7 @@ class FlowRunner:
                     item = flow.throw(error)
                 else:
                     self._connection.alerts.note(response)
-                    item = flow.send(response)
+                    item = flow.send(without_hashes(request, response))
         except StopIteration as stop:
             result = cast(T, stop.value)
         finally:

@@ -35,6 +35,7 @@
     │       └── LockError                      stored, but without the lock that was asked for
     ├── TransportError                         no answer came
     │   ├── ConnectionFailedError              nothing was sent: refused, no such host, TLS
+    │   │   └── LoginFailedError               nothing was sent: there are no credentials to send it with
     │   ├── BackoffError                       nothing was sent: the server asks for a pause
     │   └── ConnectionLostError                something was sent: the server may have applied it
     │       ├── DeadlineError (TimeoutError)   the answer took too long
@@ -92,6 +93,7 @@ from kinto_orm.errors.transport import (
     ConnectionFailedError,
     ConnectionLostError,
     DeadlineError,
+    LoginFailedError,
     ProtocolError,
     ResponseTooLargeError,
     TransportError,
@@ -163,6 +165,7 @@ __all__ = [
     "InvalidValueError",
     "KintoError",
     "LockError",
+    "LoginFailedError",
     "MergeConflict",
     "MethodNotAllowedError",
     "MissingExtraError",

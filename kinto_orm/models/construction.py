@@ -35,7 +35,7 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
     if whole is not None and arguments:
         raise InvalidTypeError(f"{cls.__name__}: give fields or data=, not both ({', '.join(arguments)}).")
     data = _given_fields(cls, arguments) if whole is None else _given_data(whole)
-    id = _given_id(given.get("id"), data)
+    id = _given_id(given.get("id"), data, cls.__kinto_kind__)
     fields = declared_fields(cls)
     declared = data if whole is None else {key: value for key, value in data.items() if key in fields}
     try:
@@ -82,13 +82,13 @@ def _given_fields(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
     return {by_name.get(name, name): value for name, value in arguments.items()}
 
 
-def _given_id(id: Any, data: JSONObject) -> str | None:
+def _given_id(id: Any, data: JSONObject, kind: Kind) -> str | None:
     inside = data.pop("id", None)
     if inside is not None:
-        inside = check_id(inside, "data['id']")
+        inside = check_id(inside, "data['id']", kind)
     if id is None:
         return None if inside is None else str(inside)
-    checked = check_id(id)
+    checked = check_id(id, kind=kind)
     if inside is not None and inside != checked:
         raise InvalidIdError(f"id={checked!r} and data['id']={inside!r} do not agree.")
     return checked
@@ -98,12 +98,12 @@ def _take_parents(cls: type[Any], envelope: Envelope, given: dict[str, Any]) -> 
     if given.get("bucket") is None and given.get("collection") is None:
         return
     kind: Kind = cls.__kinto_kind__
-    for name, allowed in (("bucket", kind is not Kind.BUCKET), ("collection", kind is Kind.RECORD)):
+    for name, allowed in (("bucket", kind.parent is not None), ("collection", kind is Kind.RECORD)):
         value = given.get(name)
         if value is None:
             continue
         if not allowed:
-            raise InvalidTypeError(f"A {kind.value} takes no {name}=.")
+            raise InvalidTypeError(f"{cls.__name__}() takes no {name}=, for it is of none.")
         if not (is_kinto_object(value) and value.__kinto_kind__.value == name):
             value = check_id(value, name)
         setattr(envelope, name, value)
@@ -117,7 +117,7 @@ def _checked_model(model: Any) -> Any:
 
 def replace_data(model: Any, data: JSONObject) -> None:
     """Makes this the whole data of the object. Raises ``InvalidValueError`` where it does not fit the model."""
-    id = _given_id(None, data)
+    id = _given_id(None, data, model.__kinto_kind__)
     if id is not None and id != model.id:
         raise InvalidIdError(f"data['id'] is {id!r}, the object's id is {model.id!r}.")
     data.pop("last_modified", None)

@@ -355,6 +355,8 @@ class Data(MutableMapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         fields = declared_fields(type(self._model))
+        if key in self._model.__kinto_kind__.secrets:
+            raise KeyError(f"{key} is written only, never shown.")
         if key in fields:
             return _live(self._model.__dict__.get(fields[key]), current_data(self._model)[key])
         row = shared_row(self._model)
@@ -375,13 +377,17 @@ class Data(MutableMapping[str, Any]):
         return self[key]  # not the default itself: what was set is a copy of it
 
     def __iter__(self) -> Iterator[str]:
-        return iter(current_data(self._model))
+        return iter(self._shown())
 
     def __len__(self) -> int:
-        return len(current_data(self._model))
+        return len(self._shown())
 
     def __repr__(self) -> str:
-        return repr(current_data(self._model))
+        return repr(self._shown())
+
+    def _shown(self) -> JSONObject:
+        data, secrets = current_data(self._model), self._model.__kinto_kind__.secrets
+        return {key: value for key, value in data.items() if key not in secrets} if secrets else data
 
 
 def _live(field_value: Any, value: JSON) -> Any:

@@ -18,6 +18,9 @@ from kinto_orm.protocol.values import JSONObject
 
 V = TypeVar("V", bound=BaseModel)
 
+WIRE = {"kinto_orm": "wire"}
+"""The context in which a model is written for the server; only in this very one a password is."""
+
 
 def _declared_fields(model: type[Any]) -> Mapping[str, str]:
     names = {_checked_name(model, name): name for name in model.__pydantic_fields__ if name not in HIDDEN_FIELDS}
@@ -138,7 +141,7 @@ def dump_declared(model: Any) -> JSONObject:
     """The declared fields, by wire names, in JSON types."""
     try:
         dumped: JSONObject = model.__pydantic_serializer__.to_python(
-            model, mode="json", by_alias=True, round_trip=True, warnings="error"
+            model, mode="json", by_alias=True, round_trip=True, warnings="error", context=WIRE
         )
     except PydanticSerializationError as error:
         # A list of the object took a value of another type: nobody validates what is changed in place.
@@ -150,7 +153,9 @@ def dump_text(model: Any, warnings: Literal["error", "none"] = "error") -> bytes
     """The declared fields as JSON text, in half the time; ``None`` where only :func:`dump_declared` says what is
     wrong with them. With ``"none"`` values of wrong types are written, too: it takes half the time again."""
     try:
-        dumped: bytes = model.__pydantic_serializer__.to_json(model, by_alias=True, round_trip=True, warnings=warnings)
+        dumped: bytes = model.__pydantic_serializer__.to_json(
+            model, by_alias=True, round_trip=True, warnings=warnings, context=WIRE
+        )
     except ValueError:  # pydantic's error is one, too
         return None
     return dumped

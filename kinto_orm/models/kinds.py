@@ -1,4 +1,4 @@
-"""The four kinds: Bucket, Group, Collection, Record.
+"""What holds records: Bucket, Group, Collection, Record; ``account.py`` has the users.
 
 https://docs.kinto-storage.org/en/stable/concepts.html
 """

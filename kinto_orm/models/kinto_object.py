@@ -1,4 +1,4 @@
-"""What the four kinds have in common: their envelope, their data, and the verbs.
+"""What the kinds have in common: their envelope, their data, and the verbs.
 
 A verb is one statement: the object describes itself, and its client carries the intent out (or stages it).
 """
@@ -33,7 +33,7 @@ from kinto_orm.state import Draft, Intent, ObjectState, OnConflict, Runner, Stat
 
 
 class KintoObject(BaseModel, metaclass=KintoMetaclass):
-    """A bucket, group, collection or record; use those."""
+    """A bucket, group, collection, record or account; use those."""
 
     # One slot and no private attributes: those cost as much as the whole validation of a row.
     __slots__ = ("_envelope",)
@@ -273,7 +273,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             return envelope.path
         if id is not None:
             if envelope.status is Status.NEW:
-                check_id(id)
+                check_id(id, kind=self.__kinto_kind__)
         elif draw:
             id = vars(self)["id"] = draw_id(self.__kinto_kind__)
             envelope.has_drawn_id = True
@@ -346,7 +346,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     @classmethod
     def __kinto_locate__(cls, runner: Runner, id: str | UUID) -> ObjectPath:
         parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
-        return PluralPath(cls.__kinto_kind__, parent.__kinto_path__().ids if parent else ()).object(check_id(id))
+        kind = cls.__kinto_kind__
+        return PluralPath(kind, parent.__kinto_path__().ids if parent else ()).object(check_id(id, kind=kind))
 
     @classmethod
     def __kinto_fetch__(cls, runner: Runner, id: str | UUID) -> Flow[Self]:

@@ -24,7 +24,7 @@ from kinto_orm.outcomes import Bulk, BulkReport, Outcome, Staged, raise_for_repo
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.query import LoadedRows, Place, Reading, check_count
-from kinto_orm.repository import get, get_or_create, update_or_create
+from kinto_orm.repository import get, get_or_create, require_kind, update_or_create
 from kinto_orm.state import Intent, ObjectState, Runner, Status, Verb, active_runner
 
 M = TypeVar("M", bound=KintoObject)
@@ -232,10 +232,11 @@ class Manager(Past[M]):
         Each gets the object as it is then, and saves it when the block is left; where somebody else was faster, the
         next one runs the block again. The last one raises ``ConflictError``. ``async for`` and ``async with`` work too.
         """
-        checked = check_id(id)
+        checked = check_id(id, kind=self._source.kind)
         count = check_count(attempts, "attempts", least=1)
 
         def load(number: int, place: Place) -> Flow[M]:
+            yield from require_kind(place.path.kind, place.runner)
             state = yield from get(place.path.object(checked), attempt=number)
             return cast(M, self._source.load_one(state, place))
 
@@ -261,11 +262,12 @@ class Manager(Past[M]):
         *,
         given: Container[str] = (),
     ) -> Callable[[Place], Flow[tuple[M, bool]]]:
-        checked = check_id(id)
+        checked = check_id(id, kind=self._source.kind)
         new = self._new(id=checked, data=dict(_checked(defaults)))
 
         def flow(place: Place) -> Flow[tuple[M, bool]]:
             place.runner.refuse_staging("get_or_create() or update_or_create()")
+            yield from require_kind(place.path.kind, place.runner)
             state, draft = new.__kinto_describe__()
             try:
                 stored, created = yield from create(state.path, draft, strict=place.runner.strict_retry)

@@ -152,6 +152,8 @@ def _reverting(query: Query[M], one: M | str | UUID, to: TimestampInput | Histor
 
 def _path_of(one: KintoObject | str | UUID, place: Place) -> ObjectPath:
     """Where the object is; raises ``InvalidTypeError`` where that is not in the list of the manager."""
+    if place.path.kind is Kind.ACCOUNT:
+        raise UsageError("Kinto keeps no history of accounts.")
     path = one.__kinto_path__() if isinstance(one, KintoObject) else place.path.object(check_id(one))
     if path.plural != place.path:
         raise InvalidTypeError(f"{path} is not of {place.path}: ask the manager of its own list.")

@@ -47,7 +47,7 @@ from kinto_orm.protocol.batch import (
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_entry
-from kinto_orm.repository import Settled, doubted, plan, settle_at_once
+from kinto_orm.repository import Settled, doubted, plan, require_kind, settle_at_once
 from kinto_orm.state import Holder, Intent, OnConflict, Runner
 
 MOST_ROUNDS = 4
@@ -160,6 +160,8 @@ class _Sending(Generic[S]):
     def send(self, operations: Sequence[Operation[S]]) -> Flow[None]:
         try:
             yield from self._ask_server(len(operations))
+            for kind in {one.intent.state.path.kind for one in operations}:
+                yield from require_kind(kind, self._runner)
         except _FAILED as error:
             for one in operations:
                 one.fail("not_sent", error)

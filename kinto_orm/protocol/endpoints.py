@@ -1,4 +1,4 @@
-"""The four kinds of object, their ids and their URLs.
+"""The kinds of object, their ids and their URLs.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/index.html
 """
@@ -22,6 +22,7 @@ MAX_ID_LENGTH = 255
 """Kinto on PostgreSQL answers 503 to very long ids; the exact limit depends on how well they compress."""
 
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]*")
+_ACCOUNT_ID = re.compile(r"[a-zA-Z0-9][+.@a-zA-Z0-9_-]*")
 # Segments that quoting cannot protect: on the way to the server they are left out.
 _DONE_AWAY_WITH = ("", ".", "..")
 _DRAWN_LETTERS = string.ascii_lowercase + string.digits
@@ -35,6 +36,7 @@ class Kind(Enum):
     GROUP = "group"
     COLLECTION = "collection"
     RECORD = "record"
+    ACCOUNT = "account"
 
     # Its members are looked up for each object, and Enum's own hash is computed from the name each time.
     __hash__ = object.__hash__
@@ -62,19 +64,34 @@ class Kind(Enum):
         """
         return _PERMISSIONS[self]
 
+    @property
+    def capability(self) -> str | None:
+        """The capability of a server that has this kind; ``None`` where each one has."""
+        return "accounts" if self is Kind.ACCOUNT else None
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The keys of its data that are written, and neither read nor shown."""
+        return PASSWORD if self is Kind.ACCOUNT else _NO_SECRETS
+
+
+PASSWORD = frozenset({"password"})
+_NO_SECRETS: frozenset[str] = frozenset()
 
 _PARENTS: dict[Kind, Kind | None] = {
     Kind.BUCKET: None,
     Kind.GROUP: Kind.BUCKET,
     Kind.COLLECTION: Kind.BUCKET,
     Kind.RECORD: Kind.COLLECTION,
+    Kind.ACCOUNT: None,
 }
-_LEVELS = {Kind.BUCKET: 0, Kind.GROUP: 1, Kind.COLLECTION: 2, Kind.RECORD: 3}
+_LEVELS = {Kind.ACCOUNT: 0, Kind.BUCKET: 0, Kind.GROUP: 1, Kind.COLLECTION: 2, Kind.RECORD: 3}
 _PERMISSIONS = {
     Kind.BUCKET: ("read", "write", "collection:create", "group:create"),
     Kind.GROUP: ("read", "write"),
     Kind.COLLECTION: ("read", "write", "record:create"),
     Kind.RECORD: ("read", "write"),
+    Kind.ACCOUNT: ("read", "write"),
 }
 
 
@@ -163,10 +180,10 @@ def _segment(id: str) -> str:
     return quote(id, safe="")  # one that the server let in
 
 
-def check_id(value: Any, what: str = "id") -> str:
+def check_id(value: Any, what: str = "id", kind: Kind | None = None) -> str:
     """The id as a string, exactly as given.
 
-    ``what`` names the argument in the message. Takes strings and UUIDs.
+    ``what`` names the argument in the message. Takes strings and UUIDs; of accounts also e-mail addresses.
 
     Raises ``InvalidIdError`` for a string that Kinto does not take as an id (it is never rewritten into one that
     it takes: that would be another object) and ``InvalidTypeError`` for other types.
@@ -176,9 +193,10 @@ def check_id(value: Any, what: str = "id") -> str:
     if not isinstance(value, str):
         raise InvalidTypeError(f"{what} must be a string or a UUID, not {type(value).__name__} ({value!r:.80}).")
     # fullmatch, because `$` would let a trailing newline pass: the server's own expression does.
-    if not _ID.fullmatch(value):
+    if not (_ACCOUNT_ID if kind is Kind.ACCOUNT else _ID).fullmatch(value):
+        signs = "'-', '_', '+', '.' and '@'" if kind is Kind.ACCOUNT else "'-' and '_'"
         raise InvalidIdError(
-            f"{value!r:.80} is no {what}: use letters, digits, '-' and '_', beginning with a letter or digit. "
+            f"{value!r:.80} is no {what}: use letters, digits, {signs}, beginning with a letter or digit. "
             "Ids are never rewritten."
         )
     if len(value) > MAX_ID_LENGTH:

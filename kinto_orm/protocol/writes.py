@@ -167,6 +167,11 @@ def _encode_update(write: Write, *, may_merge: bool = True) -> Encoded:
     merge = merge_patch(write.old, write.new) if may_merge else None
     if merge is None:
         _check_whole(write)
+        if not write.path.kind.secrets <= write.new.keys():
+            raise NotStageableError(
+                f"{write.path}: this change takes a PUT of the whole account, and its password is unknown: save it "
+                "outside of a unit of work."
+            )
         return _encode_whole(write)
     return Encoded("PATCH", {"Content-Type": MERGE_PATCH_TYPE}, {"data": merge, **body})
 

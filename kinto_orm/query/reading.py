@@ -25,9 +25,10 @@ from kinto_orm.protocol.paging import (
 )
 from kinto_orm.protocol.values import JSON, JSONObject, decode
 from kinto_orm.query.selection import EVERYTHING, Selection
-from kinto_orm.repository import get, ids_in_chunks
+from kinto_orm.repository import get, ids_in_chunks, require_kind
 from kinto_orm.state import Holder, ObjectState, OnInvalid, Runner, Status
 
+T = TypeVar("T")
 M = TypeVar("M", bound=Holder)
 M_co = TypeVar("M_co", bound=Holder, covariant=True)
 L = TypeVar("L")
@@ -46,6 +47,12 @@ class Place(Generic[P_co]):
     path: P_co
     parent: Any = None
     """The parent object: ``Any``, because the models stand above this module."""
+
+    def asked(self, flow: Flow[T]) -> Flow[T]:
+        """The flow; where not every server has such lists, after this one was asked whether it has."""
+        if isinstance(self.path, PluralPath):
+            yield from require_kind(self.path.kind, self.runner)
+        return (yield from flow)
 
 
 class Loader(Protocol[L_co]):

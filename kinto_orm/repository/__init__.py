@@ -2,7 +2,7 @@
 creations around it (``lookups``), what it was like before (``history``), what the server must be able to do
 (``capabilities``), what its operator asks of it (``upkeep``), and what changed in a collection (``changesets``)."""
 
-from kinto_orm.repository.capabilities import require_capability
+from kinto_orm.repository.capabilities import require_capability, require_kind
 from kinto_orm.repository.changesets import MONITOR, Changeset, bust, changeset_query, read_changeset
 from kinto_orm.repository.history import (
     conditions_about,
@@ -57,6 +57,7 @@ __all__ = [
     "rebase_onto",
     "require_capability",
     "require_history",
+    "require_kind",
     "settle",
     "settle_at_once",
     "update_or_create",

@@ -61,7 +61,7 @@ def _uri_of(excluded: JSON) -> str:
 def read_version(path: ObjectPath, last_modified: int, runner: Runner) -> Flow[JSONObject | None]:
     """The data that the object had at that very timestamp; ``None`` where the history does not show it."""
     info = yield from runner.describe_server()
-    if "history" not in info.get("capabilities", {}):
+    if path.kind is Kind.ACCOUNT or "history" not in info.get("capabilities", {}):
         return None
     try:
         entry = yield from _entry(path, condition(VERSION, "", last_modified))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
+import sys
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -20,8 +21,8 @@ import requests
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from kinto_orm.errors import ConfigurationError, InvalidTypeError
-from kinto_orm.transport.failures import FinalConnectionError, scrubbed
+from kinto_orm.errors import ConfigurationError, InvalidTypeError, LoginFailedError
+from kinto_orm.transport.failures import scrubbed
 
 Authenticator: TypeAlias = Callable[[PreparedRequest], PreparedRequest]
 """What adds credentials to a request: any ``requests`` auth object is one."""
@@ -82,6 +83,10 @@ class _AuthorizationHeader(AuthBase):
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         r.headers["Authorization"] = self._header.reveal()
         return r
+
+    def is_in(self, request: PreparedRequest) -> bool:
+        """Whether the request has these credentials."""
+        return request.headers.get("Authorization") == self._header.reveal()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._header})"
@@ -156,26 +161,35 @@ def parse_auth(auth: AuthInput) -> Authenticator | None:
 
 
 def signed(prepared: PreparedRequest, auth: Authenticator | None) -> PreparedRequest:
-    """The request with its credentials.
-
-    Raises ``ConnectionFailedError`` where the auth object failed to ask another server for them: the request itself
-    has not left.
-    """
+    """The request with its credentials; raises what :func:`with_credentials` raises."""
     if auth is None:
         return prepared
     body = prepared.body
     if not isinstance(auth, _AuthorizationHeader):
         prepared.prepare_cookies({})  # HTTPDigestAuth fails without, to others it makes no difference
+    result = with_credentials(prepared, auth)
+    if result.body is not body:
+        result.prepare_content_length(result.body)
+    return result
+
+
+def with_credentials(prepared: PreparedRequest, auth: Authenticator) -> PreparedRequest:
+    """What the auth object makes of the request.
+
+    Raises ``LoginFailedError`` where it failed to ask another server for credentials: the request itself has not left.
+    """
     try:
-        result = auth(prepared)
-    except requests.RequestException as error:
+        return auth(prepared)
+    except _login_errors() as error:
         cause = scrubbed(error)  # it may hold a refresh token in clear
-        failure = FinalConnectionError(f"The auth object got no credentials: {type(error).__name__}.")
-    else:
-        if result.body is not body:
-            result.prepare_content_length(result.body)
-        return result
+        failure = LoginFailedError(f"The auth object got no credentials: {type(error).__name__}.")
     raise failure from cause
+
+
+def _login_errors() -> tuple[type[Exception], ...]:
+    """What auth objects raise that ask another server; those of PyFxA where somebody uses it."""
+    fxa = sys.modules.get("fxa.errors")
+    return (requests.RequestException,) if fxa is None else (requests.RequestException, fxa.Error)
 
 
 def refuse_in_clear(headers: Mapping[str, str | bytes], auth: Authenticator | None = None) -> None:

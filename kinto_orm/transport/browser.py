@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 import secrets
-import threading
 import time
 import webbrowser
 from base64 import b64decode
@@ -21,9 +20,10 @@ import requests
 from requests import PreparedRequest
 from requests.auth import AuthBase
 
-from kinto_orm.errors import ConfigurationError, InvalidTypeError
+from kinto_orm.errors import ConfigurationError, InvalidTypeError, LoginFailedError
 from kinto_orm.transport.auth import BearerTokenAuth, own_headers
-from kinto_orm.transport.failures import FOREIGN_ERRORS, FinalConnectionError
+from kinto_orm.transport.failures import FOREIGN_ERRORS
+from kinto_orm.transport.renewal import TokenStore
 
 SCOPE = "openid email"
 _ROOT = re.compile(r"https?://[^/?#]+(?:/[^/?#]+)*?/v\d+(?=[/?#]|\Z)")
@@ -34,31 +34,32 @@ class BrowserOAuth(AuthBase):
     """Credentials from a login in the browser, asked for at the first request and kept as long as this object lives.
 
     ``provider`` is the name of one that the server knows; without it, the first one. ``timeout`` is how long to wait
-    for the login, in seconds. Each server gets its own login, so one object serves several clients. The token comes to
+    for the login, in seconds; ``open_browser`` opens an URL, by default in the user's browser. Each server gets its own
+    login, so one object serves several clients; a token that has run out (401) takes another one. The token comes to
     a port that listens on this machine only, for one request, and only with the random state of this login.
-    Raises ``ConnectionFailedError`` where there is no login: the request itself is not sent then.
+    Raises ``LoginFailedError`` where there is no login: the request itself is not sent then.
+    https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html#openid-connect
     """
 
     def __init__(
-        self, provider: str | None = None, *, timeout: float = 300, open_browser: Callable[[str], object] | None = None
+        self, provider: str | None = None, *, timeout: float = 120, open_browser: Callable[[str], object] | None = None
     ) -> None:
         if timeout <= 0:
             raise ConfigurationError(f"timeout is seconds above 0, not {timeout!r}.")
         self.provider = provider
         self._timeout = timeout
         self._open_browser = webbrowser.open if open_browser is None else open_browser
-        self._credentials: dict[str, BearerTokenAuth] = {}
-        self._lock = threading.Lock()
+        self._tokens = TokenStore()
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """The request, with the token of its server."""
-        root = _ROOT.match(r.url or "")
-        if root is None:
-            raise FinalConnectionError(f"{r.url!r:.200} is no URL of a Kinto server.")
-        with self._lock:  # two threads shall not open two browsers
-            if root[0] not in self._credentials:
-                self._credentials[root[0]] = self._log_in(root[0])
-        return self._credentials[root[0]](r)
+        root = _root(r)
+        return self._tokens.get(root, lambda: self._log_in(root))(r)
+
+    def renew(self, refused: PreparedRequest) -> bool:
+        """Whether the next request may have another token; see :class:`kinto_orm.transport.renewal.Renewable`."""
+        self._tokens.refuse(_root(refused), refused)
+        return True
 
     def __repr__(self) -> str:
         return f"BrowserOAuth({self.provider!r})"
@@ -79,13 +80,21 @@ class BrowserOAuth(AuthBase):
             providers = answer.json()["capabilities"]["openid"]["providers"]
             found: list[dict[str, Any]] = [one for one in providers if self.provider in (None, one["name"])]
         except FOREIGN_ERRORS as error:
-            raise FinalConnectionError(f"{root} was asked how to log in: {type(error).__name__}.") from error
+            raise LoginFailedError(f"{root} was asked how to log in: {type(error).__name__}.") from error
         except (KeyError, TypeError) as error:
-            raise FinalConnectionError(f"{root} has no login by OpenID: its plugin `openid` is not there.") from error
+            raise LoginFailedError(f"{root} has no login by OpenID: its plugin `openid` is not there.") from error
         if not found:
             names = ", ".join(str(one["name"]) for one in providers) or "none"
-            raise FinalConnectionError(f"{root} has no login by {self.provider!r}, only by: {names}.")
+            raise LoginFailedError(f"{root} has no login by {self.provider!r}, only by: {names}.")
         return found[0]
+
+
+def _root(request: PreparedRequest) -> str:
+    """The root URL of the server that the request goes to."""
+    root = _ROOT.match(request.url or "")
+    if root is None:
+        raise LoginFailedError(f"{request.url!r:.200} is no URL of a Kinto server.")
+    return root[0]
 
 
 class _Listener(HTTPServer):
@@ -107,7 +116,7 @@ class _Listener(HTTPServer):
         while self.brought is None:
             self.timeout = self._deadline - time.monotonic()
             if self.timeout <= 0:
-                raise FinalConnectionError("Nobody logged in within the time: call again to open another page.")
+                raise LoginFailedError("Nobody logged in within the time: call again to open another page.")
             self.handle_request()
         return self.brought
 
@@ -140,9 +149,9 @@ def _credentials(brought: str) -> BearerTokenAuth:
     text = unquote(brought)
     if text.startswith("error="):
         said = dict(parse_qsl(text))
-        raise FinalConnectionError(f"The login was refused: {said.get('error_description') or said['error']!r:.200}.")
+        raise LoginFailedError(f"The login was refused: {said.get('error_description') or said['error']!r:.200}.")
     try:
         token = json.loads(b64decode(text.translate({45: "+", 95: "/"}) + "==="))
         return BearerTokenAuth(token["access_token"], type=token["token_type"])
     except (ValueError, KeyError, TypeError) as error:
-        raise FinalConnectionError(f"The login brought no token: {type(error).__name__}.") from None
+        raise LoginFailedError(f"The login brought no token: {type(error).__name__}.") from None

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from fault_proxy import Seen, is_write
-from world import Data, World
+from world import USER, Data, World
 
 from kinto_orm import (
+    Account,
     Bucket,
     Collection,
     CommitError,
@@ -96,6 +97,42 @@ def path(id: str) -> str:
 def call(holder: Any, method: str, expected: Data | None, *arguments: Any, **keywords: Any) -> Call:
     """A verb of an object that has its id already."""
     return Call(holder, method, {str(holder.__kinto_path__()): expected}, (holder,), arguments, keywords)
+
+
+def new_account(world: World) -> Call:
+    """Anybody creates one: the user of the world becomes an account."""
+    world.client = world.client.clone(auth=None)
+    account = Account(id=USER[0], password=USER[1], client=world.client)
+    return Call(account, "save", {str(account.__kinto_path__()): {}})
+
+
+def load_account(world: World) -> Account:
+    """The account of the world's user, as the client behind the proxy knows it."""
+    data = {"password": USER[1], "name": "Alexis"}
+    Account(id=USER[0], data=data, client=world.direct.clone(auth=None)).save()
+    return world.client.accounts.get(USER[0])
+
+
+def changed_account(world: World) -> Call:
+    account = load_account(world)
+    account.data["name"] = "Bob"
+    return call(account, "save", {"name": "Bob"})
+
+
+def replaced_account(world: World) -> Call:
+    account = load_account(world)
+    account.data["name"], account.password = "Bob", USER[1]
+    return call(account, "replace", {"name": "Bob"})
+
+
+ACCOUNT_VERBS = [
+    # Nobody sees whether a password is the one that was sent, and who deleted their account may ask no more.
+    Verb("Account.save-new", new_account, is_decidable=False),
+    Verb("Account.save-changed", changed_account),
+    Verb("Account.replace", replaced_account, is_decidable=False),
+    Verb("Account.patch", lambda world: call(load_account(world), "patch", {"name": "Bob"}, name="Bob")),
+    Verb("Account.delete", lambda world: call(load_account(world), "delete", None), is_decidable=False),
+]
 
 
 def is_patch(seen: Seen) -> bool:
@@ -647,7 +684,7 @@ UNIT_VERBS = [
     Verb("Client.flush", flush, is_guarded=False),
 ]
 
-VERBS = [*RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS]
+VERBS = [*ACCOUNT_VERBS, *RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS]
 
 
 # -- the rest -----------------------------------------------------------------------------------------------------
@@ -659,6 +696,9 @@ MOVES = "moves the flows of all the other verbs, so it is called with each of th
 LOCAL = "asks nothing"
 
 NOT_WRITING: Mapping[str, str] = {
+    "Account.refresh": READS,
+    "Client.account": LOCAL,
+    **dict.fromkeys(("BearerTokenAuth.is_in", "BrowserOAuth.renew", "FxaAuth.renew"), LOCAL),
     **{f"{kind}.refresh": READS for kind in ("Bucket", "Group", "Collection", "Record")},
     **{f"Bucket.{name}": LOCAL for name in ("collection", "group")},
     **{f"Query.{name}": REFINES for name in ("before", "exclude", "filter", "limit", "only", "order_by", "page_size")},

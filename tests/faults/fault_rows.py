@@ -124,7 +124,6 @@ CANNOT_APPLY: dict[str, str] = {
     "G18": "There are no attachments.",
     "G19": "There are no attachments.",
     "G20": "There are no attachments.",
-    "G25": "There is no BrowserOAuth, so nothing listens.",
     "I06": "The command line has no command that replicates.",
 }
 """The rows that speak of what we do not have. The day that we have it, ``test_rows.py`` asks for their tests."""
