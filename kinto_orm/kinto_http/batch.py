@@ -88,12 +88,12 @@ class BatchSession:
 
     def send(self) -> None:
         """Sends what waits. Raises ``KintoBatchException`` where some of it was not done."""
-        if self._is_to_send():
+        if self._take_waiting():
             run(self.session, self._sending())
 
     async def asend(self) -> None:
         """Like :meth:`send`."""
-        if self._is_to_send():
+        if self._take_waiting():
             await arun(self.session, self._sending())
 
     def results(self) -> list[Any]:
@@ -104,8 +104,8 @@ class BatchSession:
     def _said(self) -> list[JSONObject]:
         return [step.said for step in self._sent if step.said is not None]
 
-    def _is_to_send(self) -> bool:
-        """Whether something waits."""
+    def _take_waiting(self) -> bool:
+        """Takes what waits as what is sent; whether there is any."""
         self._sent = list(self._steps)
         return bool(self._sent)
 

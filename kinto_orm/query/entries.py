@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, NoReturn, Self, TypeVar, cast
 
-from kinto_orm.errors import DryRunError, InvalidFilterError, UsageError
+from kinto_orm.errors import InvalidFilterError, UsageError
 from kinto_orm.protocol.endpoints import EntriesPath, ObjectPath
 from kinto_orm.protocol.entries import (
     PERMISSIONS_ORDER,
@@ -19,13 +19,13 @@ from kinto_orm.protocol.entries import (
     history_entry,
     permission_entry,
 )
-from kinto_orm.protocol.filters import Condition, matches_nothing
+from kinto_orm.protocol.filters import Condition
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.paging import delete_pages, encode_query, entries_of
+from kinto_orm.protocol.paging import encode_query, entries_of
 from kinto_orm.protocol.timestamps import TimestampInput, parse_timestamp
 from kinto_orm.protocol.values import JSONObject, decode
 from kinto_orm.query import refining
-from kinto_orm.query.reading import LoadedRows, Page, PageWalk, Place, Reading, Source
+from kinto_orm.query.reading import LoadedRows, PageWalk, Place, Reading, Source, delete_selected
 from kinto_orm.query.selection import Selection
 from kinto_orm.repository import conditions_about, require_capability, require_history
 from kinto_orm.state import Runner
@@ -70,7 +70,7 @@ class EntrySource(RawEntries, Generic[E]):
 
     def load(self, rows: LoadedRows, place: Place) -> Sequence[Any]:
         """The entries of a page."""
-        found = entries_of(decode(rows.page.body, str(rows.path)), rows.path)
+        found = RawEntries.load(self, rows, place)
         # As soon as a time is asked for, Kinto adds tombstones of the entries that were purged.
         live = [row for row in found if "uri" in row or not (rows.is_partial or row.get("deleted") is True)]
         return live if rows.is_partial else [self.parse(row) for row in live]
@@ -201,12 +201,7 @@ class EntryQuery(Generic[E]):
         return PageWalk(self.source, place, selection, "raise")
 
     def _all(self, place: Place[Any], fields: tuple[str, ...] = ()) -> Flow[list[E]]:
-        walk = self._walk(place, fields)
-        found: list[E] = []
-        while (flow := walk.next_page()) is not None:
-            page: Page[E] = yield from flow
-            found += page.objects
-        return found
+        return (yield from self._walk(place, fields).rest())
 
     def _first(self, place: Place[Any]) -> Flow[E | None]:
         found = yield from self[:1]._all(place)
@@ -284,15 +279,7 @@ class History(EntryQuery[HistoryEntry]):
         selection.check_deletion("purge", everything=everything)
         timestamp = None if if_match is None else parse_timestamp(if_match, "if_match")
 
-        def purge(place: Place[Any]) -> Flow[int]:
-            if matches_nothing(selection.conditions):
-                return 0
-            try:
-                return (yield from delete_pages(place.path, encode_query(selection.parameters()), if_match=timestamp))
-            except DryRunError:
-                return (yield from self._count(place))
-
-        return purge
+        return lambda place: delete_selected(selection, place, self._count, if_match=timestamp)
 
 
 _ALWAYS_THERE = ("last_modified", "id", "date", "action", "uri", "resource_name")

@@ -134,6 +134,13 @@ class PageWalk(Generic[L]):
         """The flow that reads the next page; ``None`` at the end."""
         return None if self._query is None else self._read(self._query)
 
+    def rest(self) -> Flow[list[L]]:
+        """What is kept of all the pages that are left."""
+        kept: list[L] = []
+        while (flow := self.next_page()) is not None:
+            kept += (yield from flow).objects
+        return kept
+
     def _read(self, query: str) -> Flow[Page[L]]:
         check_progress(query, self._seen, self._place.path)
         raw = yield from read_page(self._place.path, query)
@@ -178,11 +185,7 @@ class Reading(Generic[M]):
 
     def all(self, place: Place) -> Flow[list[M]]:
         """All the objects."""
-        objects: list[M] = []
-        walk = self.walk(place)
-        while (flow := walk.next_page()) is not None:
-            objects += (yield from flow).objects
-        return objects
+        return (yield from self.walk(place).rest())
 
     def first(self, place: Place) -> Flow[M | None]:
         """The first object."""
@@ -273,12 +276,7 @@ class Reading(Generic[M]):
 
     def _delete(self, place: Place) -> Flow[int]:
         place.runner.refuse_staging("delete() of a query")
-        if matches_nothing(self.selection.conditions):
-            return 0
-        try:
-            return (yield from delete_pages(place.path, encode_query(self.selection.parameters())))
-        except DryRunError:
-            return (yield from self.count(place))
+        return (yield from delete_selected(self.selection, place, self.count))
 
     def update(self, change: Callable[[M], object]) -> Callable[[Place], Flow[BulkReport]]:
         """Changes each object and writes what changed."""
@@ -299,6 +297,18 @@ class Reading(Generic[M]):
         while report.is_complete and (flow := walk.next_page()) is not None:
             yield from _write(_changed((yield from flow).objects, change), place, report)
         return raise_for_report(report, "update")
+
+
+def delete_selected(
+    selection: Selection, place: Place[Any], count: Callable[[Place[Any]], Flow[int]], *, if_match: int | None = None
+) -> Flow[int]:
+    """Deletes what is selected of the list, every page; how many there were, which in a dry client ``count`` tells."""
+    if matches_nothing(selection.conditions):
+        return 0
+    try:
+        return (yield from delete_pages(place.path, encode_query(selection.parameters()), if_match=if_match))
+    except DryRunError:
+        return (yield from count(place))
 
 
 def _write(staged: Iterable[Staged[M] | Outcome[M]], place: Place, report: BulkReport) -> Flow[None]:

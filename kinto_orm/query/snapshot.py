@@ -171,11 +171,7 @@ class Snapshot(Generic[M]):
 
 
 def _all_rows(place: Place[Any], selection: Selection) -> Flow[list[JSONObject]]:
-    walk = PageWalk(RawEntries(), place, selection, "raise")
-    rows: list[JSONObject] = []
-    while (flow := walk.next_page()) is not None:
-        rows += (yield from flow).objects
-    return rows
+    return PageWalk(RawEntries(), place, selection, "raise").rest()
 
 
 def _is_tombstone(row: JSONObject) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kinto_orm.errors import InvalidValueError, RedirectError
 from kinto_orm.messages import Request, Response
@@ -113,20 +113,14 @@ def read_changeset(ids: tuple[str, ...], query: ChangesetQuery, what: str, runne
 def _read(path: EntriesPath, query: ChangesetQuery) -> Flow[Changeset]:
     following: str | None = encode_query(query.params)
     seen: set[str] = set()
-    found: Changeset | None = None
+    pages: list[Changeset] = []
     while following is not None:
         check_progress(following, seen, path)
         request = Request("GET", str(path), following)
         response = yield request
-        page = _page(response, request, query.since)
-        found = (
-            page
-            if found is None
-            else Changeset(found.metadata, found.timestamp, (*found.changes, *page.changes), query.since)
-        )
+        pages.append(_page(response, request, query.since))
         following = next_query(response, path)
-    assert found is not None
-    return found
+    return replace(pages[0], changes=tuple(change for page in pages for change in page.changes))
 
 
 def _page(response: Response, request: Request, since: int | None) -> Changeset:
