@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import webbrowser
 from base64 import b64encode
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -122,9 +124,53 @@ def test_nothing_of_a_login_is_shown() -> None:
         pickle.dumps(auth)
 
 
-def test_options_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="timeout"):
-        BrowserOAuth(timeout=0)
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"timeout": float("inf")}, "timeout"),
+        ({"timeout": "5"}, "timeout"),
+        ({"timeout": True}, "timeout"),
+        ({"provider": 1}, "provider"),
+        ({"open_browser": "firefox"}, "open_browser"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=expected):
+        BrowserOAuth(**options)
+
+
+def test_nobody_is_asked_to_log_in_where_the_token_could_be_read_by_all() -> None:
+    with pytest.raises(ConfigurationError, match="Nothing was sent"):
+        Client("http://kinto.example.com/v1", auth=BrowserOAuth())
+
+
+def no_browser(url: str) -> bool:
+    raise webbrowser.Error("could not locate runnable browser")
+
+
+@pytest.mark.parametrize("open_browser", [no_browser, lambda url: False])
+def test_without_a_browser_nobody_waits(url: str, open_browser: Any) -> None:
+    assert "No browser could be opened" in failing(url, open_browser=open_browser, timeout=60)
+
+
+def test_a_provider_without_a_login_page_is_told(serve: Serve) -> None:
+    kinto = serve(said({"capabilities": {"openid": {"providers": [{"name": "stub"}]}}}))
+
+    assert "no login by OpenID" in failing(kinto.url)
+
+
+def test_the_question_for_the_providers_takes_no_password_from_netrc(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login alexis password s3cr3t\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    kinto = serve(said({"capabilities": {}}))
+
+    failing(kinto.url)
+
+    assert header(kinto.requests[0]) is None
 
 
 def test_a_request_to_something_else_is_refused() -> None:

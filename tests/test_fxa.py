@@ -285,6 +285,11 @@ def test_arguments_that_cannot_work_are_refused(accounts: Accounts, changes: dic
     assert accounts.asked == []
 
 
+def test_nobody_logs_in_where_the_token_could_be_read_by_all() -> None:
+    with pytest.raises(ConfigurationError, match="Nothing was sent"):
+        Client("http://kinto.example.com/v1", auth=FxaAuth(EMAIL, PASSWORD, client_id=CLIENT_ID))
+
+
 def test_without_urls_it_asks_those_of_production() -> None:
     auth = FxaAuth(EMAIL, PASSWORD, client_id=CLIENT_ID)
 

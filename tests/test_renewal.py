@@ -118,6 +118,18 @@ def test_a_batch_that_is_none_is_left_alone(serve: Serve, connect: Connect, body
     assert len(server.requests) == 1
 
 
+def test_an_auth_object_that_cannot_say_whether_it_renews_loses_no_answer(serve: Serve, connect: Connect) -> None:
+    class Broken(Numbered):
+        def renew(self, refused: PreparedRequest) -> bool:
+            raise RuntimeError("s3cr3t")
+
+    server = serve(batch(201, 401))
+
+    response = connect(server.url, auth=Broken()).send(batch_request())
+
+    assert (response.status, len(server.requests)) == (200, 1)
+
+
 def test_the_auth_of_a_session_that_the_user_brought_is_renewed(serve: Serve, connect: Connect) -> None:
     import requests
 
@@ -210,6 +222,31 @@ class TestTokenStore:
             store.get("key", interrupted)
 
         assert store.get("key", lambda: BearerTokenAuth("a")) == BearerTokenAuth("a")
+
+    def test_who_waits_for_a_login_that_is_interrupted_is_told(self) -> None:
+        store, caught = TokenStore(), list[BaseException]()
+        is_asked, may_fail = threading.Event(), threading.Event()
+
+        def interrupted() -> BearerTokenAuth:
+            is_asked.set()
+            may_fail.wait(5)
+            raise KeyboardInterrupt
+
+        def ask() -> None:
+            try:
+                store.get("key", interrupted)
+            except (KeyboardInterrupt, LoginFailedError) as error:
+                caught.append(error)
+
+        threads = [threading.Thread(target=ask) for _ in range(2)]
+        threads[0].start()
+        is_asked.wait(5)
+        threads[1].start()
+        threading.Timer(0.05, may_fail.set).start()
+        for thread in threads:
+            thread.join()
+
+        assert {type(error) for error in caught} == {KeyboardInterrupt, LoginFailedError}
 
     def test_each_waiting_thread_gets_an_error_of_its_own(self) -> None:
         store, errors = TokenStore(), list[LoginFailedError]()

@@ -18,6 +18,8 @@ from kinto_orm.protocol.patches import JSONPatch
 from kinto_orm.protocol.values import JSON, JSONObject, decode, encode
 
 HIDDEN = "***"
+DUMPED = "**********"
+"""What pydantic makes of a password in JSON."""
 MAX_PASSWORD_BYTES = 72
 """Kinto hashes passwords by bcrypt, which takes no more."""
 
@@ -42,7 +44,7 @@ def without_hashes(request: Request, response: Response) -> Response:
 
 
 def _is_of_accounts(path: str) -> bool:
-    return path == "/accounts" or path.startswith("/accounts/")
+    return path.partition("?")[0] == "/accounts" or path.startswith("/accounts/")
 
 
 def _clean(body: JSON) -> None:
@@ -80,6 +82,8 @@ def check_password(path: ObjectPath, password: object) -> None:
         raise InvalidValueError(
             f"{path}: the password has more than {MAX_PASSWORD_BYTES} bytes, which is bcrypt's limit."
         )
+    if password == DUMPED:
+        raise InvalidValueError(f"{path}: the password is the stars that a dump shows: set the password itself.")
     if any(letter < " " or letter == "\x7f" for letter in password):
         raise InvalidValueError(f"{path}: the password has a control character: no header can carry it.")
 

@@ -74,7 +74,14 @@ class Secret:
         raise InvalidTypeError("Credentials are never pickled: give them again where the pickle is loaded.")
 
 
-class _AuthorizationHeader(AuthBase):
+class SecretAuth(AuthBase):
+    """Credentials that everybody on the way to the server could use: never sent in clear, never pickled."""
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidTypeError("Credentials are never pickled: give them again where the pickle is loaded.")
+
+
+class _AuthorizationHeader(SecretAuth):
     """Immutable credentials that are one ``Authorization`` header."""
 
     def __init__(self, header: str) -> None:
@@ -102,9 +109,6 @@ class _AuthorizationHeader(AuthBase):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
-
-    def __reduce__(self) -> NoReturn:
-        self._header.__reduce__()
 
 
 class BearerTokenAuth(_AuthorizationHeader):
@@ -196,7 +200,7 @@ def refuse_in_clear(headers: Mapping[str, str | bytes], auth: Authenticator | No
     """Raises ``ConfigurationError`` for credentials that everybody on the way to the server could read and use."""
     value = headers.get("Authorization") or ""
     text = value.decode("latin-1") if isinstance(value, bytes) else value
-    if isinstance(auth, _AuthorizationHeader) or re.match(r"\s*(Basic|Bearer)\b", text, re.IGNORECASE):
+    if isinstance(auth, SecretAuth) or re.match(r"\s*(Basic|Bearer)\b", text, re.IGNORECASE):
         raise ConfigurationError(
             "Nothing was sent: over http:// everybody on the way could read the credentials. Give the server's "
             "https:// URL, or allow_insecure=True where you trust the whole network."

@@ -6,22 +6,23 @@ https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html#openid-conn
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
 import time
 import webbrowser
 from base64 import b64decode
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, NoReturn
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer
+from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlencode
 
 import requests
 from requests import PreparedRequest
-from requests.auth import AuthBase
 
-from kinto_orm.errors import ConfigurationError, InvalidTypeError, LoginFailedError
-from kinto_orm.transport.auth import BearerTokenAuth, own_headers
+from kinto_orm.errors import ConfigurationError, LoginFailedError
+from kinto_orm.transport.auth import BearerTokenAuth, SecretAuth, anonymous, own_headers
 from kinto_orm.transport.failures import FOREIGN_ERRORS
 from kinto_orm.transport.renewal import TokenStore
 
@@ -30,7 +31,7 @@ _ROOT = re.compile(r"https?://[^/?#]+(?:/[^/?#]+)*?/v\d+(?=[/?#]|\Z)")
 _PAGE = b"<html><body><h1>Login successful</h1>You can close this page.</body></html>"
 
 
-class BrowserOAuth(AuthBase):
+class BrowserOAuth(SecretAuth):
     """Credentials from a login in the browser, asked for at the first request and kept as long as this object lives.
 
     ``provider`` is the name of one that the server knows; without it, the first one. ``timeout`` is how long to wait
@@ -44,8 +45,13 @@ class BrowserOAuth(AuthBase):
     def __init__(
         self, provider: str | None = None, *, timeout: float = 120, open_browser: Callable[[str], object] | None = None
     ) -> None:
-        if timeout <= 0:
-            raise ConfigurationError(f"timeout is seconds above 0, not {timeout!r}.")
+        is_number = isinstance(cast(object, timeout), int | float) and not isinstance(cast(object, timeout), bool)
+        if not is_number or not 0 < timeout < math.inf:
+            raise ConfigurationError(f"timeout is seconds above 0, not {timeout!r:.60}.")
+        if provider is not None and not isinstance(cast(object, provider), str):
+            raise ConfigurationError(f"provider is the name of one, not of type {type(provider).__name__}.")
+        if open_browser is not None and not callable(open_browser):
+            raise ConfigurationError("open_browser is a function that takes an URL.")
         self.provider = provider
         self._timeout = timeout
         self._open_browser = webbrowser.open if open_browser is None else open_browser
@@ -64,29 +70,35 @@ class BrowserOAuth(AuthBase):
     def __repr__(self) -> str:
         return f"BrowserOAuth({self.provider!r})"
 
-    def __reduce__(self) -> NoReturn:
-        raise InvalidTypeError("Credentials are never pickled: log in again where the pickle is loaded.")
-
     def _log_in(self, root: str) -> BearerTokenAuth:
-        path = self._provider(root)["auth_path"]
+        path = self._login_path(root)
         with _Listener(self._timeout) as listener:
             query = urlencode({"callback": listener.callback, "scope": SCOPE})
-            self._open_browser(f"{root}{path}?{query}")
+            self._open(f"{root}{path}?{query}")
             return _credentials(listener.wait())
 
-    def _provider(self, root: str) -> dict[str, Any]:
+    def _open(self, url: str) -> None:
         try:
-            answer = requests.get(f"{root}/", headers=own_headers(), timeout=30, allow_redirects=False)
+            is_open = self._open_browser(url)
+        except webbrowser.Error:
+            is_open = False
+        if is_open is False:  # what webbrowser says; other functions may say nothing
+            raise LoginFailedError("No browser could be opened: give open_browser, a function that opens an URL.")
+
+    def _login_path(self, root: str) -> str:
+        """Where the provider's login begins, below the root."""
+        try:
+            answer = requests.get(f"{root}/", headers=own_headers(), auth=anonymous, timeout=30, allow_redirects=False)
             providers = answer.json()["capabilities"]["openid"]["providers"]
-            found: list[dict[str, Any]] = [one for one in providers if self.provider in (None, one["name"])]
+            paths: dict[str, str] = {str(one["name"]): str(one["auth_path"]) for one in providers}
         except FOREIGN_ERRORS as error:
             raise LoginFailedError(f"{root} was asked how to log in: {type(error).__name__}.") from error
         except (KeyError, TypeError) as error:
             raise LoginFailedError(f"{root} has no login by OpenID: its plugin `openid` is not there.") from error
-        if not found:
-            names = ", ".join(str(one["name"]) for one in providers) or "none"
-            raise LoginFailedError(f"{root} has no login by {self.provider!r}, only by: {names}.")
-        return found[0]
+        name = next(iter(paths), None) if self.provider is None else self.provider
+        if name not in paths:
+            raise LoginFailedError(f"{root} has no login by {self.provider!r}, only by: {', '.join(paths) or 'none'}.")
+        return paths[name]
 
 
 def _root(request: PreparedRequest) -> str:
@@ -97,7 +109,7 @@ def _root(request: PreparedRequest) -> str:
     return root[0]
 
 
-class _Listener(HTTPServer):
+class _Listener(TCPServer):
     """Waits on a random port of this machine for the one request that brings the token."""
 
     def __init__(self, timeout: float) -> None:

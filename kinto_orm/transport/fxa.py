@@ -8,15 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from importlib import import_module
-from typing import Any, NoReturn, cast
+from typing import Any, cast
 
 import requests
 from requests import PreparedRequest
-from requests.auth import AuthBase
 from requests.structures import CaseInsensitiveDict
 
-from kinto_orm.errors import ConfigurationError, InvalidTypeError, LoginFailedError, MissingExtraError
-from kinto_orm.transport.auth import BearerTokenAuth, Secret, is_in_clear
+from kinto_orm.errors import ConfigurationError, LoginFailedError, MissingExtraError
+from kinto_orm.transport.auth import BearerTokenAuth, Secret, SecretAuth, is_in_clear
 from kinto_orm.transport.failures import FOREIGN_ERRORS, scrubbed
 from kinto_orm.transport.renewal import TokenStore
 
@@ -38,7 +37,7 @@ _ADVICE = {
 }
 
 
-class FxaAuth(AuthBase):
+class FxaAuth(SecretAuth):
     """Credentials of a Firefox Account: a token, asked for at the first request and kept in memory only.
 
     ``client_id`` and ``scopes`` are those that Kinto's operator has registered at Firefox Accounts; the two URLs are
@@ -86,9 +85,6 @@ class FxaAuth(AuthBase):
 
     def __repr__(self) -> str:
         return f"FxaAuth(client_id={self.client_id!r}, scopes={self.scopes!r})"
-
-    def __reduce__(self) -> NoReturn:
-        raise InvalidTypeError("Credentials are never pickled: give them again where the pickle is loaded.")
 
     def _log_in(self) -> BearerTokenAuth:
         if self._refusal is not None:

@@ -6,6 +6,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html
 
 from __future__ import annotations
 
+import logging
 import math
 import os
 import time
@@ -20,6 +21,8 @@ from requests import PreparedRequest
 from kinto_orm.errors import LoginFailedError
 from kinto_orm.messages import Request, Response
 from kinto_orm.transport.auth import BearerTokenAuth
+
+logger = logging.getLogger("kinto_orm")
 
 
 @runtime_checkable
@@ -37,11 +40,20 @@ class Renewable(Protocol):
 def renewed(request: Request, response: Response, auth: object, sent: PreparedRequest) -> Response:
     """The response, which says whether the request may be sent again with new credentials, where it was refused."""
     statuses = _statuses(request, response)
-    if 401 not in statuses or not isinstance(auth, Renewable) or not auth.renew(sent):
+    if 401 not in statuses or not isinstance(auth, Renewable) or not _renews(auth, sent):
         return response
     # Kinto takes who is known no more for anybody: of a batch, a part may have been applied all the same.
     is_whole = all(status == 401 for status in statuses)
     return replace(response, asks_for_login=True) if is_whole or not request.is_write else response
+
+
+def _renews(auth: Renewable, sent: PreparedRequest) -> bool:
+    try:
+        return auth.renew(sent)
+    except Exception as error:  # noqa: BLE001  its traceback could hold a secret, so it is not logged
+        # The answer must not get lost for it: a part of a batch may have been applied.
+        logger.warning("renew() of the auth object raised %s: the credentials stay", type(error).__name__)
+        return False
 
 
 def _statuses(request: Request, response: Response) -> list[int]:
@@ -99,7 +111,9 @@ class TokenStore:
                 self._kept[key] = _Kept(found, self.clock() + self.ttl)
             flight.set_result(found)
         except BaseException as error:
-            flight.set_exception(error)
+            # Ctrl-C is for one thread; those that wait for it shall hear of it all the same.
+            shared = error if isinstance(error, Exception) else LoginFailedError("The login was interrupted.")
+            flight.set_exception(shared)
             raise
         finally:
             del self._flights[os.getpid(), key]
