@@ -35,7 +35,9 @@ from kinto_orm.errors import (
     DeletedObjectError,
     DryRunError,
     DuplicateObjectError,
+    FieldError,
     ForbiddenError,
+    HistoryIncompleteError,
     InvalidFilterError,
     InvalidIdError,
     InvalidInputError,
@@ -44,6 +46,7 @@ from kinto_orm.errors import (
     InvalidValueError,
     KintoError,
     LockError,
+    LoginFailedError,
     MergeConflict,
     MethodNotAllowedError,
     MissingExtraError,
@@ -63,6 +66,7 @@ from kinto_orm.errors import (
     ResponseTooLargeError,
     ReviewError,
     RolledBackError,
+    SchemaValidationError,
     ServerError,
     ServiceGoneError,
     TransportError,
@@ -73,16 +77,21 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.gathering import Deferred, Gathering
-from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
+from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
 from kinto_orm.outcomes import BulkReport, Outcome
+from kinto_orm.protocol.answers import StoredObject
 from kinto_orm.protocol.attachments import Attachment
+from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.protocol.reviews import ReviewStatus
-from kinto_orm.query import Page, Query
-from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.query import EntryQuery, History, Page, Query, Snapshot
+from kinto_orm.repository import Changeset, Heartbeat
+from kinto_orm.staging import Plan, PlannedWrite
+from kinto_orm.transport import BearerTokenAuth, BrowserOAuth, FxaAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
 
 __all__ = [
+    "Account",
     "AlertWarning",
     "AmbiguousWriteError",
     "AtomicityUnavailableError",
@@ -92,9 +101,11 @@ __all__ = [
     "BasicPatch",
     "BatchTooLargeError",
     "BearerTokenAuth",
+    "BrowserOAuth",
     "Bucket",
     "BulkReport",
     "CapabilityMissingError",
+    "Changeset",
     "Client",
     "ClientClosedError",
     "Collection",
@@ -110,10 +121,17 @@ __all__ = [
     "DeletedObjectError",
     "DryRunError",
     "DuplicateObjectError",
+    "EntryQuery",
     "F",
+    "FieldError",
     "ForbiddenError",
+    "FxaAuth",
     "Gathering",
     "Group",
+    "Heartbeat",
+    "History",
+    "HistoryEntry",
+    "HistoryIncompleteError",
     "InvalidFilterError",
     "InvalidIdError",
     "InvalidInputError",
@@ -123,6 +141,7 @@ __all__ = [
     "JSONPatch",
     "KintoError",
     "LockError",
+    "LoginFailedError",
     "Manager",
     "MergeConflict",
     "MergePatch",
@@ -137,8 +156,11 @@ __all__ = [
     "Outcome",
     "Page",
     "PartialObjectError",
+    "PermissionEntry",
     "Permissions",
     "PermissionsUnknownError",
+    "Plan",
+    "PlannedWrite",
     "PrincipalWarning",
     "ProtocolError",
     "Query",
@@ -154,8 +176,11 @@ __all__ = [
     "ReviewError",
     "ReviewStatus",
     "RolledBackError",
+    "SchemaValidationError",
     "ServerError",
     "ServiceGoneError",
+    "Snapshot",
+    "StoredObject",
     "TransportError",
     "UnauthorizedError",
     "UnitClosedError",

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from kinto_orm.errors import ConflictError, NotBoundError
+from kinto_orm.frozen import quickly_made
 from kinto_orm.messages import Content, Target
 from kinto_orm.protocol.answers import StoredObject
 from kinto_orm.protocol.endpoints import ObjectPath
@@ -55,6 +56,7 @@ class Verb(Enum):
     DETACH = "detach"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class ObjectState:
     """What is known of one object: what the server last said of it."""
@@ -79,6 +81,7 @@ class ObjectState:
         return ObjectState(self.path, Status.LOADED, stored.data, stored.last_modified, stored.permissions)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Draft:
     """What the user made of the object: frozen at the call, changed by nothing that happens later."""
@@ -102,6 +105,7 @@ class WriteOptions:
     """``None``: what the unit of work says, else ``raise``."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Intent:
     """One verb on one object, with all that it needs to be sent now or later."""

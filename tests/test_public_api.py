@@ -11,14 +11,32 @@ from typing import Any
 import pytest
 
 import kinto_orm
-from kinto_orm import Bucket, Client, Collection, Group, Manager, Query, Record, RecordManager, UnitOfWork, errors
+from kinto_orm import (
+    Account,
+    Bucket,
+    Client,
+    Collection,
+    EntryQuery,
+    Group,
+    History,
+    Manager,
+    Query,
+    Record,
+    RecordManager,
+    Snapshot,
+    UnitOfWork,
+    errors,
+)
 
-SURFACES: list[type[Any]] = [Client, Bucket, Group, Collection, Record, Query, Manager, RecordManager, UnitOfWork]
+SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
+SURFACES += [EntryQuery, History, RecordManager, Snapshot]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
+        "account",
         "bind",
         "bucket",
+        "clear_plan",
         "clone",
         "close",
         "describe_server",
@@ -27,14 +45,17 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "forget_lock",
         "gather",
         "get_endpoint",
+        "plan",
         "prepare_lock",
         "read_file",
         "refuse_staging",
         "unit_of_work",
     },
     Bucket: {"collection", "group"},
-    Manager: {"edit"},
-    RecordManager: {"attachment"},
+    EntryQuery: {"filter", "limit", "page_size"},
+    History: {"before", "since"},
+    Manager: {"as_of", "edit", "history"},
+    RecordManager: {"as_of", "attachment", "edit", "history"},
     Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }
@@ -148,7 +169,7 @@ def test_a_twin_awaits(surface: type[Any], name: str) -> None:
 
 
 def test_queries_clients_and_units_work_with_async_for_and_async_with() -> None:
-    assert all(hasattr(one, "__aiter__") for one in (Query, Manager))
+    assert all(hasattr(one, "__aiter__") for one in (Query, Manager, EntryQuery, Snapshot))
     assert all(hasattr(one, "__aenter__") and hasattr(one, "__aexit__") for one in (Client, UnitOfWork))
 
 
@@ -160,6 +181,10 @@ def test_queries_clients_and_units_work_with_async_for_and_async_with() -> None:
         (Query, {"apages", "atimestamp", "adelete", "aupdate"}),
         (Manager, {"acreate", "aget_or_create", "aupdate_or_create", "abulk_create", "abulk_update", "abulk_delete"}),
         (RecordManager, {"aattach", "adetach", "adownload"}),
+        (Manager, {"arevert"}),
+        (EntryQuery, {"aall", "acount", "aexists", "afirst"}),
+        (History, {"apurge", "atimestamp"}),
+        (Snapshot, {"aall", "acount", "aget"}),
         (Client, {"aserver_info", "aensure"}),
         (UnitOfWork, {"acommit", "aget"}),
     ],
@@ -170,4 +195,4 @@ def test_the_twins_that_were_promised_are_there(surface: type[Any], verbs: set[s
 
 def test_kinto_spells_the_verbs_of_all_kinds_alike() -> None:
     verbs = {"save", "replace", "patch", "delete", "refresh"}
-    assert all(verbs <= set(dir(kind)) for kind in (Bucket, Group, Collection, Record))
+    assert all(verbs <= set(dir(kind)) for kind in (Account, Bucket, Group, Collection, Record))

@@ -24,6 +24,7 @@
     │   ├── CapabilityMissingError             the server lacks a plugin, or a setting
     │   ├── ReviewError                        a step that the review of the collection is not ready for
     │   ├── MissingExtraError (ImportError)    an optional dependency is not installed
+    │   ├── HistoryIncompleteError (LookupError)    the server's history does not reach back to what was asked for
     │   └── UnitOfWorkError
     │       ├── NotStageableError              the call cannot be part of a unit of work
     │       ├── UnitClosedError                the unit was already left
@@ -35,6 +36,7 @@
     │       └── LockError                      stored, but without the lock that was asked for
     ├── TransportError                         no answer came
     │   ├── ConnectionFailedError              nothing was sent: refused, no such host, TLS
+    │   │   └── LoginFailedError               nothing was sent: there are no credentials to send it with
     │   ├── BackoffError                       nothing was sent: the server asks for a pause
     │   └── ConnectionLostError                something was sent: the server may have applied it
     │       ├── DeadlineError (TimeoutError)   the answer took too long
@@ -44,6 +46,7 @@
     ├── ResponseError                          an answer came and said no
     │   ├── RedirectError                      3xx: never followed
     │   ├── BadRequestError                    400
+    │   │   └── SchemaValidationError          a JSON schema refused the object
     │   ├── UnauthorizedError                  401
     │   ├── ForbiddenError                     403
     │   ├── NotFoundError (LookupError)        404
@@ -74,11 +77,13 @@ from kinto_orm.errors.conflict import (
 from kinto_orm.errors.response import (
     BadRequestError,
     ConcurrentWriteError,
+    FieldError,
     ForbiddenError,
     MethodNotAllowedError,
     NotFoundError,
     RedirectError,
     ResponseError,
+    SchemaValidationError,
     ServerError,
     ServiceGoneError,
     UnauthorizedError,
@@ -89,6 +94,7 @@ from kinto_orm.errors.transport import (
     ConnectionFailedError,
     ConnectionLostError,
     DeadlineError,
+    LoginFailedError,
     ProtocolError,
     ResponseTooLargeError,
     TransportError,
@@ -103,6 +109,7 @@ from kinto_orm.errors.usage import (
     DeletedObjectError,
     DryRunError,
     DuplicateObjectError,
+    HistoryIncompleteError,
     InvalidFilterError,
     InvalidIdError,
     InvalidInputError,
@@ -149,7 +156,9 @@ __all__ = [
     "DeletedObjectError",
     "DryRunError",
     "DuplicateObjectError",
+    "FieldError",
     "ForbiddenError",
+    "HistoryIncompleteError",
     "InvalidFilterError",
     "InvalidIdError",
     "InvalidInputError",
@@ -158,6 +167,7 @@ __all__ = [
     "InvalidValueError",
     "KintoError",
     "LockError",
+    "LoginFailedError",
     "MergeConflict",
     "MethodNotAllowedError",
     "MissingExtraError",
@@ -178,6 +188,7 @@ __all__ = [
     "ResponseTooLargeError",
     "ReviewError",
     "RolledBackError",
+    "SchemaValidationError",
     "ServerError",
     "ServiceGoneError",
     "TransportError",

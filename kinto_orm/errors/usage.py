@@ -94,6 +94,10 @@ class ReviewError(UsageError):
     """The collection is in no state for that step of its review, or under none; nothing was sent."""
 
 
+class HistoryIncompleteError(UsageError, LookupError):
+    """The server's history does not hold, or not any more, what was asked for."""
+
+
 class UnitOfWorkError(UsageError):
     """The unit of work cannot take this call."""
 

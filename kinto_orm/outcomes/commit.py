@@ -17,6 +17,7 @@ from kinto_orm.errors import (
     BadRequestError,
     BatchTooLargeError,
     ConcurrentWriteError,
+    DryRunError,
     KintoError,
     LockError,
     ProtocolError,
@@ -46,7 +47,7 @@ from kinto_orm.protocol.batch import (
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_entry
-from kinto_orm.repository import Settled, doubted, plan
+from kinto_orm.repository import Settled, doubted, plan, require_kind, settle_at_once
 from kinto_orm.state import Holder, Intent, OnConflict, Runner
 
 MOST_ROUNDS = 4
@@ -159,6 +160,8 @@ class _Sending(Generic[S]):
     def send(self, operations: Sequence[Operation[S]]) -> Flow[None]:
         try:
             yield from self._ask_server(len(operations))
+            for kind in {one.intent.state.path.kind for one in operations}:
+                yield from require_kind(kind, self._runner)
         except _FAILED as error:
             for one in operations:
                 one.fail("not_sent", error)
@@ -231,6 +234,10 @@ class _Sending(Generic[S]):
             for one in chunk:
                 one.holder.__kinto_doubt__(doubted(one.intent))
             raise
+        except DryRunError:
+            for one in chunk:
+                one.outcome = Outcome(one.holder, one.verb, "planned")
+            return []
         except KintoError as error:
             if isinstance(error, BadRequestError) and (yield from self._takes_fewer(count)):
                 yield from self._send_in_chunks(chunk)
@@ -243,13 +250,21 @@ class _Sending(Generic[S]):
             if lock_error is not None:
                 self._runner.forget_lock(lock.path)
             void = max(0, void - 1)
+        verdicts = yield from self._judge_all(chunk, answers, void, is_undone=is_rolled_back(response))
+        return self._apply(chunk, verdicts, attempt, lock_error)
+
+    def _judge_all(
+        self, chunk: Sequence[Operation[S]], answers: Sequence[Response], void: int, *, is_undone: bool
+    ) -> Flow[list[Settled | KintoError]]:
         verdicts: list[Settled | KintoError] = []
         for index, (one, answer) in enumerate(zip(chunk, answers, strict=True)):
             # What was below something that was rolled back was refused for want of that.
             is_void = index < void or (void > 0 and answer.status in (403, 404))
-            verdict = yield from self._judge(one, answer, is_void=is_void, is_undone=is_rolled_back(response))
-            verdicts.append(verdict)
-        return self._apply(chunk, verdicts, attempt, lock_error)
+            if answer.status < 300 and not is_void and not is_undone:
+                verdicts.append(_accepted(one, answer))
+            else:
+                verdicts.append((yield from self._judge(one, answer, is_void=is_void, is_undone=is_undone)))
+        return verdicts
 
     def _judge(
         self, one: Operation[S], answer: Response, *, is_void: bool, is_undone: bool
@@ -329,6 +344,15 @@ class _Sending(Generic[S]):
         for one in chunk:
             one.fail(status, error)
         return []
+
+
+def _accepted(one: Operation[S], answer: Response) -> Settled | KintoError:
+    """What a 2xx means for the write."""
+    assert one.write is not None
+    try:
+        return settle_at_once(one.intent, one.write, answer)
+    except KintoError as error:
+        return error
 
 
 _FAILED = (TransportError, ProtocolError, ResponseError)

@@ -2,7 +2,9 @@
 
 from kinto_orm.transport.alerts import Alerts
 from kinto_orm.transport.auth import AuthInput, BasicAuth, BearerTokenAuth, parse_auth
+from kinto_orm.transport.browser import BrowserOAuth
 from kinto_orm.transport.events import RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.transport.fxa import FxaAuth
 from kinto_orm.transport.http import MAX_RESPONSE_BYTES, HttpTransport, merge_credentials, parse_server_url
 from kinto_orm.transport.retry import OnBackoff, RetryPolicy
 
@@ -12,6 +14,8 @@ __all__ = [
     "AuthInput",
     "BasicAuth",
     "BearerTokenAuth",
+    "BrowserOAuth",
+    "FxaAuth",
     "HttpTransport",
     "OnBackoff",
     "RequestEvent",

@@ -27,6 +27,7 @@ from kinto_orm.transport.delays import backoff, retry_after
 from kinto_orm.transport.events import RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
 from kinto_orm.transport.redaction import redacted
+from kinto_orm.transport.renewal import renewed
 from kinto_orm.transport.retry import (
     Attempt,
     Backoff,
@@ -196,7 +197,7 @@ class HttpTransport:
         started = self._policy.clock()
         response = None
         try:
-            response = self._ask(request, attempt.deadline)
+            response = self._ask(request, attempt)
             self._backoff.note(backoff(response.headers))
             return response
         except KintoError as error:
@@ -207,11 +208,11 @@ class HttpTransport:
             event = ResponseEvent(request.method, request.target, status, elapsed_ms, attempt.number)
             self._report(event, request, response)
 
-    def _ask(self, request: Request, deadline: float) -> Response:
+    def _ask(self, request: Request, attempt: Attempt) -> Response:
         wire = self._wire_of_this_process()
         try:
-            with wire.send(request, self._limits(deadline)) as answer:
-                body = self._read(answer, request, deadline)
+            with wire.send(request, self._limits(attempt.deadline)) as answer:
+                body = self._read(answer, request, attempt.deadline)
         except KintoError:
             raise
         except FOREIGN_ERRORS as error:
@@ -219,7 +220,8 @@ class HttpTransport:
         else:
             headers = headers_of(answer)
             body = b"" if request.method == "HEAD" else body
-            return Response(answer.status_code, headers, body, retry_after=retry_after(headers))
+            response = Response(answer.status_code, headers, body, retry_after=retry_after(headers))
+            return renewed(request, response, wire.auth, answer.request) if attempt.may_renew else response
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context
 
     def _limits(self, deadline: float) -> Limits:

@@ -121,8 +121,6 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
 """The tests that assert the row, below ``tests/``."""
 
 CANNOT_APPLY: dict[str, str] = {
-    "D08": "There is no list of all permissions (GET /permissions) to page through.",
-    "G25": "There is no BrowserOAuth, so nothing listens.",
     "I06": "The command line has no command that replicates.",
 }
 """The rows that speak of what we do not have. The day that we have it, ``test_rows.py`` asks for their tests."""
