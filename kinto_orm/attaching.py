@@ -17,6 +17,7 @@ from kinto_orm.conflicts import IN_DOUBT, conflict_over, is_abort
 from kinto_orm.errors import (
     AmbiguousWriteError,
     ConflictError,
+    DryRunError,
     ForbiddenError,
     KintoError,
     NotLoadedError,
@@ -184,7 +185,10 @@ class Change(Generic[H]):
         self, request: Request, before: ObjectState | None, is_done: Callable[[ObjectState | None], bool]
     ) -> Flow[Outcome[H]]:
         """Sends the request, and brings the record up to date."""
-        response = yield from self._send(request, before, is_done)
+        try:
+            response = yield from self._send(request, before, is_done)
+        except DryRunError:
+            return Outcome(self.holder, self.verb, "planned")
         what = f"{request.method} {request.path}"
         try:
             after = yield from get(self.state.path)

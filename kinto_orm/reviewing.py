@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from kinto_orm.conflicts import IN_DOUBT, conflict_over, is_abort
 from kinto_orm.errors import (
     AmbiguousWriteError,
+    DryRunError,
     InvalidTypeError,
     KintoError,
     NotLoadedError,
@@ -126,6 +127,8 @@ class Review(Generic[H]):
                 error, theirs = error_of(response, "PATCH", str(path)), existing_object(response, str(path))
                 raise conflict_over(error, theirs, self.holder, Intent(Verb.SAVE, self.state, self.draft), self.runner)
             raise_for_status(response, "PATCH", path)
+        except DryRunError:
+            return  # it is planned; the collection stays as it was seen
         except IN_DOUBT as error:
             if is_abort(error):
                 raise
@@ -150,4 +153,6 @@ class Review(Generic[H]):
             return False  # anybody may have done the same
         is_there = status_of(data) is (what.leads_to or status_of(before.data))
         is_changed = after.last_modified != before.last_modified
+        if what.moment is not None:  # a write by somebody else changes the timestamp, too
+            is_changed = data.get(what.moment) != (before.data or {}).get(what.moment)
         return is_changed and is_there and all(data.get(key) == value for key, value in wanted.items())

@@ -8,6 +8,7 @@ https://github.com/mozilla/remote-settings/tree/main/kinto-remote-settings
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any, NoReturn
 
 from kinto.core import errors
@@ -16,7 +17,7 @@ from pyramid import httpexceptions
 from pyramid.settings import asbool
 
 SOURCE, DESTINATION = "workspace", "main"
-OWN = ("last_edit_by", "last_review_request_by", "last_review_by", "last_signature_by")
+OWN = ("last_edit_by", "last_review_request_by", "last_review_by", "last_signature_by", "last_signature_date")
 
 
 def includeme(config: Any) -> None:
@@ -53,7 +54,7 @@ def on_collections(event: Any) -> None:
     for change in list(event.impacted_objects):
         old, new = change.get("old", {}), change["new"]
         if event.payload["action"] == ACTIONS.CREATE.value:
-            update(event, new["id"], status="signed", last_signature_by=user(event))
+            update(event, new["id"], status="signed", **signature(event))
             continue
         if any(old.get(key) != new.get(key) for key in OWN):
             refuse("Cannot change what the server tracks")
@@ -81,7 +82,7 @@ def to_sign(event: Any, old: Any, new: Any) -> None:
         if old.get("last_review_request_by") == user(event):
             forbid("Last editor cannot review")
     copy(event, new["id"], SOURCE, DESTINATION)
-    update(event, new["id"], status="signed", last_review_by=user(event), last_signature_by=user(event))
+    update(event, new["id"], status="signed", last_review_by=user(event), **signature(event))
 
 
 def to_rollback(event: Any, old: Any, new: Any) -> None:
@@ -92,7 +93,7 @@ def to_rollback(event: Any, old: Any, new: Any) -> None:
 
 
 def to_resign(event: Any, old: Any, new: Any) -> None:
-    update(event, new["id"], status=old.get("status"), last_signature_by=user(event))
+    update(event, new["id"], status=old.get("status"), **signature(event))
 
 
 def unknown(event: Any, old: Any, new: Any) -> None:
@@ -110,6 +111,11 @@ STEPS = {
 
 def user(event: Any) -> str:
     return str(event.request.prefixed_userid)
+
+
+def signature(event: Any) -> dict[str, str]:
+    """Who signed, and when."""
+    return {"last_signature_by": user(event), "last_signature_date": datetime.now(UTC).isoformat()}
 
 
 def is_enabled(event: Any) -> bool:

@@ -46,6 +46,8 @@ class StepDescription:
     """The key of the message."""
     actor: str | None = None
     """The key in which the server keeps who did it last."""
+    moment: str | None = None
+    """The key in which the server keeps when it was done last, of a step that shows nowhere else."""
     is_done_at: frozenset[ReviewStatus | None] = frozenset()
     """Where there is nothing left to do."""
 
@@ -59,7 +61,7 @@ class ReviewStep(Enum):
         frozenset({_WORK, None}),
         "last_editor_comment",
         "last_review_request_by",
-        frozenset({_REVIEW, _SIGNED}),
+        is_done_at=frozenset({_REVIEW, _SIGNED}),
     )
     APPROVE = StepDescription(ReviewStatus.TO_SIGN, _SIGNED, frozenset({_REVIEW}), actor="last_review_by")
     DECLINE = StepDescription(_WORK, _WORK, frozenset({_REVIEW}), "last_reviewer_comment")
@@ -69,9 +71,15 @@ class ReviewStep(Enum):
         frozenset({_WORK, _REVIEW, None}),
         "last_editor_comment",
         "last_edit_by",
-        frozenset({_SIGNED}),
+        is_done_at=frozenset({_SIGNED}),
     )
-    REFRESH = StepDescription(ReviewStatus.TO_RESIGN, None, frozenset({_WORK, _REVIEW, _SIGNED}))
+    REFRESH = StepDescription(
+        ReviewStatus.TO_RESIGN,
+        None,
+        frozenset({_WORK, _REVIEW, _SIGNED}),
+        actor="last_signature_by",
+        moment="last_signature_date",
+    )
 
     @property
     def what(self) -> StepDescription:

@@ -14,6 +14,7 @@ from kinto_orm.server.application import DEFAULT_SETTINGS
 def kinto_server_settings(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]:
     folder = tmp_path_factory.mktemp("files")
     return {
+        "flush": True,
         "includes": f"{DEFAULT_SETTINGS['includes']} attachment_stub signer_stub",
         "signer.to_review_enabled": "true",
         "attachment.base_path": str(folder),

@@ -365,3 +365,29 @@ def test_a_step_that_somebody_else_was_in_the_way_of_tells_nothing(
 
     with pytest.raises(AmbiguousWriteError, match="changed since"):
         waiting.request_review("please")
+
+
+def test_a_signature_that_got_lost_is_not_taken_for_refreshed_where_a_record_was_written(
+    collection: Collection[Record], theirs: Collection[Record], adapter: LossyAdapter
+) -> None:
+    collection.records.create(id="r")
+    signed = collection.refresh().data["last_signature_date"]
+    adapter.plan.extend(["lost before", Raced(lambda: theirs.records.create(id="late"))])
+
+    with pytest.raises(AmbiguousWriteError, match="changed since"):
+        collection.refresh_signature()
+
+    assert collection.refresh().data["last_signature_date"] == signed
+
+
+def test_a_signature_whose_answer_got_lost_is_refreshed_once(
+    client: Client, collection: Collection[Record], adapter: LossyAdapter
+) -> None:
+    strict = client.clone(retry=0, strict_retry=True).bucket("workspace").collections.get("c")
+    signed = strict.data["last_signature_date"]
+    adapter.sent.clear()
+    adapter.plan.append("lost after")
+
+    assert strict.refresh_signature().data["last_signature_date"] > signed
+
+    assert len(steps(adapter)) == 1
