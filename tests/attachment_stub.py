@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,9 @@ def part_of(head: str, content: bytes) -> tuple[str, bytes, str]:
 
 
 def said(head: str, name: str) -> str:
-    return head.partition(f'{name}="')[2].partition('"')[0]
+    """The parameter, as WebOb reads it: a backslash comes before a quote or another one."""
+    found = re.search(rf'{name}="((?:[^"\\]|\\.)*)"', head)
+    return re.sub(r"\\(.)", r"\1", found[1]) if found else ""
 
 
 def refuse_edits(event: Any) -> None:

@@ -6,7 +6,7 @@ from kinto_orm.errors import InvalidValueError
 from kinto_orm.protocol.multipart import Part, encode_multipart
 
 
-def test_fields_and_files_are_written_as_browsers_do() -> None:
+def test_fields_and_files_are_written_as_kinto_reads_them() -> None:
     parts = [Part("data", b"{}"), Part("attachment", b"\0\1", 'a"\r\n.bin', "image/png")]
 
     content_type, body = encode_multipart(parts, boundary="B")
@@ -14,7 +14,7 @@ def test_fields_and_files_are_written_as_browsers_do() -> None:
     assert content_type == "multipart/form-data; boundary=B"
     assert body == (
         b'--B\r\nContent-Disposition: form-data; name="data"\r\n\r\n{}\r\n'
-        b'--B\r\nContent-Disposition: form-data; name="attachment"; filename="a%22%0D%0A.bin"\r\n'
+        b'--B\r\nContent-Disposition: form-data; name="attachment"; filename="a\\"%0D%0A.bin"\r\n'
         b"Content-Type: image/png\r\n\r\n\0\1\r\n--B--\r\n"
     )
 

@@ -1,6 +1,6 @@
 """Several parts in one body, of which some are files (``multipart/form-data``).
 
-https://www.rfc-editor.org/rfc/rfc7578, as browsers write it: https://html.spec.whatwg.org/#multipart-form-data
+https://www.rfc-editor.org/rfc/rfc7578
 """
 
 from __future__ import annotations
@@ -47,5 +47,7 @@ def _head(part: Part) -> str:
 
 
 def _quoted(text: str) -> str:
-    # Only what would end the name, as browsers do it; the rest goes as UTF-8.
-    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")
+    # As Kinto reads it, to the very same name: what browsers write for a quote, %22, it would keep as it is.
+    # Line ends have no such form, so they go as browsers write them; the rest goes as UTF-8.
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return escaped.replace("\r", "%0D").replace("\n", "%0A")

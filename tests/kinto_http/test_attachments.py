@@ -110,7 +110,7 @@ def test_a_file_is_sent_with_data_and_permissions_of_its_record(
     assert json.loads(parts["data"][1]) == {"n": 1}
     assert json.loads(parts["permissions"][1]) == {"read": ["bob"]}
     head, content = parts["attachment"]
-    assert 'filename="a %22quoted%22 name.txt"\r\nContent-Type: text/custom' in head
+    assert 'filename="a \\"quoted\\" name.txt"\r\nContent-Type: text/custom' in head
     assert content == CONTENT
 
 

@@ -252,7 +252,33 @@ def test_a_record_that_is_gone_gets_no_file(collection: Collection[Record], atta
         collection.records.attach(attached.delete(if_exists=True), OTHER, filename="a.txt")
 
 
-@pytest.mark.parametrize("name", ["../a.txt", "/etc/passwd", "a\\b.txt", "..", "", "a\n.txt", "\udcff.txt"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param('a"b.txt', id="a quote"),
+        pytest.param('"; name="data.txt', id="quotes that would name another field"),
+        pytest.param("a%22b%0D%0A.txt", id="what browsers write for a quote and for line ends"),
+        pytest.param("a; b='c'.txt", id="other signs of a header"),
+        pytest.param("日本 \N{GREEK SMALL LETTER ALPHA}\N{FIRE}.txt", id="letters beyond Latin-1"),
+        pytest.param("e\u0301\u2028\x85.txt", id="accents and line ends of Unicode"),
+    ],
+)
+def test_a_name_comes_back_as_it_was_given(
+    collection: Collection[Record], record: Record, adapter: LossyAdapter, name: str
+) -> None:
+    adapter.plan.append("lost after")
+
+    outcome = collection.records.attach(record, CONTENT, filename=name)
+
+    assert (outcome.status, outcome.reconciled) == ("updated", True)  # by the name, too
+    found = collection.records.attachment(stored(collection))
+    assert found is not None
+    assert (found.filename, found.hash) == (name, sha256(CONTENT))
+    assert stored(collection).data["n"] == 1
+    assert collection.records.attach(record, CONTENT, filename=name).status == "unchanged"
+
+
+@pytest.mark.parametrize("name", ["../a.txt", "/etc/passwd", "a\\b.txt", "..", "", "a\n.txt", "a\r\nX: y.txt", "\udcff.txt"])
 def test_a_name_with_a_path_is_not_sent(
     collection: Collection[Record], record: Record, adapter: LossyAdapter, name: str
 ) -> None:
