@@ -6,27 +6,27 @@ What a request cannot do here: outlast its deadline, fill the memory, be sent tw
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NoReturn, TypeVar, cast
+from typing import NoReturn, cast
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
 
-from kinto_orm.errors import ClientClosedError, ConfigurationError, InvalidTypeError, KintoError, ResponseTooLargeError
+from kinto_orm.errors import ClientClosedError, ConfigurationError, InvalidTypeError, KintoError
 from kinto_orm.messages import Request, Response
 from kinto_orm.transport.auth import AuthInput, is_in_clear, parse_auth, parse_headers, take_credentials
-from kinto_orm.transport.bodies import decoded_pieces
+from kinto_orm.transport.bodies import Body, decoded_pieces
 from kinto_orm.transport.delays import backoff, retry_after
 from kinto_orm.transport.events import RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
-from kinto_orm.transport.redaction import redacted
+from kinto_orm.transport.preparing import Certificate, Limits, Verify, WireOptions
+from kinto_orm.transport.reporting import Reporter
 from kinto_orm.transport.retry import (
     Attempt,
     Backoff,
@@ -39,15 +39,11 @@ from kinto_orm.transport.retry import (
     Timeout,
     parse_timeout,
 )
-from kinto_orm.transport.wires import Certificate, Limits, Verify, Wire, WireOptions, headers_of, make_wire
-
-logger = logging.getLogger("kinto_orm")
+from kinto_orm.transport.wires import Wire, headers_of, make_wire
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 
 _AS_IN = "as in http://localhost:8888/v1"
-
-E = TypeVar("E")
 
 
 class HttpTransport:
@@ -88,14 +84,15 @@ class HttpTransport:
         policy = policy or RetryPolicy()
         self._policy = policy if deadline is None else replace(policy, deadline=deadline)
         self._backoff = Backoff(self._policy)
-        self._loop = RetryLoop(self._policy, RetryBudget(), self._backoff, self._tell_retry, self._tell_empty)
         server_url, auth = merge_credentials(server_url, auth)
         self._server_url = parse_server_url(server_url)
         self._host = urlsplit(self._server_url).netloc
         self._timeout = parse_timeout(timeout)
-        self._on_request, self._on_response, self._on_retry = on_request, on_response, on_retry
+        self._reporter = Reporter(self._host, self._policy.clock, log_bodies, on_request, on_response, on_retry)
+        self._loop = RetryLoop(
+            self._policy, RetryBudget(), self._backoff, self._reporter.tell_retry, self._reporter.tell_empty
+        )
         self._max_response_bytes = _checked_size(max_response_bytes)
-        self._log_bodies = log_bodies
         self._is_closed = False
         options = WireOptions(
             self._server_url,
@@ -192,34 +189,27 @@ class HttpTransport:
 
     def _attempt(self, request: Request, attempt: Attempt) -> Result:
         """The answer, or the error of an exchange without one."""
-        self._tell(self._on_request, RequestEvent(request.method, request.target, attempt.number))
-        started = self._policy.clock()
-        response = None
         try:
-            response = self._ask(request, attempt.deadline)
-            self._backoff.note(backoff(response.headers))
-            return response
+            with self._reporter.exchange(request, attempt.number) as exchange:
+                response = exchange.response = self._ask(request, attempt.deadline)
+                self._backoff.note(backoff(response.headers))
         except KintoError as error:
             return error
-        finally:
-            elapsed_ms = (self._policy.clock() - started) * 1000
-            status = None if response is None else response.status
-            event = ResponseEvent(request.method, request.target, status, elapsed_ms, attempt.number)
-            self._report(event, request, response)
+        return response
 
     def _ask(self, request: Request, deadline: float) -> Response:
         wire = self._wire_of_this_process()
+        body = self._body(request, deadline)
         try:
             with wire.send(request, self._limits(deadline)) as answer:
-                body = self._read(answer, request, deadline)
+                for piece in decoded_pieces(answer):
+                    body.add(piece)
         except KintoError:
             raise
         except FOREIGN_ERRORS as error:
-            failure = translate(error, self._name(request))
+            failure = translate(error, body.name)
         else:
-            headers = headers_of(answer)
-            body = b"" if request.method == "HEAD" else body
-            return Response(answer.status_code, headers, body, retry_after=retry_after(headers))
+            return _response(request, answer.status_code, headers_of(answer), body)
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context
 
     def _limits(self, deadline: float) -> Limits:
@@ -228,49 +218,14 @@ class HttpTransport:
         connect, read = self._timeout
         return Limits(min(connect, left), min(read, left), left)
 
-    def _read(self, answer: requests.Response, request: Request, deadline: float) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        for piece in decoded_pieces(answer):
-            size += len(piece)
-            if size > self._max_response_bytes:
-                raise ResponseTooLargeError(
-                    f"{self._name(request)}: the answer has more than {self._max_response_bytes} bytes. "
-                    "Ask for less at a time, or raise max_response_bytes."
-                )
-            if self._policy.clock() > deadline:
-                raise TimeoutError
-            pieces.append(piece)
-        return b"".join(pieces)
+    def _body(self, request: Request, deadline: float) -> Body:
+        return Body(self._reporter.name(request), self._max_response_bytes, deadline, self._policy.clock)
 
-    def _name(self, request: Request) -> str:
-        return f"{request.method} {request.path} on {self._host}"
 
-    def _report(self, event: ResponseEvent, request: Request, response: Response | None) -> None:
-        status = "no answer" if event.status is None else event.status
-        logger.debug(
-            "%s %s: %s, %.0f ms, attempt %d", event.method, request.path, status, event.elapsed_ms, event.attempt
-        )
-        if self._log_bodies:
-            came = None if response is None else response.body
-            logger.debug("%s %s: %s -> %s", event.method, request.path, redacted(request.body), redacted(came))
-        self._tell(self._on_response, event)
-
-    def _tell_retry(self, request: Request, attempt: int, wait: float, result: Result) -> None:
-        reason = str(result.status) if isinstance(result, Response) else type(result).__name__
-        logger.warning("%s: %s in attempt %d, again in %.2f s", self._name(request), reason, attempt, wait)
-        self._tell(self._on_retry, RetryEvent(request.method, request.target, attempt, reason, wait))
-
-    def _tell_empty(self, request: Request) -> None:
-        logger.warning("%s: not sent again, because the retry budget of this client is empty", self._name(request))
-
-    def _tell(self, hook: Callable[[E], object] | None, event: E) -> None:
-        try:
-            if hook is not None:
-                hook(event)
-        except Exception:
-            # A failing observer must not make a stored write look like a lost one.
-            logger.exception("The hook for a %s failed", type(event).__name__)
+def _response(request: Request, status: int, headers: dict[str, str], body: Body) -> Response:
+    return Response(
+        status, headers, b"" if request.method == "HEAD" else body.whole(), retry_after=retry_after(headers)
+    )
 
 
 def merge_credentials(server_url: str, auth: AuthInput) -> tuple[str, AuthInput]:
