@@ -37,7 +37,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
 """Methods that ask the server nothing, and so need no twin."""
 
 RUNNERS = {
-    *((Client, "run"), (Client, "perform"), (Query, "pages"), (Manager, "pages")),
+    *((Client, "run"), (Client, "perform"), (Client, "close"), (Query, "pages"), (Manager, "pages")),
     *((Manager, f"stream_{verb}") for verb in ("create", "update", "delete")),
 }
 """What moves flows itself."""

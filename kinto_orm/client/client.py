@@ -24,6 +24,7 @@ from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import Holder, OnConflict, OnInvalid
 from kinto_orm.transport import (
     MAX_RESPONSE_BYTES,
+    AsyncTransport,
     AuthInput,
     OnBackoff,
     RequestEvent,
@@ -56,9 +57,10 @@ class Client(FlowRunner):
     ``max_response_bytes``. The hooks hear of each request, each response and each retry; ``log_bodies`` logs what
     travels, without what looks like a secret. With ``dry_mode`` reads are real and ``save``, ``patch`` and the like are
     logged, not sent. ``on_invalid`` says what happens to rows that do not fit their model.
+    ``async_transport`` is what sends for the verbs that are awaited: threads, or ``"httpx"`` (extra ``async``).
 
     Safe in threads and after a fork. Pickled, it is its options without credentials.
-    Raises ``ConfigurationError`` for options that cannot work; asks nothing.
+    Raises ``ConfigurationError`` for options that cannot work, ``MissingExtraError`` without the extra; asks nothing.
     """
 
     def __init__(
@@ -88,6 +90,7 @@ class Client(FlowRunner):
         on_backoff: OnBackoff = "wait",
         strict_retry: bool = False,
         on_invalid: OnInvalid = "raise",
+        async_transport: AsyncTransport = "threads",
     ) -> None:
         options = Options(
             server_url=server_url,
@@ -114,6 +117,7 @@ class Client(FlowRunner):
             on_backoff=on_backoff,
             strict_retry=strict_retry,
             on_invalid=on_invalid,
+            async_transport=async_transport,
         )
         self._set_up(options, Connection(options.transport(None)), owns_server=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -187,6 +188,14 @@ class FlowRunner:
         if self._owns_server and self._connection.server is not None:
             self._connection.server.close()
 
+    async def aclose(self) -> None:
+        """Like :meth:`close`."""
+        self._is_closed = True
+        if self._owns_transport:
+            await self._connection.transport.aclose()
+        if self._owns_server and self._connection.server is not None:
+            await asyncio.to_thread(self._connection.server.close)
+
     def __enter__(self) -> Self:
         activate(self)
         return self
@@ -203,4 +212,5 @@ class FlowRunner:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, trace)
+        if deactivate(self):
+            await self._connection.transport.arelease()

@@ -12,7 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NoReturn, cast
+from typing import Literal, NoReturn, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
 
 import requests
@@ -20,6 +20,7 @@ from requests.adapters import BaseAdapter
 
 from kinto_orm.errors import ClientClosedError, ConfigurationError, InvalidTypeError, KintoError
 from kinto_orm.messages import Request, Response
+from kinto_orm.transport.async_wire import AsyncWire
 from kinto_orm.transport.auth import AuthInput, is_in_clear, parse_auth, parse_headers, take_credentials
 from kinto_orm.transport.bodies import Body, decoded_pieces
 from kinto_orm.transport.delays import backoff, retry_after
@@ -43,6 +44,9 @@ from kinto_orm.transport.wires import Wire, headers_of, make_wire
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 
+AsyncTransport: TypeAlias = Literal["threads", "httpx"]
+"""What sends the requests that are awaited: the requests of threads, or httpx, whose connections belong to the loop."""
+
 _AS_IN = "as in http://localhost:8888/v1"
 
 
@@ -56,7 +60,9 @@ class HttpTransport:
     adapters, and never closed. ``adapter`` takes the place of the network for the server's URL; an adapter that is
     no ``HTTPAdapter`` is never closed. ``on_request`` is called before each exchange, ``on_response`` after it,
     ``on_retry`` before each wait for another one, all in the thread that sends. ``log_bodies`` writes what is sent
-    and answered to the log too, without what looks like a secret. Raises ``ConfigurationError``.
+    and answered to the log too, without what looks like a secret. ``async_transport`` is what :meth:`asend` sends with:
+    threads, or httpx (extra ``async``), which takes neither ``session`` nor ``adapter``. Raises ``ConfigurationError``,
+    and ``MissingExtraError``.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class HttpTransport:
         on_retry: Callable[[RetryEvent], object] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         log_bodies: bool = False,
+        async_transport: AsyncTransport = "threads",
     ) -> None:
         policy = policy or RetryPolicy()
         self._policy = policy if deadline is None else replace(policy, deadline=deadline)
@@ -104,6 +111,7 @@ class HttpTransport:
             trust_env,
             is_clear=not allow_insecure and is_in_clear(self._server_url),
         )
+        self._async_wire = _async_wire(async_transport, options, session, adapter)
         self._wire = make_wire(options, session, adapter)
 
     @property
@@ -132,9 +140,10 @@ class HttpTransport:
             return cast(Response, stop.value)
 
     async def asend(self, request: Request) -> Response:
-        """Like :meth:`send`: only the exchanges are in a thread, so where it is cancelled, nothing more is sent.
+        """Like :meth:`send`. Where it is cancelled, nothing more is sent.
 
-        What was being sent at that moment may be applied by the server.
+        What was being sent at that moment may be applied by the server. Threads bring it to its end; httpx closes the
+        connection at once.
         """
         loop = self._start(request)
         result: Result | None = None
@@ -145,7 +154,7 @@ class HttpTransport:
                     await self._policy.asleep(step.seconds)
                     result = None
                 else:
-                    result = await asyncio.to_thread(self._attempt, request, step)
+                    result = await self._aattempt(request, step)
         except StopIteration as stop:
             return cast(Response, stop.value)
 
@@ -155,13 +164,26 @@ class HttpTransport:
         return self._loop.run(request)
 
     def release(self) -> None:
-        """Closes idle sockets; the transport stays usable."""
+        """Closes idle sockets; the transport stays usable. Those of an event loop are closed by it, soon."""
         self._wire_of_this_process().release()
+        if self._async_wire is not None:
+            self._async_wire.release()
+
+    async def arelease(self) -> None:
+        """Like :meth:`release`; those of the event loop that runs are closed when it returns."""
+        self._wire_of_this_process().release()
+        if self._async_wire is not None:
+            await self._async_wire.arelease()
 
     def close(self) -> None:
         """Closes everything that is ours; sending afterwards raises ``ClientClosedError``."""
         self._is_closed = True
         self.release()
+
+    async def aclose(self) -> None:
+        """Like :meth:`close`."""
+        self._is_closed = True
+        await self.arelease()
 
     def __del__(self) -> None:
         wire = getattr(self, "_wire", None)  # not there where an option was refused
@@ -197,6 +219,24 @@ class HttpTransport:
             return error
         return response
 
+    async def _aattempt(self, request: Request, attempt: Attempt) -> Result:
+        """Like :meth:`_attempt`."""
+        wire = self._async_wire
+        if wire is None:
+            return await asyncio.to_thread(self._attempt, request, attempt)
+        body = self._body(request, attempt.deadline)
+        pool = await wire.pool()
+        try:
+            async with pool.turn(self._limits(attempt.deadline).whole, body.name):
+                with self._reporter.exchange(request, attempt.number) as exchange:
+                    limits = self._limits(attempt.deadline)
+                    status, headers = await wire.ask(pool, request, limits, body)
+                    response = exchange.response = _response(request, status, headers, body)
+                    self._backoff.note(backoff(headers))
+        except KintoError as error:
+            return error
+        return response
+
     def _ask(self, request: Request, deadline: float) -> Response:
         wire = self._wire_of_this_process()
         body = self._body(request, deadline)
@@ -226,6 +266,18 @@ def _response(request: Request, status: int, headers: dict[str, str], body: Body
     return Response(
         status, headers, b"" if request.method == "HEAD" else body.whole(), retry_after=retry_after(headers)
     )
+
+
+def _async_wire(name: AsyncTransport, options: WireOptions, session: object, adapter: object) -> AsyncWire | None:
+    if name not in get_args(AsyncTransport):
+        raise ConfigurationError(f"async_transport is 'threads' or 'httpx', not {name!r:.60}.")
+    if name == "threads":
+        return None
+    if session is not None:
+        raise ConfigurationError("httpx cannot send by session=, which is one of requests: leave one of both out.")
+    if adapter is not None:
+        raise ConfigurationError("httpx sends to servers on the network only: threads do for one in this process.")
+    return AsyncWire(options)
 
 
 def merge_credentials(server_url: str, auth: AuthInput) -> tuple[str, AuthInput]:
