@@ -39,6 +39,7 @@ from scripted_server import (
     drip,
     hang,
     hang_up,
+    read_request,
     reset,
     send_and_close,
 )
@@ -815,6 +816,32 @@ def test_a_client_may_have_a_certificate(serve: Serve, connect: Connect, certifi
         assert connect(serve(tls=asking), verify=str(certificate), cert=cert).send(GET).status == 200
 
 
+def test_a_proxy_is_asked_for_a_tunnel_to_the_server_and_told_no_more(
+    serve: Serve, connect: Connect, tls: ssl.SSLContext, certificate: Path
+) -> None:
+    came: list[bytes] = []
+
+    def tunnel(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 Connected\r\n\r\n")
+        with tls.wrap_socket(connection, server_side=True) as inner, inner.makefile("rb") as incoming:
+            while request := read_request(incoming):
+                came.append(request)
+                inner.sendall(answer(b"[1]"))
+
+    proxy = serve(tunnel)
+    options: dict[str, Any] = {"verify": str(certificate), "auth": ("user", "pass")}
+    transport = connect(
+        "https://127.0.0.1:9", proxies={"https": proxy.url.replace("http://", "http://me:hush@")}, **options
+    )
+
+    assert [transport.send(Request("GET", "/buckets/b", "a='1'")).body for _ in range(2)] == [b"[1]", b"[1]"]
+    assert [request.split()[:2] for request in proxy.requests] == [[b"CONNECT", b"127.0.0.1:9"]]
+    assert proxy.header("Proxy-Authorization") == "Basic bWU6aHVzaA=="
+    assert proxy.header("Authorization") is None
+    assert [request.splitlines()[0] for request in came] == [b"GET /v1/buckets/b?a='1' HTTP/1.1"] * 2
+    assert not any(b"proxy-authorization" in request.lower() for request in came)
+
+
 def test_a_session_may_have_a_certificate(
     serve: Serve, connect: Connect, session: requests.Session, certificate: Path
 ) -> None:
@@ -1312,7 +1339,8 @@ def test_secrets_do_not_show(serve: Serve, connect: Connect, caplog: pytest.LogC
         transport.send(PUT)
 
     assert failed.value.__cause__ is not None
-    inside = [vars(transport), vars(vars(transport)["_wire"]), shown_with(failed.value)]
+    wires = [wire for wire in (vars(transport)["_wire"], vars(transport)["_async_wire"]) if wire is not None]
+    inside = [vars(transport), *map(vars, wires), shown_with(failed.value)]
     assert not any(form in f"{transport} {transport!r} {inside} {caplog.text}" for form in FORMS)
 
 

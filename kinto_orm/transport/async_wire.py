@@ -23,7 +23,7 @@ from urllib3.util.ssl_ import create_urllib3_context
 from kinto_orm.errors import ConfigurationError, KintoError, MissingExtraError
 from kinto_orm.messages import Request
 from kinto_orm.transport.async_pool import Pool
-from kinto_orm.transport.auth import is_immediate
+from kinto_orm.transport.auth import Secret, is_immediate
 from kinto_orm.transport.bodies import Body, decoder_of
 from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
 from kinto_orm.transport.httpx_failures import Progress, translate_httpx
@@ -43,19 +43,24 @@ class AsyncWire:
         with requests.Session() as session:
             session.trust_env = options.trust_env
             verify, proxies = way_out(session, options)
-        proxy = select_proxy(options.server_url, proxies)
-        self._proxy = f"http://{proxy}" if proxy and "://" not in proxy else proxy
-        is_tls = any(url.lower().startswith("https:") for url in (options.server_url, self._proxy or ""))
+        proxy = select_proxy(options.server_url, proxies) or ""
+        proxy = f"http://{proxy}" if proxy and "://" not in proxy else proxy
+        is_tls = any(url.lower().startswith("https:") for url in (options.server_url, proxy))
         # Reading the certificates takes a while.
         self._tls = _tls_context(verify, options) if is_tls else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._tls_of_proxy = self._tls if (self._proxy or "").lower().startswith("https:") else None
-        self._is_forwarded = (self._proxy or "").lower().startswith("http") and options.server_url.startswith("http:")
+        self._tls_of_proxy = self._tls if proxy.lower().startswith("https:") else None
+        self._proxy = Secret(proxy)  # it may hold a password
         self._pools: dict[AbstractEventLoop, Pool] = {}
         self._pid = os.getpid()
         self._of_parent: list[dict[AbstractEventLoop, Pool]] = []
         self._make_connections()  # it says now what it cannot do
         with suppress(ImportError):
             import_module("anyio._backends._asyncio")  # or the first request imports it, and the loop stands still
+
+    @property
+    def holds_sockets(self) -> bool:
+        """Whether an event loop of this process has connections that nobody released."""
+        return bool(self._pools) and self._pid == os.getpid()
 
     async def pool(self) -> Pool:
         """The pool of the event loop that runs."""
@@ -98,8 +103,11 @@ class AsyncWire:
     ) -> tuple[int, dict[str, str]]:
         prepared = await self._prepared(request)
         progress.is_ready = True
-        sent = as_httpx(prepared, limits, progress, is_forwarded=self._is_forwarded)
-        answer = await pool.connections.handle_async_request(sent)
+        try:
+            answer = await pool.connections.handle_async_request(as_httpx(prepared, limits, progress))
+        except BaseException:
+            await progress.hang_up()
+            raise
         stream = cast("httpx.AsyncByteStream", answer.stream)
         try:
             progress.has_head = True
@@ -149,13 +157,14 @@ class AsyncWire:
     def _make_connections(self) -> httpx.AsyncHTTPTransport:
         import httpx
 
+        proxy = self._proxy.reveal()
         try:
             return httpx.AsyncHTTPTransport(
                 verify=self._tls,
                 trust_env=False,
                 # Of turns there are fewer, so nobody waits here.
                 limits=httpx.Limits(max_connections=None, max_keepalive_connections=POOL_SIZE),
-                proxy=None if self._proxy is None else httpx.Proxy(self._proxy, ssl_context=self._tls_of_proxy),
+                proxy=httpx.Proxy(proxy, ssl_context=self._tls_of_proxy) if proxy else None,
             )
         except ImportError as error:
             raise MissingExtraError(f"{error} Or: {HOW_TO_DO_WITHOUT}", name="socksio") from None

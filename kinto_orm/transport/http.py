@@ -188,7 +188,9 @@ class HttpTransport:
     def __del__(self) -> None:
         wire = getattr(self, "_wire", None)  # not there where an option was refused
         # At the end of Python the operating system closes them; a forked child only has copies of its parent's.
-        if wire is not None and wire.holds_sockets and wire.pid == os.getpid() and not sys.is_finalizing():
+        is_open = wire is not None and wire.holds_sockets and wire.pid == os.getpid()
+        async_wire: AsyncWire | None = getattr(self, "_async_wire", None)
+        if (is_open or (async_wire is not None and async_wire.holds_sockets)) and not sys.is_finalizing():
             warnings.warn(
                 f"A client of {self._host} was left with open connections: use it in a with block, or close() it.",
                 ResourceWarning,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import requests
 
@@ -43,18 +44,26 @@ class Progress:
     """Whether the server may have some of it."""
     has_head: bool = False
     """Whether status and headers of the answer have come."""
+    _opened: Any = None
 
-    async def note(self, event: str, info: dict[str, object]) -> None:
+    async def note(self, event: str, info: dict[str, Any]) -> None:
         """Hears from httpcore what it does: https://www.encode.io/httpcore/extensions/#trace"""
         # A proxy is asked to CONNECT by a request of its own.
         if event == "http11.send_request_headers.started":
-            self.is_sent = getattr(info["request"], "method", b"") != b"CONNECT"
+            self.is_sent = info["request"].method != b"CONNECT"
+        elif event.endswith("connect_tcp.complete"):
+            self._opened = info["return_value"]
+
+    async def hang_up(self) -> None:
+        """Closes the connection that was made for this exchange: httpcore forgets it where TLS is not agreed on."""
+        if self._opened is not None:
+            await self._opened.aclose()
 
 
 def translate_httpx(error: Exception, name: str, progress: Progress) -> KintoError:
     """Our error for what was raised by the request of this name; its cause is set."""
     causes = list(causes_of(error))
-    if _is_unsendable(causes):
+    if not progress.has_head and _is_unsendable(causes):
         failure = as_ours(error, name, not_sendable(error))
         failure.__cause__ = None  # it shows the header or the URL that it refuses
         return failure

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
 
 from requests import PreparedRequest
 
@@ -16,27 +17,40 @@ if TYPE_CHECKING:
 HOW_TO_DO_WITHOUT = 'Leave out async_transport="httpx": then threads send it.'
 
 
-def as_httpx(
-    prepared: PreparedRequest, limits: Limits, progress: Progress, *, is_forwarded: bool = False
-) -> httpx.Request:
+@dataclass(frozen=True, slots=True)
+class ExactURL:
+    """A URL as httpx's transport reads it, with its path and query byte for byte.
+
+    httpx writes some characters in its own way. Its extension ``target`` is no way out: where a proxy makes a tunnel,
+    the proxy would be told that path, in the place of the server.
+    """
+
+    raw_scheme: bytes
+    raw_host: bytes
+    port: int | None
+    raw_path: bytes
+
+
+def as_httpx(prepared: PreparedRequest, limits: Limits, progress: Progress) -> httpx.Request:
     """The request as httpx takes it. Raises ``ConfigurationError`` where an auth object made a stream of its body."""
     import httpx
 
     url = str(prepared.url)
-    # Byte for byte, where httpx would write some characters in its own way. A proxy is told the whole of it.
-    target = url if is_forwarded else "/" + url.partition("://")[2].partition("/")[2]
     seconds = {"connect": limits.connect, "read": limits.read, "write": limits.read}
-    return httpx.Request(
+    request = httpx.Request(
         str(prepared.method),
         url,
         headers=[(_encoded(name), _encoded(value)) for name, value in prepared.headers.items()],
         content=_body_of(prepared),
         extensions={
-            "target": target.encode("ascii"),
             "timeout": {name: None if value == float("inf") else value for name, value in seconds.items()},
             "trace": progress.note,
         },
     )
+    path = "/" + url.partition("://")[2].partition("/")[2]
+    exact = ExactURL(request.url.raw_scheme, request.url.raw_host, request.url.port, path.encode("ascii"))
+    request.url = cast(httpx.URL, exact)
+    return request
 
 
 def _encoded(text: str | bytes) -> bytes:
