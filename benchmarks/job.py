@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 AUTH = ("bench", "mark")
 BUCKET = "bench"
+BATCH = 25
+"""Kinto's own limit."""
 CHANGED_EVERY = 100
 """Every 100th of the loaded records is changed: 1 %."""
 

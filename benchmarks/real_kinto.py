@@ -7,10 +7,8 @@ from itertools import count, islice
 from typing import Any
 
 import requests
-from job import AUTH, BUCKET
+from job import AUTH, BATCH, BUCKET
 from rows import stored_articles
-
-BATCH_LIMIT = 25
 
 
 @dataclass
@@ -33,7 +31,7 @@ class Kinto:
             id = self._filled[size] = f"filled-{size}"
             self._create(id)
             rows = stored_articles(size)
-            while chunk := list(islice(rows, BATCH_LIMIT)):
+            while chunk := list(islice(rows, BATCH)):
                 self._send("POST", "/batch", {"requests": [_put(id, row) for row in chunk]})
         return self._filled[size]
 

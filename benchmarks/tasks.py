@@ -60,11 +60,21 @@ TASKS = (
     Task("get", "get one record", 1_000, _three("get", 0.65)),
     Task("save", "save one changed record", 1_000, _three("save", 0.65)),
     Task("save-changed", "save loaded records, 1 % changed", 10_000, _three("save_changed", 0.03), 5000),
+    Task("commit", "commit units of 25 changed records", 1_000, _three("commit", 0.5)),
     Task("kinto-write", "write new records to a real Kinto", 400, WRITE, is_on_kinto=True),
+    Task("kinto-get-many", "get 300 records by id, of a real Kinto", 300, _three("get_many", 0.1), is_on_kinto=True),
     Task("kinto-read", "read records of a real Kinto, 1000 a page", 3_000, READ, 1000, is_on_kinto=True),
 )
 
-QUICK_COUNTS = {"write": 250, "read-1000": 3_000, "get": 30, "save": 30, "save-changed": 500, "kinto-write": 50}
+QUICK_COUNTS = {
+    "write": 250,
+    "read-1000": 3_000,
+    "get": 30,
+    "save": 30,
+    "save-changed": 500,
+    "commit": 50,
+    "kinto-write": 50,
+}
 
 
 def quick() -> tuple[Task, ...]:

@@ -7,7 +7,7 @@ from functools import cache
 from math import inf
 
 import kinto_http
-from job import AUTH, BUCKET, CHANGED_EVERY, Job, Work
+from job import AUTH, BATCH, BUCKET, CHANGED_EVERY, Job, Work
 from rows import new_todo, stored_id
 
 # It warns of every stored record. What that costs on a terminal is not measured: here it is only formatted.
@@ -74,5 +74,36 @@ def save_changed(job: Job) -> Work:
             for row in loaded:
                 batch.update_record(data=row)
         return len(batch.results())
+
+    return work
+
+
+def commit(job: Job) -> Work:
+    client = client_of(job.url).clone(collection=job.collection)
+    rows = client.get_records(_limit=BATCH, pages=1)
+
+    def work() -> int:
+        for number in range(job.count // BATCH):
+            with client.batch() as batch:
+                for row in rows:
+                    batch.update_record(data={**row, "title": f"Another title {number}"})
+        return job.count
+
+    return work
+
+
+def get_many(job: Job) -> Work:
+    """By hand: its own batches cannot read."""
+    client = client_of(job.url)
+    path = f"/buckets/{BUCKET}/collections/{job.collection}/records"
+
+    def work() -> int:
+        found = 0
+        for start in range(0, job.count, BATCH):
+            ids = map(stored_id, range(start, start + BATCH))
+            entries = [{"method": "GET", "path": f"{path}/{id}"} for id in ids]
+            answer, _ = client.session.request("post", "/batch", payload={"requests": entries})
+            found += sum(bool(one["body"]["data"]["title"]) for one in answer["responses"])
+        return found
 
     return work

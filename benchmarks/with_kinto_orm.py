@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 from typing import TypeVar
 
-from job import AUTH, BUCKET, CHANGED_EVERY, Job, Work
+from job import AUTH, BATCH, BUCKET, CHANGED_EVERY, Job, Work
 from rows import new_todo, stored_id
 
 from kinto_orm import Client, Manager, Record
@@ -88,3 +88,23 @@ def save_changed(job: Job) -> Work:
     for article in loaded[::CHANGED_EVERY]:
         article.priority += 1
     return lambda: articles.bulk_update(loaded).stored
+
+
+def commit(job: Job) -> Work:
+    client = client_of(job.url).clone(collection=job.collection)
+    loaded = client.bind(Article).records.page_size(job.page_size)[:BATCH].all()
+
+    def work() -> int:
+        for number in range(job.count // BATCH):
+            with client.unit_of_work():
+                for article in loaded:
+                    article.title = f"Another title {number}"
+                    article.save()
+        return job.count
+
+    return work
+
+
+def get_many(job: Job) -> Work:
+    articles = records_of(Article, job)
+    return lambda: len(articles.get_many(map(stored_id, range(job.count))))

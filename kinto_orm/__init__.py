@@ -35,7 +35,9 @@ from kinto_orm.errors import (
     DeletedObjectError,
     DryRunError,
     DuplicateObjectError,
+    FieldError,
     ForbiddenError,
+    HistoryIncompleteError,
     InvalidFilterError,
     InvalidIdError,
     InvalidInputError,
@@ -44,6 +46,7 @@ from kinto_orm.errors import (
     InvalidValueError,
     KintoError,
     LockError,
+    LoginFailedError,
     MergeConflict,
     MethodNotAllowedError,
     MissingExtraError,
@@ -62,6 +65,7 @@ from kinto_orm.errors import (
     ResponseError,
     ResponseTooLargeError,
     RolledBackError,
+    SchemaValidationError,
     ServerError,
     ServiceGoneError,
     TransportError,
@@ -72,14 +76,19 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.gathering import Deferred, Gathering
-from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions, Record
+from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record
 from kinto_orm.outcomes import BulkReport, Outcome
+from kinto_orm.protocol.answers import StoredObject
+from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
-from kinto_orm.query import Page, Query
-from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.query import EntryQuery, History, Page, Query, Snapshot
+from kinto_orm.repository import Changeset, Heartbeat
+from kinto_orm.staging import Plan, PlannedWrite
+from kinto_orm.transport import BearerTokenAuth, BrowserOAuth, FxaAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
 
 __all__ = [
+    "Account",
     "AlertWarning",
     "AmbiguousWriteError",
     "AtomicityUnavailableError",
@@ -88,9 +97,11 @@ __all__ = [
     "BasicPatch",
     "BatchTooLargeError",
     "BearerTokenAuth",
+    "BrowserOAuth",
     "Bucket",
     "BulkReport",
     "CapabilityMissingError",
+    "Changeset",
     "Client",
     "ClientClosedError",
     "Collection",
@@ -106,10 +117,17 @@ __all__ = [
     "DeletedObjectError",
     "DryRunError",
     "DuplicateObjectError",
+    "EntryQuery",
     "F",
+    "FieldError",
     "ForbiddenError",
+    "FxaAuth",
     "Gathering",
     "Group",
+    "Heartbeat",
+    "History",
+    "HistoryEntry",
+    "HistoryIncompleteError",
     "InvalidFilterError",
     "InvalidIdError",
     "InvalidInputError",
@@ -119,6 +137,7 @@ __all__ = [
     "JSONPatch",
     "KintoError",
     "LockError",
+    "LoginFailedError",
     "Manager",
     "MergeConflict",
     "MergePatch",
@@ -133,8 +152,11 @@ __all__ = [
     "Outcome",
     "Page",
     "PartialObjectError",
+    "PermissionEntry",
     "Permissions",
     "PermissionsUnknownError",
+    "Plan",
+    "PlannedWrite",
     "PrincipalWarning",
     "ProtocolError",
     "Query",
@@ -147,8 +169,11 @@ __all__ = [
     "ResponseTooLargeError",
     "RetryEvent",
     "RolledBackError",
+    "SchemaValidationError",
     "ServerError",
     "ServiceGoneError",
+    "Snapshot",
+    "StoredObject",
     "TransportError",
     "UnauthorizedError",
     "UnitClosedError",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import logging
 import signal
 import sys
 import threading
@@ -12,7 +14,9 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 
-from kinto_orm.errors import KintoError, MissingExtraError
+from kinto_orm.cli_options import add_parser_options, client_from_args, setup_logger
+from kinto_orm.errors import KintoError, MissingExtraError, UsageError
+from kinto_orm.protocol.values import JSONObject
 from kinto_orm.server import EmbeddedServer, serve
 
 DONE, FAILED, NOT_INSTALLED = 0, 1, 2
@@ -46,7 +50,48 @@ def run_serve(options: argparse.Namespace) -> None:
         serve(server, options.host, options.port, on_ready=announce)
 
 
+def add_info_options(parser: argparse.ArgumentParser) -> None:
+    """``kinto-orm info``."""
+    add_parser_options(parser, include_bucket=False, include_collection=False)
+    parser.add_argument("--json", action="store_true", help="print all that the server says, as JSON")
+
+
+def run_info(options: argparse.Namespace) -> None:
+    """Prints what the server says of itself, and who it takes the user for.
+
+    Raises ``UsageError`` afterwards where it does not know the credentials.
+    https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
+    """
+    setup_logger(logging.getLogger("kinto_orm"), options)
+    with client_from_args(options) as client:
+        info = client.server_info()
+        print(json.dumps(info, indent=2) if options.json else described(info, client.server_url))
+    if options.auth is not None and "user" not in info:
+        raise UsageError("The server does not know these credentials: check --auth, or KINTO_AUTH.")
+
+
+def described(info: JSONObject, url: str) -> str:
+    """The root of a server, for people."""
+    user, settings = info.get("user") or {}, info.get("settings") or {}
+    limits = {"batch_max_requests": "requests in a batch", "paginate_by": "objects on a page"}
+    rows = {
+        "Server": url,
+        "Version": f"{info.get('project_version', 'unknown')} (API {info.get('http_api_version', 'unknown')})",
+        "User": user.get("id", "nobody"),
+        "Principals": ", ".join(map(str, user.get("principals", []))),
+        "Bucket": user.get("bucket", ""),
+        "Read only": "yes" if settings.get("readonly") else "no",
+        "Limits": ", ".join(f"{settings[key]} {text}" for key, text in limits.items() if settings.get(key)),
+        "Capabilities": ", ".join(sorted(info.get("capabilities") or {})),
+        "End of life": str(info.get("eos") or ""),
+    }
+    lines = "\n".join(f"{name:<14}{text}" for name, text in rows.items() if text)
+    # What a server says shall not command the terminal.
+    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in lines)
+
+
 COMMANDS = {
+    "info": Command("show a server's version, capabilities and limits, and who you are", add_info_options, run_info),
     "serve": Command("run a real Kinto server, for development and tests", add_serve_options, run_serve),
 }
 

@@ -1,21 +1,34 @@
-"""The options by which a command finds its server: the one place that defines them."""
+"""The options by which a command finds its server: the one place that defines them.
+
+::
+
+    parser = add_parser_options(argparse.ArgumentParser())
+    with client_from_args(parser.parse_args()) as client:
+        ...
+
+What ``--server`` and ``--auth`` leave out is taken from the environment: ``KINTO_SERVER`` and ``KINTO_AUTH``.
+"""
 
 from __future__ import annotations
 
 import argparse
 import getpass
 import logging
+import os
 from typing import Any
 
 from kinto_orm.client import Client
 from kinto_orm.errors import ConfigurationError
-from kinto_orm.transport import BearerTokenAuth
+from kinto_orm.transport import BasicAuth, BearerTokenAuth
+
+SERVER_VARIABLE, AUTH_VARIABLE = "KINTO_SERVER", "KINTO_AUTH"
 
 
 class AuthAction(argparse.Action):
-    """Makes credentials of the option's value; asks for the password where it is left out."""
+    """Makes credentials of the option's value, which do not show; asks for the password where it is left out."""
 
     token_auth: Any = BearerTokenAuth
+    user_auth: Any = BasicAuth
 
     def __call__(
         self,
@@ -25,13 +38,18 @@ class AuthAction(argparse.Action):
         option_string: str | None = None,
     ) -> None:
         """Puts the credentials among the options."""
-        setattr(namespace, self.dest, self._parsed(values))
+        try:
+            setattr(namespace, self.dest, self.parsed(values))
+        except ConfigurationError as error:
+            raise argparse.ArgumentError(self, str(error)) from error
 
-    def _parsed(self, text: str) -> Any:
+    @classmethod
+    def parsed(cls, text: str) -> Any:
+        """The credentials. Raises ``ConfigurationError``, which does not show them."""
         scheme, space, token = text.partition(" ")
         if space and (":" not in text or scheme.lower() == "basic" or scheme.lower().startswith("bearer")):
-            return self.token_auth(token.strip(), type=scheme)
-        return get_auth(text)
+            return cls.token_auth(token.strip(), type=scheme)
+        return cls.user_auth(*get_auth(text))
 
 
 def get_auth(auth: str) -> tuple[str, str]:
@@ -40,21 +58,24 @@ def get_auth(auth: str) -> tuple[str, str]:
     return user, password if colon else getpass.getpass(f"Please enter a password for {user}: ")
 
 
-def add_client_options(
+def add_parser_options(
     parser: argparse.ArgumentParser,
     *,
     server: str | None = None,
     auth: Any = None,
     bucket: str | None = None,
     collection: str | None = None,
-    retry: int = 0,
+    retry: int = 3,
     retry_after: int | None = None,
-    ignore_batch_4xx: bool = False,
+    ignore_batch_4xx: bool | None = None,
     include_bucket: bool = True,
     include_collection: bool = True,
     auth_action: type[argparse.Action] = AuthAction,
-) -> None:
-    """Adds the options, with these defaults."""
+) -> argparse.ArgumentParser:
+    """The parser, with ``-s -a -b -c --retry --retry-after -v -q -D`` and these defaults added.
+
+    ``ignore_batch_4xx`` adds the option of that name, which only the reference client's scripts have.
+    """
     add = parser.add_argument
     add("-s", "--server", help="The location of the remote server (with prefix)", default=server)
     add(
@@ -75,13 +96,15 @@ def add_client_options(
         type=int,
         default=retry_after,
     )
-    add(
-        "--ignore-batch-4xx",
-        help="Do not fail on 4xx errors in batch requests.",
-        default=ignore_batch_4xx,
-        action="store_true",
-    )
+    if ignore_batch_4xx is not None:
+        add(
+            "--ignore-batch-4xx",
+            help="Do not fail on 4xx errors in batch requests.",
+            default=ignore_batch_4xx,
+            action="store_true",
+        )
     add_verbosity_options(parser)
+    return parser
 
 
 def add_verbosity_options(parser: argparse.ArgumentParser) -> None:
@@ -95,11 +118,19 @@ def add_verbosity_options(parser: argparse.ArgumentParser) -> None:
 
 
 def client_from_args(args: argparse.Namespace) -> Client:
-    """The client that the options name; raises ``ConfigurationError`` where they name no server."""
-    if not args.server:
-        raise ConfigurationError("No server is named: use --server, as in --server http://localhost:8888/v1.")
+    """The client that the options name, and the environment where they leave something out (it puts those in).
+
+    Raises ``ConfigurationError`` where neither names a server.
+    """
+    server = args.server or os.environ.get(SERVER_VARIABLE)
+    if not server:
+        raise ConfigurationError(
+            f"No server is named: use --server, as in --server http://localhost:8888/v1, or set {SERVER_VARIABLE}."
+        )
+    if args.auth is None and (text := os.environ.get(AUTH_VARIABLE)):
+        args.auth = AuthAction.parsed(text)
     return Client(
-        args.server,
+        server,
         auth=args.auth,
         bucket=getattr(args, "bucket", None) or "default",
         collection=getattr(args, "collection", None),

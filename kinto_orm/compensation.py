@@ -16,7 +16,7 @@ from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.paging import read_count
 from kinto_orm.protocol.patches import JSONPatch
 from kinto_orm.protocol.values import JSONObject
-from kinto_orm.repository import SERVER_OWNED, is_schema_timestamp
+from kinto_orm.repository import SERVER_OWNED, is_schema_timestamp, wanted_data
 from kinto_orm.staging import in_order
 from kinto_orm.state import Draft, Intent, ObjectState, Runner, Status, Verb
 
@@ -88,6 +88,12 @@ def _without_others(staged: Sequence[Staged[Any]], found: dict[ObjectPath, Outco
 def _inverse(intent: Intent, after: ObjectState) -> Intent:
     """The intent that undoes the other one; raises ``UnitOfWorkError`` where there is none."""
     before, expected = intent.state, intent.options.if_match
+    if (
+        before.path.kind is Kind.ACCOUNT
+        and before.status is not Status.NEW
+        and (after.status is Status.DELETED or not before.path.kind.secrets.isdisjoint(wanted_data(intent) or ()))
+    ):
+        raise _unknown(before, "its password was")
     if not intent.options.safe:
         raise UnitOfWorkError(f"{before.path} was written with safe=False: what it replaced, if anything, is unknown.")
     if before.is_partial or expected not in (None, before.last_modified):

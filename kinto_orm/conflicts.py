@@ -12,6 +12,7 @@ from typing import Any, cast, get_args
 from kinto_orm.errors import (
     ConflictError,
     ConnectionLostError,
+    DryRunError,
     InvalidTypeError,
     MergeConflict,
     NotFoundError,
@@ -20,12 +21,24 @@ from kinto_orm.errors import (
     ServerError,
 )
 from kinto_orm.messages import Response
+from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.merging import merge_data, merge_permissions
 from kinto_orm.protocol.patches import BasicPatch
-from kinto_orm.protocol.values import JSONObject, to_json_object
+from kinto_orm.protocol.values import JSONObject, copy_json, to_json_object
 from kinto_orm.protocol.writes import Write
-from kinto_orm.repository import Settled, doubted, get, plan, read_version, rebase, rebase_onto, settle, wanted_data
+from kinto_orm.repository import (
+    Settled,
+    doubted,
+    get,
+    plan,
+    read_version,
+    rebase,
+    rebase_onto,
+    require_kind,
+    settle,
+    wanted_data,
+)
 from kinto_orm.state import (
     ConflictPolicy,
     Draft,
@@ -72,8 +85,10 @@ def carry_out(holder: Holder, intent: Intent, runner: Runner) -> Flow[None]:
                 holder.__kinto_adopt__(intent.state, intent)
             return
         try:
-            response = yield planned
+            response = yield from _send(planned, runner)
             settled = yield from settle_by_policy(intent, planned, response, runner)
+        except DryRunError:
+            return  # it is planned; the object keeps its changes
         except (*IN_DOUBT, GeneratorExit) as error:  # the latter where the call was cancelled, or interrupted
             if not is_abort(error):
                 holder.__kinto_doubt__(doubted(intent))
@@ -89,6 +104,11 @@ def carry_out(holder: Holder, intent: Intent, runner: Runner) -> Flow[None]:
     assert conflict is not None  # without one, an intent is sent again once at most
     make_resolvable(conflict, runner, holder, intent)
     raise conflict
+
+
+def _send(planned: Write, runner: Runner) -> Flow[Response]:
+    yield from require_kind(planned.path.kind, runner)
+    return (yield planned)
 
 
 def settle_by_policy(
@@ -115,7 +135,7 @@ def _gone(intent: Intent, error: ResponseError) -> ConflictError:
         errno=error.errno,
         details=error.details,
         base=intent.state.data,
-        mine=wanted_data(intent),
+        mine=copy_json(without_secrets(intent.state.path, wanted_data(intent))),
     )
 
 

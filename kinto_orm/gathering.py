@@ -16,7 +16,6 @@ from kinto_orm.errors import KintoError, NotFoundError, UsageError
 from kinto_orm.messages import Request, Response
 from kinto_orm.outcomes import full_batch
 from kinto_orm.protocol.batch import batch_request, split_answer
-from kinto_orm.protocol.endpoints import check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write
@@ -133,7 +132,7 @@ class Gathering:
 
 def _fetch(source: Fetchable[H], runner: Runner, id: str | UUID) -> Flow[H]:
     check_source(source)
-    return source.__kinto_fetch__(runner, check_id(id))
+    return source.__kinto_fetch__(runner, id)
 
 
 def _fetch_or_none(flow: Flow[H]) -> Flow[H | None]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from kinto_orm.errors import DuplicateObjectError, ForbiddenError, InvalidTypeError, PermissionsUnknownError
 from kinto_orm.outcomes import Outcome, Staged, commit, raise_unless_stored
+from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import is_same
@@ -53,7 +54,8 @@ def _described(objects: Sequence[Holder]) -> list[tuple[Holder, ObjectState, Dra
 def _is_below(state: ObjectState, missing: set[ObjectPath]) -> bool:
     # Not by the ids alone: a group and a collection of one bucket may have the same.
     path = state.path
-    return any(path.ids[: len(one.ids)] == one.ids and one.kind is not Kind.GROUP for one in missing)
+    holders = [one for one in missing if one.kind in (Kind.BUCKET, Kind.COLLECTION) and len(one.ids) < len(path.ids)]
+    return any(path.ids[: len(one.ids)] == one.ids for one in holders)
 
 
 def _find(state: ObjectState) -> Flow[ObjectState | None]:
@@ -69,6 +71,7 @@ def _complete(one: Holder, found: ObjectState, draft: Draft) -> None:
     one.__kinto_adopt__(found, None)
     had = found.data or {}
     data = {key: value for key, value in draft.data.items() if key not in had or not is_same(had[key], value)}
+    data = without_secrets(found.path, data) or {}  # whether a password is the same cannot be told: it stays
     permissions: dict[str, frozenset[str]] = {}
     for name, principals in (draft.permissions or {}).items():
         if found.permissions is None:

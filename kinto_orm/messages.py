@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from kinto_orm.frozen import quickly_made
+
 NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -27,6 +29,8 @@ class Request:
     """Whether each write in it carries a precondition, so that sending it twice does no more than sending it once."""
     reads_only: bool = False
     """Whether it only reads, although it is a POST."""
+    takes_any_answer: bool = False
+    """Whether a 5xx is an answer like any other, so that nothing is asked for again because of it."""
     attempt: int = 1
     """Above 1: earlier requests for the same purpose were in vain, and the transport waits before it sends this."""
 
@@ -46,6 +50,7 @@ class Request:
         return self.is_guarded or not self.is_write
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Response:
     """What the server answered. Header names are lower case."""
@@ -59,6 +64,8 @@ class Response:
     """The seconds that the server asks to wait before the next attempt, where it does."""
     is_repeated: bool = False
     """Whether an earlier attempt of this very write lost its answer: what is refused now may have been done then."""
+    asks_for_login: bool = False
+    """Whether nothing of the request was applied, for credentials that have run out and that can be got again."""
 
 
 class Transport(Protocol):

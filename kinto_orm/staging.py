@@ -6,15 +6,17 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import InvalidTypeError, NotStageableError
 from kinto_orm.outcomes import Staged
+from kinto_orm.protocol.accounts import shown_entry
 from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import (
+    JSON_TYPE,
     BasicPatch,
     JSONPatch,
     MergePatch,
@@ -25,7 +27,7 @@ from kinto_orm.protocol.patches import (
     removed_keys,
 )
 from kinto_orm.protocol.timestamps import TimestampInput
-from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.values import JSONObject, copy_json
 from kinto_orm.protocol.writes import Write, encode_entry
 from kinto_orm.repository import plan
 from kinto_orm.state import Draft, Holder, Intent, Runner, Status, Verb, WriteOptions
@@ -83,28 +85,43 @@ class Stageable(Holder, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PlannedWrite:
-    """One write of a plan, with the exact request that it becomes in the batch."""
+    """One write of a plan, with the exact request: ``method``, ``path``, ``headers`` and ``body`` where it has them.
 
-    object: Holder
-    verb: Verb
-    request: JSONObject
+    ``object`` and ``verb`` are those of a unit of work; ``None`` in the plan of a dry client, which keeps requests.
+    ``batch`` is the number of the ``POST /batch`` that carries the write there; ``None`` for a request of its own.
+    """
+
+    object: Holder | None
+    verb: Verb | None
+    request: JSONObject = field(repr=False)
+    batch: int | None = None
 
     def __str__(self) -> str:
-        return _say(self.request)
+        return _say(self.request) if self.batch is None else f"batch {self.batch}: {_say(self.request)}"
 
 
 def _say(request: JSONObject) -> str:
-    headers = "".join(f" {name}: {value}" for name, value in request.get("headers", {}).items())
-    body = f" {request['body']}" if "body" in request else ""
+    given = request.get("headers", {}).items()
+    headers = "".join(f" {name}: {value}" for name, value in given if (name, value) != ("Content-Type", JSON_TYPE))
+    body = f" {shown_entry(request)['body']}" if "body" in request else ""
     return f"{request['method']} {request['path']}{headers}{body}"
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a commit would send, in its order; in each batch the lock first, where there is one."""
+    """What would be sent, in its order: by a commit, or by all the calls of a dry client.
+
+    ``lock`` is what each batch of the commit writes first, where there is one.
+    """
 
     writes: tuple[PlannedWrite, ...]
     lock: JSONObject | None = None
+
+    def as_json(self) -> list[JSONObject]:
+        """The requests as ``json.dumps`` takes them, each with the number of its ``batch`` where it has one."""
+        lock = [] if self.lock is None or not self.writes else [self.lock]
+        numbers: list[JSONObject] = [{} if one.batch is None else {"batch": one.batch} for one in self.writes]
+        return [*lock, *({**one.request, **number} for one, number in zip(self.writes, numbers, strict=True))]
 
     def __str__(self) -> str:
         lock = [] if self.lock is None or not self.writes else [f"{_say(self.lock)} (the lock)"]
@@ -116,7 +133,7 @@ def plan_of(staged: Iterable[Staged[Any]], lock: Write | None = None) -> Plan:
     planned = [(one, plan(one.intent)) for one in staged]
     return Plan(
         tuple(
-            PlannedWrite(one.holder, one.intent.verb, encode_entry(write))
+            PlannedWrite(one.holder, one.intent.verb, copy_json(encode_entry(write)))
             for one, write in planned
             if write is not None
         ),

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from kinto_orm.errors import ConflictError, NotBoundError
+from kinto_orm.frozen import quickly_made
 from kinto_orm.protocol.answers import StoredObject
 from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.flows import Flow
@@ -52,6 +53,7 @@ class Verb(Enum):
     DELETE = "delete"
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class ObjectState:
     """What is known of one object: what the server last said of it."""
@@ -76,6 +78,7 @@ class ObjectState:
         return ObjectState(self.path, Status.LOADED, stored.data, stored.last_modified, stored.permissions)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Draft:
     """What the user made of the object: frozen at the call, changed by nothing that happens later."""
@@ -99,6 +102,7 @@ class WriteOptions:
     """``None``: what the unit of work says, else ``raise``."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Intent:
     """One verb on one object, with all that it needs to be sent now or later."""
@@ -195,6 +199,10 @@ class Runner(Protocol):
 
     def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
         """The write that takes this lock, whose object is there; makes sure of that only once."""
+        ...
+
+    def forget_lock(self, path: ObjectPath) -> None:
+        """Makes sure again, the next time, that the object of this lock is there: it could not be taken."""
         ...
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:

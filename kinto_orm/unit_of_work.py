@@ -28,7 +28,7 @@ from kinto_orm.errors import (
     UnitOfWorkError,
 )
 from kinto_orm.outcomes import CommitOptions, Outcome, Staged, commit, lock_of, lock_write, raise_unless_stored
-from kinto_orm.protocol.endpoints import ObjectPath, check_id
+from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.timestamps import TimestampInput
@@ -184,10 +184,10 @@ class UnitOfWork:
     def _get(self, source: Fetchable[H], id: str | UUID) -> Flow[H]:
         self._check_open()
         check_source(source)
-        path = source.__kinto_locate__(self.runner, check_id(id))
+        path = source.__kinto_locate__(self.runner, id)
         if (known := self._known(path)) is not None:
             return cast(H, known)
-        loaded = yield from source.__kinto_fetch__(self.runner, check_id(id))
+        loaded = yield from source.__kinto_fetch__(self.runner, id)
         with self._lock:
             return cast(H, self._known(path) or self._loaded.setdefault(path, loaded))
 
@@ -289,7 +289,7 @@ class UnitOfWork:
                 # What cancelled itself out was never sent.
                 outcome = found.get(path) or Outcome(one.holder, one.intent.verb, "unchanged")
                 make_resolvable(outcome.error, self.runner, one.holder, one.intent, partial(self._forget, path))
-                if outcome.is_stored:
+                if outcome.is_stored or outcome.status == "planned":
                     self._forget(path)
                 elif outcome.status == "unknown" and path in self._staged:
                     self._staged[path] = _in_doubt(one)

@@ -9,7 +9,7 @@ import asyncio
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -33,6 +33,12 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 def pytest_configure(config: pytest.Config) -> None:
     """Watches that the suite shows none of its secrets."""
     config.pluginmanager.register(Canary(), "canary")
+
+
+@pytest.fixture(scope="session")
+def kinto_server_settings() -> Mapping[str, Any]:
+    """A server that can be emptied by a request, as servers for tests can."""
+    return {"flush": True}
 
 
 @pytest.fixture

@@ -379,6 +379,8 @@ def test_a_loop_that_was_closed_carelessly_is_forgotten(serve: Serve) -> None:
     assert list(vars(wire_of(transport))["_pools"]) == [loop]
     transport.release()
     assert not wire_of(transport).holds_sockets
+    del loop
+    gc.collect()  # here, where the warnings of asyncio are let pass
 
 
 def test_hooks_are_called_in_the_loop(serve: Serve) -> None:
@@ -399,11 +401,10 @@ def test_a_transport_left_with_connections_of_a_loop_says_so(serve: Serve) -> No
     server = serve(held)
 
     async def leave() -> None:
-        transport = HttpTransport(server.url, async_transport="httpx", policy=ONCE)
-        await transport.asend(GET)
+        left = [HttpTransport(server.url, async_transport="httpx", policy=ONCE)]
+        await left[0].asend(GET)
         with pytest.warns(ResourceWarning, match=f"A client of {server.host} was left with open connections"):
-            del transport
-            gc.collect()
+            left.clear()
         gc.collect()  # the warning held it
         assert await asyncio.to_thread(held.ended.wait, 2)
 

@@ -25,8 +25,8 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 def test_quick_run_prints_a_table_for_each_task(quick_run: tuple[str, Path]) -> None:
     printed, _ = quick_run
 
-    assert printed.count("to k-http") == 2 * 6
-    assert printed.count("requests + json") == 6
+    assert printed.count("to k-http") == 2 * 7
+    assert printed.count("requests + json") == 7
 
 
 def test_quick_run_writes_every_sample(quick_run: tuple[str, Path]) -> None:
@@ -34,5 +34,13 @@ def test_quick_run_writes_every_sample(quick_run: tuple[str, Path]) -> None:
 
     tasks = json.loads(result.read_text("utf-8"))["tasks"]
 
-    assert set(tasks) == {"write", "read-1000", "get", "save", "save-changed", "kinto-write"}
+    assert set(tasks) == {
+        "write",
+        "read-1000",
+        "get",
+        "save",
+        "save-changed",
+        "commit",
+        "kinto-write",
+    }
     assert all(line["samples"][0]["cpu"] > 0 for task in tasks.values() for line in task["contestants"])

@@ -4,115 +4,34 @@ from __future__ import annotations
 
 import json
 import pickle
-import threading
-import urllib.request
+import re
+import webbrowser
 from base64 import b64encode
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError
-from urllib.parse import parse_qs, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import pytest
+from openid_stub import Browser, callback, fetch, openid_provider
+from scripted_server import Serve, said
 
-from kinto_orm import Client
+from kinto_orm import BrowserOAuth, Client
 from kinto_orm.errors import ConfigurationError, ConnectionFailedError, InvalidTypeError
 from kinto_orm.server import EmbeddedServer, listening
-from kinto_orm.transport.browser import BrowserOAuth
-
-TOKEN = "a-token-of-the-provider"
-
-
-class Provider(BaseHTTPRequestHandler):
-    """An OpenID provider where everybody is logged in already."""
-
-    def do_GET(self) -> None:
-        url = f"http://{self.headers['Host']}"
-        query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        path = urlsplit(self.path).path
-        if path == "/authorize":
-            self.send_response(302)
-            outcome = "error=access_denied&error_description=No+way" if query["scope"] == "denied" else "code=42"
-            self.send_header("Location", f"{query['redirect_uri']}?{outcome}&state={query['state']}")
-            self.end_headers()
-            return
-        if path == "/userinfo" and self.headers["Authorization"] != f"Bearer {TOKEN}":
-            self.send_error(401)
-            return
-        names = {"authorization": "authorize", "token": "token", "userinfo": "userinfo"}
-        config = {f"{name}_endpoint": f"{url}/{page}" for name, page in names.items()}
-        self.say({"sub": "alexis"} if path == "/userinfo" else {"issuer": url, "jwks_uri": f"{url}/jwks", **config})
-
-    def do_POST(self) -> None:
-        self.rfile.read(int(self.headers["Content-Length"]))
-        self.say({"access_token": TOKEN, "token_type": "Bearer"})
-
-    def say(self, content: Any) -> None:
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps(content).encode())
-
-    def log_message(self, *args: Any) -> None: ...
 
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The root URL of a Kinto whose users log in at the provider."""
-    provider = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
-    threading.Thread(target=provider.serve_forever, args=(0.01,), daemon=True).start()
-    settings = {
-        "includes": "kinto.plugins.default_bucket kinto.plugins.openid",
-        "multiauth.policies": "stub",
-        "multiauth.policy.stub.use": "kinto.plugins.openid.OpenIDConnectPolicy",
-        "multiauth.policy.stub.issuer": f"http://127.0.0.1:{provider.server_address[1]}",
-        "multiauth.policy.stub.client_id": "kinto",
-        "multiauth.policy.stub.client_secret": "secret",
-    }
-    with EmbeddedServer.memory(**settings) as server, listening(server) as url:
+    with openid_provider() as settings, EmbeddedServer.memory(**settings) as server, listening(server) as url:
         yield url
-    provider.shutdown()
-    provider.server_close()
-
-
-class Browser:
-    """A browser that follows redirects, in a thread of its own."""
-
-    def __init__(self, change: Callable[[str], str] = lambda url: url) -> None:
-        self.opened: list[str] = []
-        self.change = change
-        self.threads: list[threading.Thread] = []
-
-    def __call__(self, url: str) -> None:
-        self.opened.append(url)
-        self.threads.append(threading.Thread(target=self.follow, args=(self.change(url),)))
-        self.threads[-1].start()
-
-    def follow(self, url: str) -> None:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as page:
-            page.read()
-
-    def wait(self) -> None:
-        for thread in self.threads:
-            thread.join()
 
 
 def log_in(url: str, auth: BrowserOAuth, times: int = 1) -> list[str]:
     """The user, as the server says it each time."""
     with Client(url, auth=auth) as client:
         return [client.server_info(refresh=True)["user"]["id"] for _ in range(times)]
-
-
-def callback(opened: str) -> str:
-    return parse_qs(urlsplit(opened).query)["callback"][0]
-
-
-def fetch(url: str) -> int:
-    try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as page:
-            return int(page.status)
-    except HTTPError as error:
-        error.close()
-        return error.code
 
 
 def test_the_first_request_logs_in_and_the_next_ones_are_of_that_user(url: str) -> None:
@@ -205,9 +124,53 @@ def test_nothing_of_a_login_is_shown() -> None:
         pickle.dumps(auth)
 
 
-def test_options_that_cannot_work_are_refused() -> None:
-    with pytest.raises(ConfigurationError, match="timeout"):
-        BrowserOAuth(timeout=0)
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"timeout": 0}, "timeout"),
+        ({"timeout": float("nan")}, "timeout"),
+        ({"timeout": float("inf")}, "timeout"),
+        ({"timeout": "5"}, "timeout"),
+        ({"timeout": True}, "timeout"),
+        ({"provider": 1}, "provider"),
+        ({"open_browser": "firefox"}, "open_browser"),
+    ],
+)
+def test_options_that_cannot_work_are_refused(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(ConfigurationError, match=expected):
+        BrowserOAuth(**options)
+
+
+def test_nobody_is_asked_to_log_in_where_the_token_could_be_read_by_all() -> None:
+    with pytest.raises(ConfigurationError, match="Nothing was sent"):
+        Client("http://kinto.example.com/v1", auth=BrowserOAuth())
+
+
+def no_browser(url: str) -> bool:
+    raise webbrowser.Error("could not locate runnable browser")
+
+
+@pytest.mark.parametrize("open_browser", [no_browser, lambda url: False])
+def test_without_a_browser_nobody_waits(url: str, open_browser: Any) -> None:
+    assert "No browser could be opened" in failing(url, open_browser=open_browser, timeout=60)
+
+
+def test_a_provider_without_a_login_page_is_told(serve: Serve) -> None:
+    kinto = serve(said({"capabilities": {"openid": {"providers": [{"name": "stub"}]}}}))
+
+    assert "no login by OpenID" in failing(kinto.url)
+
+
+def test_the_question_for_the_providers_takes_no_password_from_netrc(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login alexis password s3cr3t\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    kinto = serve(said({"capabilities": {}}))
+
+    failing(kinto.url)
+
+    assert header(kinto.requests[0]) is None
 
 
 def test_a_request_to_something_else_is_refused() -> None:
@@ -217,3 +180,28 @@ def test_a_request_to_something_else_is_refused() -> None:
 
     with pytest.raises(ConnectionFailedError, match="no URL of a Kinto server"):
         BrowserOAuth()(prepared)
+
+
+def test_a_token_that_has_run_out_takes_another_login(url: str, serve: Serve) -> None:
+    refused = said({"code": 401, "errno": 104, "error": "Unauthorized"}, "401 Unauthorized")
+    root = said({"capabilities": {"openid": {"providers": [{"name": "stub", "auth_path": "/login"}]}}})
+    kinto = serve(root, said({"data": []}), refused, root, said({"data": []}))
+    brought = iter(["first", "second"])
+    browser = Browser(lambda url: callback(url) + token(next(brought)))
+
+    with Client(kinto.url, auth=BrowserOAuth(timeout=10, open_browser=browser)) as client:
+        for _ in range(2):
+            assert client.buckets.all() == []
+    browser.wait()
+
+    assert [header(one) for one in kinto.requests] == [None, "Bearer first", "Bearer first", None, "Bearer second"]
+
+
+def token(access_token: str) -> str:
+    """What a provider's token is in the URL that brings it."""
+    return quote(b64encode(json.dumps({"access_token": access_token, "token_type": "Bearer"}).encode()).decode())
+
+
+def header(request: bytes) -> str | None:
+    found = re.search(rb"\r\nAuthorization: (.*)\r\n", request)
+    return None if found is None else found[1].decode()

@@ -1,6 +1,8 @@
 """The command line, as a user sees it."""
 
 import io
+import json
+import logging
 import os
 import re
 import signal
@@ -14,6 +16,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from scripted_server import Serve, said
 
 from kinto_orm import cli
 from kinto_orm.server import EmbeddedServer, listening
@@ -127,6 +130,114 @@ class TestServe:
 
         assert cli.main(["serve"]) == 2
         assert "pip install 'kinto-orm[server]'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def url(kinto_server: EmbeddedServer) -> Iterator[str]:
+    with listening(kinto_server) as url:
+        yield url
+
+
+@pytest.fixture
+def own_logger() -> Iterator[None]:
+    """The logger as a program finds it. What a command does to it ends with the test: its stderr is closed then."""
+    logger = logging.getLogger("kinto_orm")
+    before = logger.level, list(logger.handlers)
+    logger.setLevel(logging.NOTSET)  # the canary hears all of it in other tests
+    yield
+    logger.setLevel(before[0])
+    logger.handlers[:] = before[1]
+
+
+@pytest.mark.usefixtures("own_logger")
+class TestInfo:
+    def test_it_shows_the_server_and_who_asks(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["info", "-s", url, "-a", "alexis:p4ssw0rd"]) == 0
+
+        shown = capsys.readouterr()
+        rows = dict(re.findall(r"^(\w[\w ]*\w) {2,}(.*)$", shown.out, re.MULTILINE))
+        assert rows["Server"] == url
+        assert re.fullmatch(r"\d+\.\d+\.\d+ \(API \d+\.\d+\)", rows["Version"])
+        assert rows["User"].startswith("basicauth:")
+        assert rows["Read only"] == "no"
+        assert "25 requests in a batch" in rows["Limits"]
+        assert {"accounts", "default_bucket", "history"} <= set(rows["Capabilities"].split(", "))
+        assert "p4ssw0rd" not in shown.out + shown.err
+
+    def test_it_prints_all_of_it_as_json(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["info", "-s", url, "--json"]) == 0
+
+        assert json.loads(capsys.readouterr().out)["project_name"] == "kinto"
+
+    def test_the_environment_names_server_and_credentials(
+        self, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KINTO_SERVER", url)
+        monkeypatch.setenv("KINTO_AUTH", "alexis:p4ssw0rd")
+
+        assert cli.main(["info"]) == 0
+        by_environment = capsys.readouterr().out
+        assert cli.main(["info", "-a", "bob:secret"]) == 0
+
+        assert "basicauth:" in by_environment
+        assert by_environment != capsys.readouterr().out
+
+    def test_nobody_is_told_apart_from_somebody_unknown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with EmbeddedServer.memory(**{"multiauth.policies": "account"}) as server, listening(server) as url:
+            assert cli.main(["info", "-s", url]) == 0
+            assert "nobody" in capsys.readouterr().out
+            assert cli.main(["info", "-s", url, "-a", "alexis:p4ssw0rd"]) == 1
+
+        shown = capsys.readouterr()
+        assert "Version" in shown.out
+        assert shown.err == "kinto-orm: The server does not know these credentials: check --auth, or KINTO_AUTH.\n"
+
+    def test_without_a_server_it_says_how_to_name_one(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("KINTO_SERVER", raising=False)
+
+        assert cli.main(["info"]) == 1
+        assert "use --server" in capsys.readouterr().err
+
+    def test_a_server_that_is_not_there_is_one_line(self, dead_url: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["info", "-s", dead_url, "--retry", "0"]) == 1
+        assert re.fullmatch(r"kinto-orm: GET / .*nothing was sent.*\n", capsys.readouterr().err)
+
+    def test_credentials_that_are_none_are_wrong_usage_and_not_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit) as caught:
+            cli.main(["info", "-a", "Bearer s3cr3t\u00e9"])
+
+        shown = capsys.readouterr().err
+        assert caught.value.code == 2
+        assert "argument -a/--auth: A token is made of visible ASCII" in shown
+        assert "s3cr3t" not in shown
+
+    def test_debug_shows_what_is_sent_without_secrets(self, url: str, capfd: pytest.CaptureFixture[str]) -> None:
+        program = "import sys; from kinto_orm.cli import main; sys.exit(main())"
+        done = subprocess.run(
+            [sys.executable, "-c", program, "info", "-s", url, "-a", "alexis:p4ssw0rd", "-D"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+
+        assert "GET /: 200" in done.stderr
+        assert "p4ssw0rd" not in done.stdout + done.stderr
+
+    def test_what_a_server_says_does_not_command_the_terminal(
+        self, serve: Serve, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        evil = serve(said({"project_version": "\x1b[2J", "settings": {"readonly": True}, "eos": "2030-01-01"}))
+
+        assert cli.main(["info", "-s", evil.url]) == 0
+
+        shown = capsys.readouterr().out
+        assert "\x1b" not in shown
+        assert re.search(r"Version +\?\[2J \(API unknown\)", shown)
+        assert re.search(r"Read only +yes", shown) and re.search(r"End of life +2030-01-01", shown)
 
 
 class TestMain:

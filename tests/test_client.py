@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import logging
 import pickle
 import socket
@@ -32,12 +33,14 @@ from kinto_orm import (
     InvalidTypeError,
     InvalidValueError,
     KintoError,
+    MergePatch,
     NotBoundError,
     ProtocolError,
     Record,
     TransportError,
 )
-from kinto_orm.messages import Response
+from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.flows import Flow
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import active_runner
 from kinto_orm.transport import RequestEvent, ResponseEvent, RetryEvent, parse_auth
@@ -688,9 +691,9 @@ def test_dry_mode_reads_and_logs_writes(dry: Client, caplog: pytest.LogCaptureFi
 
     path = "/buckets/payments/collections/todos/records"
     assert caplog.messages == [
-        f"(dry mode) patch {path}/one",
-        f"(dry mode) delete {path}/one",
-        f"(dry mode) put {path}/two",
+        f"(dry mode) PATCH {path}/one",
+        f"(dry mode) DELETE {path}/one",
+        f"(dry mode) PUT {path}/two",
     ]
     assert wire.requests == []
 
@@ -700,29 +703,144 @@ def test_dry_mode_checks_what_it_does_not_send(dry: Client) -> None:
         Bucket(id="b", data={"deleted": True}, client=dry).save()
 
 
+def test_dry_mode_refuses_what_needs_the_answer_to_a_write(dry: Client) -> None:
+    def put_twice() -> Flow[None]:
+        yield Request("PUT", "/buckets/x", body=b"{}")
+        yield Request("PUT", "/buckets/y", body=b"{}")
+
+    with pytest.raises(DryRunError, match=r"client\.plan"):
+        dry.run(put_twice())
+
+    assert dry.plan().as_json() == [{"method": "PUT", "path": "/buckets/x", "body": {}}]
+
+
+def test_dry_mode_ensures_what_is_there_and_plans_the_rest(dry: Client) -> None:
+    outcomes = dry.ensure(Bucket(id="payments"), Bucket(id="x"), Collection(bucket="x", id="c"))
+
+    assert [one.status for one in outcomes] == ["unchanged", "planned", "planned"]
+    assert str(dry.plan()) == (
+        "batch 1: PUT /buckets/x If-None-Match: * {'data': {}}\n"
+        "batch 1: PUT /buckets/x/collections/c If-None-Match: * {'data': {}}"
+    )
+
+
+def test_a_plan_has_the_exact_request_of_each_write(dry: Client) -> None:
+    records = dry.bucket("payments").collection("todos").records
+    one = records.get("one")
+    path = "/buckets/payments/collections/todos/records"
+
+    one.patch(MergePatch({"title": None}))
+    assert records.filter(title="one").delete() == 1
+    with dry.unit_of_work(atomic=True):
+        Record(collection=one.collection, id="two", data={"n": 1}).save()
+
+    planned = json.loads(json.dumps(dry.plan().as_json()))
+    assert planned == [
+        {
+            "method": "PATCH",
+            "path": f"{path}/one",
+            "headers": {"If-Match": f'"{one.last_modified}"', "Content-Type": "application/merge-patch+json"},
+            "body": {"data": {"title": None}},
+        },
+        {"method": "DELETE", "path": f"{path}?title=%22one%22"},
+        {
+            "method": "PUT",
+            "path": f"{path}/two",
+            "headers": {"X-Batch-Atomic": "true", "If-None-Match": "*"},
+            "body": {"data": {"n": 1}},
+            "batch": 1,
+        },
+    ]
+    assert f"PATCH {path}/one If-Match: " in str(dry.plan())
+
+
+def test_an_object_keeps_what_is_only_planned(dry: Client) -> None:
+    one = dry.bucket("payments").collection("todos").records.get("one")
+    one.data["title"] = "two"
+
+    one.save()
+    one.save()
+
+    assert one.is_dirty
+    assert [write.request["headers"]["If-Match"] for write in dry.plan().writes] == [f'"{one.last_modified}"'] * 2
+
+
 @pytest.mark.parametrize(
-    "call",
+    ("method", "id", "is_new", "dirty", "planned"),
     [
-        pytest.param(lambda records: records.get_or_create("x"), id="get_or_create"),
-        pytest.param(lambda records: records.bulk_create([{}]), id="bulk_create"),
-        pytest.param(lambda records: records.filter(title="one").delete(), id="query.delete"),
+        pytest.param("get_or_create", "one", False, False, ["PUT"], id="get_or_create-existing"),
+        pytest.param("get_or_create", "two", True, True, ["PUT"], id="get_or_create-new"),
+        pytest.param("update_or_create", "one", False, True, ["PUT", "PATCH"], id="update_or_create-existing"),
+        pytest.param("update_or_create", "two", True, True, ["PUT"], id="update_or_create-new"),
     ],
 )
-def test_dry_mode_refuses_what_needs_an_answer(call: Any, dry: Client, todos: Collection[Record]) -> None:
+def test_dry_mode_tells_by_a_read_what_would_be_created(
+    method: str, id: str, is_new: bool, dirty: bool, planned: list[str], dry: Client
+) -> None:
     records = dry.bucket("payments").collection("todos").records
 
-    with pytest.raises(DryRunError, match="dry_mode"):
-        call(records)
+    record, created = getattr(records, method)(id, {"title": "new"})
 
-    assert todos.records.count() == 1
+    assert (created, record.is_new, record.is_dirty) == (is_new, is_new, dirty)
+    assert [write.request["method"] for write in dry.plan().writes] == planned
 
 
-def test_dry_mode_ensures_what_is_there(dry: Client) -> None:
-    (outcome,) = dry.ensure(Bucket(id="payments"))
+def test_dry_mode_plans_what_goes_into_a_bucket_that_is_only_planned(dry: Client) -> None:
+    bucket = Bucket(id="x", client=dry).save()
 
-    assert outcome.status == "unchanged"
-    with pytest.raises(DryRunError):
-        dry.ensure(Bucket(id="x"))
+    _, created = bucket.collections.get_or_create("c")
+
+    assert created
+    assert [write.request["path"] for write in dry.plan().writes] == ["/buckets/x", "/buckets/x/collections/c"]
+
+
+def test_bulk_verbs_count_what_is_planned(dry: Client) -> None:
+    records = dry.bucket("payments").collection("todos").records
+
+    report = records.bulk_create({"n": n} for n in range(30))
+
+    assert (report.planned, report.created, report.stored, report.failed) == (30, 0, 0, [])
+    assert {write.batch for write in dry.plan().writes} == {1, 2}
+
+
+def test_dry_clones_plan_together_and_a_plan_can_be_cleared(dry: Client, kinto_client: Client) -> None:
+    Bucket(id="x", client=dry.clone(bucket="other", headers={"X-Own": "1"})).save()
+    Bucket(id="y", client=dry).save()
+    assert [write.request["path"] for write in dry.plan().writes] == ["/buckets/x", "/buckets/y"]
+
+    dry.clone().clear_plan()
+
+    assert [str(one.plan()) for one in (dry, kinto_client, dry.clone(dry_mode=False))] == ["nothing to send"] * 3
+
+
+def test_a_planned_lock_is_not_there_for_who_is_not_dry(dry: Client, kinto_client: Client) -> None:
+    for _ in range(2):
+        with dry.unit_of_work(lock="l"):
+            Record(collection=dry.bucket("payments").collection("todos"), id="two").save()
+    with kinto_client.unit_of_work(lock="l"):
+        kinto_client.bucket("payments").collection("todos").records.get("one").patch(n=1)
+
+    ids = [(write.request["path"].rpartition("/")[2], write.batch) for write in dry.plan().writes]
+    lock = [("lock", 1), ("two", 1), ("lock", 2), ("two", 2)]
+    assert ids == [("lock-l", None), ("lock", None), *lock]
+    assert kinto_client.bucket("default").collection("lock-l").records.get("lock")
+
+
+def test_a_plan_shows_no_password_and_no_file(dry: Client) -> None:
+    headers = {"Content-Type": "multipart/form-data; boundary=x"}
+    for request in (
+        Request("PUT", "/accounts/a", body=b'{"data":{"password":"p4ss"}}'),
+        Request("POST", "/buckets/b/collections/c/records/r/attachment", headers=headers, body=b"--x--"),
+    ):
+        with pytest.raises(DryRunError):
+            dry.run(_send(request))
+
+    assert "p4ss" not in str(dry.plan())
+    assert dry.plan().as_json()[1]["body"] == "5 bytes of multipart/form-data; boundary=x"
+
+
+def _send(request: Request) -> Flow[None]:
+    yield request
 
 
 # -- many at once -------------------------------------------------------------------------------------------------

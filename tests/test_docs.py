@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,14 +14,14 @@ from sybil import Example, Sybil
 from sybil.parsers.myst import PythonCodeBlockParser
 
 import kinto_orm
-from kinto_orm import Client, errors
-from kinto_orm.server import EmbeddedServer
+from kinto_orm import Bucket, Client, Collection, errors
+from kinto_orm.server import EmbeddedServer, listening
 
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WITHOUT_SNIPPETS = {"api.md", "changelog.md", "comparison.md", "glossary.md"}
+WITHOUT_SNIPPETS = {"api.md", "changelog.md", "comparison.md", "coverage.md", "glossary.md"}
 
 
 def snippets(page: Path) -> list[Example]:
@@ -57,7 +60,7 @@ def test_the_test_that_the_page_on_testing_shows_passes(pytester: pytest.Pyteste
 
 
 def test_the_example_of_the_readme_prints_what_its_comments_say(capsys: pytest.CaptureFixture[str]) -> None:
-    (example,) = snippets(ROOT / "README.md")
+    example = snippets(ROOT / "README.md")[0]
 
     example.evaluate()
 
@@ -66,9 +69,29 @@ def test_the_example_of_the_readme_prints_what_its_comments_say(capsys: pytest.C
 
 
 def test_the_example_of_the_readme_is_short() -> None:
-    (example,) = snippets(ROOT / "README.md")
+    example = snippets(ROOT / "README.md")[0]
 
     assert len([line for line in example.parsed.splitlines() if line.strip()]) <= 24
+
+
+def test_the_script_of_the_readme_runs(kinto_client: Client, kinto_server: EmbeddedServer, tmp_path: Path) -> None:
+    payments = Bucket(id="payments", client=kinto_client, permissions={"read": ["system.Authenticated"]}).save()
+    todos = Collection(bucket=payments, id="todos").save()
+    todos.records.bulk_create([{"title": "Buy milk"}, {"title": "Drink it"}])
+    script = tmp_path / "count.py"
+    script.write_text(snippets(ROOT / "README.md")[1].parsed, "utf-8")
+
+    with listening(kinto_server) as url:
+        done = subprocess.run(
+            [sys.executable, script, "--server", url, "--bucket", "payments"],
+            env={**os.environ, "KINTO_AUTH": "alexis:p4ssw0rd", "PYTHONPATH": str(ROOT)},
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    assert (done.stdout, done.stderr) == ("todos 2\n", "")
 
 
 def test_every_public_name_is_on_the_page_of_the_api() -> None:

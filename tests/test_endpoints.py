@@ -261,7 +261,7 @@ def _is_plain(id: str) -> bool:
     return 0 < len(id) < 256 and id.isascii() and id.replace("-", "a").replace("_", "a").isalnum() and id[0].isalnum()
 
 
-DEPTHS = {Kind.BUCKET: 1, Kind.GROUP: 2, Kind.COLLECTION: 2, Kind.RECORD: 3}
+DEPTHS = {Kind.BUCKET: 1, Kind.GROUP: 2, Kind.COLLECTION: 2, Kind.RECORD: 3, Kind.ACCOUNT: 1}
 
 
 @given(st.sampled_from(Kind), st.lists(st.text(st.characters(codec="utf-8"), min_size=1), min_size=3, max_size=3))

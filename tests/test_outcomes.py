@@ -95,6 +95,8 @@ class Server:
         self.capabilities = capabilities
         self.known = known
 
+    def forget_lock(self, path: ObjectPath) -> None: ...
+
     def describe_server(self, *, refresh: bool = False) -> Flow[dict[str, Any]]:
         if refresh or not self.known:
             yield Request("GET", "/")
@@ -496,6 +498,19 @@ def test_a_server_that_takes_fewer_by_now_gets_smaller_batches() -> None:
 
     assert [one.status for one in found] == ["created", "created", "created"]
     assert [one.path for one in sent] == ["/batch", "/", "/batch", "/batch"]
+
+
+def test_a_limit_that_is_lowered_twice_is_found_out_twice() -> None:
+    flow = run([staged(n) for n in range(3)], server=Server(25, 2, 1), chunked=True)
+
+    found, sent = drive(
+        flow,
+        *(Response(400), Response(200), Response(400), Response(200)),
+        *(batch(stored(n)) for n in range(3)),
+    )
+
+    assert [one.status for one in found] == ["created", "created", "created"]
+    assert [one.path for one in sent] == ["/batch", "/", "/batch", "/", "/batch", "/batch", "/batch"]
 
 
 def test_a_unit_that_must_be_one_batch_is_refused_by_a_server_that_takes_fewer_by_now() -> None:

@@ -11,26 +11,47 @@ from typing import Any
 import pytest
 
 import kinto_orm
-from kinto_orm import Bucket, Client, Collection, Group, Manager, Query, Record, UnitOfWork, errors
+from kinto_orm import (
+    Account,
+    Bucket,
+    Client,
+    Collection,
+    EntryQuery,
+    Group,
+    History,
+    Manager,
+    Query,
+    Record,
+    Snapshot,
+    UnitOfWork,
+    errors,
+)
 
-SURFACES: list[type[Any]] = [Client, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
+SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
+SURFACES += [EntryQuery, History, Snapshot]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
+        "account",
         "bind",
         "bucket",
+        "clear_plan",
         "clone",
         "close",
         "describe_server",
         "embedded",
+        "forget_lock",
         "gather",
         "get_endpoint",
+        "plan",
         "prepare_lock",
         "refuse_staging",
         "unit_of_work",
     },
     Bucket: {"collection", "group"},
-    Manager: {"edit"},
+    EntryQuery: {"filter", "limit", "page_size"},
+    History: {"before", "since"},
+    Manager: {"as_of", "edit", "history"},
     Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }
@@ -143,7 +164,7 @@ def test_a_twin_awaits(surface: type[Any], name: str) -> None:
 
 
 def test_queries_clients_and_units_work_with_async_for_and_async_with() -> None:
-    assert all(hasattr(one, "__aiter__") for one in (Query, Manager))
+    assert all(hasattr(one, "__aiter__") for one in (Query, Manager, EntryQuery, Snapshot))
     assert all(hasattr(one, "__aenter__") and hasattr(one, "__aexit__") for one in (Client, UnitOfWork))
 
 
@@ -154,6 +175,10 @@ def test_queries_clients_and_units_work_with_async_for_and_async_with() -> None:
         (Query, {"aget", "aget_or_none", "aget_many", "afirst", "aone", "aall", "acount", "aexists", "avalues"}),
         (Query, {"apages", "atimestamp", "adelete", "aupdate"}),
         (Manager, {"acreate", "aget_or_create", "aupdate_or_create", "abulk_create", "abulk_update", "abulk_delete"}),
+        (Manager, {"arevert"}),
+        (EntryQuery, {"aall", "acount", "aexists", "afirst"}),
+        (History, {"apurge", "atimestamp"}),
+        (Snapshot, {"aall", "acount", "aget"}),
         (Client, {"aserver_info", "aensure"}),
         (UnitOfWork, {"acommit", "aget"}),
     ],
@@ -164,4 +189,4 @@ def test_the_twins_that_were_promised_are_there(surface: type[Any], verbs: set[s
 
 def test_kinto_spells_the_verbs_of_all_kinds_alike() -> None:
     verbs = {"save", "replace", "patch", "delete", "refresh"}
-    assert all(verbs <= set(dir(kind)) for kind in (Bucket, Group, Collection, Record))
+    assert all(verbs <= set(dir(kind)) for kind in (Account, Bucket, Group, Collection, Record))

@@ -20,7 +20,6 @@ from kinto_orm import (
     ConflictError,
     ConnectionFailedError,
     DeletedObjectError,
-    DryRunError,
     DuplicateObjectError,
     Group,
     InvalidTypeError,
@@ -279,10 +278,24 @@ def test_dry_mode_stages_and_does_not_send(client: Client, record: Record, sent:
     one = dry.bucket("payments").collection("todos").records.get("one")
     sent.clear()
 
-    with pytest.raises(DryRunError, match="/batch"), dry.unit_of_work():
+    with dry.unit_of_work() as unit:
         one.patch(done=True)
+        before = unit.plan().as_json()
 
     assert writes(sent) == []
+    assert [one.status for one in unit.outcomes] == ["planned"]
+    assert dry.plan().as_json() == [{**before[0], "batch": 1}]
+
+
+def test_what_a_dry_unit_has_planned_is_not_planned_again(client: Client, record: Record) -> None:
+    dry = client.clone(dry_mode=True)
+
+    with dry.unit_of_work(lock=client.bucket("payments").collection("todos")) as unit:
+        Record(collection=dry.bucket("payments").collection("todos"), id="new").save()
+        assert [one["method"] for one in unit.plan().as_json()] == ["PUT", "PUT"]
+        unit.commit()
+
+    assert [write.request["path"].rpartition("/")[2] for write in dry.plan().writes] == ["todos", "new"]
 
 
 # -- frozen at the call -------------------------------------------------------------------------------------------

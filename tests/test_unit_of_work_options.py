@@ -22,6 +22,7 @@ from kinto_orm import (
     Group,
     InvalidIdError,
     InvalidTypeError,
+    LockError,
     Outcome,
     Record,
     UnitOfWorkError,
@@ -67,6 +68,23 @@ def test_a_named_lock_goes_first_and_is_made_once(billing: Client, todos: Collec
     assert [one.target for one in wire.requests] == [LOCK.removesuffix("/records/lock"), LOCK, "/batch", "/batch"]
     assert paths(wire) == [[LOCK, f"{todos.__kinto_path__()}/records/{id}"] for id in ("milk", "bread")]
     assert [one.object.id for one in uow.outcomes] == ["bread"]
+
+
+def test_a_named_lock_that_somebody_deleted_is_made_again_the_next_time(
+    billing: Client, todos: Collection[Record]
+) -> None:
+    records = billing.bucket("payments").collection("todos").records
+    with billing.unit_of_work(lock="billing"):
+        records.create(id="milk")
+    billing.bucket("payments").collection("lock-billing").delete()
+
+    with pytest.raises(CommitError) as caught, billing.unit_of_work(lock="billing"):
+        records.create(id="bread")
+    with billing.unit_of_work(lock="billing") as uow:
+        records.create(id="butter")
+
+    assert [type(one.error) for one in caught.value.outcomes] == [LockError]
+    assert [(one.status, one.error) for one in uow.outcomes] == [("created", None)]
 
 
 def test_a_plan_shows_the_lock_and_sends_nothing(billing: Client, wire: Wiretap) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.client.running import FlowRunner
+from kinto_orm.client.upkeep import Upkeep
 from kinto_orm.connection import Connection, Options, started_server
 from kinto_orm.errors import (
     ConfigurationError,
@@ -16,10 +16,12 @@ from kinto_orm.errors import (
 )
 from kinto_orm.gathering import Gathering
 from kinto_orm.jobs import ensure
-from kinto_orm.models import Bucket, KintoObject, Manager, bucket_reference, manager_of
+from kinto_orm.models import Account, Bucket, KintoObject, Manager, account_reference, bucket_reference, manager_of
 from kinto_orm.outcomes import Outcome
 from kinto_orm.protocol.endpoints import check_id, endpoint
+from kinto_orm.protocol.entries import PermissionEntry
 from kinto_orm.protocol.values import JSONObject
+from kinto_orm.query import EntryQuery, permissions_of
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import Holder, OnConflict, OnInvalid
 from kinto_orm.transport import (
@@ -43,7 +45,7 @@ EMBEDDED_AUTH = ("user", "embedded")
 """The credentials of an embedded client that was given none: any will do there."""
 
 
-class Client(FlowRunner):
+class Client(Upkeep):
     """A connection to a Kinto server, with defaults for bucket and collection.
 
     ``auth`` takes a tuple, ``"user:password"``, ``"Bearer xyz"``, ``"Basic xyz"``, ``BearerTokenAuth`` or any auth
@@ -55,8 +57,8 @@ class Client(FlowRunner):
     client's certificate or (certificate, key); ``proxies`` are given here, or by the environment with ``trust_env``.
     Credentials go over plain http to this machine only, unless ``allow_insecure``. No answer is larger than
     ``max_response_bytes``. The hooks hear of each request, each response and each retry; ``log_bodies`` logs what
-    travels, without what looks like a secret. With ``dry_mode`` reads are real and ``save``, ``patch`` and the like are
-    logged, not sent. ``on_invalid`` says what happens to rows that do not fit their model.
+    travels, without what looks like a secret. With ``dry_mode`` reads are real and no write
+    is sent: ``plan()`` has them all. ``on_invalid`` says what happens to rows that do not fit their model.
     ``async_transport`` is what sends for the verbs that are awaited: threads, or ``"httpx"`` (extra ``async``).
 
     Safe in threads and after a fork. Pickled, it is its options without credentials.
@@ -158,12 +160,15 @@ class Client(FlowRunner):
     def clone(self, **changes: Any) -> Self:
         """A client with these options changed and all others kept.
 
-        Shares the connections where it can; never closes what it shares. An embedded server is shared always.
+        Shares the connections where it can; never closes what it shares. An embedded server is shared always. The
+        clone of a dry client plans into the same plan, unless it is to be dry no more.
         """
         options = self._options.changed(changes)
         clone = type(self).__new__(type(self))
         connection = self._connection.fitting(self._options, options)
-        clone._set_up(options, connection, owns_server=False, owns_transport=connection is not self._connection)
+        owns_transport = connection is not self._connection
+        shared = self._dry_run if self._options.dry_mode and options.dry_mode else None
+        clone._set_up(options, connection, owns_server=False, owns_transport=owns_transport, dry_run=shared)
         return clone
 
     @property
@@ -217,9 +222,32 @@ class Client(FlowRunner):
         """The buckets that the user may see."""
         return manager_of(Bucket, plain=Bucket, client=self)
 
-    def bucket(self, id: str | UUID) -> Bucket:
-        """A reference to the bucket of that id (``"default"`` is the user's own); asks nothing."""
-        return bucket_reference(check_id(id, "bucket"), self)
+    def bucket(self, id: str | UUID | None = None) -> Bucket:
+        """A reference to the bucket of that id, or else to the client's default bucket; asks nothing.
+
+        ``"default"`` is the user's own, whose real id ``personal_bucket()`` knows.
+        """
+        return bucket_reference(check_id(self.default_bucket if id is None else id, "bucket"), self)
+
+    @property
+    def permissions(self) -> EntryQuery[PermissionEntry]:
+        """What the user may do, object by object: a lazy selection of entries, of every page.
+
+        https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
+        """
+        return permissions_of(self)
+
+    @property
+    def accounts(self) -> Manager[Account]:
+        """The accounts that the user may see: all of them for administrators, else their own.
+
+        https://docs.kinto-storage.org/en/stable/api/1.x/accounts.html
+        """
+        return manager_of(Account, plain=Account, client=self)
+
+    def account(self, id: str) -> Account:
+        """A reference to the account of that id; asks nothing."""
+        return account_reference(id, self)
 
     def ensure(self, *objects: Holder) -> tuple[Outcome[Any], ...]:
         """Makes sure that these new objects exist, with at least their data and permissions, in one batch.

@@ -3,40 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from kinto_orm.client.dry_run import DryRun
 from kinto_orm.conflicts import carry_out
 from kinto_orm.connection import Connection, Options
 from kinto_orm.errors import (
     ClientClosedError,
     ConfigurationError,
     CredentialsMissingError,
-    DryRunError,
     KintoError,
 )
 from kinto_orm.messages import Request
 from kinto_orm.outcomes import create_lock, lock_write
+from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.endpoints import ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject, copy_json
 from kinto_orm.protocol.writes import Write, encode_request
-from kinto_orm.repository import plan, read_server_info
+from kinto_orm.repository import read_server_info
+from kinto_orm.staging import Plan
 from kinto_orm.state import Holder, Intent, OnInvalid, activate, deactivate
 from kinto_orm.unit_of_work import open_unit
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Holder)
 
-logger = logging.getLogger("kinto_orm")
-
 
 class FlowRunner:
     """The part of a client that moves flows, and its lifetime."""
 
     def _set_up(
-        self, options: Options, connection: Connection, *, owns_server: bool, owns_transport: bool = True
+        self,
+        options: Options,
+        connection: Connection,
+        *,
+        owns_server: bool,
+        owns_transport: bool = True,
+        dry_run: DryRun | None = None,
     ) -> None:
         check_id(options.bucket, "bucket")
         if options.collection is not None:
@@ -45,6 +50,7 @@ class FlowRunner:
             raise ConfigurationError(f"on_invalid is 'raise', 'skip' or 'keep', not {options.on_invalid!r}.")
         self._options = options
         self._connection = connection
+        self._dry_run = dry_run or DryRun()
         self._owns_server = owns_server
         self._owns_transport = owns_transport
         self._is_closed = False
@@ -83,12 +89,13 @@ class FlowRunner:
             while True:
                 request = self._admit(flow, item)
                 try:
+                    self._keep_if_dry(request)
                     response = self._connection.transport.send(request)
                 except KintoError as error:
                     item = flow.throw(error)
                 else:
                     self._connection.alerts.note(response)
-                    item = flow.send(response)
+                    item = flow.send(without_hashes(request, response))
         except StopIteration as stop:
             result = cast(T, stop.value)
         finally:
@@ -106,12 +113,13 @@ class FlowRunner:
             while True:
                 request = self._admit(flow, item)
                 try:
+                    self._keep_if_dry(request)
                     response = await self._connection.transport.asend(request)
                 except KintoError as error:
                     item = flow.throw(error)
                 else:
                     self._connection.alerts.note(response)
-                    item = flow.send(response)
+                    item = flow.send(without_hashes(request, response))
         except StopIteration as stop:
             result = cast(T, stop.value)
         finally:
@@ -130,11 +138,6 @@ class FlowRunner:
         return unit.stage(holder, intent) if unit is not None else await self.arun(self._perform(holder, intent))
 
     def _perform(self, holder: H, intent: Intent) -> Flow[H]:
-        if self._options.dry_mode:
-            planned = plan(intent)
-            if planned is not None:
-                logger.info("(dry mode) %s %s", planned.action.value, planned.path)
-            return holder
         yield from carry_out(holder, intent, self)
         return holder
 
@@ -145,11 +148,16 @@ class FlowRunner:
 
     def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
         """The flow that gives the write by which a unit of work takes this lock."""
-        locks = self._connection.locks
-        if path not in locks:
+        known, dry_run = self._connection.locks, self._dry_run
+        if path not in known and path not in dry_run.locks:
             yield from create_lock(path)
-            locks.add(path)
+            # The connection is shared with clients that are not dry: what was only planned is not there for them.
+            (dry_run.locks if self._options.dry_mode else known).add(path)
         return lock_write(path)
+
+    def forget_lock(self, path: ObjectPath) -> None:
+        """Has the object of this lock made sure of again: it may have been deleted."""
+        self._connection.locks.discard(path)
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
         """The flow of :meth:`server_info`."""
@@ -166,17 +174,25 @@ class FlowRunner:
         if lacks := self._options.lacks:
             missing = ", ".join(f"{name}=…" for name in sorted(lacks))
             raise CredentialsMissingError(f"This client came out of a pickle, without secrets: use clone({missing}).")
-        if request.is_write:
-            self._admit_write(flow, request)
+        if request.is_write and (unit := open_unit(self)) is not None:
+            unit.admit(flow, f"{request.method} {request.path}")
         return request
 
-    def _admit_write(self, flow: Flow[Any], request: Request) -> None:
-        if (unit := open_unit(self)) is not None:
-            unit.admit(flow, f"{request.method} {request.path}")
-        if self._options.dry_mode:
-            raise DryRunError(
-                f"{request.method} {request.path}: dry_mode does not send it, and the call needs its answer."
-            )
+    def _keep_if_dry(self, request: Request) -> None:
+        """Keeps a write of a dry client, and raises ``DryRunError`` in the place of its answer."""
+        if self._options.dry_mode and request.is_write:
+            raise self._dry_run.keep(request)
+
+    def plan(self) -> Plan:
+        """What ``dry_mode`` did not send, of this client and its dry clones: the writes and exact requests, in order.
+
+        ``print(client.plan())``, or ``client.plan().as_json()``. Nothing, where the client is not dry.
+        """
+        return self._dry_run.plan()
+
+    def clear_plan(self) -> None:
+        """Forgets what ``dry_mode`` has kept, also for the dry clones that share it."""
+        self._dry_run.clear()
 
     # -- lifetime -------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@
     │   ├── DryRunError                        a call that cannot be simulated by ``dry_mode``
     │   ├── CapabilityMissingError             the server lacks a plugin, or a setting
     │   ├── MissingExtraError (ImportError)    an optional dependency is not installed
+    │   ├── HistoryIncompleteError (LookupError)    the server's history does not reach back to what was asked for
     │   └── UnitOfWorkError
     │       ├── NotStageableError              the call cannot be part of a unit of work
     │       ├── UnitClosedError                the unit was already left
@@ -34,6 +35,7 @@
     │       └── LockError                      stored, but without the lock that was asked for
     ├── TransportError                         no answer came
     │   ├── ConnectionFailedError              nothing was sent: refused, no such host, TLS
+    │   │   └── LoginFailedError               nothing was sent: there are no credentials to send it with
     │   ├── BackoffError                       nothing was sent: the server asks for a pause
     │   └── ConnectionLostError                something was sent: the server may have applied it
     │       ├── DeadlineError (TimeoutError)   the answer took too long
@@ -43,6 +45,7 @@
     ├── ResponseError                          an answer came and said no
     │   ├── RedirectError                      3xx: never followed
     │   ├── BadRequestError                    400
+    │   │   └── SchemaValidationError          a JSON schema refused the object
     │   ├── UnauthorizedError                  401
     │   ├── ForbiddenError                     403
     │   ├── NotFoundError (LookupError)        404
@@ -73,11 +76,13 @@ from kinto_orm.errors.conflict import (
 from kinto_orm.errors.response import (
     BadRequestError,
     ConcurrentWriteError,
+    FieldError,
     ForbiddenError,
     MethodNotAllowedError,
     NotFoundError,
     RedirectError,
     ResponseError,
+    SchemaValidationError,
     ServerError,
     ServiceGoneError,
     UnauthorizedError,
@@ -88,6 +93,7 @@ from kinto_orm.errors.transport import (
     ConnectionFailedError,
     ConnectionLostError,
     DeadlineError,
+    LoginFailedError,
     ProtocolError,
     ResponseTooLargeError,
     TransportError,
@@ -102,6 +108,7 @@ from kinto_orm.errors.usage import (
     DeletedObjectError,
     DryRunError,
     DuplicateObjectError,
+    HistoryIncompleteError,
     InvalidFilterError,
     InvalidIdError,
     InvalidInputError,
@@ -147,7 +154,9 @@ __all__ = [
     "DeletedObjectError",
     "DryRunError",
     "DuplicateObjectError",
+    "FieldError",
     "ForbiddenError",
+    "HistoryIncompleteError",
     "InvalidFilterError",
     "InvalidIdError",
     "InvalidInputError",
@@ -156,6 +165,7 @@ __all__ = [
     "InvalidValueError",
     "KintoError",
     "LockError",
+    "LoginFailedError",
     "MergeConflict",
     "MethodNotAllowedError",
     "MissingExtraError",
@@ -175,6 +185,7 @@ __all__ = [
     "ResponseError",
     "ResponseTooLargeError",
     "RolledBackError",
+    "SchemaValidationError",
     "ServerError",
     "ServiceGoneError",
     "TransportError",

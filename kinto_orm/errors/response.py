@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from kinto_orm.errors.usage import KintoError, rebuild
@@ -46,8 +47,38 @@ class RedirectError(ResponseError):
     """3xx: redirects are never followed, because a redirected write is a lost write."""
 
 
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field: the names are those that pydantic gives to the same."""
+
+    loc: tuple[str | int, ...]
+    """The path of the field, by wire names and positions; empty where Kinto names none."""
+    msg: str
+    location: str = "body"
+    """The part of the request: ``body``, ``querystring``, ``path`` or ``header``."""
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.loc)) or self.location}: {self.msg}"
+
+
 class BadRequestError(ResponseError):
-    """400 and the other refusals of what was sent."""
+    """400 and the other refusals of what was sent.
+
+    ``errors`` has one entry for each field that Kinto names, by Kinto's names for them: ``("data", "members", 0)``,
+    or ``("_limit",)`` of the query string.
+    """
+
+    errors: tuple[FieldError, ...] = ()
+
+
+class SchemaValidationError(BadRequestError):
+    """400: the JSON schema of the collection, or of the bucket, refused the object; nothing was stored.
+
+    ``errors`` has what Kinto says, which is the first thing that does not fit, with its path in the data:
+    ``("address", "zip")``. Kinto itself tells the end of the path only; the rest is found in what was sent, where only
+    one field can be meant.
+    https://docs.kinto-storage.org/en/stable/api/1.x/collections.html#collection-json-schema
+    """
 
 
 class UnauthorizedError(ResponseError):

@@ -17,6 +17,10 @@ class ConnectionFailedError(TransportError):
     """No connection: nothing was sent, so sending again is always safe."""
 
 
+class LoginFailedError(ConnectionFailedError):
+    """Nothing was sent: an auth object got no credentials from the server that it asked for them."""
+
+
 class BackoffError(TransportError):
     """Nothing was sent: the server asks for a pause, of ``retry_after`` more seconds, which the call may not take."""
 

@@ -90,6 +90,10 @@ class CapabilityMissingError(UsageError):
     """The server does not advertise what the call rests on: a plugin or a setting is missing there."""
 
 
+class HistoryIncompleteError(UsageError, LookupError):
+    """The server's history does not hold, or not any more, what was asked for."""
+
+
 class UnitOfWorkError(UsageError):
     """The unit of work cannot take this call."""
 

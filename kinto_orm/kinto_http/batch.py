@@ -6,14 +6,13 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 
 from __future__ import annotations
 
-import logging
 from collections import defaultdict
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
-from kinto_orm.errors import ConcurrentWriteError, KintoError, NotStageableError
+from kinto_orm.errors import ConcurrentWriteError, DryRunError, KintoError, NotStageableError
 from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translated
 from kinto_orm.kinto_http.session import described
 from kinto_orm.kinto_http.utils import chunks
@@ -27,8 +26,6 @@ from kinto_orm.protocol.writes import Write, encode_entry
 
 T = TypeVar("T")
 C = TypeVar("C")
-
-logger = logging.getLogger("kinto_http")
 
 
 @dataclass(slots=True)
@@ -91,12 +88,12 @@ class BatchSession:
 
     def send(self) -> None:
         """Sends what waits. Raises ``KintoBatchException`` where some of it was not done."""
-        if not self._is_planned():
+        if self._take_waiting():
             run(self.session, self._sending())
 
     async def asend(self) -> None:
         """Like :meth:`send`."""
-        if not self._is_planned():
+        if self._take_waiting():
             await arun(self.session, self._sending())
 
     def results(self) -> list[Any]:
@@ -107,15 +104,10 @@ class BatchSession:
     def _said(self) -> list[JSONObject]:
         return [step.said for step in self._sent if step.said is not None]
 
-    def _is_planned(self) -> bool:
-        """Whether nothing is to be sent: nothing waits, or all is only planned."""
+    def _take_waiting(self) -> bool:
+        """Takes what waits as what is sent; whether there is any."""
         self._sent = list(self._steps)
-        if self.session.dry_mode:
-            for step in self._sent:
-                logger.info("(dry mode) %s %s", step.entry["method"], step.entry["path"])
-                self.session.planned.append(as_request(step.item))
-                step.said = {"status": 200, "body": {}}
-        return not self._sent or bool(self.session.dry_mode)
+        return bool(self._sent)
 
     def _sending(self) -> Flow[None]:
         limit = self._limit
@@ -126,7 +118,11 @@ class BatchSession:
         while pending:
             again: list[Step] = []
             for steps in chunks(pending, limit):
-                response = yield batch_request([step.entry for step in steps], attempt=attempt)
+                try:
+                    response = yield batch_request([step.entry for step in steps], attempt=attempt)
+                except DryRunError:
+                    _plan(steps)
+                    continue
                 answers = split_answer(response, len(steps), with_headers=True)
                 void = count_void(answers)
                 if attempt > getattr(self.session, "nb_retry", 0):
@@ -158,6 +154,12 @@ class BatchSession:
         if said is not error:
             said.__cause__ = error
         return said
+
+
+def _plan(steps: Sequence[Step]) -> None:
+    for step in steps:
+        step.flow.close()
+        step.said = {"status": 200, "body": {}}
 
 
 def _finished(step: Step, answer: Response, *, is_void: bool) -> Flow[Any]:

@@ -25,6 +25,7 @@ class AuthAction(cli_options.AuthAction):
     """Makes credentials of the option's value; asks for the password where it is left out."""
 
     token_auth = BearerTokenAuth
+    user_auth = staticmethod(lambda user, password: (user, password))
 
 
 def add_parser_options(
@@ -43,7 +44,7 @@ def add_parser_options(
     """The parser, or a new one made with ``kwargs``, with the options added."""
     if parser is None:
         parser = argparse.ArgumentParser(**kwargs)
-    cli_options.add_client_options(
+    cli_options.add_parser_options(
         parser,
         server=default_server,
         auth=default_auth,

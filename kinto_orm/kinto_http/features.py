@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -12,12 +11,11 @@ from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timesta
 from kinto_orm.messages import Request
 from kinto_orm.protocol.answers import read_document
 from kinto_orm.protocol.endpoints import EntriesPath, Kind
+from kinto_orm.protocol.entries import PERMISSIONS_ORDER
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.timestamps import etag, parse_timestamp
-
-_BUSTING = range(999_999_000_000, 1_000_000_000_000)
-"""Values of ``_expected`` that no cache has seen."""
+from kinto_orm.repository import bust
 
 
 class Features(Face):
@@ -51,8 +49,8 @@ class Features(Face):
         wanted = {**(params or {}), **filters}
         if exclude_resource_names:
             wanted["exclude_resource_name"] = list(exclude_resource_names)
-        # No two entries have the same URI: so no page leaves one out. Some have no id.
-        entries = yield from lists.read_list(EntriesPath("permissions"), {"_sort": "uri", **wanted})
+        order = {"_sort": ",".join(PERMISSIONS_ORDER)}
+        entries = yield from lists.read_list(EntriesPath("permissions"), {**order, **wanted})
         if "_sort" not in wanted:
             entries.sort(key=lambda entry: ("id" not in entry, entry.get("id", "")))
         return entries
@@ -87,7 +85,7 @@ class Features(Face):
         """
         bucket = self.bucket_name if bucket is None else bucket
         collection = self.collection_name if collection is None else collection
-        expected = random.choice(_BUSTING) if bust_cache else 0
+        expected = bust() if bust_cache else 0
         query = encode_query([(name, _text(name, value)) for name, value in {"_expected": expected, **params}.items()])
         request = Request("GET", path_of("changeset", {"bucket": bucket, "collection": collection}), query)
         return read_document((yield request), request)

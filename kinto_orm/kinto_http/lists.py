@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -12,11 +12,12 @@ from kinto_orm.kinto_http.watching import resumed
 from kinto_orm.messages import Request
 from kinto_orm.protocol.endpoints import ListPath
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.paging import delete_pages, encode_query, entries_of, unless_unchanged
+from kinto_orm.protocol.paging import delete_pages, encode_query, unless_unchanged
 from kinto_orm.protocol.timestamps import parse_timestamp
-from kinto_orm.protocol.values import JSONObject, decode
+from kinto_orm.protocol.values import JSONObject
 from kinto_orm.query import refining
-from kinto_orm.query.reading import LoadedRows, Page, PageWalk, Place, Reading, Source
+from kinto_orm.query.entries import RawEntries
+from kinto_orm.query.reading import Page, PageWalk, Place, Reading, Source
 from kinto_orm.query.selection import Selection
 
 T = TypeVar("T")
@@ -28,20 +29,7 @@ class Unchanged(list[Any]):
     """The empty list that says: nothing has changed since the timestamp in ``if_none_match``."""
 
 
-class _AsTheyCame:
-    """Loads the rows of a page as the server sent them."""
-
-    def load(self, rows: LoadedRows, place: Place) -> Sequence[JSONObject]:
-        return entries_of(decode(rows.page.body, str(rows.path)), rows.path)
-
-    def declared_fields(self) -> tuple[str, ...]:
-        return ()
-
-    def resolve_field(self, name: str) -> str:
-        return name
-
-
-ROWS = _AsTheyCame()
+ROWS = RawEntries()
 
 
 def read_list(

@@ -25,6 +25,7 @@ from kinto_orm.protocol.multipart import Part, encode_multipart
 from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.patches import JSON_TYPE
 from kinto_orm.repository import read_server_info
+from kinto_orm.staging import Plan
 from kinto_orm.transport import BearerTokenAuth as OurTokenAuth
 from kinto_orm.transport import parse_auth
 
@@ -48,7 +49,7 @@ class Session:
     """The connection of a client. Its attributes may be changed; the next request follows them.
 
     ``timeout`` is seconds, or ``(connect, read)``; without one, an answer is waited for as long as it takes.
-    ``dry_mode`` reads, but keeps what would be written in ``planned``.
+    ``dry_mode`` reads, but keeps what would be written in ``planned``; so do the dry clones.
     """
 
     def __init__(
@@ -68,7 +69,6 @@ class Session:
         self.nb_retry = retry
         self.retry_after = retry_after
         self.dry_mode = dry_mode
-        self.planned: list[Request] = []
         self.backoff: float | None = None
         self._client: OurClient | None = None
         self._leases: tuple[Lease, ...] = ()
@@ -103,6 +103,11 @@ class Session:
         self._followed = options
         return self._client
 
+    @property
+    def planned(self) -> Plan:
+        """What ``dry_mode`` did not send, as ``plan()`` of a ``kinto_orm.Client`` has it."""
+        return self.client.plan()
+
     def _options(self) -> dict[str, Any]:
         return {
             "server_url": self.server_url,
@@ -117,7 +122,7 @@ class Session:
     def clone(self, **changes: Any) -> Session:
         """A session with these options changed and all others kept; it shares what it can."""
         session = object.__new__(type(self))
-        session.__dict__.update(self.__dict__, headers=dict(self.headers), planned=[])
+        session.__dict__.update(self.__dict__, headers=dict(self.headers))
         for name, value in changes.items():
             setattr(session, _ATTRIBUTES.get(name, name), value)
         session.auth = parsed_auth(session.auth)
@@ -146,9 +151,7 @@ class Session:
             return cast(T, self._settled(error, exchange))
 
     def _settled(self, error: KintoError, exchange: Exchange) -> Any:
-        if isinstance(error, DryRunError) and exchange.request is not None:
-            logger.info("(dry mode) %s %s", exchange.request.method, exchange.request.path)
-            self.planned.append(exchange.request)
+        if isinstance(error, DryRunError):
             return {}
         said = translated(error, exchange)
         if said is error:

@@ -1,5 +1,6 @@
-"""What users hold: buckets, groups, collections, records, and the managers that list and create them."""
+"""What users hold: buckets, groups, collections, records, accounts, and the managers that list and create them."""
 
+from kinto_orm.models.account import Account, account_reference
 from kinto_orm.models.expressions import F
 from kinto_orm.models.kinds import Bucket, Collection, Group, Record, bucket_reference
 from kinto_orm.models.kinto_object import KintoObject
@@ -7,6 +8,7 @@ from kinto_orm.models.managers import Manager, manager_of
 from kinto_orm.models.permissions import Permissions
 
 __all__ = [
+    "Account",
     "Bucket",
     "Collection",
     "F",
@@ -15,6 +17,7 @@ __all__ = [
     "Manager",
     "Permissions",
     "Record",
+    "account_reference",
     "bucket_reference",
     "manager_of",
 ]

@@ -17,6 +17,7 @@ from kinto_orm.protocol.values import JSONObject, to_json_object
 from kinto_orm.state import Status
 
 ENVELOPE_ARGUMENTS = ("id", "bucket", "collection", "client", "permissions", "data")
+_ENVELOPE = frozenset(ENVELOPE_ARGUMENTS)
 
 
 def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]) -> None:
@@ -26,16 +27,19 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
         raise InvalidTypeError(
             f"{cls.__name__} takes keyword arguments only, not {positional[0]!r:.60}: write {_example(cls)}."
         )
-    given = {name: arguments.pop(name, None) for name in ENVELOPE_ARGUMENTS}
+    given: dict[str, Any] = {}
+    if not _ENVELOPE.isdisjoint(arguments):
+        given = {name: arguments.pop(name) for name in ENVELOPE_ARGUMENTS if name in arguments}
+    whole = given.get("data")
     record_model = arguments.pop("model", None) if cls.__kinto_kind__ is Kind.COLLECTION else None
-    if given["data"] is not None and arguments:
+    if whole is not None and arguments:
         raise InvalidTypeError(f"{cls.__name__}: give fields or data=, not both ({', '.join(arguments)}).")
-    data = _given_data(cls, given, arguments)
-    id = _given_id(given["id"], data)
+    data = _given_fields(cls, arguments) if whole is None else _given_data(whole)
+    id = _given_id(given.get("id"), data, cls.__kinto_kind__)
     fields = declared_fields(cls)
-    declared = {key: value for key, value in data.items() if key in fields}
+    declared = data if whole is None else {key: value for key, value in data.items() if key in fields}
     try:
-        if given["data"] is None:
+        if whole is None:
             cls.__pydantic_validator__.validate_python(declared, self_instance=model, by_alias=True, by_name=False)
         else:
             # As JSON, so that strict models read dates and the like as they do in a page.
@@ -44,12 +48,12 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
     except ValidationError as error:
         raise invalid(cls, error) from error
     model.__dict__["id"] = id
-    envelope = Envelope(Status.NEW, client=given["client"])
-    envelope.extra = {key: value for key, value in data.items() if key not in fields}
+    envelope = Envelope(Status.NEW, client=given.get("client"))
+    envelope.extra = {} if whole is None else {key: value for key, value in data.items() if key not in fields}
     _take_parents(cls, envelope, given)
     envelope.record_model = _checked_model(record_model)
     put_in_envelope(model, envelope)
-    if given["permissions"] is not None:
+    if given.get("permissions") is not None:
         model.permissions.assign(given["permissions"])
 
 
@@ -58,13 +62,18 @@ def _example(cls: type[Any]) -> str:
     return f"{cls.__name__}(id=…)" if parent is None else f"{cls.__name__}({parent.__kinto_kind__.value}=…, data=…)"
 
 
-def _given_data(cls: type[Any], given: dict[str, Any], arguments: dict[str, Any]) -> JSONObject:
-    if given["data"] is not None:
-        data = to_json_object(given["data"])
-        data.pop("last_modified", None)  # the server's own: dumps and lists carry it along
-        return data
+def _given_data(whole: Any) -> JSONObject:
+    data = to_json_object(whole)
+    data.pop("last_modified", None)  # the server's own: dumps and lists carry it along
+    return data
+
+
+def _given_fields(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """The values of the fields, by wire names."""
     by_name, by_wire = wire_names(cls), declared_fields(cls)
-    unknown = [name for name in arguments if name not in by_name and name not in by_wire]
+    unknown: list[str] = []
+    if not arguments.keys() <= by_name.keys():
+        unknown = [name for name in arguments if name not in by_name and name not in by_wire]
     if unknown:
         raise InvalidTypeError(
             f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; it has {', '.join(by_name) or 'none'}. "
@@ -73,28 +82,28 @@ def _given_data(cls: type[Any], given: dict[str, Any], arguments: dict[str, Any]
     return {by_name.get(name, name): value for name, value in arguments.items()}
 
 
-def _given_id(id: Any, data: JSONObject) -> str | None:
+def _given_id(id: Any, data: JSONObject, kind: Kind) -> str | None:
     inside = data.pop("id", None)
     if inside is not None:
-        inside = check_id(inside, "data['id']")
+        inside = check_id(inside, "data['id']", kind)
     if id is None:
         return None if inside is None else str(inside)
-    checked = check_id(id)
+    checked = check_id(id, kind=kind)
     if inside is not None and inside != checked:
         raise InvalidIdError(f"id={checked!r} and data['id']={inside!r} do not agree.")
     return checked
 
 
 def _take_parents(cls: type[Any], envelope: Envelope, given: dict[str, Any]) -> None:
-    if given["bucket"] is None and given["collection"] is None:
+    if given.get("bucket") is None and given.get("collection") is None:
         return
     kind: Kind = cls.__kinto_kind__
-    for name, allowed in (("bucket", kind is not Kind.BUCKET), ("collection", kind is Kind.RECORD)):
-        value = given[name]
+    for name, allowed in (("bucket", kind.parent is not None), ("collection", kind is Kind.RECORD)):
+        value = given.get(name)
         if value is None:
             continue
         if not allowed:
-            raise InvalidTypeError(f"A {kind.value} takes no {name}=.")
+            raise InvalidTypeError(f"{cls.__name__}() takes no {name}=, for it is of none.")
         if not (is_kinto_object(value) and value.__kinto_kind__.value == name):
             value = check_id(value, name)
         setattr(envelope, name, value)
@@ -108,7 +117,7 @@ def _checked_model(model: Any) -> Any:
 
 def replace_data(model: Any, data: JSONObject) -> None:
     """Makes this the whole data of the object. Raises ``InvalidValueError`` where it does not fit the model."""
-    id = _given_id(None, data)
+    id = _given_id(None, data, model.__kinto_kind__)
     if id is not None and id != model.id:
         raise InvalidIdError(f"data['id'] is {id!r}, the object's id is {model.id!r}.")
     data.pop("last_modified", None)

@@ -6,7 +6,6 @@ Untouched fields keep the server's own spelling; defaults that the server lacks 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, MutableMapping
-from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -24,16 +23,25 @@ from kinto_orm.models.fields import (
     FieldsBefore,
     declared_fields,
     dump_declared,
+    dump_text,
     invalid,
-    naive_datetimes,
-    validate_wire,
+    refuse_naive_datetimes,
     validated,
 )
 from kinto_orm.models.metaclass import HIDDEN_FIELDS, wire_name
 from kinto_orm.models.readonly import read_only
 from kinto_orm.protocol.endpoints import Kind
 from kinto_orm.protocol.patches import changed_keys
-from kinto_orm.protocol.values import JSON, JSONObject, copy_json, is_same, to_json_object, to_json_value
+from kinto_orm.protocol.values import (
+    JSON,
+    JSONObject,
+    copy_json,
+    is_same,
+    is_surely_carried,
+    parsed_object,
+    to_json_object,
+    to_json_value,
+)
 from kinto_orm.state import Status
 
 
@@ -47,7 +55,8 @@ def current_data(model: Any) -> JSONObject:
         return snapshot  # their fields are not all there; and they cannot be changed
     extra = _extra_of(envelope, fields)
     if envelope.data is None:
-        return {**_new_data(model, envelope, fields), **extra}
+        declared = _new_data(model, envelope, fields)
+        return {**declared, **extra} if extra else declared
     declared = _declared_data(model, envelope, fields, snapshot) if fields else {}
     order = [key for key in snapshot if key in declared or key in extra]
     order += [key for key in (*declared, *extra) if key not in snapshot]
@@ -103,7 +112,9 @@ def own_extra(model: Any) -> JSONObject:
 
 def _new_data(model: Any, envelope: Envelope, fields: Mapping[str, str]) -> JSONObject:
     """The declared fields of what the server has not shown yet."""
-    now = dump_declared(model) if fields else {}
+    now = _dumped(model, envelope) if fields else {}
+    if len(now) == len(fields) and None not in now.values() and not envelope.absent:
+        return now
     return {
         key: now[key]
         for key, name in fields.items()
@@ -113,20 +124,36 @@ def _new_data(model: Any, envelope: Envelope, fields: Mapping[str, str]) -> JSON
     }
 
 
+def _dumped(model: Any, envelope: Envelope) -> JSONObject:
+    """The declared fields, by wire names, in JSON types: the same dictionary as long as they are the same."""
+    if envelope.dumped is not None and envelope.dumped[0] == dump_text(model, "none"):
+        return envelope.dumped[1]
+    text = dump_text(model)
+    found = None if text is None else parsed_object(text)
+    if text is None or found is None:  # an infinity, for example
+        return dump_declared(model)
+    envelope.dumped = (text, found)
+    return found
+
+
 def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], snapshot: JSONObject) -> JSONObject:
-    now = dump_declared(model)
+    now, absent, names = _dumped(model, envelope), envelope.absent, model.__pydantic_fields_set__
+    known = envelope.compared
+    if known is not None and known[0] is now and known[1] is snapshot and known[2] is absent and known[3] == names:
+        return known[4]  # a write asks twice: when it is made, and when it is answered
     before = _fields_before(model, envelope, snapshot)
     data: JSONObject = {}
     for key, name in fields.items():
         # A field with exclude=True is never written: what the server has stays.
         value = now.get(key, before.fields.get(key))
-        if envelope.absent and _is_absent(envelope, key, value):
+        if absent and _is_absent(envelope, key, value):
             continue
         if key not in now or not _has_changed(model, name, key, value, before):
             if key in snapshot:
                 data[key] = snapshot[key]
         elif not _means_absent(model, value):
             data[key] = value
+    envelope.compared = (now, snapshot, absent, set(names), data)
     return data
 
 
@@ -199,29 +226,14 @@ def frozen_data(model: Any) -> JSONObject:
     snapshot = envelope.data or {}
     data = current_data(model)
     changed = changed_keys(snapshot, data) if snapshot else data
-    _refuse_naive_datetimes(model, changed)
+    refuse_naive_datetimes(model, changed, envelope.data)
+    dumped = envelope.dumped
+    if dumped is not None and changed is dumped[1] and is_surely_carried(dumped[0]):
+        return changed
     checked = to_json_object(changed)
     if not snapshot:
         return checked
     return {key: checked[key] if key in checked else snapshot[key] for key in data}
-
-
-def _refuse_naive_datetimes(model: Any, changed: JSONObject) -> None:
-    fields = declared_fields(type(model))
-    values = {key: model.__dict__[fields[key]] for key in changed if key in fields}
-    found = list(naive_datetimes(values, "data"))
-    if not found:
-        return
-    snapshot = model.__kinto_envelope__().data
-    known: set[datetime] = set()
-    if snapshot is not None:
-        before = validate_wire(type(model), {key: value for key, value in snapshot.items() if key in fields})
-        known = {value for _, value in naive_datetimes(before, "")}
-    for path, value in found:
-        if value not in known:  # else the server sent it so
-            raise InvalidValueError(
-                f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
-            )
 
 
 def has_changed(model: Any) -> bool:
@@ -343,6 +355,8 @@ class Data(MutableMapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         fields = declared_fields(type(self._model))
+        if key in self._model.__kinto_kind__.secrets:
+            raise KeyError(f"{key} is written only, never shown.")
         if key in fields:
             return _live(self._model.__dict__.get(fields[key]), current_data(self._model)[key])
         row = shared_row(self._model)
@@ -363,13 +377,17 @@ class Data(MutableMapping[str, Any]):
         return self[key]  # not the default itself: what was set is a copy of it
 
     def __iter__(self) -> Iterator[str]:
-        return iter(current_data(self._model))
+        return iter(self._shown())
 
     def __len__(self) -> int:
-        return len(current_data(self._model))
+        return len(self._shown())
 
     def __repr__(self) -> str:
-        return repr(current_data(self._model))
+        return repr(self._shown())
+
+    def _shown(self) -> JSONObject:
+        data, secrets = current_data(self._model), self._model.__kinto_kind__.secrets
+        return {key: value for key, value in data.items() if key not in secrets} if secrets else data
 
 
 def _live(field_value: Any, value: JSON) -> Any:

@@ -69,7 +69,9 @@ class Envelope:
         "bucket",
         "client",
         "collection",
+        "compared",
         "data",
+        "dumped",
         "extra",
         "has_drawn_id",
         "in_doubt",
@@ -97,6 +99,10 @@ class Envelope:
         """The snapshot: what the server last sent; replaced, never changed."""
         self.before: Any = None
         """What the fields look like in the snapshot (``FieldsBefore``), once it was asked."""
+        self.dumped: tuple[bytes, JSONObject] | None = None
+        """The fields as JSON text and what it says, when they were last looked at; replaced, never changed."""
+        self.compared: tuple[JSONObject, JSONObject, Mapping[str, JSON], set[str], JSONObject] | None = None
+        """The last comparison of the fields with the snapshot: what was compared, and the data it came to."""
         self.extra: JSONObject | None = None
         """The undeclared keys, once somebody may have changed them; a reference has them once data was assigned."""
         self.absent: Mapping[str, JSON] = {}

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import AliasChoices, BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError, SchemaValidator, core_schema, to_json
@@ -18,24 +18,28 @@ from kinto_orm.protocol.values import JSONObject
 
 V = TypeVar("V", bound=BaseModel)
 
-
-def declared_fields(model: type[Any]) -> Mapping[str, str]:
-    """The model's fields: wire name to field name."""
-    found: Mapping[str, str] | None = model.__dict__.get("__kinto_fields__")
-    if found is None:
-        names = {_checked_name(model, name): name for name in model.__pydantic_fields__ if name not in HIDDEN_FIELDS}
-        found = MappingProxyType(names)
-        type.__setattr__(model, "__kinto_fields__", found)
-    return found
+WIRE = {"kinto_orm": "wire"}
+"""The context in which a model is written for the server; only in this very one a password is."""
 
 
-def wire_names(model: type[Any]) -> Mapping[str, str]:
-    """The model's fields the other way round: field name to wire name."""
-    found: Mapping[str, str] | None = model.__dict__.get("__kinto_wire_names__")
-    if found is None:
-        found = MappingProxyType({name: wire for wire, name in declared_fields(model).items()})
-        type.__setattr__(model, "__kinto_wire_names__", found)
-    return found
+def _declared_fields(model: type[Any]) -> Mapping[str, str]:
+    names = {_checked_name(model, name): name for name in model.__pydantic_fields__ if name not in HIDDEN_FIELDS}
+    return MappingProxyType(names)
+
+
+def _wire_names(model: type[Any]) -> Mapping[str, str]:
+    return MappingProxyType({name: wire for wire, name in declared_fields(model).items()})
+
+
+# Asked several times for each record; the bound keeps programs that make classes all the time from growing.
+# ``Any``, because a class is hashable, and checkers do not know it of one with a metaclass of its own.
+_once: Any = lru_cache(maxsize=4096)
+
+declared_fields: Callable[[type[Any]], Mapping[str, str]] = _once(_declared_fields)
+"""The model's fields: wire name to field name."""
+
+wire_names: Callable[[type[Any]], Mapping[str, str]] = _once(_wire_names)
+"""The model's fields the other way round: field name to wire name."""
 
 
 def _checked_name(model: type[Any], name: str) -> str:
@@ -137,11 +141,23 @@ def dump_declared(model: Any) -> JSONObject:
     """The declared fields, by wire names, in JSON types."""
     try:
         dumped: JSONObject = model.__pydantic_serializer__.to_python(
-            model, mode="json", by_alias=True, round_trip=True, warnings="error"
+            model, mode="json", by_alias=True, round_trip=True, warnings="error", context=WIRE
         )
     except PydanticSerializationError as error:
         # A list of the object took a value of another type: nobody validates what is changed in place.
         raise InvalidValueError(f"This {type(model).__name__} cannot be written as JSON: {error}") from error
+    return dumped
+
+
+def dump_text(model: Any, warnings: Literal["error", "none"] = "error") -> bytes | None:
+    """The declared fields as JSON text, in half the time; ``None`` where only :func:`dump_declared` says what is
+    wrong with them. With ``"none"`` values of wrong types are written, too: it takes half the time again."""
+    try:
+        dumped: bytes = model.__pydantic_serializer__.to_json(
+            model, by_alias=True, round_trip=True, warnings=warnings, context=WIRE
+        )
+    except ValueError:  # pydantic's error is one, too
+        return None
     return dumped
 
 
@@ -167,6 +183,12 @@ class FieldsBefore:
 _TIMELESS = frozenset({str, int, float, bool, type(None)})
 
 
+def _is_timeless(value: Any) -> bool:
+    """Whether it is surely no datetime, nor a list that holds one."""
+    kind = type(value)
+    return kind in _TIMELESS or (kind is list and _TIMELESS.issuperset(map(type, value)))
+
+
 def naive_datetimes(value: Any, path: str) -> Iterator[tuple[str, datetime]]:
     """The datetimes without timezone in the value, however deep, with their paths."""
     if isinstance(value, datetime):
@@ -180,3 +202,22 @@ def naive_datetimes(value: Any, path: str) -> Iterator[tuple[str, datetime]]:
         for index, item in enumerate(value):
             if type(item) not in _TIMELESS:
                 yield from naive_datetimes(item, f"{path}[{index}]")
+
+
+def refuse_naive_datetimes(model: Any, changed: JSONObject, snapshot: JSONObject | None) -> None:
+    """Raises ``InvalidValueError`` for a datetime without timezone among what changed, unless the server sent it so."""
+    fields = declared_fields(type(model))
+    own = model.__dict__
+    values = {key: own[fields[key]] for key in changed if key in fields and not _is_timeless(own[fields[key]])}
+    found = list(naive_datetimes(values, "data")) if values else []
+    if not found:
+        return
+    known: set[datetime] = set()
+    if snapshot is not None:
+        before = validate_wire(type(model), {key: value for key, value in snapshot.items() if key in fields})
+        known = {value for _, value in naive_datetimes(before, "")}
+    for path, value in found:
+        if value not in known:  # else the server sent it so
+            raise InvalidValueError(
+                f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
+            )

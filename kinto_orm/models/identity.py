@@ -17,7 +17,7 @@ def known_parent_ids(model: Any) -> tuple[str | None, ...]:
     parent = envelope.parent
     if is_kinto_object(parent):
         return (*known_parent_ids(parent), parent.id)
-    if model.__kinto_kind__ is Kind.BUCKET:
+    if model.__kinto_kind__.parent is None:
         return ()
     if model.__kinto_kind__ is not Kind.RECORD:
         return (_id_of(envelope.bucket) or model.__kinto_bucket__,)

@@ -1,4 +1,4 @@
-"""The four kinds: Bucket, Group, Collection, Record.
+"""What holds records: Bucket, Group, Collection, Record; ``account.py`` has the users.
 
 https://docs.kinto-storage.org/en/stable/concepts.html
 """
@@ -17,6 +17,10 @@ from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
 from kinto_orm.models.managers import Manager, manager_of
 from kinto_orm.protocol.endpoints import Kind, check_id
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.timestamps import TimestampInput
+from kinto_orm.query import History, history_of
+from kinto_orm.repository import Changeset, changeset_query, read_changeset
 from kinto_orm.state import Runner
 
 __all__ = ["Bucket", "Collection", "Group", "Record"]
@@ -39,6 +43,11 @@ class Bucket(KintoObject):
     def groups(self) -> Manager[Group]:
         """The groups of the bucket."""
         return manager_of(Group, plain=Group, parent=self)
+
+    @property
+    def history(self) -> History:
+        """What happened in the bucket, the newest first: a lazy selection of its entries."""
+        return history_of(lambda: (self.__kinto_runner__(), self.__kinto_path__().id))
 
     @overload
     def collection(self, which: str | UUID) -> Collection[Record]: ...
@@ -188,6 +197,37 @@ class Collection(_Typed[R], KintoObject):
         def model(self):
             """The class of its records."""
             return self.__kinto_envelope__().record_model or Record
+
+    def changeset(
+        self,
+        *,
+        since: TimestampInput | None = None,
+        expected: TimestampInput | None = None,
+        bust_cache: bool = False,
+    ) -> Changeset:
+        """All records and the collection's metadata in one answer, or what changed since that timestamp.
+
+        ``expected`` is the timestamp that the collection is known to have (by ``client.monitor_changes()``): caches on
+        the way give an answer that is as new. ``bust_cache`` goes past them. Needs the capability ``changes``.
+        https://remote-settings.readthedocs.io/en/latest/client-specifications.html
+        """
+        return self.__kinto_runner__().run(self.__kinto_changeset__(since, expected, bust_cache=bust_cache))
+
+    async def achangeset(
+        self,
+        *,
+        since: TimestampInput | None = None,
+        expected: TimestampInput | None = None,
+        bust_cache: bool = False,
+    ) -> Changeset:
+        """Like :meth:`changeset`."""
+        return await self.__kinto_runner__().arun(self.__kinto_changeset__(since, expected, bust_cache=bust_cache))
+
+    def __kinto_changeset__(
+        self, since: TimestampInput | None, expected: TimestampInput | None, *, bust_cache: bool
+    ) -> Flow[Changeset]:
+        query = changeset_query(since, expected, bust_cache=bust_cache)
+        return read_changeset(self.__kinto_path__().ids, query, "changeset()", self.__kinto_runner__())
 
 
 Record.__kinto_parent__ = Collection

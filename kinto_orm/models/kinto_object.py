@@ -1,4 +1,4 @@
-"""What the four kinds have in common: their envelope, their data, and the verbs.
+"""What the kinds have in common: their envelope, their data, and the verbs.
 
 A verb is one statement: the object describes itself, and its client carries the intent out (or stages it).
 """
@@ -33,7 +33,7 @@ from kinto_orm.state import Draft, Intent, ObjectState, OnConflict, Runner, Stat
 
 
 class KintoObject(BaseModel, metaclass=KintoMetaclass):
-    """A bucket, group, collection or record; use those."""
+    """A bucket, group, collection, record or account; use those."""
 
     # One slot and no private attributes: those cost as much as the whole validation of a row.
     __slots__ = ("_envelope",)
@@ -269,18 +269,19 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         """Where the object is; ``draw`` gives it an id where it has none."""
         envelope = self.__kinto_envelope__()
         id = self.__dict__["id"]
-        if envelope.path is not None and envelope.path.id == id:
+        if envelope.path is not None and envelope.path.ids[-1] == id:
             return envelope.path
-        if id is None and draw:
+        if id is not None:
+            if envelope.status is Status.NEW:
+                check_id(id, kind=self.__kinto_kind__)
+        elif draw:
             id = vars(self)["id"] = draw_id(self.__kinto_kind__)
             envelope.has_drawn_id = True
-        if id is None:
+        else:
             raise NotBoundError(
                 f"This {self.__kinto_kind__.value} has no id yet: save() it, or construct it with id=…."
             )
-        if envelope.status is Status.NEW:
-            check_id(id)
-        parent = self.__kinto_bind_parent__()
+        parent = envelope.parent or self.__kinto_bind_parent__()
         above = parent.__kinto_path__().ids if parent is not None else ()
         envelope.path = path = ObjectPath(self.__kinto_kind__, (*above, id))
         return path
@@ -294,10 +295,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         return parent
 
     def __kinto_state__(self, *, draw: bool = False) -> ObjectState:
+        path = self.__kinto_path__(draw=draw)
         envelope = self.__kinto_envelope__()
         known = envelope.permissions.known if envelope.permissions is not None else None
         return ObjectState(
-            self.__kinto_path__(draw=draw),
+            path,
             envelope.status,
             envelope.data,
             self.__dict__["last_modified"],
@@ -344,7 +346,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     @classmethod
     def __kinto_locate__(cls, runner: Runner, id: str | UUID) -> ObjectPath:
         parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
-        return PluralPath(cls.__kinto_kind__, parent.__kinto_path__().ids if parent else ()).object(check_id(id))
+        kind = cls.__kinto_kind__
+        return PluralPath(kind, parent.__kinto_path__().ids if parent else ()).object(check_id(id, kind=kind))
 
     @classmethod
     def __kinto_fetch__(cls, runner: Runner, id: str | UUID) -> Flow[Self]:

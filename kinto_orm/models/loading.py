@@ -13,7 +13,7 @@ from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import is_same
-from kinto_orm.repository import get
+from kinto_orm.repository import get, require_kind
 from kinto_orm.state import Intent, ObjectState, Runner, Status
 
 
@@ -38,7 +38,8 @@ def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[
 
 def reference(cls: type[Any], id: Any, runner: Runner | None, parent: Any) -> Any:
     """An object of which only the place is known."""
-    return blank(cls, check_id(id, cls.__kinto_kind__.value), Envelope(Status.REFERENCE, client=runner, parent=parent))
+    kind: Kind = cls.__kinto_kind__
+    return blank(cls, check_id(id, kind.value, kind), Envelope(Status.REFERENCE, client=runner, parent=parent))
 
 
 def blank(cls: type[Any], id: str, envelope: Envelope) -> Any:
@@ -95,6 +96,7 @@ def become_tombstone(model: Any, state: ObjectState) -> None:
 
 def fetched(cls: type[Any], runner: Runner, parent: Any, path: ObjectPath) -> Flow[Any]:
     """The flow that loads an object."""
+    yield from require_kind(path.kind, runner)
     state = yield from get(path)
     model = reference(cls, path.id, runner, parent)
     load(model, state)
@@ -108,6 +110,8 @@ def refreshed(model: Any, *, discard: bool) -> Flow[Any]:
         raise UnsavedChangesError(
             f"{model!r} has unsaved changes, which refresh() would drop: save(), or refresh(discard=True)."
         )
-    state = yield from get(model.__kinto_path__())
+    path: ObjectPath = model.__kinto_path__()
+    yield from require_kind(path.kind, model.__kinto_runner__())
+    state = yield from get(path)
     load(model, state)
     return model

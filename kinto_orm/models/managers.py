@@ -3,27 +3,29 @@ creates."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.errors import InvalidFilterError, InvalidTypeError
+from kinto_orm.errors import DryRunError, InvalidFilterError, InvalidTypeError
 from kinto_orm.models.editing import Editing
 from kinto_orm.models.fields import declared_fields
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import find_parent, load, reference
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
+from kinto_orm.models.past import Past
 from kinto_orm.models.permissions import PermissionsInput
+from kinto_orm.models.planning import plan_creation
 from kinto_orm.models.untouched import is_untouched
 from kinto_orm.outcomes import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.query import LoadedRows, Place, Query, Reading, check_count
-from kinto_orm.repository import get, get_or_create, update_or_create
-from kinto_orm.state import Intent, ObjectState, Runner, Verb, active_runner
+from kinto_orm.query import LoadedRows, Place, Reading, check_count
+from kinto_orm.repository import get, get_or_create, require_kind, update_or_create
+from kinto_orm.state import Intent, ObjectState, Runner, Status, Verb, active_runner
 
 M = TypeVar("M", bound=KintoObject)
 
@@ -91,7 +93,7 @@ class ModelSource:
 _ALWAYS_THERE = HIDDEN_FIELDS | {"deleted"}
 
 
-class Manager(Query[M]):
+class Manager(Past[M]):
     """The whole list of one parent: a query without a filter, and the verbs that create."""
 
     __slots__ = ()
@@ -138,11 +140,11 @@ class Manager(Query[M]):
 
         Raises ``ConflictError`` where somebody changed it between the two requests that an existing one takes.
         """
-        return self._run(self._creator(_updater(defaults), id, defaults))
+        return self._run(self._creator(_updater(defaults), id, defaults, given=_checked(defaults)))
 
     async def aupdate_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
         """Like :meth:`update_or_create`."""
-        return await self._arun(self._creator(_updater(defaults), id, defaults))
+        return await self._arun(self._creator(_updater(defaults), id, defaults, given=_checked(defaults)))
 
     def bulk_create(
         self, objects: Iterable[M | Mapping[str, Any]], *, on_outcome: Callable[[Outcome[M]], object] | None = None
@@ -230,10 +232,11 @@ class Manager(Query[M]):
         Each gets the object as it is then, and saves it when the block is left; where somebody else was faster, the
         next one runs the block again. The last one raises ``ConflictError``. ``async for`` and ``async with`` work too.
         """
-        checked = check_id(id)
+        checked = check_id(id, kind=self._source.kind)
         count = check_count(attempts, "attempts", least=1)
 
         def load(number: int, place: Place) -> Flow[M]:
+            yield from require_kind(place.path.kind, place.runner)
             state = yield from get(place.path.object(checked), attempt=number)
             return cast(M, self._source.load_one(state, place))
 
@@ -256,14 +259,20 @@ class Manager(Query[M]):
         create: Callable[..., Flow[tuple[ObjectState, bool]]],
         id: str | UUID,
         defaults: Mapping[str, Any] | None,
+        *,
+        given: Container[str] = (),
     ) -> Callable[[Place], Flow[tuple[M, bool]]]:
-        checked = check_id(id)
+        checked = check_id(id, kind=self._source.kind)
         new = self._new(id=checked, data=dict(_checked(defaults)))
 
         def flow(place: Place) -> Flow[tuple[M, bool]]:
             place.runner.refuse_staging("get_or_create() or update_or_create()")
+            yield from require_kind(place.path.kind, place.runner)
             state, draft = new.__kinto_describe__()
-            stored, created = yield from create(state.path, draft, strict=place.runner.strict_retry)
+            try:
+                stored, created = yield from create(state.path, draft, strict=place.runner.strict_retry)
+            except DryRunError:
+                return new, (yield from plan_creation(new, given, place.runner))
             new.__kinto_adopt__(stored, None)
             return new, created
 
@@ -300,19 +309,22 @@ class Manager(Query[M]):
         return raise_for_report((yield from report_of(bulk, on_outcome)), name)
 
     def _staged(self, verb: Verb, name: str, given: M | Mapping[str, Any], place: Place) -> Staged[M] | Outcome[M]:
-        one = cast(M, self._source.model(data=given)) if isinstance(given, Mapping) else given
-        if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
-            raise InvalidTypeError(f"{given!r:.80} is no {self._source.model.__name__}.")
+        source: ModelSource = self.reading.source  # type: ignore[assignment]  # as in _source: once for each object
+        one: Any = given
+        if not isinstance(one, source.plain) and not isinstance(one, source.model):
+            if not isinstance(given, Mapping):
+                raise InvalidTypeError(f"{given!r:.80} is no {source.model.__name__}.")
+            one = source.model(data=given)
         if verb is Verb.SAVE and is_untouched(one, place.path):
             return Outcome(one, verb, "unchanged")
-        if one.is_new:
+        envelope = one.__kinto_envelope__()
+        if envelope.status is Status.NEW:
             if not name.endswith("_create"):
                 raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
             if one.__kinto_given_parent__() is None:
-                envelope = one.__kinto_envelope__()
                 envelope.parent, envelope.client = place.parent, envelope.client or place.runner
         state, draft = one.__kinto_describe__()
-        if state.path.plural != place.path:
+        if not state.path.is_in(place.path):
             raise InvalidTypeError(f"{state.path} is not of {place.path}: to copy it, give its data (a mapping).")
         return Staged(one, Intent(verb, state, draft))
 

@@ -18,7 +18,7 @@ from kinto_orm.protocol.writes import PermissionLists
 
 @runtime_checkable
 class PrincipalLike(Protocol):
-    """What stands for a principal of its own: a group."""
+    """What stands for a principal of its own: a group, an account."""
 
     def __kinto_principal__(self) -> str:
         """The principal, as text."""

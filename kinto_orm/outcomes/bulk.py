@@ -30,6 +30,8 @@ class BulkReport:
     updated: int = 0
     deleted: int = 0
     unchanged: int = 0
+    planned: int = 0
+    """How many a dry client would have written."""
     failed: list[Outcome[Holder]] = field(default_factory=list)
     is_complete: bool = True
     """Whether all objects were tried; not where the server could not be reached any more."""
@@ -41,7 +43,7 @@ class BulkReport:
 
     def add(self, outcome: Outcome[Holder]) -> None:
         """Counts one outcome."""
-        if outcome.is_stored:
+        if outcome.is_stored or outcome.status == "planned":
             setattr(self, outcome.status, getattr(self, outcome.status) + 1)
         if outcome.error is not None:
             self.failed.append(outcome)

@@ -17,6 +17,7 @@ from kinto_orm.errors import (
     BadRequestError,
     BatchTooLargeError,
     ConcurrentWriteError,
+    DryRunError,
     KintoError,
     LockError,
     ProtocolError,
@@ -46,7 +47,7 @@ from kinto_orm.protocol.batch import (
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_entry
-from kinto_orm.repository import Settled, doubted, plan
+from kinto_orm.repository import Settled, doubted, plan, require_kind, settle_at_once
 from kinto_orm.state import Holder, Intent, OnConflict, Runner
 
 MOST_ROUNDS = 4
@@ -153,13 +154,14 @@ class _Sending(Generic[S]):
         self._limit: int | None = None
         self._failure: KintoError | None = None
         """Why nothing more is sent: what comes after could depend on what failed."""
-        self._was_asked_again = False
         self._is_racing = False
         """Whether other writers were in the way, so that a little time should pass before the next batch."""
 
     def send(self, operations: Sequence[Operation[S]]) -> Flow[None]:
         try:
             yield from self._ask_server(len(operations))
+            for kind in {one.intent.state.path.kind for one in operations}:
+                yield from require_kind(kind, self._runner)
         except _FAILED as error:
             for one in operations:
                 one.fail("not_sent", error)
@@ -187,9 +189,6 @@ class _Sending(Generic[S]):
 
         Raises ``BatchTooLargeError`` where it all must be one batch.
         """
-        if self._was_asked_again:
-            return False
-        self._was_asked_again = True
         try:
             yield from self._ask_server(count - (self._options.lock is not None), refresh=True)
         except _FAILED:
@@ -235,6 +234,10 @@ class _Sending(Generic[S]):
             for one in chunk:
                 one.holder.__kinto_doubt__(doubted(one.intent))
             raise
+        except DryRunError:
+            for one in chunk:
+                one.outcome = Outcome(one.holder, one.verb, "planned")
+            return []
         except KintoError as error:
             if isinstance(error, BadRequestError) and (yield from self._takes_fewer(count)):
                 yield from self._send_in_chunks(chunk)
@@ -244,14 +247,24 @@ class _Sending(Generic[S]):
         lock_error = None
         if lock is not None:
             lock_error = _lock_error(lock, answers.pop(0), is_void=void > 0)
+            if lock_error is not None:
+                self._runner.forget_lock(lock.path)
             void = max(0, void - 1)
+        verdicts = yield from self._judge_all(chunk, answers, void, is_undone=is_rolled_back(response))
+        return self._apply(chunk, verdicts, attempt, lock_error)
+
+    def _judge_all(
+        self, chunk: Sequence[Operation[S]], answers: Sequence[Response], void: int, *, is_undone: bool
+    ) -> Flow[list[Settled | KintoError]]:
         verdicts: list[Settled | KintoError] = []
         for index, (one, answer) in enumerate(zip(chunk, answers, strict=True)):
             # What was below something that was rolled back was refused for want of that.
             is_void = index < void or (void > 0 and answer.status in (403, 404))
-            verdict = yield from self._judge(one, answer, is_void=is_void, is_undone=is_rolled_back(response))
-            verdicts.append(verdict)
-        return self._apply(chunk, verdicts, attempt, lock_error)
+            if answer.status < 300 and not is_void and not is_undone:
+                verdicts.append(_accepted(one, answer))
+            else:
+                verdicts.append((yield from self._judge(one, answer, is_void=is_void, is_undone=is_undone)))
+        return verdicts
 
     def _judge(
         self, one: Operation[S], answer: Response, *, is_void: bool, is_undone: bool
@@ -331,6 +344,15 @@ class _Sending(Generic[S]):
         for one in chunk:
             one.fail(status, error)
         return []
+
+
+def _accepted(one: Operation[S], answer: Response) -> Settled | KintoError:
+    """What a 2xx means for the write."""
+    assert one.write is not None
+    try:
+        return settle_at_once(one.intent, one.write, answer)
+    except KintoError as error:
+        return error
 
 
 _FAILED = (TransportError, ProtocolError, ResponseError)

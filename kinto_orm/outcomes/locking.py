@@ -7,9 +7,10 @@ what ``If-Match`` compares with cannot change meanwhile. On the memory backend i
 from __future__ import annotations
 
 from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass
 
-from kinto_orm.errors import InvalidTypeError, UnitOfWorkError
+from kinto_orm.errors import DryRunError, InvalidTypeError, UnitOfWorkError
 from kinto_orm.protocol.answers import raise_for_status
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
@@ -63,8 +64,9 @@ def create_lock(path: ObjectPath) -> Flow[None]:
 
     Raises the error of the server where it cannot be created.
     """
-    yield from _create(ObjectPath(Kind.COLLECTION, path.ids[:-1]))
-    yield from _create(path)
+    for one in (ObjectPath(Kind.COLLECTION, path.ids[:-1]), path):
+        with suppress(DryRunError):  # which is planned then, as what comes after it
+            yield from _create(one)
 
 
 def _create(path: ObjectPath) -> Flow[None]:

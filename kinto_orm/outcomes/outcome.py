@@ -22,14 +22,26 @@ from kinto_orm.errors import (
     TransportError,
     Undoing,
 )
+from kinto_orm.frozen import quickly_made
 from kinto_orm.state import Holder, Intent, ObjectState, Status, Verb
 
 OutcomeStatus: TypeAlias = Literal[
-    "created", "updated", "deleted", "unchanged", "conflict", "gone", "rejected", "rolled_back", "unknown", "not_sent"
+    "created",
+    "updated",
+    "deleted",
+    "unchanged",
+    "conflict",
+    "gone",
+    "rejected",
+    "rolled_back",
+    "unknown",
+    "not_sent",
+    "planned",
 ]
 """``unchanged``: the object is what the server has, and nothing had to be stored. ``conflict``, ``gone``: somebody else
 changed or deleted it. ``rejected``: the server refused it. ``rolled_back``: the server undid it, because of another
-write of the same batch. ``unknown``: the answer got lost. ``not_sent``: nothing was sent."""
+write of the same batch. ``unknown``: the answer got lost. ``not_sent``: nothing was sent. ``planned``: nothing
+was sent, because the client is dry; the object keeps its changes."""
 
 STORED = ("created", "updated", "deleted", "unchanged")
 """The outcomes after which the object is what the server has."""
@@ -37,6 +49,7 @@ STORED = ("created", "updated", "deleted", "unchanged")
 H = TypeVar("H", bound=Holder, covariant=True)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Staged(Generic[H]):
     """An intent and the object that takes its result."""

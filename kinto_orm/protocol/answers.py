@@ -21,12 +21,15 @@ from kinto_orm.errors import (
     ProtocolError,
     RedirectError,
     ResponseError,
+    SchemaValidationError,
     ServerError,
     ServiceGoneError,
     UnauthorizedError,
 )
+from kinto_orm.frozen import quickly_made
 from kinto_orm.messages import Request, Response
 from kinto_orm.protocol.endpoints import ObjectPath
+from kinto_orm.protocol.refusals import field_errors, is_of_a_schema, schema_errors
 from kinto_orm.protocol.values import JSON, JSONObject, decode
 
 STATUS_ERRORS: dict[int, type[ResponseError]] = {
@@ -46,6 +49,7 @@ _ADVICE: dict[type[ResponseError], str] = {
     UnauthorizedError: "Check the credentials of the client (auth=…).",
     ForbiddenError: "The caller may not do that, or the bucket does not exist: Kinto does not tell them apart.",
     ConcurrentWriteError: "Another writer was in the way and nothing was stored: the call may be repeated.",
+    SchemaValidationError: "The JSON schema of the collection or the bucket refused it: .errors has the fields.",
     ConflictError: "Somebody else changed the object: see .theirs, and call .merge(), .reload() or .overwrite().",
 }
 
@@ -54,6 +58,7 @@ _EXCERPT = 200
 _JSON_TYPE = re.compile(r"[^;]*\bjson\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object as the server showed it. ``data`` is without ``id`` and ``last_modified``."""
@@ -114,6 +119,9 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
     status = response.status
     cls = STATUS_ERRORS.get(status) or _CLASS_ERRORS.get(status // 100, ServerError)
     said = _said(response, f"{method} {path}")
+    errno = said.get("errno") if isinstance(said.get("errno"), int) else None
+    if status == 400 and is_of_a_schema(errno, said.get("details"), path):
+        cls = SchemaValidationError
     message = f"{method} {path}: {status}"
     if text := _text(said):
         message += f" {text.rstrip('.')}"
@@ -121,16 +129,26 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
         message += f" to {_shown_url(target)}"
     if advice := _ADVICE.get(cls):
         message += f". {advice}"
-    return cls(
+    error = cls(
         message,
         status=status,
         method=method,
         path=path,
-        errno=said.get("errno") if isinstance(said.get("errno"), int) else None,
+        errno=errno,
         details=said.get("details"),
         body=response.body[:2000].decode("utf-8", "replace"),
         retry_after=response.retry_after,
     )
+    if isinstance(error, SchemaValidationError):
+        locate_errors(error, None)
+    elif isinstance(error, BadRequestError):
+        error.errors = field_errors(error.details)
+    return error
+
+
+def locate_errors(error: SchemaValidationError, data: JSONObject | None) -> None:
+    """Gives the fields that are at fault their paths in the data, where that is known."""
+    error.errors = schema_errors(error.details, data)
 
 
 def _shown_url(url: str) -> str:
@@ -165,21 +183,23 @@ def read_object(response: Response, path: ObjectPath, method: str) -> StoredObje
     raise_for_status(response, method, path)
     if response.status == 204 and method == "DELETE":
         return StoredObject({}, None, None, is_deleted=True)
-    what = f"{method} {path}"
-    body = content(response, what)
-    if not isinstance(body, dict) or not isinstance(body.get("data"), dict):
-        raise protocol_error(response, what, "the answer holds no object")
+    # Inside of a batch it is decoded already, and nobody needs the text that names the request.
+    body = content(response, f"{method} {path}") if response.content is None else response.content
+    data = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(data, dict):
+        raise protocol_error(response, f"{method} {path}", "the answer holds no object")
     # A bucket called "default" answers with its real id.
-    if body["data"].get("id") != path.id and path.ids != ("default",):
-        raise protocol_error(response, what, f"the answer is another object, {body['data'].get('id')!r:.80}")
-    return stored_object(body["data"], body.get("permissions"), is_deleted=method == "DELETE")
+    if data.get("id") != path.id and path.ids != ("default",):
+        raise protocol_error(response, f"{method} {path}", f"the answer is another object, {data.get('id')!r:.80}")
+    return stored_object(data, body.get("permissions"), is_deleted=method == "DELETE")
 
 
 def stored_object(data: JSONObject, permissions: Any = None, *, is_deleted: bool = False) -> StoredObject:
     """An object out of its ``data`` and ``permissions`` as the server sends them."""
     # Only the answer to a DELETE is a tombstone: Kinto stores a ``deleted`` of somebody's own like any other key.
-    rest = {key: value for key, value in data.items() if key not in ("id", "last_modified")}
-    last_modified = data.get("last_modified")
+    rest = data.copy()
+    rest.pop("id", None)
+    last_modified = rest.pop("last_modified", None)
     return StoredObject(
         data=rest,
         last_modified=last_modified if type(last_modified) is int else None,

@@ -1,4 +1,4 @@
-"""The four kinds of object, their ids and their URLs.
+"""The kinds of object, their ids and their URLs.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/index.html
 """
@@ -16,11 +16,13 @@ from urllib.parse import quote
 from uuid import UUID
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError
+from kinto_orm.frozen import quickly_made
 
 MAX_ID_LENGTH = 255
 """Kinto on PostgreSQL answers 503 to very long ids; the exact limit depends on how well they compress."""
 
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]*")
+_ACCOUNT_ID = re.compile(r"[a-zA-Z0-9][+.@a-zA-Z0-9_-]*")
 # Segments that quoting cannot protect: on the way to the server they are left out.
 _DONE_AWAY_WITH = ("", ".", "..")
 _DRAWN_LETTERS = string.ascii_lowercase + string.digits
@@ -34,6 +36,7 @@ class Kind(Enum):
     GROUP = "group"
     COLLECTION = "collection"
     RECORD = "record"
+    ACCOUNT = "account"
 
     # Its members are looked up for each object, and Enum's own hash is computed from the name each time.
     __hash__ = object.__hash__
@@ -61,19 +64,34 @@ class Kind(Enum):
         """
         return _PERMISSIONS[self]
 
+    @property
+    def capability(self) -> str | None:
+        """The capability of a server that has this kind; ``None`` where each one has."""
+        return "accounts" if self is Kind.ACCOUNT else None
+
+    @property
+    def secrets(self) -> frozenset[str]:
+        """The keys of its data that are written, and neither read nor shown."""
+        return PASSWORD if self is Kind.ACCOUNT else _NO_SECRETS
+
+
+PASSWORD = frozenset({"password"})
+_NO_SECRETS: frozenset[str] = frozenset()
 
 _PARENTS: dict[Kind, Kind | None] = {
     Kind.BUCKET: None,
     Kind.GROUP: Kind.BUCKET,
     Kind.COLLECTION: Kind.BUCKET,
     Kind.RECORD: Kind.COLLECTION,
+    Kind.ACCOUNT: None,
 }
-_LEVELS = {Kind.BUCKET: 0, Kind.GROUP: 1, Kind.COLLECTION: 2, Kind.RECORD: 3}
+_LEVELS = {Kind.ACCOUNT: 0, Kind.BUCKET: 0, Kind.GROUP: 1, Kind.COLLECTION: 2, Kind.RECORD: 3}
 _PERMISSIONS = {
     Kind.BUCKET: ("read", "write", "collection:create", "group:create"),
     Kind.GROUP: ("read", "write"),
     Kind.COLLECTION: ("read", "write", "record:create"),
     Kind.RECORD: ("read", "write"),
+    Kind.ACCOUNT: ("read", "write"),
 }
 
 
@@ -99,19 +117,22 @@ class PluralPath:
 
 @dataclass(frozen=True, slots=True)
 class EntriesPath:
-    """The endpoint of a list whose entries have no URL of their own: ``/permissions``, ``/buckets/b/history``."""
+    """The endpoint of a list whose entries have no URL of their own: ``/permissions``, ``/buckets/b/history``, or the
+    ``changeset`` of a collection."""
 
     name: str
     parent_ids: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        return f"{_object_path(Kind.BUCKET, self.parent_ids) if self.parent_ids else ''}/{self.name}"
+        kind = Kind.BUCKET if len(self.parent_ids) == 1 else Kind.COLLECTION
+        return f"{_object_path(kind, self.parent_ids) if self.parent_ids else ''}/{self.name}"
 
 
 ListPath: TypeAlias = PluralPath | EntriesPath
 """The endpoint of a list."""
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class ObjectPath:
     """Where an object is: its kind and the ids from the bucket down to its own."""
@@ -126,6 +147,10 @@ class ObjectPath:
     def id(self) -> str:
         """The object's own id."""
         return self.ids[-1]
+
+    def is_in(self, path: PluralPath) -> bool:
+        """Whether that list holds the object."""
+        return self.kind is path.kind and self.ids[:-1] == path.parent_ids
 
     @property
     def plural(self) -> PluralPath:
@@ -155,10 +180,10 @@ def _segment(id: str) -> str:
     return quote(id, safe="")  # one that the server let in
 
 
-def check_id(value: Any, what: str = "id") -> str:
+def check_id(value: Any, what: str = "id", kind: Kind | None = None) -> str:
     """The id as a string, exactly as given.
 
-    ``what`` names the argument in the message. Takes strings and UUIDs.
+    ``what`` names the argument in the message. Takes strings and UUIDs; of accounts also e-mail addresses.
 
     Raises ``InvalidIdError`` for a string that Kinto does not take as an id (it is never rewritten into one that
     it takes: that would be another object) and ``InvalidTypeError`` for other types.
@@ -168,9 +193,10 @@ def check_id(value: Any, what: str = "id") -> str:
     if not isinstance(value, str):
         raise InvalidTypeError(f"{what} must be a string or a UUID, not {type(value).__name__} ({value!r:.80}).")
     # fullmatch, because `$` would let a trailing newline pass: the server's own expression does.
-    if not _ID.fullmatch(value):
+    if not (_ACCOUNT_ID if kind is Kind.ACCOUNT else _ID).fullmatch(value):
+        signs = "'-', '_', '+', '.' and '@'" if kind is Kind.ACCOUNT else "'-' and '_'"
         raise InvalidIdError(
-            f"{value!r:.80} is no {what}: use letters, digits, '-' and '_', beginning with a letter or digit. "
+            f"{value!r:.80} is no {what}: use letters, digits, {signs}, beginning with a letter or digit. "
             "Ids are never rewritten."
         )
     if len(value) > MAX_ID_LENGTH:

@@ -6,6 +6,7 @@ A value that would arrive changed, or break the server, is refused here with the
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -204,6 +205,23 @@ def decode(body: bytes, what: str) -> JSON:
 
 def _refuse_constant(name: str) -> JSON:
     raise ValueError(f"{name} is not JSON")
+
+
+def parsed_object(text: bytes) -> JSONObject | None:
+    """The JSON object that was just written as this text; ``None`` where it holds what is no JSON, or is too deep."""
+    try:
+        found: JSONObject = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return None
+    return found
+
+
+def is_surely_carried(text: bytes) -> bool:
+    """Whether all in this JSON text is surely what :func:`to_json_value` takes; ``False`` where that has to look."""
+    return b"\\u0000" not in text and _LONG_NUMBER.search(text) is None
+
+
+_LONG_NUMBER = re.compile(rb"[0-9]{19}")
 
 
 def is_same(one: JSON, other: JSON) -> bool:

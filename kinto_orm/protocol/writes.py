@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TypeAlias
 
 from kinto_orm.errors import NotStageableError, PermissionsUnknownError
+from kinto_orm.frozen import quickly_made
 from kinto_orm.messages import Request
 from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.json_patch import apply_json_patch
@@ -62,6 +63,7 @@ UNCONDITIONAL = Precondition()
 ABSENT = Precondition(absent=True)
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Write:
     """One change of one object.
@@ -87,6 +89,7 @@ class Write:
         return self.precondition != UNCONDITIONAL
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Encoded:
     """Method, headers and body of a write: what both encodings are made of."""
@@ -164,6 +167,11 @@ def _encode_update(write: Write, *, may_merge: bool = True) -> Encoded:
     merge = merge_patch(write.old, write.new) if may_merge else None
     if merge is None:
         _check_whole(write)
+        if not write.path.kind.secrets <= write.new.keys():
+            raise NotStageableError(
+                f"{write.path}: this change takes a PUT of the whole account, and its password is unknown: save it "
+                "outside of a unit of work."
+            )
         return _encode_whole(write)
     return Encoded("PATCH", {"Content-Type": MERGE_PATCH_TYPE}, {"data": merge, **body})
 

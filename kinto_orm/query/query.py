@@ -111,14 +111,14 @@ class Query(Generic[M]):
         place = self.reading.source.locate()
         walk = self.reading.walk(place)
         while (flow := walk.next_page()) is not None:
-            yield place.runner.run(flow)
+            yield place.runner.run(place.asked(flow))
 
     async def apages(self) -> AsyncIterator[Page[M]]:
         """Like :meth:`pages`."""
         place = self.reading.source.locate()
         walk = self.reading.walk(place)
         while (flow := walk.next_page()) is not None:
-            yield await place.runner.arun(flow)
+            yield await place.runner.arun(place.asked(flow))
 
     def all(self) -> list[M]:
         """All the objects, in a list."""
@@ -146,27 +146,27 @@ class Query(Generic[M]):
 
     def get(self, id: str | UUID) -> M:
         """The object of that id, with its permissions where the query was not refined; raises ``NotFoundError``."""
-        return self._run(self.reading.get(check_id(id)))
+        return self._run(self.reading.get(self._checked(id)))
 
     async def aget(self, id: str | UUID) -> M:
         """Like :meth:`get`."""
-        return await self._arun(self.reading.get(check_id(id)))
+        return await self._arun(self.reading.get(self._checked(id)))
 
     def get_or_none(self, id: str | UUID) -> M | None:
         """The object of that id; ``None`` where there is none."""
-        return self._run(self.reading.get_or_none(check_id(id)))
+        return self._run(self.reading.get_or_none(self._checked(id)))
 
     async def aget_or_none(self, id: str | UUID) -> M | None:
         """Like :meth:`get_or_none`."""
-        return await self._arun(self.reading.get_or_none(check_id(id)))
+        return await self._arun(self.reading.get_or_none(self._checked(id)))
 
     def get_many(self, ids: Iterable[str | UUID]) -> list[M]:
         """The objects of these ids that exist, in the order of the ids: one request, or few where they are many."""
-        return self._run(self.reading.get_many(refining.check_ids(ids)))
+        return self._run(self.reading.get_many(refining.check_ids(ids, self.reading.source.kind)))
 
     async def aget_many(self, ids: Iterable[str | UUID]) -> list[M]:
         """Like :meth:`get_many`."""
-        return await self._arun(self.reading.get_many(refining.check_ids(ids)))
+        return await self._arun(self.reading.get_many(refining.check_ids(ids, self.reading.source.kind)))
 
     def count(self) -> int:
         """How many objects there are; tombstones are not counted."""
@@ -229,14 +229,14 @@ class Query(Generic[M]):
     # -- the rest -------------------------------------------------------------------------------------------------
 
     def __kinto_locate__(self, runner: Runner, id: str | UUID) -> ObjectPath:
-        return self.reading.source.locate().path.object(check_id(id))
+        return self.reading.source.locate().path.object(self._checked(id))
 
     def __kinto_fetch__(self, runner: Runner, id: str | UUID) -> Flow[M]:
         """The flow of ``get(id)``, for a unit of work."""
         place = self.reading.source.locate()
         if place.runner is not runner:
             raise UsageError(f"{self!r} belongs to another client than this block.")
-        return self.reading.get(check_id(id))(place)
+        return self.reading.get(self._checked(id))(place)
 
     def __bool__(self) -> NoReturn:
         raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")
@@ -250,10 +250,13 @@ class Query(Generic[M]):
     def _select(self, **changes: Any) -> Query[M]:
         return Query(self.reading.select(**changes))
 
+    def _checked(self, id: str | UUID) -> str:
+        return check_id(id, kind=self.reading.source.kind)
+
     def _run(self, ending: Callable[[Place], Flow[T]]) -> T:
         place = self.reading.source.locate()
-        return place.runner.run(ending(place))
+        return place.runner.run(place.asked(ending(place)))
 
     async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
         place = self.reading.source.locate()
-        return await place.runner.arun(ending(place))
+        return await place.runner.arun(place.asked(ending(place)))

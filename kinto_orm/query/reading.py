@@ -8,7 +8,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from kinto_orm.errors import MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
+from kinto_orm.errors import DryRunError, MultipleObjectsError, NotFoundError, PartialObjectError
 from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
 from kinto_orm.protocol.endpoints import Kind, ListPath, PluralPath
 from kinto_orm.protocol.filters import condition, matches_nothing
@@ -25,9 +25,10 @@ from kinto_orm.protocol.paging import (
 )
 from kinto_orm.protocol.values import JSON, JSONObject, decode
 from kinto_orm.query.selection import EVERYTHING, Selection
-from kinto_orm.repository import get, ids_in_chunks
+from kinto_orm.repository import get, ids_in_chunks, require_kind
 from kinto_orm.state import Holder, ObjectState, OnInvalid, Runner, Status
 
+T = TypeVar("T")
 M = TypeVar("M", bound=Holder)
 M_co = TypeVar("M_co", bound=Holder, covariant=True)
 L = TypeVar("L")
@@ -46,6 +47,12 @@ class Place(Generic[P_co]):
     path: P_co
     parent: Any = None
     """The parent object: ``Any``, because the models stand above this module."""
+
+    def asked(self, flow: Flow[T]) -> Flow[T]:
+        """The flow; where not every server has such lists, after this one was asked whether it has."""
+        if isinstance(self.path, PluralPath):
+            yield from require_kind(self.path.kind, self.runner)
+        return (yield from flow)
 
 
 class Loader(Protocol[L_co]):
@@ -127,6 +134,13 @@ class PageWalk(Generic[L]):
         """The flow that reads the next page; ``None`` at the end."""
         return None if self._query is None else self._read(self._query)
 
+    def rest(self) -> Flow[list[L]]:
+        """What is kept of all the pages that are left."""
+        kept: list[L] = []
+        while (flow := self.next_page()) is not None:
+            kept += (yield from flow).objects
+        return kept
+
     def _read(self, query: str) -> Flow[Page[L]]:
         check_progress(query, self._seen, self._place.path)
         raw = yield from read_page(self._place.path, query)
@@ -171,11 +185,7 @@ class Reading(Generic[M]):
 
     def all(self, place: Place) -> Flow[list[M]]:
         """All the objects."""
-        objects: list[M] = []
-        walk = self.walk(place)
-        while (flow := walk.next_page()) is not None:
-            objects += (yield from flow).objects
-        return objects
+        return (yield from self.walk(place).rest())
 
     def first(self, place: Place) -> Flow[M | None]:
         """The first object."""
@@ -261,18 +271,12 @@ class Reading(Generic[M]):
 
     def delete(self, *, everything: bool) -> Callable[[Place], Flow[int]]:
         """Deletes the objects on the server."""
-        selection = self.selection
-        if selection.limit is not None or selection.skip or selection.fields:
-            raise UsageError("delete() deletes all that matches: it cannot be combined with limit(), slices or only().")
-        if not selection.is_filtered and not everything:
-            raise UsageError("delete() without a filter would delete everything: say delete(everything=True).")
+        self.selection.check_deletion("delete", everything=everything)
         return self._delete
 
     def _delete(self, place: Place) -> Flow[int]:
         place.runner.refuse_staging("delete() of a query")
-        if matches_nothing(self.selection.conditions):
-            return 0
-        return (yield from delete_pages(place.path, encode_query(self.selection.parameters())))
+        return (yield from delete_selected(self.selection, place, self.count))
 
     def update(self, change: Callable[[M], object]) -> Callable[[Place], Flow[BulkReport]]:
         """Changes each object and writes what changed."""
@@ -293,6 +297,18 @@ class Reading(Generic[M]):
         while report.is_complete and (flow := walk.next_page()) is not None:
             yield from _write(_changed((yield from flow).objects, change), place, report)
         return raise_for_report(report, "update")
+
+
+def delete_selected(
+    selection: Selection, place: Place[Any], count: Callable[[Place[Any]], Flow[int]], *, if_match: int | None = None
+) -> Flow[int]:
+    """Deletes what is selected of the list, every page; how many there were, which in a dry client ``count`` tells."""
+    if matches_nothing(selection.conditions):
+        return 0
+    try:
+        return (yield from delete_pages(place.path, encode_query(selection.parameters()), if_match=if_match))
+    except DryRunError:
+        return (yield from count(place))
 
 
 def _write(staged: Iterable[Staged[M] | Outcome[M]], place: Place, report: BulkReport) -> Flow[None]:

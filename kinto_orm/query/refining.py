@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError, UsageError
-from kinto_orm.protocol.endpoints import check_id
+from kinto_orm.protocol.endpoints import Kind, check_id
 from kinto_orm.protocol.filters import (
     Condition,
     as_moment,
@@ -113,11 +113,11 @@ def moment(timestamp: TimestampInput, what: str, overlap: float = 0) -> int:
     return max(0, as_moment(timestamp, what) - round(overlap * 1000))
 
 
-def check_ids(ids: Iterable[str | UUID]) -> list[str]:
+def check_ids(ids: Iterable[str | UUID], kind: Kind) -> list[str]:
     """The ids, checked, each once."""
     if isinstance(ids, str):
         raise InvalidTypeError("get_many() takes a list of ids; for one id use get().")
-    return list(dict.fromkeys(check_id(id) for id in ids))
+    return list(dict.fromkeys(check_id(id, kind=kind) for id in ids))
 
 
 def check_count(value: Any, what: str, least: int = 0) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kinto_orm.errors import UsageError
 from kinto_orm.protocol.filters import Condition, encode_conditions
 from kinto_orm.protocol.timestamps import etag
 
@@ -44,6 +45,15 @@ class Selection:
     def is_filtered(self) -> bool:
         """Whether it asks for less than the whole list; ``exclude()`` without values does not."""
         return bool(encode_conditions(self.conditions)) or self.since is not None or self.before is not None
+
+    def check_deletion(self, verb: str, *, everything: bool) -> None:
+        """Raises ``UsageError`` where it is more, or less, than a deletion on the server would delete."""
+        if self.limit is not None or self.skip or self.fields:
+            raise UsageError(
+                f"{verb}() deletes all that matches: it cannot be combined with limit(), slices or only()."
+            )
+        if not self.is_filtered and not everything:
+            raise UsageError(f"{verb}() without a filter would delete everything: say {verb}(everything=True).")
 
     @property
     def may_hold_tombstones(self) -> bool:

@@ -6,6 +6,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
 from __future__ import annotations
 
 from kinto_orm.errors import CapabilityMissingError
+from kinto_orm.protocol.endpoints import Kind
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.state import Runner
@@ -36,3 +37,9 @@ def require_capability(name: str, what: str, runner: Runner) -> Flow[JSONObject]
     raise CapabilityMissingError(
         f"{what} needs the capability {name!r}, which the server does not have: {_REMEDIES[name]}. Nothing was sent."
     )
+
+
+def require_kind(kind: Kind, runner: Runner) -> Flow[None]:
+    """Nothing, where the server has objects of this kind; raises ``CapabilityMissingError`` where it does not."""
+    if kind.capability is not None:
+        yield from require_capability(kind.capability, f"An {kind.value}", runner)

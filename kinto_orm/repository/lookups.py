@@ -7,13 +7,13 @@ from dataclasses import replace
 
 from kinto_orm.errors import NotFoundError
 from kinto_orm.messages import Request
-from kinto_orm.protocol.answers import content, read_document, read_object, stored_object
-from kinto_orm.protocol.endpoints import Kind, ObjectPath
+from kinto_orm.protocol.answers import read_document, read_object
+from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.repository.settling import settle
 from kinto_orm.repository.verbs import plan
-from kinto_orm.state import Draft, Intent, ObjectState, Runner, Status, Verb, WriteOptions
+from kinto_orm.state import Draft, Intent, ObjectState, Status, Verb, WriteOptions
 
 
 def get(path: ObjectPath, *, attempt: int = 1) -> Flow[ObjectState]:
@@ -83,24 +83,3 @@ def ids_in_chunks(ids: Sequence[str], length: int = 4000) -> list[list[str]]:
             room = length - len(id) - 12
         chunks[-1].append(id)
     return chunks
-
-
-def read_version(path: ObjectPath, last_modified: int, runner: Runner) -> Flow[JSONObject | None]:
-    """The data that the object had at that timestamp, out of the bucket's history; ``None`` where it is not there.
-
-    https://docs.kinto-storage.org/en/stable/api/1.x/history.html
-    """
-    info = yield from runner.describe_server()
-    if "history" not in info.get("capabilities", {}):
-        return None
-    history = f"/buckets/{path.ids[0]}/history"
-    # Only the entries of the bucket itself have its id; all of this history are of the one bucket.
-    names = {Kind.BUCKET: (), Kind.RECORD: ("collection_id", "record_id")}.get(path.kind, (f"{path.kind.value}_id",))
-    wanted = {**dict(zip(names, path.ids[1:], strict=True)), "resource_name": path.kind.value}
-    ids = "&".join(f"{name}=%22{value}%22" for name, value in wanted.items())
-    response = yield Request("GET", history, query=f"{ids}&target.data.last_modified={last_modified}")
-    entries = content(response, f"GET {history}") if response.status == 200 else None
-    found = entries.get("data") if isinstance(entries, dict) else None
-    if not isinstance(found, list) or not found:
-        return None
-    return stored_object(found[0]["target"]["data"]).data

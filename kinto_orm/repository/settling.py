@@ -16,16 +16,27 @@ from kinto_orm.errors import (
     InvalidValueError,
     PermissionsUnknownError,
     ProtocolError,
+    SchemaValidationError,
     UsageError,
 )
+from kinto_orm.frozen import quickly_made
 from kinto_orm.messages import Request, Response
-from kinto_orm.protocol.answers import StoredObject, content, error_of, existing_object, raise_for_status, read_object
+from kinto_orm.protocol.accounts import without_secrets
+from kinto_orm.protocol.answers import (
+    StoredObject,
+    content,
+    error_of,
+    existing_object,
+    locate_errors,
+    raise_for_status,
+    read_object,
+)
 from kinto_orm.protocol.endpoints import Kind, PluralPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.json_patch import apply_json_patch
 from kinto_orm.protocol.merging import merge_data
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, apply_basic_patch, apply_merge_patch
-from kinto_orm.protocol.values import JSONObject, is_same, is_stored_as
+from kinto_orm.protocol.values import JSONObject, copy_json, is_same, is_stored_as
 from kinto_orm.protocol.writes import Action, PermissionLists, Write
 from kinto_orm.repository.verbs import SERVER_OWNED, is_schema_timestamp
 from kinto_orm.state import Intent, ObjectState, Status, Verb
@@ -33,6 +44,7 @@ from kinto_orm.state import Intent, ObjectState, Status, Verb
 _METHODS = {Action.PUT: "PUT", Action.UPDATE: "PATCH", Action.PATCH: "PATCH", Action.DELETE: "DELETE"}
 
 
+@quickly_made
 @dataclass(frozen=True, slots=True)
 class Settled:
     """What became of a write: the state of its object, and the intent that brought it there.
@@ -59,8 +71,10 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
     write it found, raises ``AmbiguousWriteError``; with ``strict`` also where somebody else may have written the same.
     """
     method = _METHODS[planned.action]
+    if response.status not in (403, 404, 412):
+        return settle_at_once(intent, planned, response)
     lost = [intent, *_doubts(intent)] if response.is_repeated else _doubts(intent)
-    if response.status in (404, 412):
+    if response.status != 403:
         _check_is_whole(response, f"{method} {planned.path}")
     if response.status == 412:
         return (yield from _settle_412(intent, planned, response, lost, strict=strict))
@@ -70,7 +84,17 @@ def settle(intent: Intent, planned: Write, response: Response, *, strict: bool =
             return gone
     if response.status == 404:
         raise error_of(response, method, str(planned.path))  # gone, whatever became of an earlier attempt
-    return Settled(intent.state.after(read_object(response, planned.path, method)), intent)
+    return settle_at_once(intent, planned, response)
+
+
+def settle_at_once(intent: Intent, planned: Write, response: Response) -> Settled:
+    """Like :func:`settle`, of an answer that tells by itself whose write it is the answer to: any but a refusal."""
+    try:
+        stored = read_object(response, planned.path, _METHODS[planned.action])
+    except SchemaValidationError as error:
+        locate_errors(error, wanted_data(intent))
+        raise
+    return Settled(intent.state.after(stored), intent)
 
 
 def _check_is_whole(response: Response, what: str) -> None:
@@ -125,7 +149,7 @@ def _settle_412(
     error = error_of(response, _METHODS[planned.action], str(planned.path))
     assert isinstance(error, ConflictError)
     error.base = intent.state.data
-    error.mine = wanted_data(intent)
+    error.mine = copy_json(without_secrets(planned.path, wanted_data(intent)))  # the object may share it
     if theirs is not None:
         error.theirs, error.theirs_last_modified = theirs.data, theirs.last_modified
     raise error
@@ -139,7 +163,9 @@ def _recognised(intent: Intent, lost: Intent, found: StoredObject) -> Settled:
     again = rebase_onto(_on_top(intent, lost, found.data), now)
     wanted = (wanted_data(intent), wanted_data(again))
     is_done = any(one is not None and is_stored_as(_own(lost, one), _own(lost, found.data)) for one in wanted)
-    if is_done and _sent_permissions(intent) == _sent_permissions(lost):
+    # Nobody sees whether a password is stored: one that is wanted now goes on top.
+    has_secret = not lost.state.path.kind.secrets.isdisjoint(wanted[0] or ())
+    if is_done and not has_secret and _sent_permissions(intent) == _sent_permissions(lost):
         # What it was applied to is what the lost one was meant for: others may have written in between.
         return Settled(state, replace(intent, state=lost.state), reconciled=True)
     # What was wanted may have changed since. Nobody else wrote in between, so it may go on top of it.
@@ -171,12 +197,18 @@ def _may_be_result(lost: Intent, theirs: StoredObject) -> bool:
             f"{lost.state.path}: the answer to a patch got lost, and what it made of the object cannot be told, "
             "because the object was never read: refresh() it, and see."
         )
-    return is_stored_as(_own(lost, wanted), _own(lost, theirs.data))
+    is_alike = is_stored_as(_own(lost, wanted), _own(lost, theirs.data))
+    if is_alike and not lost.state.path.kind.secrets.isdisjoint(wanted):
+        raise AmbiguousWriteError(
+            f"{lost.state.path}: the answer to a write with a password got lost, and whether it is this password that "
+            "the server has cannot be told: log in with it, or refresh() the object and set it again."
+        )
+    return is_alike
 
 
 def _own(lost: Intent, data: JSONObject) -> JSONObject:
     """The data without what the server sets by itself."""
-    left_out = {key for key in SERVER_OWNED if key in data}
+    left_out = {key for key in (*SERVER_OWNED, *lost.state.path.kind.secrets) if key in data}
     if "schema" in data and is_schema_timestamp(lost.state.path.kind, data["schema"]):
         left_out.add("schema")
     return {key: value for key, value in data.items() if key not in left_out} if left_out else data
@@ -218,7 +250,8 @@ def _check_strictness(lost: Intent, *, strict: bool) -> None:
 def _settle_gone(intent: Intent, response: Response, lost: Sequence[Intent], *, strict: bool) -> Flow[Settled | None]:
     """What a deletion comes to that found nothing; ``None`` where it was refused."""
     was_lost = any(one.verb is Verb.DELETE for one in lost)
-    if response.status == 403 and not (was_lost and (yield from _is_bucket_gone(intent))):
+    may_be_in_bucket = was_lost and intent.state.path.kind is not Kind.ACCOUNT
+    if response.status == 403 and not (may_be_in_bucket and (yield from _is_bucket_gone(intent))):
         return None
     if response.status == 404 and not (was_lost or intent.options.if_exists):
         return None

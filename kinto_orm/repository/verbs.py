@@ -11,6 +11,7 @@ from kinto_orm.errors import (
     NotLoadedError,
     PartialObjectError,
 )
+from kinto_orm.protocol.accounts import check_json_patch, check_password
 from kinto_orm.protocol.endpoints import Kind
 from kinto_orm.protocol.patches import JSONPatch
 from kinto_orm.protocol.values import JSON, JSONObject, is_same
@@ -19,6 +20,8 @@ from kinto_orm.state import Intent, Status, Verb
 
 SERVER_OWNED = ("last_modified", "deleted", "__permissions__")
 """Keys of ``data`` that only the server sets: it would act on them, not store them."""
+
+_SERVER_OWNED = frozenset(SERVER_OWNED)
 
 _OLDEST_TIMESTAMP = 10**12
 """In milliseconds: the year 2001."""
@@ -52,13 +55,31 @@ def check_data(intent: Intent) -> None:
     """Raises ``InvalidValueError`` where the user set what only the server sets."""
     known = intent.state.data or {}
     wanted = _sent_data(intent)
-    for key in SERVER_OWNED:
+    _check_password(intent, wanted)
+    for key in () if _SERVER_OWNED.isdisjoint(wanted) else SERVER_OWNED:
         if key in wanted and not (key in known and is_same(known[key], wanted[key])):
             raise InvalidValueError(f"{intent.state.path}: data[{key!r}] is set by the server only: remove it.")
-    if is_schema_timestamp(intent.state.path.kind, known.get("schema")) and not is_same(
-        known["schema"], wanted.get("schema", known["schema"])
+    if (
+        "schema" in known
+        and is_schema_timestamp(intent.state.path.kind, known["schema"])
+        and not is_same(known["schema"], wanted.get("schema", known["schema"]))
     ):
         raise InvalidValueError(f"{intent.state.path}: data['schema'] is set by the server only: leave it.")
+
+
+def _check_password(intent: Intent, sent: JSONObject) -> None:
+    path = intent.state.path
+    if path.kind is not Kind.ACCOUNT or intent.verb is Verb.DELETE:
+        return
+    if isinstance(intent.patch, JSONPatch):
+        check_json_patch(path, intent.patch)
+    elif "password" in sent:
+        check_password(path, sent["password"])
+    elif intent.state.status is Status.NEW and intent.verb is not Verb.PATCH:
+        raise InvalidValueError(f"{path}: a new account needs a password: Account(id=…, password=…).")
+    elif intent.verb is Verb.REPLACE:
+        # The server has shown a hash, if anything.
+        raise InvalidValueError(f"{path}: replace() stores all of an account, and its password is unknown: save() it.")
 
 
 def is_schema_timestamp(kind: Kind, value: JSON) -> bool:
@@ -122,7 +143,7 @@ def _put(intent: Intent, precondition: Precondition) -> Write:
     state, draft = intent.state, intent.draft
     # check_data has made sure that what the server owns is unchanged: it is not sent back.
     new = draft.data
-    if any(key in new for key in SERVER_OWNED):
+    if not _SERVER_OWNED.isdisjoint(new):
         new = {key: value for key, value in new.items() if key not in SERVER_OWNED}
     return Write(
         state.path,

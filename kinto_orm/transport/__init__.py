@@ -2,7 +2,9 @@
 
 from kinto_orm.transport.alerts import Alerts
 from kinto_orm.transport.auth import AuthInput, BasicAuth, BearerTokenAuth, parse_auth
+from kinto_orm.transport.browser import BrowserOAuth
 from kinto_orm.transport.events import RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.transport.fxa import FxaAuth
 from kinto_orm.transport.http import (
     MAX_RESPONSE_BYTES,
     AsyncTransport,
@@ -19,6 +21,8 @@ __all__ = [
     "AuthInput",
     "BasicAuth",
     "BearerTokenAuth",
+    "BrowserOAuth",
+    "FxaAuth",
     "HttpTransport",
     "OnBackoff",
     "RequestEvent",

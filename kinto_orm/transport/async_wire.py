@@ -13,7 +13,7 @@ from asyncio import AbstractEventLoop
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 import requests
 from requests import PreparedRequest
@@ -21,7 +21,7 @@ from requests.utils import select_proxy
 from urllib3.util.ssl_ import create_urllib3_context
 
 from kinto_orm.errors import ConfigurationError, KintoError, MissingExtraError
-from kinto_orm.messages import Request
+from kinto_orm.messages import Request, Response
 from kinto_orm.transport.async_pool import Pool
 from kinto_orm.transport.auth import Secret, is_immediate
 from kinto_orm.transport.bodies import Body, decoder_of
@@ -29,9 +29,13 @@ from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
 from kinto_orm.transport.httpx_failures import Progress, translate_httpx
 from kinto_orm.transport.httpx_messages import HOW_TO_DO_WITHOUT, as_httpx, has_more, headers_of
 from kinto_orm.transport.preparing import POOL_SIZE, Limits, Preparer, Verify, WireOptions, way_out
+from kinto_orm.transport.renewal import Renewable, renewed
 
 if TYPE_CHECKING:
     import httpx
+
+Answered: TypeAlias = tuple[int, dict[str, str], PreparedRequest]
+"""Status and headers of an answer, and the request as it was sent."""
 
 
 class AsyncWire:
@@ -80,8 +84,8 @@ class AsyncWire:
         if self._pools.get(loop) is pool:
             del self._pools[loop]
 
-    async def ask(self, pool: Pool, request: Request, limits: Limits, body: Body) -> tuple[int, dict[str, str]]:
-        """Status and headers of the answer, whose body is put into ``body``.
+    async def ask(self, pool: Pool, request: Request, limits: Limits, body: Body) -> Answered:
+        """Status and headers of the answer, whose body is put into ``body``, and what was sent.
 
         Where it is cancelled, the connection is closed at once. Raises what ``HttpTransport.send`` does.
         """
@@ -98,9 +102,7 @@ class AsyncWire:
             failure = translate(error, body.name) if is_of_auth else translate_httpx(error, body.name, progress)
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context
 
-    async def _exchange(
-        self, pool: Pool, request: Request, limits: Limits, body: Body, progress: Progress
-    ) -> tuple[int, dict[str, str]]:
+    async def _exchange(self, pool: Pool, request: Request, limits: Limits, body: Body, progress: Progress) -> Answered:
         prepared = await self._prepared(request)
         progress.is_ready = True
         try:
@@ -122,7 +124,14 @@ class AsyncWire:
                 await answer.extensions["network_stream"].aclose()
         finally:
             await stream.aclose()
-        return answer.status_code, headers
+        return answer.status_code, headers, prepared
+
+    async def renewed(self, request: Request, response: Response, sent: PreparedRequest) -> Response:
+        """Like :func:`kinto_orm.transport.renewal.renewed`; the auth object may take its time."""
+        auth = self._options.auth
+        if not isinstance(auth, Renewable):
+            return response
+        return await asyncio.to_thread(renewed, request, response, auth, sent)
 
     async def _prepared(self, request: Request) -> PreparedRequest:
         if is_immediate(self._options.auth):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import platform
 import re
+import sys
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from functools import cache
@@ -20,8 +21,8 @@ import requests
 from requests import PreparedRequest
 from requests.auth import AuthBase, HTTPBasicAuth
 
-from kinto_orm.errors import ConfigurationError, InvalidTypeError
-from kinto_orm.transport.failures import FinalConnectionError, scrubbed
+from kinto_orm.errors import ConfigurationError, InvalidTypeError, LoginFailedError
+from kinto_orm.transport.failures import scrubbed
 
 Authenticator: TypeAlias = Callable[[PreparedRequest], PreparedRequest]
 """What adds credentials to a request: any ``requests`` auth object is one."""
@@ -73,7 +74,14 @@ class Secret:
         raise InvalidTypeError("Credentials are never pickled: give them again where the pickle is loaded.")
 
 
-class _AuthorizationHeader(AuthBase):
+class SecretAuth(AuthBase):
+    """Credentials that everybody on the way to the server could use: never sent in clear, never pickled."""
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidTypeError("Credentials are never pickled: give them again where the pickle is loaded.")
+
+
+class _AuthorizationHeader(SecretAuth):
     """Immutable credentials that are one ``Authorization`` header."""
 
     def __init__(self, header: str) -> None:
@@ -82,6 +90,10 @@ class _AuthorizationHeader(AuthBase):
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         r.headers["Authorization"] = self._header.reveal()
         return r
+
+    def is_in(self, request: PreparedRequest) -> bool:
+        """Whether the request has these credentials."""
+        return request.headers.get("Authorization") == self._header.reveal()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._header})"
@@ -97,9 +109,6 @@ class _AuthorizationHeader(AuthBase):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
-
-    def __reduce__(self) -> NoReturn:
-        self._header.__reduce__()
 
 
 class BearerTokenAuth(_AuthorizationHeader):
@@ -161,33 +170,42 @@ def is_immediate(auth: Authenticator | None) -> bool:
 
 
 def signed(prepared: PreparedRequest, auth: Authenticator | None) -> PreparedRequest:
-    """The request with its credentials.
-
-    Raises ``ConnectionFailedError`` where the auth object failed to ask another server for them: the request itself
-    has not left.
-    """
+    """The request with its credentials; raises what :func:`with_credentials` raises."""
     if auth is None:
         return prepared
     body = prepared.body
     if not isinstance(auth, _AuthorizationHeader):
         prepared.prepare_cookies({})  # HTTPDigestAuth fails without, to others it makes no difference
+    result = with_credentials(prepared, auth)
+    if result.body is not body:
+        result.prepare_content_length(result.body)
+    return result
+
+
+def with_credentials(prepared: PreparedRequest, auth: Authenticator) -> PreparedRequest:
+    """What the auth object makes of the request.
+
+    Raises ``LoginFailedError`` where it failed to ask another server for credentials: the request itself has not left.
+    """
     try:
-        result = auth(prepared)
-    except requests.RequestException as error:
+        return auth(prepared)
+    except _login_errors() as error:
         cause = scrubbed(error)  # it may hold a refresh token in clear
-        failure = FinalConnectionError(f"The auth object got no credentials: {type(error).__name__}.")
-    else:
-        if result.body is not body:
-            result.prepare_content_length(result.body)
-        return result
+        failure = LoginFailedError(f"The auth object got no credentials: {type(error).__name__}.")
     raise failure from cause
+
+
+def _login_errors() -> tuple[type[Exception], ...]:
+    """What auth objects raise that ask another server; those of PyFxA where somebody uses it."""
+    fxa = sys.modules.get("fxa.errors")
+    return (requests.RequestException,) if fxa is None else (requests.RequestException, fxa.Error)
 
 
 def refuse_in_clear(headers: Mapping[str, str | bytes], auth: Authenticator | None = None) -> None:
     """Raises ``ConfigurationError`` for credentials that everybody on the way to the server could read and use."""
     value = headers.get("Authorization") or ""
     text = value.decode("latin-1") if isinstance(value, bytes) else value
-    if isinstance(auth, _AuthorizationHeader) or re.match(r"\s*(Basic|Bearer)\b", text, re.IGNORECASE):
+    if isinstance(auth, SecretAuth) or re.match(r"\s*(Basic|Bearer)\b", text, re.IGNORECASE):
         raise ConfigurationError(
             "Nothing was sent: over http:// everybody on the way could read the credentials. Give the server's "
             "https:// URL, or allow_insecure=True where you trust the whole network."

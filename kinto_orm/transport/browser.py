@@ -6,89 +6,110 @@ https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html#openid-conn
 from __future__ import annotations
 
 import json
+import math
 import re
 import secrets
-import threading
 import time
 import webbrowser
 from base64 import b64decode
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, NoReturn
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer
+from typing import Any, cast
 from urllib.parse import parse_qsl, unquote, urlencode
 
 import requests
 from requests import PreparedRequest
-from requests.auth import AuthBase
 
-from kinto_orm.errors import ConfigurationError, InvalidTypeError
-from kinto_orm.transport.auth import BearerTokenAuth, own_headers
-from kinto_orm.transport.failures import FOREIGN_ERRORS, FinalConnectionError
+from kinto_orm.errors import ConfigurationError, LoginFailedError
+from kinto_orm.transport.auth import BearerTokenAuth, SecretAuth, anonymous, own_headers
+from kinto_orm.transport.failures import FOREIGN_ERRORS
+from kinto_orm.transport.renewal import TokenStore
 
 SCOPE = "openid email"
 _ROOT = re.compile(r"https?://[^/?#]+(?:/[^/?#]+)*?/v\d+(?=[/?#]|\Z)")
 _PAGE = b"<html><body><h1>Login successful</h1>You can close this page.</body></html>"
 
 
-class BrowserOAuth(AuthBase):
+class BrowserOAuth(SecretAuth):
     """Credentials from a login in the browser, asked for at the first request and kept as long as this object lives.
 
     ``provider`` is the name of one that the server knows; without it, the first one. ``timeout`` is how long to wait
-    for the login, in seconds. Each server gets its own login, so one object serves several clients. The token comes to
+    for the login, in seconds; ``open_browser`` opens an URL, by default in the user's browser. Each server gets its own
+    login, so one object serves several clients; a token that has run out (401) takes another one. The token comes to
     a port that listens on this machine only, for one request, and only with the random state of this login.
-    Raises ``ConnectionFailedError`` where there is no login: the request itself is not sent then.
+    Raises ``LoginFailedError`` where there is no login: the request itself is not sent then.
+    https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html#openid-connect
     """
 
     def __init__(
-        self, provider: str | None = None, *, timeout: float = 300, open_browser: Callable[[str], object] | None = None
+        self, provider: str | None = None, *, timeout: float = 120, open_browser: Callable[[str], object] | None = None
     ) -> None:
-        if timeout <= 0:
-            raise ConfigurationError(f"timeout is seconds above 0, not {timeout!r}.")
+        is_number = isinstance(cast(object, timeout), int | float) and not isinstance(cast(object, timeout), bool)
+        if not is_number or not 0 < timeout < math.inf:
+            raise ConfigurationError(f"timeout is seconds above 0, not {timeout!r:.60}.")
+        if provider is not None and not isinstance(cast(object, provider), str):
+            raise ConfigurationError(f"provider is the name of one, not of type {type(provider).__name__}.")
+        if open_browser is not None and not callable(open_browser):
+            raise ConfigurationError("open_browser is a function that takes an URL.")
         self.provider = provider
         self._timeout = timeout
         self._open_browser = webbrowser.open if open_browser is None else open_browser
-        self._credentials: dict[str, BearerTokenAuth] = {}
-        self._lock = threading.Lock()
+        self._tokens = TokenStore()
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """The request, with the token of its server."""
-        root = _ROOT.match(r.url or "")
-        if root is None:
-            raise FinalConnectionError(f"{r.url!r:.200} is no URL of a Kinto server.")
-        with self._lock:  # two threads shall not open two browsers
-            if root[0] not in self._credentials:
-                self._credentials[root[0]] = self._log_in(root[0])
-        return self._credentials[root[0]](r)
+        root = _root(r)
+        return self._tokens.get(root, lambda: self._log_in(root))(r)
+
+    def renew(self, refused: PreparedRequest) -> bool:
+        """Whether the next request may have another token; see :class:`kinto_orm.transport.renewal.Renewable`."""
+        self._tokens.refuse(_root(refused), refused)
+        return True
 
     def __repr__(self) -> str:
         return f"BrowserOAuth({self.provider!r})"
 
-    def __reduce__(self) -> NoReturn:
-        raise InvalidTypeError("Credentials are never pickled: log in again where the pickle is loaded.")
-
     def _log_in(self, root: str) -> BearerTokenAuth:
-        path = self._provider(root)["auth_path"]
+        path = self._login_path(root)
         with _Listener(self._timeout) as listener:
             query = urlencode({"callback": listener.callback, "scope": SCOPE})
-            self._open_browser(f"{root}{path}?{query}")
+            self._open(f"{root}{path}?{query}")
             return _credentials(listener.wait())
 
-    def _provider(self, root: str) -> dict[str, Any]:
+    def _open(self, url: str) -> None:
         try:
-            answer = requests.get(f"{root}/", headers=own_headers(), timeout=30, allow_redirects=False)
+            is_open = self._open_browser(url)
+        except webbrowser.Error:
+            is_open = False
+        if is_open is False:  # what webbrowser says; other functions may say nothing
+            raise LoginFailedError("No browser could be opened: give open_browser, a function that opens an URL.")
+
+    def _login_path(self, root: str) -> str:
+        """Where the provider's login begins, below the root."""
+        try:
+            answer = requests.get(f"{root}/", headers=own_headers(), auth=anonymous, timeout=30, allow_redirects=False)
             providers = answer.json()["capabilities"]["openid"]["providers"]
-            found: list[dict[str, Any]] = [one for one in providers if self.provider in (None, one["name"])]
+            paths: dict[str, str] = {str(one["name"]): str(one["auth_path"]) for one in providers}
         except FOREIGN_ERRORS as error:
-            raise FinalConnectionError(f"{root} was asked how to log in: {type(error).__name__}.") from error
+            raise LoginFailedError(f"{root} was asked how to log in: {type(error).__name__}.") from error
         except (KeyError, TypeError) as error:
-            raise FinalConnectionError(f"{root} has no login by OpenID: its plugin `openid` is not there.") from error
-        if not found:
-            names = ", ".join(str(one["name"]) for one in providers) or "none"
-            raise FinalConnectionError(f"{root} has no login by {self.provider!r}, only by: {names}.")
-        return found[0]
+            raise LoginFailedError(f"{root} has no login by OpenID: its plugin `openid` is not there.") from error
+        name = next(iter(paths), None) if self.provider is None else self.provider
+        if name not in paths:
+            raise LoginFailedError(f"{root} has no login by {self.provider!r}, only by: {', '.join(paths) or 'none'}.")
+        return paths[name]
 
 
-class _Listener(HTTPServer):
+def _root(request: PreparedRequest) -> str:
+    """The root URL of the server that the request goes to."""
+    root = _ROOT.match(request.url or "")
+    if root is None:
+        raise LoginFailedError(f"{request.url!r:.200} is no URL of a Kinto server.")
+    return root[0]
+
+
+class _Listener(TCPServer):
     """Waits on a random port of this machine for the one request that brings the token."""
 
     def __init__(self, timeout: float) -> None:
@@ -107,7 +128,7 @@ class _Listener(HTTPServer):
         while self.brought is None:
             self.timeout = self._deadline - time.monotonic()
             if self.timeout <= 0:
-                raise FinalConnectionError("Nobody logged in within the time: call again to open another page.")
+                raise LoginFailedError("Nobody logged in within the time: call again to open another page.")
             self.handle_request()
         return self.brought
 
@@ -140,9 +161,9 @@ def _credentials(brought: str) -> BearerTokenAuth:
     text = unquote(brought)
     if text.startswith("error="):
         said = dict(parse_qsl(text))
-        raise FinalConnectionError(f"The login was refused: {said.get('error_description') or said['error']!r:.200}.")
+        raise LoginFailedError(f"The login was refused: {said.get('error_description') or said['error']!r:.200}.")
     try:
         token = json.loads(b64decode(text.translate({45: "+", 95: "/"}) + "==="))
         return BearerTokenAuth(token["access_token"], type=token["token_type"])
     except (ValueError, KeyError, TypeError) as error:
-        raise FinalConnectionError(f"The login brought no token: {type(error).__name__}.") from None
+        raise LoginFailedError(f"The login brought no token: {type(error).__name__}.") from None

@@ -27,6 +27,7 @@ from kinto_orm.transport.delays import backoff, retry_after
 from kinto_orm.transport.events import RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
 from kinto_orm.transport.preparing import Certificate, Limits, Verify, WireOptions
+from kinto_orm.transport.renewal import renewed
 from kinto_orm.transport.reporting import Reporter
 from kinto_orm.transport.retry import (
     Attempt,
@@ -215,7 +216,7 @@ class HttpTransport:
         """The answer, or the error of an exchange without one."""
         try:
             with self._reporter.exchange(request, attempt.number) as exchange:
-                response = exchange.response = self._ask(request, attempt.deadline)
+                response = exchange.response = self._ask(request, attempt)
                 self._backoff.note(backoff(response.headers))
         except KintoError as error:
             return error
@@ -232,18 +233,20 @@ class HttpTransport:
             async with pool.turn(self._limits(attempt.deadline).whole, body.name):
                 with self._reporter.exchange(request, attempt.number) as exchange:
                     limits = self._limits(attempt.deadline)
-                    status, headers = await wire.ask(pool, request, limits, body)
+                    status, headers, sent = await wire.ask(pool, request, limits, body)
                     response = exchange.response = _response(request, status, headers, body)
                     self._backoff.note(backoff(headers))
+                    if attempt.may_renew:
+                        response = await wire.renewed(request, response, sent)
         except KintoError as error:
             return error
         return response
 
-    def _ask(self, request: Request, deadline: float) -> Response:
+    def _ask(self, request: Request, attempt: Attempt) -> Response:
         wire = self._wire_of_this_process()
-        body = self._body(request, deadline)
+        body = self._body(request, attempt.deadline)
         try:
-            with wire.send(request, self._limits(deadline)) as answer:
+            with wire.send(request, self._limits(attempt.deadline)) as answer:
                 for piece in decoded_pieces(answer):
                     body.add(piece)
         except KintoError:
@@ -251,7 +254,8 @@ class HttpTransport:
         except FOREIGN_ERRORS as error:
             failure = translate(error, body.name)
         else:
-            return _response(request, answer.status_code, headers_of(answer), body)
+            response = _response(request, answer.status_code, headers_of(answer), body)
+            return renewed(request, response, wire.auth, answer.request) if attempt.may_renew else response
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context
 
     def _limits(self, deadline: float) -> Limits:

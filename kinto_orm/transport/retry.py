@@ -8,6 +8,9 @@ Every failure has a class, and only that decides:
 - *not applied*: the server said that it did nothing (429, 409, a 503 of Kinto's own). Sent again.
 - *ambiguous*: the answer got lost, or is none of Kinto's; the request may have been applied. Sent again, byte for
   byte, only where sending it twice can do no more than once: a read, or writes that all carry a precondition.
+
+Apart from these, credentials that have run out (401) are renewed once, where the auth object can do that: nothing was
+applied then, so writes are sent again, too. It counts as no retry.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from kinto_orm.errors import (
     ConnectionFailedError,
     ConnectionLostError,
     KintoError,
+    LoginFailedError,
 )
 from kinto_orm.messages import Request, Response
 from kinto_orm.transport.failures import FinalConnectionError
@@ -158,6 +162,8 @@ class Attempt:
 
     number: int
     deadline: float
+    may_renew: bool = True
+    """Whether credentials that are refused now may be renewed; those that were, would be refused again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +194,16 @@ class RetryLoop:
         deadline = self.policy.clock() + self.policy.deadline
         if request.attempt > 1:
             yield Pause(self.policy.wait(request.attempt - 1))
-        may_be_applied = False
+        may_be_applied = is_renewed = False
         number = 1
         while True:
             yield from self._leave_alone(request, deadline)
-            result = yield Attempt(number, deadline)
+            result = yield Attempt(number + is_renewed, deadline, may_renew=not is_renewed)
             assert result is not None
+            if isinstance(result, Response) and result.asks_for_login:
+                self.on_retry(request, number, 0.0, result)
+                is_renewed = True
+                continue
             failure = failure_of(result)
             wait = self._wait(request, result, failure, number, deadline)
             if wait is None:
@@ -239,6 +249,8 @@ class RetryLoop:
             return False
         if failure is Failure.AMBIGUOUS and not request.is_repeatable:
             return False
+        if request.takes_any_answer and isinstance(result, Response):
+            return False
         return not (isinstance(result, Response) and result.status in _ONCE and number > 1)
 
 
@@ -246,7 +258,7 @@ def failure_of(result: Result) -> Failure:
     """The class of what an attempt gave."""
     if isinstance(result, Response):
         return _failure_of_answer(result)
-    if isinstance(result, FinalConnectionError):
+    if isinstance(result, (FinalConnectionError, LoginFailedError)):
         return Failure.FINAL
     if isinstance(result, ConnectionFailedError):
         return Failure.NOT_SENT

@@ -18,7 +18,7 @@ from requests.auth import HTTPBasicAuth
 
 from kinto_orm.errors import ConfigurationError
 from kinto_orm.messages import Request
-from kinto_orm.transport.auth import anonymous, own_headers, refuse_in_clear
+from kinto_orm.transport.auth import Authenticator, anonymous, own_headers, refuse_in_clear, with_credentials
 from kinto_orm.transport.preparing import POOL_SIZE, Limits, Preparer, WireOptions, way_out
 from kinto_orm.transport.sockets import DeadlineAdapter, answered_within
 
@@ -38,6 +38,11 @@ class OwnWire:
         self._is_network = _is_network(self._session, options.server_url)
         self._preparer = Preparer(options, is_network=self._is_network)
         self.holds_sockets = False
+
+    @property
+    def auth(self) -> Authenticator | None:
+        """What adds the credentials."""
+        return self._options.auth
 
     def send(self, request: Request, limits: Limits) -> requests.Response:
         """The answer, its body still to be read."""
@@ -78,6 +83,12 @@ class BroughtWire:
         self._options = options
         self._session = session
 
+    @property
+    def auth(self) -> Authenticator | None:
+        """What adds the credentials: the client's own, else the session's."""
+        theirs = self._session.auth
+        return self._options.auth or (HTTPBasicAuth(*theirs) if isinstance(theirs, tuple) else theirs)
+
     def send(self, request: Request, limits: Limits) -> requests.Response:
         """The answer, its body still to be read. Its headers have no limit but that for each wait."""
         # What is passed here takes the place of the session's own setting: auth, verify and hooks would get lost.
@@ -97,11 +108,10 @@ class BroughtWire:
         )
 
     def _sign(self, prepared: PreparedRequest) -> PreparedRequest:
-        auth = self._options.auth or self._session.auth or anonymous
-        signed = (HTTPBasicAuth(*auth) if isinstance(auth, tuple) else auth)(prepared)
+        result = with_credentials(prepared, self.auth or anonymous)
         if self._options.is_clear and _is_network(self._session, self._options.server_url):
-            refuse_in_clear(signed.headers)
-        return signed
+            refuse_in_clear(result.headers)
+        return result
 
     def _headers(self) -> dict[str, str]:
         untouched = requests.utils.default_headers()

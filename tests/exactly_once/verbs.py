@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 from fault_proxy import Seen, is_write
-from world import Data, World
+from world import USER, Data, World
 
 from kinto_orm import (
+    Account,
     Bucket,
     Collection,
     CommitError,
@@ -96,6 +97,42 @@ def path(id: str) -> str:
 def call(holder: Any, method: str, expected: Data | None, *arguments: Any, **keywords: Any) -> Call:
     """A verb of an object that has its id already."""
     return Call(holder, method, {str(holder.__kinto_path__()): expected}, (holder,), arguments, keywords)
+
+
+def new_account(world: World) -> Call:
+    """Anybody creates one: the user of the world becomes an account."""
+    world.client = world.client.clone(auth=None)
+    account = Account(id=USER[0], password=USER[1], client=world.client)
+    return Call(account, "save", {str(account.__kinto_path__()): {}})
+
+
+def load_account(world: World) -> Account:
+    """The account of the world's user, as the client behind the proxy knows it."""
+    data = {"password": USER[1], "name": "Alexis"}
+    Account(id=USER[0], data=data, client=world.direct.clone(auth=None)).save()
+    return world.client.accounts.get(USER[0])
+
+
+def changed_account(world: World) -> Call:
+    account = load_account(world)
+    account.data["name"] = "Bob"
+    return call(account, "save", {"name": "Bob"})
+
+
+def replaced_account(world: World) -> Call:
+    account = load_account(world)
+    account.data["name"], account.password = "Bob", USER[1]
+    return call(account, "replace", {"name": "Bob"})
+
+
+ACCOUNT_VERBS = [
+    # Nobody sees whether a password is the one that was sent, and who deleted their account may ask no more.
+    Verb("Account.save-new", new_account, is_decidable=False),
+    Verb("Account.save-changed", changed_account),
+    Verb("Account.replace", replaced_account, is_decidable=False),
+    Verb("Account.patch", lambda world: call(load_account(world), "patch", {"name": "Bob"}, name="Bob")),
+    Verb("Account.delete", lambda world: call(load_account(world), "delete", None), is_decidable=False),
+]
 
 
 def is_patch(seen: Seen) -> bool:
@@ -448,6 +485,35 @@ def delete_query(world: World) -> Call:
     return Call(world.collection.records.filter(n=1), "delete", expected, is_right=lambda count: count == 3)
 
 
+def revert(world: World, *, deletes: bool = False) -> Call:
+    record = world.load("r", OLD)
+    before = record.last_modified
+    if deletes:
+        record.delete()
+    else:
+        record.patch(n=2)
+    return Call(world.collection.records, "revert", {path("r"): OLD}, (record,), (record,), {"to": before})
+
+
+def revert_id(world: World) -> Call:
+    before = world.load("r", OLD).last_modified
+    world.records.records.get("r").delete()
+    return Call(
+        world.collection.records,
+        "revert",
+        {path("r"): OLD},
+        arguments=("r",),
+        keywords={"to": before},
+        holders_of=lambda result: [result],
+    )
+
+
+def purge(world: World) -> Call:
+    world.load("r", OLD)
+    history = world.bucket.history.filter(record_id="r")
+    return Call(history, "purge", {path("r"): OLD}, is_right=lambda count: count == 1)
+
+
 LIST_VERBS = [
     Verb("Manager.create", create),
     Verb("Manager.get_or_create-new", get_or_create),
@@ -464,6 +530,10 @@ LIST_VERBS = [
     Verb("Manager.edit", edit_record),
     Verb("Query.update", update_query),
     Verb("Query.delete", delete_query, is_guarded=False),
+    Verb("Manager.revert-changed", revert),
+    Verb("Manager.revert-deleted", lambda world: revert(world, deletes=True)),
+    Verb("Manager.revert-deleted-id", revert_id),
+    Verb("History.purge", purge, is_guarded=False),
 ]
 
 
@@ -594,6 +664,12 @@ def ensure_more(world: World) -> Call:
     return Call(world.client, "ensure", {path("r"): {**OLD, "n": 2}}, (record,), (record,))
 
 
+def flush(world: World) -> Call:
+    world.load("r", OLD)
+    paths = ("/buckets/b", "/buckets/b/collections/c", path("r"))
+    return Call(world.client, "flush", dict.fromkeys(paths), keywords={"everything": True})
+
+
 UNIT_VERBS = [
     Verb("UnitOfWork.commit", commit),
     Verb("UnitOfWork.commit-tree", commit_tree),
@@ -605,9 +681,10 @@ UNIT_VERBS = [
     Verb("CommitError.compensate", compensate),
     Verb("Client.ensure-new", ensure),
     Verb("Client.ensure-existing", ensure_more),
+    Verb("Client.flush", flush, is_guarded=False),
 ]
 
-VERBS = [*RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS]
+VERBS = [*ACCOUNT_VERBS, *RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS]
 
 
 # -- the rest -----------------------------------------------------------------------------------------------------
@@ -619,16 +696,29 @@ MOVES = "moves the flows of all the other verbs, so it is called with each of th
 LOCAL = "asks nothing"
 
 NOT_WRITING: Mapping[str, str] = {
+    "Account.refresh": READS,
+    "Client.account": LOCAL,
+    **dict.fromkeys(("BearerTokenAuth.is_in", "BrowserOAuth.renew", "FxaAuth.renew"), LOCAL),
     **{f"{kind}.refresh": READS for kind in ("Bucket", "Group", "Collection", "Record")},
     **{f"Bucket.{name}": LOCAL for name in ("collection", "group")},
     **{f"Query.{name}": REFINES for name in ("before", "exclude", "filter", "limit", "only", "order_by", "page_size")},
     "Query.since": REFINES,
     **{f"Query.{name}": READS for name in ("all", "count", "exists", "first", "get", "get_many", "get_or_none", "one")},
     **{f"Query.{name}": READS for name in ("pages", "timestamp", "values")},
+    **{f"Manager.{name}": LOCAL for name in ("as_of", "history")},
+    **{f"EntryQuery.{name}": REFINES for name in ("filter", "limit", "page_size")},
+    **{f"EntryQuery.{name}": READS for name in ("all", "count", "exists", "first")},
+    **{f"History.{name}": REFINES for name in ("before", "since")},
+    "History.timestamp": READS,
+    **{f"Snapshot.{name}": READS for name in ("all", "count", "get")},
     "Client.server_info": READS,
+    **{f"Client.{name}": READS for name in ("heartbeat", "monitor_changes", "personal_bucket", "version")},
+    "Collection.changeset": READS,
     **{f"Client.{name}": MOVES for name in ("run", "perform", "describe_server", "prepare_lock")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
-    **{f"Client.{name}": LOCAL for name in ("gather", "refuse_staging", "unit_of_work")},
+    **{f"Client.{name}": LOCAL for name in ("forget_lock", "gather", "refuse_staging", "unit_of_work")},
+    **{f"Client.{name}": LOCAL for name in ("clear_plan", "plan")},
+    "Plan.as_json": LOCAL,
     **{f"Gathering.{name}": READS for name in ("count", "exists", "get", "get_or_none", "timestamp")},
     **{f"UnitOfWork.{name}": STAGES for name in ("delete", "patch", "replace", "save", "stage")},
     **{f"UnitOfWork.{name}": LOCAL for name in ("admit", "plan", "rollback")},
@@ -668,6 +758,20 @@ def get_filtered(world: World) -> Call:
     )
 
 
+def read_history(world: World) -> Call:
+    world.load("r", OLD)
+    history = world.collection.records.history("r")
+    return Call(history, "all", {path("r"): OLD}, is_right=lambda found: [one.action for one in found] == ["create"])
+
+
+def read_snapshot(world: World) -> Call:
+    before = world.load("r", OLD).last_modified
+    world.records.records.get("r").patch(n=2)
+    snapshot = world.collection.records.as_of(before or 0)
+    expected = {path("r"): {**OLD, "n": 2}}
+    return Call(snapshot, "all", expected, is_right=lambda found: [dict(one.data) for one in found] == [OLD])
+
+
 class Reads:
     """A block whose reads travel in one batch."""
 
@@ -700,6 +804,8 @@ READ_VERBS = [
     Verb("Query.all", get_filtered, meets=everything),
     Verb("Query.count", read("count"), meets=everything),
     Verb("Query.timestamp", read("timestamp"), meets=everything),
+    Verb("EntryQuery.all", read_history, meets=everything),
+    Verb("Snapshot.all", read_snapshot, meets=everything),
     Verb(
         "Client.server_info",
         lambda world: Call(world.client, "server_info", {}, keywords={"refresh": True}),

@@ -103,8 +103,10 @@ def world_of(proxy: FaultProxy, direct: Client, **options: Any) -> Generator[Wor
         proxy.url,
         **{"auth": USER, "timeout": TIMEOUT, "retry_after": 0.001, "bucket": "b", "collection": "c", **options},
     )
+    world = World(proxy, client, direct)
     try:
-        yield World(proxy, client, direct)
+        yield world
     finally:
+        world.client.close()  # it may be a clone by now, which shares nothing that is open
         client.close()
         proxy.wait_until_idle()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from scripted_server import RECORDS, Serve, Talk, page, said
 
-from kinto_orm import Collection, ProtocolError, Record
+from kinto_orm import Bucket, Client, Collection, ProtocolError, Record
 
 FORMS = [
     pytest.param("http://{host}/v1" + RECORDS, id="D01"),
@@ -45,6 +45,24 @@ def test_d07_the_timestamp_of_a_list_is_asked_for_each_time(todos: Collection[Re
     todos.records.create(id="x")
 
     assert before != todos.records.timestamp() == todos.records.get("x").last_modified
+
+
+def test_d08_the_list_of_permissions_is_read_to_its_end() -> None:
+    """Of eight entries the first page has three; the entry of the server itself has no id."""
+    with Client.embedded(settings={"paginate_by": 3}) as client:
+        todos = Collection(bucket=Bucket(id="payments").save(), id="todos").save()
+        todos.records.bulk_create({"id": f"r{n}"} for n in range(5))
+
+        entries = client.permissions.all()
+
+        records = {f"/buckets/payments/collections/todos/records/r{n}" for n in range(5)}
+        assert {one.uri for one in entries} == {
+            "/",
+            "/buckets/payments",
+            "/buckets/payments/collections/todos",
+            *records,
+        }
+        assert len(entries) == client.permissions.count() == 8
 
 
 def test_d11_the_cursor_is_the_timestamp_of_the_first_page(talk: Talk) -> None:

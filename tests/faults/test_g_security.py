@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 import logging
 import pickle
+import socket
+import sys
 import traceback
 from base64 import b64encode
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import vcr
 import vcr.request
+from openid_stub import Browser, callback, fetch, openid_provider
 from requests.auth import HTTPBasicAuth
 from scripted_server import RECORDS, Script, Serve, Talk, answer, hang_up, one, said
 
 from kinto_orm import (
     BearerTokenAuth,
+    BrowserOAuth,
     Client,
     ConfigurationError,
     KintoError,
@@ -24,6 +31,7 @@ from kinto_orm import (
     RedirectError,
     ResponseError,
 )
+from kinto_orm.server import EmbeddedServer, listening
 from kinto_orm.testing import vcr_config
 
 SECRET = "s3cr3t-canary"
@@ -280,3 +288,48 @@ def test_v01_a_body_that_is_no_object_is_recorded_as_it_is(body: Any) -> None:
 
     assert recorded.uri == "http://localhost/v1/"
     assert recorded.body == (body.encode() if isinstance(body, str) else body)
+
+
+class Listening:
+    """Sees what a process binds, as the operating system is asked for it."""
+
+    def __init__(self) -> None:
+        self.addresses: list[Any] = []
+        self.is_on = True
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if self.is_on and event == "socket.bind":
+            self.addresses.append(arguments[1])
+
+
+def test_g25_a_login_by_browser_listens_on_this_machine_for_one_token_of_its_own() -> None:
+    """Against a real Kinto with the plugin openid, and a provider of our own."""
+    statuses: list[int] = []
+
+    class Attacked(Browser):
+        def follow(self, url: str) -> None:
+            self.callback = urlsplit(callback(url))
+            forged = b64encode(json.dumps({"access_token": "evil", "token_type": "Bearer"}).encode()).decode()
+            paths = (f"/auth/{forged}", f"/auth/?token={forged}", f"/auth/{'0' * 43}/{forged}", "/")
+            statuses.extend(fetch(f"http://{self.callback.netloc}{path}") for path in paths)
+            super().follow(url)
+
+    browser = Attacked()
+    with openid_provider() as settings, EmbeddedServer.memory(**settings) as server, listening(server) as url:
+        heard = Listening()
+        with Client(url, auth=BrowserOAuth(open_browser=browser)) as client:
+            user = client.server_info()["user"]["id"]
+        heard.is_on = False
+        browser.wait()
+
+    assert user == "stub:alexis"
+    assert statuses == [404] * 4
+    assert {address[0] for address in heard.addresses} == {"127.0.0.1"}
+    assert len(browser.callback.path.split("/")[2]) >= 43  # 256 random bits
+    with pytest.raises(OSError, match="refused"):  # one token, then it is over
+        socket.create_connection((browser.callback.hostname or "", browser.callback.port or 0), timeout=1)
+
+
+def test_g25_a_login_by_browser_is_not_waited_for_longer_than_two_minutes() -> None:
+    assert inspect.signature(BrowserOAuth).parameters["timeout"].default == 120

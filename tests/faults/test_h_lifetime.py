@@ -91,6 +91,6 @@ def test_i05_a_dry_run_reads_really_and_says_what_it_would_write(
 
     assert adapter.sent == []
     assert [line for line in caplog.messages if "dry" in line] == [
-        "(dry mode) update /buckets/payments/collections/todos/records/x",
-        "(dry mode) delete /buckets/payments/collections/todos/records/x",
+        "(dry mode) PATCH /buckets/payments/collections/todos/records/x",
+        "(dry mode) DELETE /buckets/payments/collections/todos/records/x",
     ]

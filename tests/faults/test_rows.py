@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from fault_rows import CANNOT_APPLY, ELSEWHERE, PENDING, ROWS
 
-import kinto_orm
-from kinto_orm import Client, Record
+from kinto_orm import Record
 from kinto_orm.cli import COMMANDS
 
 HERE = Path(__file__).parent
@@ -55,6 +54,4 @@ def test_each_bad_id_has_its_own_parameter(row: str) -> None:
 
 def test_what_cannot_apply_does_not_exist() -> None:
     assert [name for name in ("attach", "attachment", "attachments") if hasattr(Record, name)] == []
-    assert [name for name in ("permissions", "get_permissions") if hasattr(Client, name)] == []
-    assert not hasattr(kinto_orm, "BrowserOAuth")
     assert {"replicate", "copy", "sync"} & set(COMMANDS) == set()

@@ -13,6 +13,7 @@ from kinto_orm import cli_options, kinto_http
 from kinto_orm.errors import ConfigurationError
 from kinto_orm.kinto_http import cli_utils
 from kinto_orm.kinto_http.constants import ALL_PARAMETERS
+from kinto_orm.transport import BasicAuth
 
 
 def parsed(*words: str, **defaults: Any) -> argparse.Namespace:
@@ -106,7 +107,24 @@ def test_the_options_make_a_client_of_kinto_orm_too() -> None:
     assert (client.server_url, client.default_bucket, client.default_collection) == ("https://x/v1", "b", "c")
 
 
-def test_without_a_server_it_says_which_option_is_missing() -> None:
+def test_credentials_of_a_script_of_ours_do_not_show() -> None:
+    args = cli_options.add_parser_options(argparse.ArgumentParser()).parse_args(
+        ["-s", "https://x/v1", "-a", "a:s3cr3t"]
+    )
+
+    assert "s3cr3t" not in repr(args)
+    assert args.auth == BasicAuth("a", "s3cr3t")
+
+
+def test_a_script_of_ours_has_no_option_of_the_reference_client_s_alone() -> None:
+    parser = cli_options.add_parser_options(argparse.ArgumentParser())
+
+    assert [one for one in ALL_PARAMETERS if one != ["--ignore-batch-4xx"]] == options(parser)
+
+
+def test_without_a_server_it_says_which_option_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KINTO_SERVER", raising=False)
+
     with pytest.raises(ConfigurationError, match="--server"):
         cli_options.client_from_args(parsed())
 

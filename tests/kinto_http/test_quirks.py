@@ -485,22 +485,35 @@ def test_q53_q54_a_dry_client_reads_and_writes_nothing(client: Client) -> None:
 
     assert given == [{}] * 6
     assert [{"n": record["n"]} for record in dry.get_records()] == [{"n": 1}]
-    assert client.session.planned == []
-    methods = [(request.method, request.path.rpartition("/")[2]) for request in dry.session.planned]
+    assert not client.session.planned.writes
+    requests = dry.session.planned.as_json()
+    methods = [(request["method"], request["path"].rpartition("/")[2]) for request in requests]
     assert methods == [("PUT", "s"), ("PUT", "r"), ("PATCH", "r"), ("DELETE", "r"), ("DELETE", "records"), ("PUT", "x")]
-    assert dry.session.planned[0].body == b'{"data":{"n":2}}'
+    assert requests[0]["body"] == {"data": {"n": 2}}
     assert dry.get_permissions()
 
 
-def test_a_dry_batch_asks_nothing() -> None:
-    client = scripted(dry_mode=True)
+def test_a_dry_batch_is_planned_in_batches_of_the_servers_size() -> None:
+    client = scripted(answer({"settings": {"batch_max_requests": 1}}), dry_mode=True)
 
     with client.batch() as batch:
         batch.create_bucket()
         batch.create_collection(id="cid")
 
     assert batch.results() == [{}, {}]
-    assert [request.path for request in client.session.planned] == ["/buckets/b", "/buckets/b/collections/cid"]
+    assert [(one["path"], one["batch"]) for one in client.session.planned.as_json()] == [
+        ("/buckets/b", 1),
+        ("/buckets/b/collections/cid", 2),
+    ]
+
+
+def test_the_clones_of_a_dry_client_plan_together(client: Client) -> None:
+    dry = client.clone(dry_mode=True)
+
+    dry.clone(bucket="other").create_bucket()
+    dry.clone(retry=3).create_record(id="r")
+
+    assert [write.request["path"].rpartition("/")[2] for write in dry.session.planned.writes] == ["other", "r"]
 
 
 # -- batches ----------------------------------------------------------------------------------------------------------

@@ -96,7 +96,6 @@ def _history(bucket: str, server: _Server) -> tuple[Counter[tuple[str, str]], di
 
 
 def _compare(outcomes: dict[tuple[str, str], str], written: Counter[tuple[str, str]], findings: Findings) -> None:
-    existed = {uri for uri, _ in written}
     existed = {uri for uri, _ in written}  # a record whose creation got lost is deleted without a trace
     for write in outcomes.keys() | written.keys():
         outcome, count = outcomes.get(write, "in no journal"), written[write]

@@ -93,6 +93,14 @@ def select(query: Query[Todo], now: datetime) -> None:
     query.get(3)  # error
 
 
+def look_back(client: Client, todos: Collection[Todo]) -> None:
+    todos.records.as_of(5).filter(done=True)  # error
+    todos.records.revert("x")  # error
+    todos.records.revert("x", to=1.5)  # error
+    todos.records.history(5)  # error
+    client.permissions.purge()  # error
+
+
 def work(client: Client) -> None:
     with client.unit_of_work() as uow:
         uow.get(Todo, 3)  # error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, MutableMapping
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -17,12 +17,16 @@ from kinto_orm import (
     Collection,
     F,
     Group,
+    History,
+    HistoryEntry,
     Manager,
     Outcome,
     Page,
+    PermissionEntry,
     Permissions,
     Query,
     Record,
+    Snapshot,
     UnitOfWork,
     kinto_http,
 )
@@ -260,6 +264,32 @@ def create(manager: Manager[Todo], todo: Todo) -> None:
     assert_type(manager.bulk_create([todo, {"title": "x"}]), BulkReport)
     assert_type(manager.bulk_update(one for one in manager), BulkReport)
     manager.bulk_delete([todo], on_outcome=lambda outcome: assert_type(outcome, Outcome[Todo]))
+
+
+# -- history and permissions --------------------------------------------------------------------------------------
+
+
+def look_back(client: Client, todos: Collection[Todo], todo: Todo) -> None:
+    assert_type(todos.records.as_of(5), Snapshot[Todo])
+    assert_type(todos.records.as_of("5").get("x"), Todo)
+    assert_type([one.title for one in todos.records.as_of(5)], list[str])
+    assert_type(todos.records.history(todo).filter(action="create"), History)
+    for entry in client.bucket("b").history.since(5)[:3]:
+        assert_type(entry, HistoryEntry)
+        assert_type(entry.target.data, dict[str, Any])
+        assert_type(todos.records.revert(todo, to=entry), Todo)
+    assert_type(todos.records.revert("x", to=datetime.now(UTC)), Todo)
+    assert_type(client.bucket("b").history.purge(everything=True), int)
+    assert_type(client.permissions.filter(resource_name="record").first(), PermissionEntry | None)
+
+
+async def look_back_async(client: Client, todos: Collection[Todo]) -> None:
+    async for entry in client.permissions:
+        assert_type(entry.permissions, frozenset[str])
+    async for todo in todos.records.as_of(5):
+        assert_type(todo, Todo)
+    assert_type(await todos.records.arevert("x", to=5), Todo)
+    assert_type(await client.bucket("b").history.apurge(everything=True), int)
 
 
 # -- units of work ------------------------------------------------------------------------------------------------

@@ -1,0 +1,129 @@
+"""The entries of the two lists whose entries have no URL of their own: what happened, and what the user may do.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/history.html
+https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from kinto_orm.errors import ProtocolError
+from kinto_orm.protocol.answers import StoredObject, stored_object
+from kinto_orm.protocol.values import JSON, JSONObject
+
+PERMISSIONS_ORDER = ("uri",)
+"""The order in which no page of the list of permissions leaves an entry out: no two have the same URI, and all have
+one, which cannot be said of their ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One write of one object: who did what, when, and what the object was like then."""
+
+    id: str
+    """The id of the entry itself."""
+    last_modified: int
+    """When the entry was written, in milliseconds; :attr:`target` has the timestamp of the object."""
+    date: datetime
+    """The same, with a timezone."""
+    action: str
+    """``"create"``, ``"update"`` or ``"delete"``."""
+    user_id: str | None
+    """The principal of who did it; ``None`` for somebody without credentials."""
+    resource_name: str
+    """The kind of the object, such as ``"record"``."""
+    uri: str
+    """The path of the object."""
+    target: StoredObject = field(hash=False)
+    """The object after that write: its data, timestamp and permissions."""
+    bucket_id: str
+    group_id: str | None = None
+    collection_id: str | None = None
+    record_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PermissionEntry:
+    """What the user of the client may do with one object, as far as the object itself or the settings say it."""
+
+    uri: str
+    """The path of the object; ``"/"`` for the server itself."""
+    resource_name: str
+    """The kind of the object, such as ``"record"``; ``"root"`` for the server itself."""
+    permissions: frozenset[str]
+    """Such as ``"read"`` or ``"record:create"``, with those that follow from others."""
+    id: str | None = None
+    bucket_id: str | None = None
+    group_id: str | None = None
+    collection_id: str | None = None
+    record_id: str | None = None
+
+
+def history_entry(row: JSONObject) -> HistoryEntry:
+    """The entry of a row; raises ``ProtocolError`` where it is none."""
+    target = row.get("target")
+    data = target.get("data") if isinstance(target, dict) else None
+    uri, action = _text(row, "uri"), _text(row, "action")
+    if not isinstance(target, dict) or not isinstance(data, dict) or type(row.get("last_modified")) is not int:
+        raise ProtocolError(f"This is no entry of a history: {str(row)[:200]}.")
+    return HistoryEntry(
+        id=_text(row, "id"),
+        last_modified=row["last_modified"],
+        date=_date(row),
+        action=action,
+        user_id=_text_or_none(row, "user_id"),
+        resource_name=_text(row, "resource_name"),
+        uri=uri,
+        target=_target(data, target.get("permissions"), is_deleted=action == "delete"),
+        # Kinto names the bucket in the entries of the bucket itself only.
+        bucket_id=[*uri.split("/"), "", "", ""][2],
+        group_id=_text_or_none(row, "group_id"),
+        collection_id=_text_or_none(row, "collection_id"),
+        record_id=_text_or_none(row, "record_id"),
+    )
+
+
+def _target(data: JSONObject, permissions: JSON, *, is_deleted: bool) -> StoredObject:
+    if is_deleted:  # then Kinto's own "deleted" is no data
+        data = {name: value for name, value in data.items() if name != "deleted"}
+    return stored_object(data, permissions, is_deleted=is_deleted)
+
+
+def permission_entry(row: JSONObject) -> PermissionEntry:
+    """The entry of a row; raises ``ProtocolError`` where it is none."""
+    permissions = row.get("permissions")
+    if not isinstance(permissions, list) or not all(isinstance(one, str) for one in permissions):
+        raise ProtocolError(f"This is no entry of a list of permissions: {str(row)[:200]}.")
+    return PermissionEntry(
+        uri=_text(row, "uri"),
+        resource_name=_text(row, "resource_name"),
+        permissions=frozenset(permissions),
+        id=_text_or_none(row, "id"),
+        bucket_id=_text_or_none(row, "bucket_id"),
+        group_id=_text_or_none(row, "group_id"),
+        collection_id=_text_or_none(row, "collection_id"),
+        record_id=_text_or_none(row, "record_id"),
+    )
+
+
+def _text(row: JSONObject, name: str) -> str:
+    value: JSON = row.get(name)
+    if not isinstance(value, str):
+        raise ProtocolError(f"An entry in the answer has no {name}: {str(row)[:200]}.")
+    return value
+
+
+def _text_or_none(row: JSONObject, name: str) -> str | None:
+    return None if row.get(name) is None else _text(row, name)
+
+
+def _date(row: JSONObject) -> datetime:
+    try:
+        date = datetime.fromisoformat(_text(row, "date"))
+    except ValueError as error:
+        raise ProtocolError(f"The date of an entry is none: {row['date']!r:.60}.") from error
+    if date.tzinfo is None:
+        raise ProtocolError(f"The date of an entry has no timezone: {row['date']!r:.60}.")
+    return date

@@ -1,0 +1,125 @@
+"""What an object was like before, out of the history of its bucket.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/history.html
+"""
+
+from __future__ import annotations
+
+from kinto_orm.errors import HistoryIncompleteError, ResponseError
+from kinto_orm.protocol.endpoints import EntriesPath, Kind, ListPath, ObjectPath, PluralPath
+from kinto_orm.protocol.entries import HistoryEntry, history_entry
+from kinto_orm.protocol.filters import Condition, condition, encode_conditions
+from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.paging import encode_query, entries_of, read_page
+from kinto_orm.protocol.values import JSON, JSONObject, decode
+from kinto_orm.repository.capabilities import require_capability
+from kinto_orm.state import ObjectState, Runner, Status
+
+VERSION = "target.data.last_modified"
+"""The field of an entry by which it says which version of its object it holds."""
+
+
+def history_path(bucket: str) -> EntriesPath:
+    """The history of the bucket of that id."""
+    return EntriesPath("history", (bucket,))
+
+
+def conditions_about(path: ObjectPath) -> tuple[Condition, ...]:
+    """What the entries of one object have in common."""
+    # Only the entries of the bucket itself have its id; all of its history are of the one bucket.
+    names = {Kind.BUCKET: (), Kind.RECORD: ("collection_id", "record_id")}.get(path.kind, (f"{path.kind.value}_id",))
+    wanted = {**dict(zip(names, path.ids[1:], strict=True)), "resource_name": path.kind.value}
+    return tuple(condition(name, "", value) for name, value in wanted.items())
+
+
+def require_history(what: str, path: ListPath | ObjectPath, runner: Runner) -> Flow[None]:
+    """Makes sure that the server keeps a history of what is at the path, which ``what`` rests on.
+
+    Raises ``CapabilityMissingError`` where the server has no history, and ``HistoryIncompleteError`` where it was told
+    to leave this out of it.
+    """
+    _check_is_kept((yield from require_capability("history", what, runner)), path)
+
+
+def _check_is_kept(capability: JSONObject, path: ListPath | ObjectPath) -> None:
+    """Raises ``HistoryIncompleteError`` where the capability says that what is at the path is left out."""
+    excluded = capability.get("excluded_resources")
+    for one in excluded if isinstance(excluded, list) else ():
+        uri = _uri_of(one)
+        if uri and f"{path}/".startswith(f"{uri}/"):
+            raise HistoryIncompleteError(
+                f"The server keeps no history of {path}: its setting history.exclude_resources names {uri}. "
+                "What it kept before that is in bucket.history."
+            )
+
+
+def _uri_of(excluded: JSON) -> str:
+    named = excluded if isinstance(excluded, dict) else {}
+    return "".join(f"/{kind.plural}/{named[kind.value]}" for kind in Kind if kind.value in named)
+
+
+def read_version(path: ObjectPath, last_modified: int, runner: Runner) -> Flow[JSONObject | None]:
+    """The data that the object had at that very timestamp; ``None`` where the history does not show it."""
+    info = yield from runner.describe_server()
+    if path.kind is Kind.ACCOUNT or "history" not in info.get("capabilities", {}):
+        return None
+    try:
+        entry = yield from _entry(path, condition(VERSION, "", last_modified))
+    except ResponseError:
+        return None
+    return None if entry is None else entry.target.data
+
+
+def version_at(path: ObjectPath, timestamp: int, *, exists: bool) -> Flow[ObjectState | None]:
+    """The version that the object had at that time, which is not the one it has now; ``None`` where it was not created
+    yet.
+
+    ``exists``: whether it is there now. Reads one version and not the whole history. Raises ``HistoryIncompleteError``
+    where the history does not reach back to what the object was like then.
+    """
+    entry = yield from _entry(path, condition(VERSION, "max", timestamp))
+    if entry is not None:
+        deleted = yield from deletion_of(path.plural, timestamp)
+        # What a deleted collection holds goes without an entry of its own.
+        is_gone = deleted is not None and deleted >= (entry.target.last_modified or 0)
+        return ObjectState(path, Status.DELETED) if is_gone else version_in(entry, path)
+    first = yield from _entry(path, order="last_modified")
+    if (first is None and exists) or (first is not None and first.action != "create"):
+        raise incomplete_history(str(path), timestamp)
+    return None
+
+
+def deletion_of(path: PluralPath, until: int | None = None) -> Flow[int | None]:
+    """When the collection that holds the records was deleted, the last time until then; ``None`` where it never was,
+    and for lists that go with the history itself."""
+    if path.kind is not Kind.RECORD:
+        return None
+    conditions = [condition("action", "", "delete")]
+    if until is not None:
+        conditions.append(condition(VERSION, "max", until))
+    entry = yield from _entry(ObjectPath(Kind.COLLECTION, path.parent_ids), *conditions)
+    return None if entry is None else entry.target.last_modified
+
+
+def version_in(entry: HistoryEntry, path: ObjectPath) -> ObjectState:
+    """The object at that path as the entry has it."""
+    if entry.target.is_deleted:
+        return ObjectState(path, Status.DELETED, last_modified=entry.target.last_modified)
+    return ObjectState(path, Status.LOADED, entry.target.data, entry.target.last_modified, entry.target.permissions)
+
+
+def incomplete_history(what: str, timestamp: int) -> HistoryIncompleteError:
+    """The error that says of what the history is not there any more."""
+    return HistoryIncompleteError(
+        f"What {what} was like at {timestamp} cannot be told: it was changed since, and its history does not reach "
+        "back to then (it was purged, trimmed, not kept yet, or may not be seen)."
+    )
+
+
+def _entry(path: ObjectPath, *conditions: Condition, order: str = "-last_modified") -> Flow[HistoryEntry | None]:
+    """The newest entry of the object, or the first one in another order, that meets the conditions."""
+    parameters = encode_conditions((*conditions_about(path), *conditions))
+    history = history_path(path.ids[0])
+    page = yield from read_page(history, encode_query([*parameters, ("_sort", order), ("_limit", "1")]))
+    rows = entries_of(decode(page.body, str(history)), history)
+    return history_entry(rows[0]) if rows else None
