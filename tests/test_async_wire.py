@@ -288,6 +288,26 @@ def test_two_hundred_saves_do_not_block_the_loop(url_of_another_process: str, wa
     assert longest < LONGEST_STALL
 
 
+def test_each_connection_is_one_of_its_own_transport_and_is_used_again() -> None:
+    async def ask(server: Server) -> list[int]:
+        async with open_transport(server) as transport:
+            await transport.asend(GET)
+            await transport.asend(GET)
+            first = server.connections
+            async with asyncio.TaskGroup() as group:
+                for _ in range(3 * POOL_SIZE):
+                    group.create_task(transport.asend(GET))
+            pool = await wire_of(transport).pool()
+            assert len(vars(pool)["_idle"]) == len(vars(pool)["_all"]) == server.connections
+            return [first, server.connections]
+
+    with Echo() as server:
+        first, all_ = asyncio.run(ask(server))
+
+    assert first == 1
+    assert 1 < all_ <= POOL_SIZE
+
+
 def test_event_loops_in_threads_share_a_transport() -> None:
     with Echo() as server:
         transport = HttpTransport(server.url, async_transport="httpx", policy=ONCE)

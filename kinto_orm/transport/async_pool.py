@@ -18,11 +18,15 @@ class Pool:
     """The connections of one event loop. It is closed with the loop, by ``loop.shutdown_asyncgens()``, at the latest.
 
     No more than ``POOL_SIZE`` requests are on their way at a time; the others wait, in the order of their coming.
+    Each has a transport of httpx to itself, which keeps one connection: a transport with many compares each of them
+    with all others, twice for each request.
     """
 
-    def __init__(self, connections: httpx.AsyncHTTPTransport, on_end: Callable[[Pool], object]) -> None:
-        self.connections = connections
+    def __init__(self, make: Callable[[], httpx.AsyncHTTPTransport], on_end: Callable[[Pool], object]) -> None:
+        self._make = make
         self._on_end = on_end
+        self._all: list[httpx.AsyncHTTPTransport] = []
+        self._idle: list[httpx.AsyncHTTPTransport] = []  # the last one that was used is taken first
         self._slots = asyncio.Semaphore(POOL_SIZE)
         self._users = 0
         self._is_left = False
@@ -40,22 +44,32 @@ class Pool:
             yield
         finally:
             self._on_end(self)
-            await self.connections.aclose()
+            for transport in self._all:
+                await transport.aclose()
 
     @asynccontextmanager
-    async def turn(self, seconds: float, name: str) -> AsyncGenerator[None]:
-        """A block that may send a request. Raises ``ConnectionFailedError`` where its turn did not come in time."""
+    async def turn(self, seconds: float, name: str) -> AsyncGenerator[httpx.AsyncHTTPTransport]:
+        """A block that may send a request, by what it is given.
+
+        Raises ``ConnectionFailedError`` where its turn did not come within the seconds.
+        """
         self._users += 1
         try:
             await self._wait_for_slot(seconds, name)
+            transport = self._idle.pop() if self._idle else self._new()
             try:
-                yield
+                yield transport
             finally:
+                self._idle.append(transport)
                 self._slots.release()
         finally:
             self._users -= 1
             if self._is_left:
                 await self.leave()
+
+    def _new(self) -> httpx.AsyncHTTPTransport:
+        self._all.append(self._make())
+        return self._all[-1]
 
     async def _wait_for_slot(self, seconds: float, name: str) -> None:
         try:

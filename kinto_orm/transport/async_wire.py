@@ -28,7 +28,7 @@ from kinto_orm.transport.bodies import Body, decoder_of
 from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
 from kinto_orm.transport.httpx_failures import Progress, translate_httpx
 from kinto_orm.transport.httpx_messages import HOW_TO_DO_WITHOUT, as_httpx, has_more, headers_of
-from kinto_orm.transport.preparing import POOL_SIZE, Limits, Preparer, Verify, WireOptions, way_out
+from kinto_orm.transport.preparing import Limits, Preparer, Verify, WireOptions, way_out
 from kinto_orm.transport.renewal import Renewable, renewed
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class AsyncWire:
         self._pools: dict[AbstractEventLoop, Pool] = {}
         self._pid = os.getpid()
         self._of_parent: list[dict[AbstractEventLoop, Pool]] = []
-        self._make_connections()  # it says now what it cannot do
+        self._make_transport()  # it says now what it cannot do
         with suppress(ImportError):
             import_module("anyio._backends._asyncio")  # or the first request imports it, and the loop stands still
 
@@ -76,7 +76,7 @@ class AsyncWire:
         pool = self._pools.get(loop)
         if pool is None:
             self._forget_closed()
-            pool = self._pools[loop] = Pool(self._make_connections(), partial(self._forget, loop))
+            pool = self._pools[loop] = Pool(self._make_transport, partial(self._forget, loop))
             await pool.open()
         return pool
 
@@ -84,7 +84,7 @@ class AsyncWire:
         if self._pools.get(loop) is pool:
             del self._pools[loop]
 
-    async def ask(self, pool: Pool, request: Request, limits: Limits, body: Body) -> Answered:
+    async def ask(self, transport: httpx.AsyncHTTPTransport, request: Request, limits: Limits, body: Body) -> Answered:
         """Status and headers of the answer, whose body is put into ``body``, and what was sent.
 
         Where it is cancelled, the connection is closed at once. Raises what ``HttpTransport.send`` does.
@@ -92,7 +92,7 @@ class AsyncWire:
         progress = Progress()
         try:
             async with asyncio.timeout(limits.whole):
-                return await self._exchange(pool, request, limits, body, progress)
+                return await self._exchange(transport, request, limits, body, progress)
         except KintoError:
             raise
         except Exception as error:  # nobody says what comes through from the libraries below httpx
@@ -102,11 +102,13 @@ class AsyncWire:
             failure = translate(error, body.name) if is_of_auth else translate_httpx(error, body.name, progress)
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context
 
-    async def _exchange(self, pool: Pool, request: Request, limits: Limits, body: Body, progress: Progress) -> Answered:
+    async def _exchange(
+        self, transport: httpx.AsyncHTTPTransport, request: Request, limits: Limits, body: Body, progress: Progress
+    ) -> Answered:
         prepared = await self._prepared(request)
         progress.is_ready = True
         try:
-            answer = await pool.connections.handle_async_request(as_httpx(prepared, limits, progress))
+            answer = await transport.handle_async_request(as_httpx(prepared, limits, progress))
         except BaseException:
             await progress.hang_up()
             raise
@@ -163,7 +165,7 @@ class AsyncWire:
             if loop.is_closed():  # without shutdown_asyncgens()
                 self._pools.pop(loop, None)
 
-    def _make_connections(self) -> httpx.AsyncHTTPTransport:
+    def _make_transport(self) -> httpx.AsyncHTTPTransport:
         import httpx
 
         proxy = self._proxy.reveal()
@@ -171,8 +173,8 @@ class AsyncWire:
             return httpx.AsyncHTTPTransport(
                 verify=self._tls,
                 trust_env=False,
-                # Of turns there are fewer, so nobody waits here.
-                limits=httpx.Limits(max_connections=None, max_keepalive_connections=POOL_SIZE),
+                # One request has it at a time, so nobody waits here.
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=1),
                 proxy=httpx.Proxy(proxy, ssl_context=self._tls_of_proxy) if proxy else None,
             )
         except ImportError as error:

@@ -230,10 +230,10 @@ class HttpTransport:
         body = self._body(request, attempt.deadline)
         pool = await wire.pool()
         try:
-            async with pool.turn(self._limits(attempt.deadline).whole, body.name):
+            async with pool.turn(self._limits(attempt.deadline).whole, body.name) as transport:
                 with self._reporter.exchange(request, attempt.number) as exchange:
                     limits = self._limits(attempt.deadline)
-                    status, headers, sent = await wire.ask(pool, request, limits, body)
+                    status, headers, sent = await wire.ask(transport, request, limits, body)
                     response = exchange.response = _response(request, status, headers, body)
                     self._backoff.note(backoff(headers))
                     if attempt.may_renew:
