@@ -37,6 +37,7 @@ from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.serving import ServerThread
 from kinto_orm.transport import HttpTransport, ResponseEvent, RetryPolicy
 from kinto_orm.transport.async_wire import AsyncWire
+from kinto_orm.transport.httpx_messages import has_more
 from kinto_orm.transport.preparing import POOL_SIZE
 
 ROOT = Path(__file__).parents[1]
@@ -44,8 +45,11 @@ GET = Request("GET", "/buckets/b")
 PUT = Request("PUT", "/buckets/b", headers={"Content-Type": "application/json"}, body=b"{}")
 ONCE = RetryPolicy(retries=0)
 
-LONGEST_STALL = 0.25
-"""Seconds: many times what it is, because the machine may be busy."""
+LONGEST_STALL = {"threads": 2.0, "httpx": 0.5}
+"""Seconds: many times what it is, because the machine may be busy, and threads wait for Python's lock.
+
+Sent by the loop itself, 200 saves would hold it for 4 s.
+"""
 
 
 @asynccontextmanager
@@ -229,11 +233,12 @@ class Echo(Server):
 
 
 SERVER = """
-import sys
+import sys, time
 from scripted_server import Server, one
 
 class Storing(Server):
     def _next(self, request):
+        time.sleep(0.02)
         return one(request.split()[1].decode().rpartition("/")[2])
 
 with Storing() as server:
@@ -275,6 +280,7 @@ def test_two_hundred_saves_do_not_block_the_loop(url_of_another_process: str, wa
         client = Client(url, async_transport=way)
         todos = client.bucket("b").collection("c")
         records = [Record(collection=todos, id=f"r{number}", data={"n": number}) for number in range(200)]
+        await Record(collection=todos, id="first", data={}).asave()  # what is imported and built once
         watching = asyncio.create_task(watch())
         async with asyncio.TaskGroup() as group:
             for record in records:
@@ -285,7 +291,7 @@ def test_two_hundred_saves_do_not_block_the_loop(url_of_another_process: str, wa
 
     assert asyncio.run(save(url_of_another_process)) == 200
     print(f"the longest stall of the loop, {way}: {longest * 1000:.1f} ms")  # noqa: T201  it is a measurement
-    assert longest < LONGEST_STALL
+    assert longest < LONGEST_STALL[way]
 
 
 def test_each_connection_is_one_of_its_own_transport_and_is_used_again() -> None:
@@ -596,6 +602,12 @@ def test_httpx_is_imported_by_those_only_who_ask_for_it() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
 
     assert done.stdout.split() == []
+
+
+def test_a_connection_is_not_kept_where_nobody_can_tell_what_is_left_on_it() -> None:
+    import httpx
+
+    assert has_more(httpx.Response(200, content=b"[]"))
 
 
 def test_a_folder_of_certificates_can_be_trusted(tmp_path: Path) -> None:
