@@ -119,24 +119,43 @@ def field_validator(model: type[Any]) -> SchemaValidator:
 
 
 def _make_field_validator(schema: Any) -> SchemaValidator:
+    fields = core_schema.typed_dict_schema(
+        {
+            name: core_schema.typed_dict_field(
+                one["schema"], required=False, validation_alias=one.get("serialization_alias", name)
+            )
+            for name, one in field_schemas(schema).items()
+        }
+    )
+    return validator_within(schema, fields)
+
+
+def field_schemas(schema: Any) -> dict[str, Any]:
+    """The schema of each field in pydantic's schema of a model, by the field's name."""
+    found: dict[str, Any] = _layers(schema)[-1]["fields"]
+    return found
+
+
+def validator_within(schema: Any, part: Any) -> SchemaValidator:
+    """A validator of something made of the fields of a model, with the model's settings and definitions."""
+    layers = _layers(schema)
+    config = next((one["config"] for one in reversed(layers) if "config" in one), None)
+    definitions: list[Any] = next((one["definitions"] for one in reversed(layers) if one["type"] == "definitions"), [])
+    return SchemaValidator(core_schema.definitions_schema(part, definitions) if definitions else part, config)
+
+
+def _layers(schema: Any) -> list[Any]:
+    """pydantic's schema of a model, and what is in it, down to the one with the fields."""
     definitions: list[Any] = []
-    config = None
+    layers = [schema]
     while schema["type"] != "model-fields":
-        if schema["type"] == "definitions":
-            definitions = schema["definitions"]
-        config = schema.get("config", config)
+        definitions = schema.get("definitions", definitions)
         if schema["type"] == "definition-ref":
             schema = next(one for one in definitions if one["ref"] == schema["schema_ref"])
         else:
             schema = schema["schema"]
-    fields = {
-        name: core_schema.typed_dict_field(
-            one["schema"], required=False, validation_alias=one.get("serialization_alias", name)
-        )
-        for name, one in schema["fields"].items()
-    }
-    found = core_schema.typed_dict_schema(fields)
-    return SchemaValidator(core_schema.definitions_schema(found, definitions) if definitions else found, config)
+        layers.append(schema)
+    return layers
 
 
 def dump_declared(model: Any) -> JSONObject:
