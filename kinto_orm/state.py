@@ -52,6 +52,8 @@ class Verb(Enum):
     PATCH = "patch"
     DELETE = "delete"
 
+    __hash__ = object.__hash__  # as in Kind: they are looked up for each write
+
 
 @quickly_made
 @dataclass(frozen=True, slots=True)
@@ -206,7 +208,7 @@ class Runner(Protocol):
         ...
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
-        """What the server says of itself; asks only once."""
+        """What the server says of itself, to be read; asks only once."""
         ...
 
 

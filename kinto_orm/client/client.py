@@ -20,7 +20,7 @@ from kinto_orm.models import Account, Bucket, KintoObject, Manager, account_refe
 from kinto_orm.outcomes import Outcome
 from kinto_orm.protocol.endpoints import check_id, endpoint
 from kinto_orm.protocol.entries import PermissionEntry
-from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.values import JSONObject, copy_json
 from kinto_orm.query import EntryQuery, permissions_of
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.state import Holder, OnConflict, OnInvalid
@@ -211,11 +211,11 @@ class Client(Upkeep):
 
         https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
         """
-        return self.run(self.describe_server(refresh=refresh))
+        return copy_json(self.run(self.describe_server(refresh=refresh)))
 
     async def aserver_info(self, *, refresh: bool = False) -> JSONObject:
         """Like :meth:`server_info`."""
-        return await self.arun(self.describe_server(refresh=refresh))
+        return copy_json(await self.arun(self.describe_server(refresh=refresh)))
 
     @property
     def buckets(self) -> Manager[Bucket]:

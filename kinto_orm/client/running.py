@@ -20,7 +20,7 @@ from kinto_orm.outcomes import create_lock, lock_write
 from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.endpoints import ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.values import JSONObject, copy_json
+from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_request
 from kinto_orm.repository import read_server_info
 from kinto_orm.staging import Plan
@@ -160,11 +160,11 @@ class FlowRunner:
         self._connection.locks.discard(path)
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
-        """The flow of :meth:`server_info`."""
+        """The flow that gives what the server says of itself: to be read, as clients share it."""
         connection = self._connection
         if connection.server_info is None or refresh:
             connection.server_info = yield from read_server_info()
-        return cast(JSONObject, copy_json(connection.server_info))
+        return connection.server_info
 
     def _admit(self, flow: Flow[Any], item: Request | Write) -> Request:
         """The request, if it may be sent now."""
