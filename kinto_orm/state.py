@@ -222,12 +222,14 @@ def deactivate(runner: Runner) -> bool:
     return not any(one is runner for one in runners)
 
 
-def active_runner(what: str) -> Runner:
-    """The active client.
+def active_runner(what: str, otherwise: Runner | None = None) -> Runner:
+    """The active client; where there is none, the other one.
 
     Raises ``NotBoundError`` naming the four ways to give ``what`` a client.
     """
     runners = _active.get()
+    if not runners and otherwise is not None:
+        return otherwise
     if not runners:
         raise NotBoundError(
             f"{what} has no client. Give it one of four ways: client=…; a parent that has one; client.bind(Model); "

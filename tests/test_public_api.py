@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import kinto_orm
-from kinto_orm import Bucket, Client, Collection, Group, Manager, Query, Record, UnitOfWork, errors
+from kinto_orm import Bucket, Client, Collection, Group, Manager, Partition, Query, Record, UnitOfWork, errors
 
-SURFACES: list[type[Any]] = [Client, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
+SURFACES: list[type[Any]] = [Client, Bucket, Group, Collection, Record, Query, Partition, Manager, UnitOfWork]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
@@ -31,13 +31,21 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     },
     Bucket: {"collection", "group"},
     Manager: {"edit"},
+    Partition: {"on"},
     Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }
 """Methods that ask the server nothing, and so need no twin."""
 
 RUNNERS = {
-    *((Client, "run"), (Client, "perform"), (Query, "pages"), (Manager, "pages")),
+    *(
+        (Client, "run"),
+        (Client, "perform"),
+        (Query, "pages"),
+        (Manager, "pages"),
+        (Partition, "pages"),
+        (Partition, "read"),
+    ),
     *((Manager, f"stream_{verb}") for verb in ("create", "update", "delete")),
 }
 """What moves flows itself."""

@@ -13,7 +13,7 @@ from kinto_orm.errors import InvalidFilterError, InvalidTypeError
 from kinto_orm.models.editing import Editing
 from kinto_orm.models.fields import declared_fields
 from kinto_orm.models.kinto_object import KintoObject
-from kinto_orm.models.loading import find_parent, load, reference
+from kinto_orm.models.loading import find_parent, load, reference, reference_at
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
 from kinto_orm.models.permissions import PermissionsInput
@@ -36,6 +36,10 @@ class ModelSource:
     plain: type[Any]
     parent: KintoObject | None = None
     client: Runner | None = None
+    path: PluralPath | None = None
+    """The list, where the source is fixed there."""
+    origin: Runner | None = None
+    """The client that it had before it was pickled."""
 
     @property
     def kind(self) -> Kind:
@@ -48,7 +52,7 @@ class ModelSource:
             return self.client
         if self.parent is not None:
             return self.parent.__kinto_runner__()
-        return self.model.__kinto_client__ or active_runner(f"{self.model.__name__}'s query")
+        return self.model.__kinto_client__ or active_runner(f"{self.model.__name__}'s query", self.origin)
 
     def find_parent(self) -> KintoObject | None:
         """The parent; raises ``NotBoundError`` where there is none."""
@@ -58,8 +62,21 @@ class ModelSource:
 
     def locate(self) -> Place:
         """The client and the list."""
+        if self.path is not None:
+            runner = self.runner()
+            return Place(runner, self.path, reference_at(self.model.__kinto_parent__, self.path.parent_ids, runner))
         parent = self.find_parent()
         return Place(self.runner(), PluralPath(self.kind, parent.__kinto_path__().ids if parent else ()), parent)
+
+    def fixed(self, runner: Runner, path: PluralPath) -> ModelSource:
+        """The same at that place, whatever the defaults are; it can be pickled."""
+        return ModelSource(self.model, self.plain, client=runner, path=path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The pickle of a client has no credentials: where it is read, another one may have them.
+        is_fixed = self.path is not None
+        client, origin = (None, self.client or self.origin) if is_fixed else (self.client, None)
+        return (ModelSource, (self.model, self.plain, self.parent, client, self.path, origin))
 
     def load(self, rows: LoadedRows, place: Place) -> list[Any]:
         """The objects of a page."""

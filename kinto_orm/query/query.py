@@ -6,7 +6,8 @@ https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
 from uuid import UUID
 
@@ -94,6 +95,19 @@ class Query(Generic[M]):
 
     def __getitem__(self, part: slice) -> Query[M]:
         return Query(refining.sliced(self.reading, part))
+
+    def partitions(self, count: int) -> tuple[Partition[M], ...]:
+        """At most so many parts of the query, disjoint and complete, in the order of ids.
+
+        Each object is in one of them, once, while others write too: the parts are ranges of ids, which never change.
+        They hold about as many objects each as was counted. Each is a query, and can be pickled.
+        Raises ``UsageError`` where the query has an order other than by id, or a limit.
+        """
+        return self._run(partial(_partitioned, self.reading, refining.check_count(count, "partitions", least=1)))
+
+    async def apartitions(self, count: int) -> tuple[Partition[M], ...]:
+        """Like :meth:`partitions`."""
+        return await self._arun(partial(_partitioned, self.reading, refining.check_count(count, "partitions", least=1)))
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -257,3 +271,43 @@ class Query(Generic[M]):
     async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
         place = self.reading.source.locate()
         return await place.runner.arun(ending(place))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Partition(Query[M]):
+    """A part of a query: the objects whose ids are in a range. It can be read elsewhere, for it can be pickled.
+
+    The pickle holds no credentials. Where it is read, the client is found in this order: ``client=``, the one that the
+    model was bound to, the active one, and last its own, which raises ``CredentialsMissingError`` where it had any.
+    """
+
+    start: str | None
+    """The least id; ``None`` for the first part."""
+    stop: str | None
+    """The id before which it ends; ``None`` for the last part."""
+    size: int
+    """How many objects there were when it was made."""
+
+    def on(self, client: Runner | Callable[[], Runner]) -> Partition[M]:
+        """The same part, read by this client, or by the one that the function gives."""
+        runner = client() if callable(client) else client
+        source = self.reading.source
+        reading = replace(self.reading, source=source.fixed(runner, source.locate().path))
+        return Partition(reading, self.start, self.stop, self.size)
+
+    def read(self, client: Runner | Callable[[], Runner] | None = None) -> Iterator[M]:
+        """The objects, one after the other, page by page."""
+        return iter(self if client is None else self.on(client))
+
+    async def aread(self, client: Runner | Callable[[], Runner] | None = None) -> AsyncIterator[M]:
+        """Like :meth:`read`."""
+        async for one in self if client is None else self.on(client):
+            yield one
+
+
+def _partitioned(reading: Reading[M], count: int, place: Place) -> Flow[tuple[Partition[M], ...]]:
+    fixed = replace(reading, source=reading.source.fixed(place.runner, place.path))
+    return tuple(
+        Partition(fixed.within(one), one.start, one.stop, one.count)
+        for one in (yield from reading.ranges(place, parts=count))
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -24,6 +24,7 @@ from kinto_orm.protocol.paging import (
     rows_of,
 )
 from kinto_orm.protocol.values import JSON, JSONObject, decode
+from kinto_orm.query.ranges import Cutter, IdRange
 from kinto_orm.query.selection import EVERYTHING, Selection
 from kinto_orm.repository import get, ids_in_chunks
 from kinto_orm.state import Holder, ObjectState, OnInvalid, Runner, Status
@@ -66,6 +67,10 @@ class Source(Loader[M_co], Protocol[M_co]):
 
     def locate(self) -> Place:
         """The client and the list; raises ``NotBoundError`` where there is none."""
+        ...
+
+    def fixed(self, runner: Runner, path: PluralPath) -> Self:
+        """The same at that place, whatever the defaults are; it can be pickled."""
         ...
 
     def load_one(self, state: ObjectState, place: Place) -> M_co:
@@ -240,6 +245,19 @@ class Reading(Generic[M]):
     def exists(self, place: Place) -> Flow[bool]:
         """Whether there is any object."""
         return (yield from self.count(place)) > 0
+
+    def ranges(self, place: Place, *, parts: int | None = None, size: int = 1) -> Flow[list[IdRange]]:
+        """Ranges of ids: at most so many, or as many as hold ``size`` objects each."""
+        selection = self.selection
+        if selection.limit is not None or selection.skip or selection.order not in (None, ("id",)):
+            raise UsageError(
+                "Ranges of ids have their own order and no limit: leave out order_by(), limit() and slices."
+            )
+        return Cutter(place.path, selection, place.runner).cut(parts, size)
+
+    def within(self, ids: IdRange) -> Reading[M]:
+        """What is in a range of ids only."""
+        return self.select(conditions=(*self.selection.conditions, *ids.conditions))
 
     def timestamp(self, place: Place) -> Flow[int | None]:
         """The timestamp of the whole list."""
