@@ -75,7 +75,7 @@ from kinto_orm.gathering import Deferred, Gathering
 from kinto_orm.models import Bucket, Collection, F, Group, Manager, Permissions, Record
 from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
-from kinto_orm.query import Page, Partition, Query
+from kinto_orm.query import Page, ParallelQuery, Partition, Query
 from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import UnitOfWork
 
@@ -132,6 +132,7 @@ __all__ = [
     "NotStageableError",
     "Outcome",
     "Page",
+    "ParallelQuery",
     "PartialObjectError",
     "Partition",
     "Permissions",

@@ -6,7 +6,7 @@ Everything but the two protocols is a frozen value: a model describes itself as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 from kinto_orm.errors import ConflictError, NotBoundError
 from kinto_orm.protocol.answers import StoredObject
 from kinto_orm.protocol.endpoints import ObjectPath
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.flows import Flow, NextFlow
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import PermissionLists, Write
@@ -179,6 +179,14 @@ class Runner(Protocol):
 
     async def arun(self, flow: Flow[T]) -> T:
         """The result of the flow; waits without blocking the event loop."""
+        ...
+
+    def run_side_by_side(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
+        """The results of several sequences of flows, moved by so many threads."""
+        ...
+
+    def arun_side_by_side(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> AsyncGenerator[T]:
+        """Like :meth:`run_side_by_side`."""
         ...
 
     def perform(self, holder: H, intent: Intent) -> H:

@@ -32,7 +32,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     Bucket: {"collection", "group"},
     Manager: {"edit"},
     Partition: {"on"},
-    Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "since"},
+    Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "parallel", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }
 """Methods that ask the server nothing, and so need no twin."""
@@ -40,6 +40,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
 RUNNERS = {
     *(
         (Client, "run"),
+        (Client, "run_side_by_side"),
         (Client, "perform"),
         (Query, "pages"),
         (Manager, "pages"),

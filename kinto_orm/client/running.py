@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
+from kinto_orm.client.side_by_side import SideBySide, in_tasks, in_threads
 from kinto_orm.conflicts import carry_out
 from kinto_orm.connection import Connection, Options
 from kinto_orm.errors import (
@@ -18,7 +21,7 @@ from kinto_orm.errors import (
 from kinto_orm.messages import Request
 from kinto_orm.outcomes import create_lock, lock_write
 from kinto_orm.protocol.endpoints import ObjectPath, check_id
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.flows import Flow, NextFlow
 from kinto_orm.protocol.values import JSONObject, copy_json
 from kinto_orm.protocol.writes import Write, encode_request
 from kinto_orm.repository import plan, read_server_info
@@ -117,6 +120,21 @@ class FlowRunner:
             flow.close()  # where it was left by an exception, it cleans up now
         self._connection.alerts.tell()
         return result
+
+    def run_side_by_side(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
+        """The results of several sequences of flows, moved by so many threads.
+
+        ``ordered``: one sequence after the other. What a flow raises is raised here, and the others stop.
+        """
+        return in_threads(SideBySide(sequences, workers, ordered=ordered), self.run)
+
+    async def arun_side_by_side(
+        self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool
+    ) -> AsyncGenerator[T]:
+        """Like :meth:`run_side_by_side`, by tasks of the event loop."""
+        async with aclosing(in_tasks(SideBySide(sequences, workers, ordered=ordered), self.arun)) as results:
+            async for result in results:
+                yield result
 
     def perform(self, holder: H, intent: Intent) -> H:
         """Carries out the intent now, or stages it in the unit of work that is open."""

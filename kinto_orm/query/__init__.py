@@ -1,8 +1,20 @@
 """Lazy selections of a list: what is asked (``selection``), how it is read (``reading``), and the public ``Query``."""
 
+from kinto_orm.query.parallel import ParallelQuery
 from kinto_orm.query.query import Partition, Query
 from kinto_orm.query.reading import LoadedRows, Page, Place, Reading, Source
 from kinto_orm.query.refining import check_count
 from kinto_orm.query.together import gathered
 
-__all__ = ["LoadedRows", "Page", "Partition", "Place", "Query", "Reading", "Source", "check_count", "gathered"]
+__all__ = [
+    "LoadedRows",
+    "Page",
+    "ParallelQuery",
+    "Partition",
+    "Place",
+    "Query",
+    "Reading",
+    "Source",
+    "check_count",
+    "gathered",
+]

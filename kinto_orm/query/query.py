@@ -20,6 +20,7 @@ from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.query import refining
+from kinto_orm.query.parallel import MOST_THREADS, ParallelQuery
 from kinto_orm.query.reading import Page, Place, Reading
 from kinto_orm.state import Holder, OnInvalid, Runner
 
@@ -108,6 +109,14 @@ class Query(Generic[M]):
     async def apartitions(self, count: int) -> tuple[Partition[M], ...]:
         """Like :meth:`partitions`."""
         return await self._arun(partial(_partitioned, self.reading, refining.check_count(count, "partitions", least=1)))
+
+    def parallel(self, threads: int, *, ordered: bool = True) -> ParallelQuery[M]:
+        """The same objects, to be iterated while so many threads fetch their pages, each with its own connection.
+
+        Each has ranges of ids, as in :meth:`partitions`; with one thread, any query is read one page ahead. Not
+        ``ordered``, objects come as they come. Only a server with several processes is faster for it.
+        """
+        return ParallelQuery(self.reading, refining.check_count(threads, "parallel", 1, MOST_THREADS), ordered)
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -309,5 +318,5 @@ def _partitioned(reading: Reading[M], count: int, place: Place) -> Flow[tuple[Pa
     fixed = replace(reading, source=reading.source.fixed(place.runner, place.path))
     return tuple(
         Partition(fixed.within(one), one.start, one.stop, one.count)
-        for one in (yield from reading.ranges(place, parts=count))
+        for one in (yield from reading.ranges(place, lambda _: count))
     )

@@ -8,7 +8,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise, takewhile
 from typing import Any
@@ -60,13 +60,13 @@ class Cutter:
     selection: Selection
     runner: Runner
 
-    def cut(self, parts: int | None = None, size: int = 1) -> Flow[list[IdRange]]:
-        """At most so many ranges, in the order of ids; without ``parts``, as many as hold ``size`` objects each."""
+    def cut(self, parts_for: Callable[[int], int]) -> Flow[list[IdRange]]:
+        """Ranges in the order of ids, at most as many as the function says for so many objects."""
         if matches_nothing(self.selection.conditions):
             return [IdRange(None, None, 0)]
         ranges = [IdRange(None, None, (yield from self._count(())))]
         count = ranges[0].count
-        parts = min(parts or -(-count // size), count)
+        parts = min(parts_for(count), count)
         letters = (yield from self._letters()) if parts > 1 and count > FEW else frozenset[str]()
         for _ in range(MOST_ROUNDS):
             uneven = _holding_a_cut(ranges, parts)

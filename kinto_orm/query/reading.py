@@ -246,14 +246,14 @@ class Reading(Generic[M]):
         """Whether there is any object."""
         return (yield from self.count(place)) > 0
 
-    def ranges(self, place: Place, *, parts: int | None = None, size: int = 1) -> Flow[list[IdRange]]:
-        """Ranges of ids: at most so many, or as many as hold ``size`` objects each."""
+    def ranges(self, place: Place, parts_for: Callable[[int], int]) -> Flow[list[IdRange]]:
+        """Ranges of ids, at most as many as the function says for so many objects."""
         selection = self.selection
         if selection.limit is not None or selection.skip or selection.order not in (None, ("id",)):
             raise UsageError(
                 "Ranges of ids have their own order and no limit: leave out order_by(), limit() and slices."
             )
-        return Cutter(place.path, selection, place.runner).cut(parts, size)
+        return Cutter(place.path, selection, place.runner).cut(parts_for)
 
     def within(self, ids: IdRange) -> Reading[M]:
         """What is in a range of ids only."""
