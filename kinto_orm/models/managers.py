@@ -305,6 +305,9 @@ class Manager(Query[M]):
         place.runner.refuse_staging(f"{name}()")
         return Bulk((self._staged(verb, name, one, place) for one in objects), place.runner)
 
+    def __kinto_bulk__(self, verb: Verb, name: str, objects: Iterable[Any]) -> Bulk[M]:
+        return self._bulk(verb, name, objects, self._source.locate())
+
     def _write_all(
         self,
         verb: Verb,

@@ -1,12 +1,13 @@
 """Lazy selections of a list: what is asked (``selection``), how it is read (``reading``), and the public ``Query``."""
 
-from kinto_orm.query.parallel import ParallelQuery
+from kinto_orm.query.parallel import MOST_THREADS, ParallelQuery
 from kinto_orm.query.query import Partition, Query
 from kinto_orm.query.reading import LoadedRows, Page, Place, Reading, Source
 from kinto_orm.query.refining import check_count
 from kinto_orm.query.together import gathered
 
 __all__ = [
+    "MOST_THREADS",
     "LoadedRows",
     "Page",
     "ParallelQuery",
