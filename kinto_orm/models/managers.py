@@ -17,11 +17,13 @@ from kinto_orm.models.loading import find_parent, load, reference, reference_at
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
 from kinto_orm.models.permissions import PermissionsInput
+from kinto_orm.models.rows import row_of, row_schema
 from kinto_orm.models.untouched import is_untouched
 from kinto_orm.outcomes import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.query import LoadedRows, Place, Query, Reading, check_count
+from kinto_orm.protocol.values import JSONObject
+from kinto_orm.query import LoadedRows, Place, Query, Reading, Row, check_count
 from kinto_orm.repository import get, get_or_create, update_or_create
 from kinto_orm.state import Intent, ObjectState, Runner, Verb, active_runner
 
@@ -103,6 +105,14 @@ class ModelSource:
     def declared_fields(self) -> Iterable[str]:
         """The wire names of the declared fields."""
         return declared_fields(self.model)
+
+    def row_schema(self) -> JSONObject:
+        """The JSON schema of the fields that the model declares; empty where there are none."""
+        return row_schema(self.model)
+
+    def row_of(self, one: Any) -> Row:
+        """The object, as it is put in columns."""
+        return row_of(self.model, one)
 
 
 _ALWAYS_THERE = HIDDEN_FIELDS | {"deleted"}

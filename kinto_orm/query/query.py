@@ -20,6 +20,7 @@ from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.query import refining
+from kinto_orm.query.frames import read_arrow, read_pandas, read_polars
 from kinto_orm.query.parallel import MOST_THREADS, ParallelQuery
 from kinto_orm.query.reading import Page, Place, Reading
 from kinto_orm.state import Holder, OnInvalid, Runner
@@ -214,6 +215,36 @@ class Query(Generic[M]):
     async def avalues(self, *fields: object) -> list[JSONObject]:
         """Like :meth:`values`."""
         return await self._arun(self.reading.values(refining.field_names(self.reading, fields, "values")))
+
+    def to_arrow(self) -> Any:
+        """The objects as a ``pyarrow.Table`` (extra ``arrow``), read page by page.
+
+        It has a column for each declared field, by wire name and of its type, ``id``, ``last_modified``, and
+        ``_undeclared`` for all other keys, as JSON.
+
+        Without a model, a column for each key of any page. Raises ``InvalidValueError`` for values that do not fit.
+        """
+        return self._run(partial(read_arrow, self.reading))
+
+    async def ato_arrow(self) -> Any:
+        """Like :meth:`to_arrow`."""
+        return await self._arun(partial(read_arrow, self.reading))
+
+    def to_pandas(self) -> Any:
+        """The objects as a ``pandas.DataFrame`` (extra ``pandas``); else like :meth:`to_arrow`."""
+        return self._run(partial(read_pandas, self.reading))
+
+    async def ato_pandas(self) -> Any:
+        """Like :meth:`to_pandas`."""
+        return await self._arun(partial(read_pandas, self.reading))
+
+    def to_polars(self) -> Any:
+        """The objects as a ``polars.DataFrame`` (extra ``polars``); else like :meth:`to_arrow`."""
+        return self._run(partial(read_polars, self.reading))
+
+    async def ato_polars(self) -> Any:
+        """Like :meth:`to_polars`."""
+        return await self._arun(partial(read_polars, self.reading))
 
     def timestamp(self) -> int | None:
         """The timestamp of the whole list, in milliseconds; it moves with every change of any of its objects."""

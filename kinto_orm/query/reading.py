@@ -24,6 +24,7 @@ from kinto_orm.protocol.paging import (
     rows_of,
 )
 from kinto_orm.protocol.values import JSON, JSONObject, decode
+from kinto_orm.query.columns import Row
 from kinto_orm.query.ranges import Cutter, IdRange
 from kinto_orm.query.selection import EVERYTHING, Selection
 from kinto_orm.repository import get, ids_in_chunks
@@ -83,6 +84,14 @@ class Source(Loader[M_co], Protocol[M_co]):
 
     def declared_fields(self) -> Iterable[str]:
         """The wire names of the fields that the model declares."""
+        ...
+
+    def row_schema(self) -> JSONObject:
+        """The JSON schema of the fields that the model declares; empty where there are none."""
+        ...
+
+    def row_of(self, one: Any) -> Row:
+        """The object, as it is put in columns."""
         ...
 
 

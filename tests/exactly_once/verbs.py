@@ -642,6 +642,7 @@ NOT_WRITING: Mapping[str, str] = {
     "Query.since": REFINES,
     "Query.parallel": REFINES,
     "Query.partitions": READS,
+    **{f"Query.to_{name}": READS for name in ("arrow", "pandas", "polars")},
     "ParallelQuery.pages": READS,
     "Partition.on": LOCAL,
     "Partition.read": READS,
