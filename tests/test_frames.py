@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,6 +17,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from kinto_orm import Bucket, Client, Collection, InvalidValueError, MissingExtraError, Record, UsageError
+from kinto_orm.server import EmbeddedServer, ServerThread
 
 pa = pytest.importorskip("pyarrow")
 pandas = pytest.importorskip("pandas")
@@ -62,6 +64,10 @@ class Todo(Record):
     open: Open = Open()
 
 
+class Here(Todo, collection="todos"):
+    pass
+
+
 STAMP = pa.timestamp("us", "UTC")
 DEEP = pa.struct([("x", pa.int64()), ("when", STAMP)])
 TYPES = {
@@ -94,7 +100,7 @@ NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 @pytest.fixture
 def typed(todos: Collection[Record]) -> Collection[Todo]:
     """The collection, as one of todos."""
-    return todos.bucket.collection("todos").bucket.collection(type("Here", (Todo,), {}, collection="todos"))
+    return todos.bucket.collection(Here)
 
 
 def fill(todos: Collection[Any], *rows: dict[str, Any]) -> None:
@@ -201,6 +207,14 @@ def test_a_part_is_read_as_leniently_as_the_whole(typed: Collection[Todo]) -> No
     assert typed.records.only("n").to_arrow()["n"] == typed.records.to_arrow()["n"]
 
 
+def test_a_part_has_the_defaults_of_the_whole(typed: Collection[Todo]) -> None:
+    fill(typed, {"title": "a"}, {"title": "b", "done": True, "tags": ["x"]})
+
+    whole, part = typed.records.to_arrow(), typed.records.only("done", "tags", "n").to_arrow()
+
+    assert part.drop_columns("last_modified") == whole.select(["id", "done", "n", "tags"])
+
+
 def test_what_is_stored_has_a_column_and_what_is_computed_has_none(todos: Collection[Record]) -> None:
     class Odd(Record):
         kept: int = Field(default=1, exclude=True)
@@ -250,6 +264,21 @@ def test_a_value_that_its_column_cannot_hold_is_an_error(typed: Collection[Todo]
 
     with pytest.raises(InvalidValueError, match=f"The column {next(iter(row))!r} is of type"):
         typed.records.to_arrow()
+
+
+def test_a_partition_that_was_pickled_is_read_as_a_table(kinto_server: EmbeddedServer, typed: Collection[Todo]) -> None:
+    fill(typed, {"title": "a"}, {"title": "b"})
+    with (
+        ServerThread(kinto_server) as thread,
+        Client(thread.url, auth=("user", "embedded"), bucket="payments") as client,
+    ):
+        parts = client.bucket("payments").collection(Here).records.partitions(2)
+
+        first, second = pickle.loads(pickle.dumps(parts))
+
+        tables = [first.on(client).to_arrow(), second.on(lambda: client).to_arrow()]
+        client.close()
+    assert pa.concat_tables(tables) == typed.records.to_arrow()
 
 
 def test_the_tables_of_all_partitions_have_one_schema(typed: Collection[Todo]) -> None:

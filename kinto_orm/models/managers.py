@@ -17,7 +17,7 @@ from kinto_orm.models.loading import find_parent, load, reference, reference_at
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
 from kinto_orm.models.permissions import PermissionsInput
-from kinto_orm.models.rows import row_of, row_schema
+from kinto_orm.models.rows import fields_stand_alone, row_of, row_schema
 from kinto_orm.models.untouched import is_untouched
 from kinto_orm.outcomes import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
@@ -109,6 +109,10 @@ class ModelSource:
     def row_schema(self) -> JSONObject:
         """The JSON schema of the fields that the model declares; empty where there are none."""
         return row_schema(self.model)
+
+    def fields_stand_alone(self) -> bool:
+        """Whether the fields are read alike, each, where the others are not there."""
+        return fields_stand_alone(self.model)
 
     def row_of(self, one: Any) -> Row:
         """The object, as it is put in columns."""

@@ -1,7 +1,7 @@
 """Lazy selections of a list: what is asked (``selection``), how it is read (``reading``), and the public ``Query``."""
 
 from kinto_orm.query.columns import Row, import_extra
-from kinto_orm.query.frames import new_table, to_pandas
+from kinto_orm.query.frames import empty_table, read_columns, to_pandas
 from kinto_orm.query.parallel import MOST_THREADS, ParallelQuery
 from kinto_orm.query.query import Partition, Query
 from kinto_orm.query.reading import LoadedRows, Page, Place, Reading, Source
@@ -20,8 +20,9 @@ __all__ = [
     "Row",
     "Source",
     "check_count",
+    "empty_table",
     "gathered",
     "import_extra",
-    "new_table",
+    "read_columns",
     "to_pandas",
 ]

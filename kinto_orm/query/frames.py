@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
+from kinto_orm.errors import UsageError
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.query.columns import (
     UNDECLARED,
@@ -31,7 +33,7 @@ def read_arrow(reading: Reading[M], place: Place) -> Flow[Any]:
 
 def read_pandas(reading: Reading[M], place: Place) -> Flow[Any]:
     """The objects, as a frame of pandas."""
-    import_extra("pandas", "to_pandas()", "pandas")
+    import_extra("pandas", "to_pandas()", "pandas")  # before anything is asked
     arrow("to_pandas()", "pandas")
     return to_pandas((yield from _read(reading, place)))
 
@@ -41,6 +43,31 @@ def to_pandas(table: Any) -> Any:
     pandas = import_extra("pandas", "to_pandas()", "pandas")
     types = {arrow().int64(): pandas.Int64Dtype(), arrow().bool_(): pandas.BooleanDtype()}
     return table.to_pandas(types_mapper=types.get)
+
+
+def read_columns(reading: Reading[M], columns: Sequence[str], place: Place) -> Flow[Any]:
+    """These columns of the table; only they are asked for, where the others make no difference to them."""
+    return (yield from _read(_narrowed(reading, columns, place), place)).select(columns)
+
+
+def _narrowed(reading: Reading[M], columns: Sequence[str], place: Place) -> Reading[M]:
+    on_invalid = place.runner.on_invalid if reading.on_invalid is None else reading.on_invalid
+    # Which rows do not fit the model is only known of whole ones; tombstones have fields of their own.
+    can_be = on_invalid == "raise" and not reading.selection.may_hold_tombstones and reading.source.fields_stand_alone()
+    if not can_be or UNDECLARED in columns:
+        return reading
+    asked = reading.selection.fields or [name for name in columns if name not in ALWAYS_THERE]
+    if not reading.selection.fields and any("." in name for name in asked):
+        return reading  # to the server, a dot leads into an object
+    return reading.select(fields=tuple(name for name in asked if name.partition(".")[0] in columns) or ("id",))
+
+
+def empty_table(reading: Reading[M]) -> Any:
+    """The table without rows; raises ``UsageError`` where the model does not say which columns it has."""
+    table = new_table(reading)
+    if isinstance(table, FoundTable):
+        raise UsageError("Only of a model with declared fields are the columns known before the records are read.")
+    return table.table()
 
 
 def read_polars(reading: Reading[M], place: Place) -> Flow[Any]:

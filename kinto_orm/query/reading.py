@@ -90,6 +90,10 @@ class Source(Loader[M_co], Protocol[M_co]):
         """The JSON schema of the fields that the model declares; empty where there are none."""
         ...
 
+    def fields_stand_alone(self) -> bool:
+        """Whether the fields are read alike, each, where the others are not there."""
+        ...
+
     def row_of(self, one: Any) -> Row:
         """The object, as it is put in columns."""
         ...
