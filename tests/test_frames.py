@@ -158,6 +158,7 @@ def test_pandas_keeps_whole_numbers_whole(typed: Collection[Todo]) -> None:
     ]
     assert frame["n"][0] == 2**60 + 1
     assert frame["n"].isna().tolist() == [False, True]
+    assert str(frame["tags"].dtype) == "list<item: string>[pyarrow]"
 
 
 def test_polars_has_the_same(typed: Collection[Todo]) -> None:

@@ -39,10 +39,16 @@ def read_pandas(reading: Reading[M], place: Place) -> Flow[Any]:
 
 
 def to_pandas(table: Any) -> Any:
-    """The table as a frame of pandas, with types that have a null of their own, so that no whole number is a float."""
+    """The table as a frame of pandas, with types that have a null of their own, so that no whole number is a float.
+
+    Lists and objects keep the types of Arrow: Dask makes texts of Python objects.
+    """
     pandas = import_extra("pandas", "to_pandas()", "pandas")
-    types = {arrow().int64(): pandas.Int64Dtype(), arrow().bool_(): pandas.BooleanDtype()}
-    return table.to_pandas(types_mapper=types.get)
+    pa = arrow()
+    types = {pa.int64(): pandas.Int64Dtype(), pa.bool_(): pandas.BooleanDtype()}
+    return table.to_pandas(
+        types_mapper=lambda one: pandas.ArrowDtype(one) if pa.types.is_nested(one) else types.get(one)
+    )
 
 
 def read_columns(reading: Reading[M], columns: Sequence[str], place: Place) -> Flow[Any]:
