@@ -27,9 +27,6 @@ Connect: TypeAlias = Callable[[], Runner]
 It is called for each part, so ``functools.cache`` it. It and the model are in a module that the workers import.
 """
 
-AT_ONCE = 0.001
-"""Seconds to wait for what is there, or is not."""
-
 BulkVerb: TypeAlias = Literal["bulk_create", "bulk_update", "bulk_delete"]
 
 
@@ -148,18 +145,17 @@ class _Part:
     @property
     def kept(self) -> Any:
         """Where it is kept."""
-        return import_extra("distributed", f"{self.verb}()", "dask").Variable(f"{self.call}-{self.number}")
+        return import_extra("distributed", f"{self.verb}()", "dask").Queue(f"{self.call}-{self.number}")
 
     def __call__(self, given: Sequence[Any]) -> None:
-        if self.written() is None:
-            self.kept.set(pickle.dumps(_write_all(self.records, self.verb, self.connect, list(given))))
+        kept = self.kept
+        if kept.qsize() == 0:
+            kept.put(pickle.dumps(_write_all(self.records, self.verb, self.connect, list(given))))
 
     def written(self) -> _Written | None:
-        """What became of it, where it has come to its end."""
-        try:
-            found: _Written = pickle.loads(self.kept.get(timeout=AT_ONCE))
-        except TimeoutError:
-            return None
+        """What became of it, where it has come to its end; asked once."""
+        kept = self.kept
+        found: _Written | None = pickle.loads(kept.get()) if kept.qsize() else None
         return found
 
 
@@ -218,7 +214,7 @@ def _run(parts: Sequence[_Part], objects: Any, scheduler: Any) -> list[_Written]
         raise
     finally:
         for one in parts:
-            one.kept.delete()
+            one.kept.close()
 
 
 def _not_written(future: Any) -> _Written:

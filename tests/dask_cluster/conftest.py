@@ -25,14 +25,14 @@ def server() -> Iterator[EmbeddedServer]:
 
 
 class Watched:
-    """A server, and the queries of the URLs that it is asked for."""
+    """A server, and what it is asked for."""
 
     def __init__(self, server: EmbeddedServer) -> None:
         self._server = server
-        self.queries: list[str] = []
+        self.requests: list[str] = []
 
     def wsgi(self, environ: dict[str, Any], start_response: Any) -> Any:
-        self.queries.append(environ["QUERY_STRING"])
+        self.requests.append("{REQUEST_METHOD} {PATH_INFO}?{QUERY_STRING}".format(**environ))
         return self._server.wsgi(environ, start_response)
 
 
@@ -50,7 +50,8 @@ def url(watched: Watched) -> Iterator[str]:
 @pytest.fixture
 def asked(watched: Watched) -> list[str]:
     """What the server was asked for."""
-    return watched.queries
+    watched.requests.clear()
+    return watched.requests
 
 
 @pytest.fixture

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -67,4 +69,24 @@ def stumble(todo: Todo) -> Todo:
 def die(todo: Todo) -> Todo:
     if todo.n == 3:
         os._exit(1)
+    return finish(todo)
+
+
+def die_twice(row: dict[str, Any], folder: str) -> dict[str, Any]:
+    """Takes along what both workers keep, and then leaves time to do that again."""
+    if row["n"] == 3:
+        deadline = time.monotonic() + 10
+        while connect().bucket("payments").collection(Todo).records.count() < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        if len(os.listdir(folder)) < 2:
+            tempfile.mkstemp(dir=folder)
+            time.sleep(0.3)
+            os._exit(1)
+        time.sleep(3)
+    return row
+
+
+def take_long(todo: Todo) -> Todo:
+    if todo.n == 3:
+        time.sleep(4)
     return finish(todo)

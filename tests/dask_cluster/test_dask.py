@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import os
+import signal
+import time
 from collections.abc import Callable
+from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
-from dask_jobs import Elsewhere, Todo, change_first, connect, die, finish, number, refuse, stumble, where
+from dask_jobs import (
+    Elsewhere,
+    Todo,
+    change_first,
+    connect,
+    die,
+    die_twice,
+    finish,
+    number,
+    refuse,
+    stumble,
+    take_long,
+    where,
+)
 
 from kinto_orm import (
     Collection,
@@ -19,10 +36,11 @@ from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.application import backends
 
 dask = pytest.importorskip("dask")
+dask_bag = pytest.importorskip("dask.bag")
 pytest.importorskip("distributed")
 cloudpickle = pytest.importorskip("cloudpickle")
 
-MANY = int(os.environ.get("KINTO_ORM_DASK_RECORDS", "100000"))
+MANY = int(os.environ.get("KINTO_ORM_DASK_RECORDS", "20000"))
 
 
 @pytest.fixture
@@ -39,17 +57,26 @@ def test_all_records_are_counted_and_summed_as_one_after_the_other(
     storage: Any = backends(server._app)[0]  # type: ignore[arg-type]  # a hundred times faster than by requests
     for n in range(MANY):
         storage.create("record", "/buckets/payments/collections/todos", {"id": f"{n * 7919 % MANY:06}", "n": n})
-    query = todos.records.page_size(25_000)
+    query = todos.records.page_size(50_000)
 
-    bag = kinto_dask.bag(query, 8, client=connect)
+    bag = kinto_dask.bag(query, 4, client=connect)
     count, total, workers = dask.compute(bag.count(), bag.map(number).sum(), bag.map_partitions(where))
-    frame = kinto_dask.dataframe(query, 8, client=connect)
+    frame = kinto_dask.dataframe(query, 4, client=connect)
     frame_count, frame_total = dask.compute(frame["n"].count(), frame["n"].sum())
 
     expected = [todo.n for todo in query]
     assert (count, total) == (frame_count, frame_total) == (len(expected), sum(expected)) == (MANY, sum(range(MANY)))
     assert len(set(workers)) == 2
     assert os.getpid() not in workers
+
+
+def interrupt_when(is_so: Callable[[], bool]) -> None:
+    """Presses Ctrl-C."""
+    deadline = time.monotonic() + 30
+    while not is_so() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)  # what was stored is reported
+    os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.usefixtures("cluster")
@@ -107,7 +134,7 @@ class TestReading:
 @pytest.mark.usefixtures("cluster")
 class TestWriting:
     def test_new_records_are_stored_by_the_workers(self, todos: Collection[Todo]) -> None:
-        rows = dask.bag.from_sequence([{"id": f"r{n}", "n": n} for n in range(40)], npartitions=4)
+        rows = dask_bag.from_sequence([{"id": f"r{n}", "n": n} for n in range(40)], npartitions=4)
 
         report = kinto_dask.bulk_create(rows, todos.records, client=connect)
 
@@ -154,6 +181,26 @@ class TestWriting:
 
         assert [todo.done for todo in four.records] == [True, True, False, False]
 
+    def test_what_was_written_is_not_written_again_where_its_worker_dies(
+        self, todos: Collection[Todo], asked: list[str], tmp_path: Path
+    ) -> None:
+        rows = dask_bag.from_sequence([{"id": f"r{n}", "n": n} for n in range(4)], npartitions=2)
+
+        report = kinto_dask.bulk_create(rows.map(die_twice, folder=str(tmp_path)), todos.records, client=connect)
+
+        assert len(list(tmp_path.iterdir())) == 2
+        assert (report.created, report.failed, report.is_complete) == (4, [], True)
+        assert sum(one.startswith("POST") for one in asked) == 2
+
+    def test_an_interrupted_call_says_what_was_stored(self, four: Collection[Todo]) -> None:
+        bag = kinto_dask.bag(four.records, 2, client=connect).map(take_long)
+        Thread(target=interrupt_when, args=(lambda: four.records.filter(done=True).count() == 2,)).start()
+
+        with pytest.raises(KeyboardInterrupt) as caught:
+            kinto_dask.bulk_update(bag, four.records, client=connect)
+
+        assert caught.value.__notes__[-1].startswith("1 of 2 parts were written before this, 2 objects stored")
+
     def test_without_credentials_nothing_is_written(self, four: Collection[Todo]) -> None:
         bag = kinto_dask.bag(four.records, 1, client=connect).map(finish)
 
@@ -173,7 +220,7 @@ class TestWriting:
         assert "stored for 0" in str(caught.value)
 
     def test_a_new_record_needs_an_id(self, todos: Collection[Todo]) -> None:
-        rows = dask.bag.from_sequence([{"n": 1}, {"id": "r", "n": 2}], npartitions=2)
+        rows = dask_bag.from_sequence([{"n": 1}, {"id": "r", "n": 2}], npartitions=2)
 
         with pytest.raises(CommitError, match=r"stored for 1 objects.* part 0: InvalidValueError: .* has no id"):
             kinto_dask.bulk_create(rows, todos.records, client=connect)
