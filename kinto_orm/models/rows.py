@@ -34,11 +34,12 @@ def row_schema(model: type[Any]) -> JSONObject:
 def fields_stand_alone(model: type[Any]) -> bool:
     """Whether the fields are read alike, each, where the others are not there.
 
-    What validators of single fields do with the others is not known: their page says not to.
+    A validator may look at the other fields; one in an annotation is not noticed.
     """
     decorators = model.__pydantic_decorators__
     has_own_code = model.model_post_init is not BaseModel.model_post_init
-    if has_own_code or decorators.model_validators or decorators.root_validators or decorators.model_serializers:
+    validators = (decorators.validators, decorators.field_validators, decorators.root_validators)
+    if has_own_code or any(validators) or decorators.model_validators or decorators.model_serializers:
         return False
     fields = model.__pydantic_fields__.values()
     return not any(

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import pytest
 from dask_jobs import Todo, connect
-from pydantic import AliasChoices, Field, model_validator
+from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model_validator
 
 from kinto_orm import Client, Collection, InvalidTypeError, MissingExtraError, NotStageableError, Record, UsageError
 from kinto_orm import dask as kinto_dask
@@ -72,6 +72,15 @@ class Checked(Todo, collection="todos"):
         return self
 
 
+class Compared(Todo, collection="todos"):
+    done: bool = False
+
+    @field_validator("n")
+    @classmethod
+    def as_title(cls, n: int, info: ValidationInfo) -> int:
+        return n + len(info.data.get("title", ""))
+
+
 class Dotted(Todo, collection="todos"):
     n: int = Field(validation_alias="a.n", serialization_alias="a.n")
 
@@ -85,7 +94,15 @@ ROWS = [{"id": f"r{n}", "n": n, "a.n": n} for n in range(4)]
 
 @pytest.mark.parametrize(
     ("model", "column"),
-    [(Todo, "n"), (Todo, "title"), (Todo, "_undeclared"), (Checked, "n"), (Dotted, "a.n"), (Renamed, "m")],
+    [
+        (Todo, "n"),
+        (Todo, "title"),
+        (Todo, "_undeclared"),
+        (Checked, "n"),
+        (Compared, "n"),
+        (Dotted, "a.n"),
+        (Renamed, "m"),
+    ],
 )
 def test_a_column_is_the_same_alone_and_with_the_others(
     client: Client, todos: Collection[Todo], model: type[Record], column: str
