@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
+from kinto_orm.client.several import ByCollection, OnOutcome, Several
 from kinto_orm.client.upkeep import Upkeep
 from kinto_orm.connection import Connection, Options, started_server
 from kinto_orm.errors import (
@@ -16,14 +17,23 @@ from kinto_orm.errors import (
 )
 from kinto_orm.gathering import Gathering
 from kinto_orm.jobs import ensure
-from kinto_orm.models import Account, Bucket, KintoObject, Manager, account_reference, bucket_reference, manager_of
-from kinto_orm.outcomes import Outcome
+from kinto_orm.models import (
+    Account,
+    Bucket,
+    Collection,
+    KintoObject,
+    Manager,
+    account_reference,
+    bucket_reference,
+    manager_of,
+)
+from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.endpoints import check_id, endpoint
 from kinto_orm.protocol.entries import PermissionEntry
 from kinto_orm.protocol.values import JSONObject, copy_json
 from kinto_orm.query import EntryQuery, permissions_of
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.state import Holder, OnConflict, OnInvalid
+from kinto_orm.state import Holder, OnConflict, OnInvalid, Verb
 from kinto_orm.transport import (
     MAX_RESPONSE_BYTES,
     AsyncTransport,
@@ -268,6 +278,48 @@ class Client(Upkeep):
             if one.client is None:
                 one.__kinto_envelope__().client = self
         return objects
+
+    def bulk_create(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Creates objects of several collections at once, in full batches, each collection by a thread of its own.
+
+        ``{todos: ({"title": …} for …), receipts: [Receipt(…), …]}``. At most ``parallel`` threads, which also take what
+        the iterables give; the counts of each collection. ``on_outcome`` is called in the caller's thread.
+        Raises ``CommitError`` with the outcomes of those that were not stored; the others were.
+        https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+        """
+        return Several(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).run()
+
+    async def abulk_create(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Like :meth:`bulk_create`."""
+        return await Several(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).arun()
+
+    def bulk_update(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Saves loaded objects of several collections at once; else like :meth:`bulk_create`."""
+        return Several(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).run()
+
+    async def abulk_update(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Like :meth:`bulk_update`."""
+        return await Several(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).arun()
+
+    def bulk_delete(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Deletes objects of several collections at once; else like :meth:`bulk_create`."""
+        return Several(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).run()
+
+    async def abulk_delete(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Like :meth:`bulk_delete`."""
+        return await Several(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).arun()
 
     def unit_of_work(
         self,

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from kinto_orm.client.dry_run import DryRun
+from kinto_orm.client.side_by_side import SideBySide, in_tasks, in_threads
 from kinto_orm.conflicts import carry_out
 from kinto_orm.connection import Connection, Options
 from kinto_orm.errors import (
@@ -19,7 +22,7 @@ from kinto_orm.messages import Request
 from kinto_orm.outcomes import create_lock, lock_write
 from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.endpoints import ObjectPath, check_id
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.flows import Flow, NextFlow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_request
 from kinto_orm.repository import read_server_info
@@ -126,6 +129,21 @@ class FlowRunner:
             flow.close()  # where it was left by an exception, it cleans up now
         self._connection.alerts.tell()
         return result
+
+    def run_side_by_side(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
+        """The results of several sequences of flows, moved by so many threads.
+
+        ``ordered``: one sequence after the other. What a flow raises is raised here, and the others stop.
+        """
+        return in_threads(SideBySide(sequences, workers, ordered=ordered), self.run)
+
+    async def arun_side_by_side(
+        self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool
+    ) -> AsyncGenerator[T]:
+        """Like :meth:`run_side_by_side`, by tasks of the event loop."""
+        async with aclosing(in_tasks(SideBySide(sequences, workers, ordered=ordered), self.arun)) as results:
+            async for result in results:
+                yield result
 
     def perform(self, holder: H, intent: Intent) -> H:
         """Carries out the intent now, or stages it in the unit of work that is open."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kinto_orm.errors import NotBoundError, UnsavedChangesError
@@ -40,6 +40,11 @@ def reference(cls: type[Any], id: Any, runner: Runner | None, parent: Any) -> An
     """An object of which only the place is known."""
     kind: Kind = cls.__kinto_kind__
     return blank(cls, check_id(id, kind.value, kind), Envelope(Status.REFERENCE, client=runner, parent=parent))
+
+
+def reference_at(cls: Any, ids: Sequence[str], runner: Runner) -> Any:
+    """The object of that class with these ids, from its bucket down, of which only the place is known."""
+    return reference(cls, ids[-1], runner, reference_at(cls.__kinto_parent__, ids[:-1], runner)) if ids else None
 
 
 def blank(cls: type[Any], id: str, envelope: Envelope) -> Any:
