@@ -64,6 +64,7 @@ from kinto_orm.errors import (
     RedirectError,
     ResponseError,
     ResponseTooLargeError,
+    ReviewError,
     RolledBackError,
     SchemaValidationError,
     ServerError,
@@ -76,11 +77,13 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.gathering import Deferred, Gathering
-from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record
+from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
 from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.answers import StoredObject
+from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
+from kinto_orm.protocol.reviews import ReviewStatus
 from kinto_orm.query import EntryQuery, History, Page, ParallelQuery, Partition, Query, Snapshot
 from kinto_orm.repository import Changeset, Heartbeat
 from kinto_orm.staging import Plan, PlannedWrite
@@ -92,6 +95,7 @@ __all__ = [
     "AlertWarning",
     "AmbiguousWriteError",
     "AtomicityUnavailableError",
+    "Attachment",
     "BackoffError",
     "BadRequestError",
     "BasicPatch",
@@ -164,12 +168,15 @@ __all__ = [
     "Query",
     "ReadOnlyError",
     "Record",
+    "RecordManager",
     "RedirectError",
     "RequestEvent",
     "ResponseError",
     "ResponseEvent",
     "ResponseTooLargeError",
     "RetryEvent",
+    "ReviewError",
+    "ReviewStatus",
     "RolledBackError",
     "SchemaValidationError",
     "ServerError",

@@ -22,6 +22,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.messages import Response
 from kinto_orm.protocol.accounts import without_secrets
+from kinto_orm.protocol.answers import StoredObject
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.merging import merge_data, merge_permissions
 from kinto_orm.protocol.patches import BasicPatch
@@ -293,3 +294,15 @@ def make_resolvable(
     """Gives a conflict its ways out; leaves other errors alone."""
     if isinstance(error, ConflictError):
         error.resolution = ConflictResolution(error, runner, holder, intent, forget)
+
+
+def conflict_over(
+    error: ResponseError, theirs: StoredObject | ObjectState | None, holder: Holder, intent: Intent, runner: Runner
+) -> ResponseError:
+    """The error of a refused precondition, with both sides of it and the ways out that a save would have."""
+    assert isinstance(error, ConflictError)
+    error.base, error.mine = intent.state.data, intent.draft.data
+    if theirs is not None:
+        error.theirs, error.theirs_last_modified = theirs.data, theirs.last_modified
+    make_resolvable(error, runner, holder, intent)
+    return error

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 import requests
+from requests.utils import get_environ_proxies
 
 from kinto_orm.errors import ConfigurationError, InvalidTypeError
-from kinto_orm.messages import Transport
+from kinto_orm.messages import Response, Target, Transport
 from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.server import EmbeddedServer
@@ -29,6 +30,7 @@ from kinto_orm.transport import (
     merge_credentials,
     parse_auth,
 )
+from kinto_orm.transport.downloads import HostOptions, download, holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,27 @@ class Options:
             log_bodies=self.log_bodies,
             async_transport=self.async_transport,
         )
+
+    def fetch(
+        self,
+        url: str,
+        target: Target,
+        size: int | None,
+        sha256: str | None,
+        *,
+        is_stopped: Callable[[], bool],
+        overwrite: bool,
+    ) -> Response:
+        """Puts a file of any host there; it gets nothing of these options but how long it may take, and by which way.
+
+        A file that is there already stays, unless ``overwrite``.
+        """
+        is_there = isinstance(target, (str, os.PathLike)) and not overwrite and holds(target, size, sha256)
+        if not is_there:
+            found = get_environ_proxies(url) if self.trust_env else {}
+            options = HostOptions(self.timeout, self.retry, self.verify, {**found, **(self.proxies or {})})
+            download(url, target, size=size, sha256=sha256, options=options, is_stopped=is_stopped)
+        return Response(200)
 
     def _check_types(self) -> None:
         if self.session is not None and not isinstance(self.session, requests.Session):

@@ -5,13 +5,20 @@ Flows yield requests and receive responses; transports turn the one into the oth
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import IO, Any, Protocol, TypeAlias
 
 from kinto_orm.frozen import quickly_made
 
 NO_HEADERS: Mapping[str, str] = {}
+
+Content: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
+"""A file by its path, its content, or an open file (in binary mode)."""
+
+Target: TypeAlias = str | os.PathLike[str] | IO[bytes]
+"""Where a file is put: a path, or an open file (in binary mode)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,19 @@ class Response:
     """Whether an earlier attempt of this very write lost its answer: what is refused now may have been done then."""
     asks_for_login: bool = False
     """Whether nothing of the request was applied, for credentials that have run out and that can be got again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside(Request):
+    """Work that is done between two requests and takes its time: a file that is read, or fetched from another host.
+
+    Whoever moves the flow calls it, in a thread where the flow is awaited; what it gives is the response.
+    """
+
+    method: str = "GET"
+    path: str
+    """What it is about, for messages."""
+    work: Callable[[], Response]
 
 
 class Transport(Protocol):

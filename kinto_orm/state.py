@@ -14,6 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 from kinto_orm.errors import ConflictError, NotBoundError
 from kinto_orm.frozen import quickly_made
+from kinto_orm.messages import Content, Target
 from kinto_orm.protocol.answers import StoredObject
 from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.flows import Flow, NextFlow
@@ -51,6 +52,8 @@ class Verb(Enum):
     REPLACE = "replace"
     PATCH = "patch"
     DELETE = "delete"
+    ATTACH = "attach"
+    DETACH = "detach"
 
     __hash__ = object.__hash__  # as in Kind: they are looked up for each write
 
@@ -217,6 +220,16 @@ class Runner(Protocol):
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
         """What the server says of itself, to be read; asks only once."""
+        ...
+
+    def read_file(self, file: Content) -> Flow[bytes]:
+        """The whole content of the file."""
+        ...
+
+    def fetch_file(
+        self, url: str, target: Target, *, size: int | None, sha256: str | None, overwrite: bool
+    ) -> Flow[None]:
+        """Puts a file of any host there, once it is known to be the right one."""
         ...
 
 

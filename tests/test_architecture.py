@@ -25,6 +25,8 @@ PURE = {
     "unit_of_work",
     "compensation",
     "gathering",
+    "attaching",
+    "reviewing",
     "jobs",
     "models",
 }

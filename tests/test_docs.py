@@ -7,15 +7,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from file_host import serve_files
 from sybil import Example, Sybil
 from sybil.parsers.myst import PythonCodeBlockParser
 
 import kinto_orm
 from kinto_orm import Bucket, Client, Collection, errors
 from kinto_orm.server import EmbeddedServer, listening
+from kinto_orm.server.application import DEFAULT_SETTINGS
 
 pytest_plugins = ["pytester"]
 
@@ -29,11 +32,22 @@ def snippets(page: Path) -> list[Example]:
     return list(Sybil(parsers=[parser]).parse(page).examples())
 
 
+WITH_PLUGINS = {"attachments.md", "reviews.md"}
+"""Pages whose server has plugins that cannot be installed everywhere: here, what stands in for them."""
+
+
 @pytest.fixture
-def namespace() -> Iterator[dict[str, object]]:
+def namespace(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
     """The names of one page; its clients and servers are closed at the end."""
     names: dict[str, object] = {}
-    yield names
+    with ExitStack() as stack:
+        if page.name in WITH_PLUGINS:
+            host = stack.enter_context(serve_files(tmp_path_factory.mktemp("files")))
+            includes = f"{DEFAULT_SETTINGS['includes']} attachment_stub signer_stub"
+            settings = {"attachment.base_path": str(host.folder), "attachment.base_url": host.url}
+            settings["signer.to_review_enabled"] = "true"
+            names["server"] = EmbeddedServer.memory(includes=includes, **settings)
+        yield names
     for value in names.values():
         if isinstance(value, (Client, EmbeddedServer)):
             value.close()

@@ -23,13 +23,14 @@ from kinto_orm import (
     Partition,
     Query,
     Record,
+    RecordManager,
     Snapshot,
     UnitOfWork,
     errors,
 )
 
 SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
-SURFACES += [EntryQuery, History, Partition, Snapshot]
+SURFACES += [EntryQuery, History, Partition, RecordManager, Snapshot]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
@@ -41,11 +42,13 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "close",
         "describe_server",
         "embedded",
+        "fetch_file",
         "forget_lock",
         "gather",
         "get_endpoint",
         "plan",
         "prepare_lock",
+        "read_file",
         "refuse_staging",
         "unit_of_work",
     },
@@ -54,6 +57,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     History: {"before", "since"},
     Manager: {"as_of", "edit", "history"},
     Partition: {"on"},
+    RecordManager: {"as_of", "attachment", "edit", "history"},
     Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "parallel", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }
@@ -71,6 +75,7 @@ RUNNERS = {
         (Partition, "read"),
     ),
     *((Manager, f"stream_{verb}") for verb in ("create", "update", "delete")),
+    *((RecordManager, name) for name in ("pages", "stream_create", "stream_update", "stream_delete")),
 }
 """What moves flows itself."""
 
@@ -186,6 +191,7 @@ def test_queries_clients_and_units_work_with_async_for_and_async_with() -> None:
         (Query, {"aget", "aget_or_none", "aget_many", "afirst", "aone", "aall", "acount", "aexists", "avalues"}),
         (Query, {"apages", "atimestamp", "adelete", "aupdate"}),
         (Manager, {"acreate", "aget_or_create", "aupdate_or_create", "abulk_create", "abulk_update", "abulk_delete"}),
+        (RecordManager, {"aattach", "adetach", "adownload"}),
         (Manager, {"arevert"}),
         (EntryQuery, {"aall", "acount", "aexists", "afirst"}),
         (History, {"apurge", "atimestamp"}),

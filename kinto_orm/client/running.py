@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing
+from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
@@ -18,7 +20,7 @@ from kinto_orm.errors import (
     CredentialsMissingError,
     KintoError,
 )
-from kinto_orm.messages import Request
+from kinto_orm.messages import Aside, Content, Request, Response, Target
 from kinto_orm.outcomes import create_lock, lock_write
 from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.endpoints import ObjectPath, check_id
@@ -28,6 +30,7 @@ from kinto_orm.protocol.writes import Write, encode_request
 from kinto_orm.repository import read_server_info
 from kinto_orm.staging import Plan
 from kinto_orm.state import Holder, Intent, OnInvalid, activate, deactivate
+from kinto_orm.transport.uploads import read_content
 from kinto_orm.unit_of_work import open_unit
 
 T = TypeVar("T")
@@ -93,7 +96,9 @@ class FlowRunner:
                 request = self._admit(flow, item)
                 try:
                     self._keep_if_dry(request)
-                    response = self._connection.transport.send(request)
+                    response = (
+                        request.work() if isinstance(request, Aside) else self._connection.transport.send(request)
+                    )
                 except KintoError as error:
                     item = flow.throw(error)
                 else:
@@ -117,7 +122,11 @@ class FlowRunner:
                 request = self._admit(flow, item)
                 try:
                     self._keep_if_dry(request)
-                    response = await self._connection.transport.asend(request)
+                    response = await (
+                        asyncio.to_thread(request.work)
+                        if isinstance(request, Aside)
+                        else self._connection.transport.asend(request)
+                    )
                 except KintoError as error:
                     item = flow.throw(error)
                 else:
@@ -183,6 +192,22 @@ class FlowRunner:
         if connection.server_info is None or refresh:
             connection.server_info = yield from read_server_info()
         return connection.server_info
+
+    def read_file(self, file: Content) -> Flow[bytes]:
+        """The flow that gives the content of a file."""
+        response = yield Aside(path="a file", work=lambda: Response(200, body=read_content(file)))
+        return response.body
+
+    def fetch_file(
+        self, url: str, target: Target, *, size: int | None, sha256: str | None, overwrite: bool
+    ) -> Flow[None]:
+        """The flow that fetches a file, from any host and without credentials; not one that is there already."""
+        stopped = threading.Event()
+        fetch = partial(self._options.fetch, url, target, size, sha256, is_stopped=stopped.is_set, overwrite=overwrite)
+        try:
+            yield Aside(path=url, work=fetch)
+        finally:
+            stopped.set()  # where nobody waits any more, a thread may still be at it
 
     def _admit(self, flow: Flow[Any], item: Request | Write) -> Request:
         """The request, if it may be sent now."""

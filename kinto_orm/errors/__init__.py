@@ -22,6 +22,7 @@
     │   ├── CredentialsMissingError            a client that was pickled, used without ``clone(auth=...)``
     │   ├── DryRunError                        a call that cannot be simulated by ``dry_mode``
     │   ├── CapabilityMissingError             the server lacks a plugin, or a setting
+    │   ├── ReviewError                        a step that the review of the collection is not ready for
     │   ├── MissingExtraError (ImportError)    an optional dependency is not installed
     │   ├── HistoryIncompleteError (LookupError)    the server's history does not reach back to what was asked for
     │   └── UnitOfWorkError
@@ -126,6 +127,7 @@ from kinto_orm.errors.usage import (
     PartialObjectError,
     PermissionsUnknownError,
     ReadOnlyError,
+    ReviewError,
     RolledBackError,
     UnitClosedError,
     UnitOfWorkError,
@@ -184,6 +186,7 @@ __all__ = [
     "Resolution",
     "ResponseError",
     "ResponseTooLargeError",
+    "ReviewError",
     "RolledBackError",
     "SchemaValidationError",
     "ServerError",

@@ -90,6 +90,10 @@ class CapabilityMissingError(UsageError):
     """The server does not advertise what the call rests on: a plugin or a setting is missing there."""
 
 
+class ReviewError(UsageError):
+    """The collection is in no state for that step of its review, or under none; nothing was sent."""
+
+
 class HistoryIncompleteError(UsageError, LookupError):
     """The server's history does not hold, or not any more, what was asked for."""
 

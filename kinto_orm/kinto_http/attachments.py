@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import json
-import mimetypes
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO, Any, TypeAlias
+from typing import Any
 
-from kinto_orm.errors import ProtocolError
+from kinto_orm.errors import InvalidTypeError, ProtocolError
 from kinto_orm.kinto_http import objects
 from kinto_orm.kinto_http.endpoints import path_of
 from kinto_orm.kinto_http.session import described
-from kinto_orm.kinto_http.utils import compute_sha256, json_dumps
+from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, verb
-from kinto_orm.messages import Request
-from kinto_orm.protocol.attachments import attachment_of
+from kinto_orm.messages import Content, Request
+from kinto_orm.protocol.attachments import Upload, attachment_of, name_of, upload_request
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.multipart import Part, encode_multipart
-from kinto_orm.transport.downloads import download
-
-Content: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
-"""A file by its path, its content, or an open file."""
+from kinto_orm.transport.downloads import HostOptions, download, holds
+from kinto_orm.transport.uploads import read_content
 
 
 class Attachments(Face):
@@ -44,16 +40,16 @@ class Attachments(Face):
 
         ``filepath`` may also be the content or an open file; then ``filename`` says what it is called.
         """
-        content, name = _read(filepath, filename)
-        parts = [
-            Part(key, json_dumps(value).encode())
-            for key, value in (("data", data), ("permissions", objects.as_permissions(permissions)))
-            if value is not None
+        try:
+            upload = Upload(read_content(filepath), filename or name_of(filepath, None), mimetype)
+        except InvalidTypeError as error:
+            raise TypeError(str(error)) from error
+        as_json = [
+            None if value is None else json_dumps(value).encode()
+            for value in (data, objects.as_permissions(permissions))
         ]
-        file = Part("attachment", content, name, mimetype or mimetypes.guess_type(name)[0])
-        content_type, body = encode_multipart([*parts, file])
-        headers = {"Content-Type": content_type}
-        return objects.post(Request("POST", self._attachment(id, bucket, collection), headers=headers, body=body))
+        path = self._attachment(id, bucket, collection)
+        return objects.post(upload_request(path, upload, data=as_json[0], permissions=as_json[1]))
 
     @verb
     def remove_attachment(self, id: Id, bucket: Id | None = None, collection: Id | None = None) -> Flow[Any]:
@@ -98,30 +94,12 @@ class Download:
 
     def fetch(self, url: str, session: Any, *, save_metadata: bool, overwrite: bool) -> str:
         """The path, where the file now is; it is not asked for where it is there already."""
-        if overwrite or not self._is_there():
+        wanted, path = self.attachment, Path(self.path)
+        if overwrite or not holds(path, wanted.size, wanted.hash):
             timeout = getattr(session, "timeout", None) or None
-            retries = getattr(session, "nb_retry", 0)
-            wanted = self.attachment
-            path = Path(self.path)
-            download(url, path, size=wanted.size, sha256=wanted.sha256, timeout=timeout, retries=retries)
+            options = HostOptions(timeout=timeout, retries=getattr(session, "nb_retry", 0))
+            download(url, path, size=wanted.size, sha256=wanted.hash, options=options)
         if save_metadata:
             with open(f"{self.path}.meta.json", "w", encoding="utf-8") as file:
                 json.dump(self.record, file)
         return self.path
-
-    def _is_there(self) -> bool:
-        wanted = self.attachment
-        if wanted.sha256 is None or not os.path.isfile(self.path):
-            return False
-        is_as_large = wanted.size in (None, os.path.getsize(self.path))
-        return is_as_large and compute_sha256(self.path) == wanted.sha256
-
-
-def _read(given: Content, filename: str | None) -> tuple[bytes, str]:
-    """The content of the file, and its name."""
-    if isinstance(given, (str, os.PathLike)):
-        return Path(given).read_bytes(), filename or os.path.basename(given)
-    name = filename or os.path.basename(str(getattr(given, "name", "")))
-    if not name:
-        raise TypeError("The content of a file has no name: give filename=.")
-    return given if isinstance(given, bytes) else given.read(), name

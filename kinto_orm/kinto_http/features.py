@@ -14,6 +14,7 @@ from kinto_orm.protocol.endpoints import EntriesPath, Kind
 from kinto_orm.protocol.entries import PERMISSIONS_ORDER
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.paging import encode_query
+from kinto_orm.protocol.reviews import ReviewStep
 from kinto_orm.protocol.timestamps import etag, parse_timestamp
 from kinto_orm.repository import bust
 
@@ -104,7 +105,7 @@ class Features(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Asks for a review of the collection's changes."""
-        wanted = {**(data or {}), "status": "to-review", "last_editor_comment": message}
+        wanted = {**(data or {}), **ReviewStep.REQUEST.data(message)}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
     @verb
@@ -121,7 +122,7 @@ class Features(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Sends the collection's changes back to their editor."""
-        wanted = {**(data or {}), "status": "work-in-progress", "last_reviewer_comment": message}
+        wanted = {**(data or {}), **ReviewStep.DECLINE.data(message)}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
     @verb
@@ -137,7 +138,7 @@ class Features(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Approves the collection's changes, which publishes them."""
-        wanted = {**(data or {}), "status": "to-sign"}
+        wanted = {**(data or {}), **ReviewStep.APPROVE.data()}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
     @verb
@@ -154,7 +155,7 @@ class Features(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Drops the collection's changes: it becomes again what was published last."""
-        wanted = {**(data or {}), "status": "to-rollback", "last_editor_comment": message}
+        wanted = {**(data or {}), **ReviewStep.ROLLBACK.data(message)}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
     def _review(

@@ -6,6 +6,7 @@ from kinto_orm.models.kinds import Bucket, Collection, Group, Record, bucket_ref
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.managers import Manager, manager_of
 from kinto_orm.models.permissions import Permissions
+from kinto_orm.models.record_manager import RecordManager
 
 __all__ = [
     "Account",
@@ -17,6 +18,7 @@ __all__ = [
     "Manager",
     "Permissions",
     "Record",
+    "RecordManager",
     "account_reference",
     "bucket_reference",
     "manager_of",

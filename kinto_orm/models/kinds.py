@@ -5,7 +5,7 @@ https://docs.kinto-storage.org/en/stable/concepts.html
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast, overload
 from uuid import UUID
 
 from pydantic import ConfigDict, Field
@@ -16,11 +16,14 @@ from kinto_orm.models.arguments import Given, argument
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
 from kinto_orm.models.managers import Manager, manager_of
+from kinto_orm.models.record_manager import RecordManager, record_manager_of
 from kinto_orm.protocol.endpoints import Kind, check_id
 from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.reviews import ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.query import History, history_of
 from kinto_orm.repository import Changeset, changeset_query, read_changeset
+from kinto_orm.reviewing import review
 from kinto_orm.state import Runner
 
 __all__ = ["Bucket", "Collection", "Group", "Record"]
@@ -96,22 +99,22 @@ class _RecordsOf:
     """``records`` on the class and on an object: who asks decides which records."""
 
     @overload
-    def __get__(self, instance: None, owner: type[Any]) -> Manager[Record]: ...
+    def __get__(self, instance: None, owner: type[Any]) -> RecordManager[Record]: ...
     @overload
-    def __get__(self, instance: Collection[R], owner: type[Any]) -> Manager[R]: ...
+    def __get__(self, instance: Collection[R], owner: type[Any]) -> RecordManager[R]: ...
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
         if instance is None:
-            return manager_of(Record, plain=Record)
-        return manager_of(instance.model, plain=Record, parent=instance)
+            return record_manager_of(Record, plain=Record)
+        return record_manager_of(instance.model, plain=Record, parent=instance)
 
 
 class _RecordsOfModel:
     """``Todo.records``: the records of the model, in its default collection."""
 
-    def __get__(self, instance: None, owner: type[R]) -> Manager[R]:
+    def __get__(self, instance: None, owner: type[R]) -> RecordManager[R]:
         if instance is not None:
             raise AttributeError("records")  # find_attribute() says more
-        return manager_of(owner, plain=Record)
+        return record_manager_of(owner, plain=Record)
 
 
 class Record(KintoObject):
@@ -228,6 +231,65 @@ class Collection(_Typed[R], KintoObject):
     ) -> Flow[Changeset]:
         query = changeset_query(since, expected, bust_cache=bust_cache)
         return read_changeset(self.__kinto_path__().ids, query, "changeset()", self.__kinto_runner__())
+
+    @property
+    def status(self) -> ReviewStatus | None:
+        """How far the review of its changes is, as it was seen last; ``None`` where it is under no review."""
+        return status_of(self.__kinto_envelope__().data)
+
+    def request_review(self, message: str) -> Self:
+        """The collection, whose changes wait for a review; nothing is sent where there are none, or they wait already.
+
+        Raises ``ReviewError`` where it is under no review, ``ForbiddenError`` for who may not ask.
+        https://remote-settings.readthedocs.io/en/latest/tutorial-multi-signoff.html
+        """
+        return self.__kinto_runner__().run(review(self, ReviewStep.REQUEST, message))
+
+    async def arequest_review(self, message: str) -> Self:
+        """Like :meth:`request_review`."""
+        return await self.__kinto_runner__().arun(review(self, ReviewStep.REQUEST, message))
+
+    def approve(self, *, seen: TimestampInput | None = None) -> Self:
+        """The collection, with the changes that were seen approved, and so published.
+
+        They are those of the collection as it was read last: any later change of a record is a ``ConflictError``. With
+        ``seen``, the timestamp of the records that were looked at (``records.timestamp()``), also those of that moment,
+        else ``ReviewError``. Raises ``ReviewError`` where they wait for no review, ``NotLoadedError`` where the
+        collection was never read, ``ForbiddenError`` for who may not approve.
+        """
+        return self.__kinto_runner__().run(review(self, ReviewStep.APPROVE, seen=seen))
+
+    async def aapprove(self, *, seen: TimestampInput | None = None) -> Self:
+        """Like :meth:`approve`."""
+        return await self.__kinto_runner__().arun(review(self, ReviewStep.APPROVE, seen=seen))
+
+    def decline(self, message: str, *, seen: TimestampInput | None = None) -> Self:
+        """The collection, with the changes that were seen sent back to their editors; else as :meth:`approve`."""
+        return self.__kinto_runner__().run(review(self, ReviewStep.DECLINE, message, seen=seen))
+
+    async def adecline(self, message: str, *, seen: TimestampInput | None = None) -> Self:
+        """Like :meth:`decline`."""
+        return await self.__kinto_runner__().arun(review(self, ReviewStep.DECLINE, message, seen=seen))
+
+    def rollback(self, message: str) -> Self:
+        """The collection, with its records as they were published last; nothing is sent where they are that.
+
+        The changes of everybody are lost. Raises ``ConflictError`` where there are some that came after the collection
+        was read, ``NotLoadedError`` where it never was.
+        """
+        return self.__kinto_runner__().run(review(self, ReviewStep.ROLLBACK, message))
+
+    async def arollback(self, message: str) -> Self:
+        """Like :meth:`rollback`."""
+        return await self.__kinto_runner__().arun(review(self, ReviewStep.ROLLBACK, message))
+
+    def refresh_signature(self) -> Self:
+        """The collection, whose published records were signed again; its status stays."""
+        return self.__kinto_runner__().run(review(self, ReviewStep.REFRESH))
+
+    async def arefresh_signature(self) -> Self:
+        """Like :meth:`refresh_signature`."""
+        return await self.__kinto_runner__().arun(review(self, ReviewStep.REFRESH))
 
 
 Record.__kinto_parent__ = Collection

@@ -27,7 +27,7 @@ from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.query import LoadedRows, Place, Reading, Row, check_count
 from kinto_orm.repository import get, get_or_create, require_kind, update_or_create
-from kinto_orm.state import Intent, ObjectState, Runner, Status, Verb, active_runner
+from kinto_orm.state import Draft, Intent, ObjectState, Runner, Status, Verb, active_runner
 
 M = TypeVar("M", bound=KintoObject)
 
@@ -347,20 +347,27 @@ class Manager(Past[M]):
         one: Any = given
         if not isinstance(one, source.plain) and not isinstance(one, source.model):
             if not isinstance(given, Mapping):
-                raise InvalidTypeError(f"{given!r:.80} is no {source.model.__name__}.")
+                self._check_class(given)
             one = source.model(data=given)
         if verb is Verb.SAVE and is_untouched(one, place.path):
             return Outcome(one, verb, "unchanged")
+        if one.__kinto_envelope__().status is Status.NEW and not name.endswith("_create"):
+            raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
+        return Staged(one, Intent(verb, *self._describe(one, place)))
+
+    def _check_class(self, one: object) -> None:
+        if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
+            raise InvalidTypeError(f"{one!r:.80} is no {self._source.model.__name__}.")
+
+    def _describe(self, one: M, place: Place) -> tuple[ObjectState, Draft]:
+        """What is known of an object of this list, which gives its parent to a new one without."""
         envelope = one.__kinto_envelope__()
-        if envelope.status is Status.NEW:
-            if not name.endswith("_create"):
-                raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
-            if one.__kinto_given_parent__() is None:
-                envelope.parent, envelope.client = place.parent, envelope.client or place.runner
+        if envelope.status is Status.NEW and one.__kinto_given_parent__() is None:
+            envelope.parent, envelope.client = place.parent, envelope.client or place.runner
         state, draft = one.__kinto_describe__()
         if not state.path.is_in(place.path):
             raise InvalidTypeError(f"{state.path} is not of {place.path}: to copy it, give its data (a mapping).")
-        return Staged(one, Intent(verb, state, draft))
+        return state, draft
 
 
 def _updater(defaults: Mapping[str, Any] | None) -> Callable[..., Flow[tuple[ObjectState, bool]]]:

@@ -4,13 +4,14 @@ read (``commit``), streams of any length (``bulk``), locks (``locking``)."""
 from kinto_orm.outcomes.bulk import Bulk, BulkReport, commit_all, full_batch, raise_for_report, report_of, stage_changed
 from kinto_orm.outcomes.commit import CommitOptions, commit
 from kinto_orm.outcomes.locking import create_lock, lock_of, lock_write
-from kinto_orm.outcomes.outcome import Outcome, Staged, prepare, raise_unless_stored
+from kinto_orm.outcomes.outcome import Outcome, OutcomeStatus, Staged, prepare, raise_unless_stored
 
 __all__ = [
     "Bulk",
     "BulkReport",
     "CommitOptions",
     "Outcome",
+    "OutcomeStatus",
     "Staged",
     "commit",
     "commit_all",

@@ -1,45 +1,129 @@
-"""Files that belong to records: what a record says of its file, and where that file is.
+"""Files that belong to records: what a record says of its file, where that file is, and how one is sent.
 
 https://github.com/Kinto/kinto-attachment
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urljoin
+import hashlib
+import io
+import mimetypes
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import PureWindowsPath
+from typing import Any, cast
+from urllib.parse import unquote, urljoin
 
-from kinto_orm.errors import ProtocolError
+from kinto_orm.errors import InvalidTypeError, InvalidValueError, ProtocolError
+from kinto_orm.messages import Content, Request
+from kinto_orm.protocol.multipart import Part, encode_multipart
+
+KEY = "attachment"
+"""The key of the record's data, and the field of the upload."""
 
 _OUTSIDE = ("", ".", "..")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\..*)?", re.IGNORECASE)
+"""Windows opens a device where a file is called so."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What a record says of its file. Size in bytes, hash as SHA-256 in hexadecimal; ``None`` where it is not said."""
+    """What a record says of its file. ``size`` in bytes, ``hash`` as SHA-256 in hexadecimal; ``None``: it is not said.
+
+    https://github.com/Kinto/kinto-attachment#attributes
+    """
 
     location: str
+    """Where it is, below the server's ``base_url``, or its whole URL."""
     filename: str
+    mimetype: str | None = None
     size: int | None = None
-    sha256: str | None = None
+    hash: str | None = None
 
     def url(self, base_url: str) -> str:
         """Where the file is; raises ``ProtocolError`` where that is not below ``base_url``."""
         base = base_url.rstrip("/") + "/"
         url = urljoin(base, self.location.lstrip("/"))
-        if not url.startswith(base) or not base.startswith(("http://", "https://")):
+        is_below = url.startswith(base) and ".." not in unquote(url).split("/")
+        if not is_below or not base.startswith(("http://", "https://")):
             raise ProtocolError(f"The attachment {self.location!r:.200} is not below {base_url!r:.200}.")
         return url
 
     @property
     def safe_filename(self) -> str:
         """The name; raises ``ProtocolError`` for one that would leave the folder that it is put in."""
-        if self.filename in _OUTSIDE or any(letter in "/\\\0" for letter in self.filename):
+        # The drive: on Windows, "C:a.txt" is in another folder, wherever it is put.
+        is_special = _DEVICE.fullmatch(self.filename) or PureWindowsPath(self.filename).drive
+        if not _is_plain(self.filename) or is_special:
             raise ProtocolError(
-                f"The attachment's name {self.filename!r:.200} leads out of its folder: give filepath=."
+                f"The attachment's name {self.filename!r:.200} leads out of its folder: say which file it shall be."
             )
         return self.filename
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that is to be attached."""
+
+    content: bytes = field(repr=False)
+    filename: str
+    mimetype: str | None = None
+    sha256: str = ""
+    """In hexadecimal, of the content."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sha256", hashlib.sha256(self.content).hexdigest())
+
+    def is_stored_as(self, attachment: Attachment | None) -> bool:
+        """Whether the record has this very file, under this name."""
+        return attachment is not None and (attachment.hash, attachment.filename) == (self.sha256, self.filename)
+
+
+def _is_plain(filename: str) -> bool:
+    """Whether it is the name of a file, and no path; half a character is no part of a name."""
+    return filename not in _OUTSIDE and not any(
+        letter in "/\\" or letter < " " or "\ud800" <= letter <= "\udfff" for letter in filename
+    )
+
+
+def name_of(file: Content, filename: str | None) -> str:
+    """What the file is called: as given, or by its path.
+
+    Raises ``InvalidTypeError`` where it has no name and none is given, ``InvalidValueError`` for a name that is a path.
+    """
+    if filename is None:
+        path = file if isinstance(file, (str, os.PathLike)) else getattr(file, "name", "")
+        filename = os.path.basename(path) if isinstance(path, (str, os.PathLike)) else ""
+        if not filename:
+            raise InvalidTypeError("The content of a file has no name: give filename=.")
+    if not isinstance(cast(object, filename), str) or not _is_plain(filename):
+        raise InvalidValueError(f"filename is a name without folders, not {filename!r:.200}.")
+    return filename
+
+
+def check_target(target: object) -> None:
+    """Raises ``InvalidTypeError`` for what no file can be put into, before anything is asked."""
+    is_writable = callable(getattr(target, "write", None)) and not isinstance(target, io.TextIOBase)
+    if not is_writable and not isinstance(target, (str, os.PathLike)):
+        raise InvalidTypeError(
+            f"A file is put at a path, or into a file opened in binary mode for writing, not {target!r:.60}."
+        )
+
+
+def upload_request(
+    path: str, upload: Upload, *, data: bytes | None = None, permissions: bytes | None = None
+) -> Request:
+    """The request that attaches the file to the record at ``path``, in one with its data and permissions (as JSON).
+
+    Raises ``InvalidValueError`` for a content type that is not one line of ASCII.
+    """
+    fields = {"data": data, "permissions": permissions}
+    parts: Sequence[Part] = [Part(name, value) for name, value in fields.items() if value is not None]
+    mimetype = upload.mimetype or mimetypes.guess_type(upload.filename)[0]
+    content_type, body = encode_multipart([*parts, Part(KEY, upload.content, upload.filename, mimetype)])
+    return Request("POST", path, headers={"Content-Type": content_type}, body=body)
 
 
 def attachment_of(data: Mapping[str, Any]) -> Attachment | None:
@@ -47,15 +131,16 @@ def attachment_of(data: Mapping[str, Any]) -> Attachment | None:
 
     Raises ``ProtocolError`` for what is no attachment.
     """
-    said = data.get("attachment")
+    said = data.get(KEY)
     if said is None:
         return None
     if not isinstance(said, Mapping) or not all(isinstance(said.get(key), str) for key in ("location", "filename")):
         raise ProtocolError(f"The record's attachment has no location or no filename: {said!r:.200}.")
-    size, sha256 = said.get("size"), said.get("hash")
+    mimetype, size, sha256 = (said.get(key) for key in ("mimetype", "size", "hash"))
     return Attachment(
         said["location"],
         said["filename"],
+        mimetype if isinstance(mimetype, str) else None,
         size if type(size) is int else None,
         sha256 if isinstance(sha256, str) else None,
     )

@@ -5,13 +5,14 @@ A method that is neither in ``VERBS`` nor in ``NOT_WRITING`` fails ``test_every_
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 from fault_proxy import Seen, is_write
-from world import USER, Data, World
+from world import ANYTHING, USER, Data, World
 
 from kinto_orm import (
     Account,
@@ -82,6 +83,9 @@ class Verb:
     """Whether a 412 tells if the write was our own; else a typed error is as good as success."""
     meets: Callable[[Seen], bool] = is_write
     """Which of its requests meet the faults."""
+    looks_first: bool = False
+    """Whether the server takes no precondition there, so that after a lost answer the object is read before anything
+    is sent again: one fault is enough to know, and nothing is sent again without knowing."""
 
     @property
     def method(self) -> str:
@@ -499,6 +503,33 @@ def delete_query(world: World) -> Call:
     return Call(world.collection.records.filter(n=1), "delete", expected, is_right=lambda count: count == 3)
 
 
+FILE = b"hello, world"
+
+
+def with_file(data: Data, content: bytes = FILE) -> Data:
+    said = {"filename": "a.txt", "hash": hashlib.sha256(content).hexdigest(), "size": len(content)}
+    return {**data, "attachment": {**said, "mimetype": "text/plain", "location": ANYTHING}}
+
+
+def attach(record: Record, expected: Data) -> Call:
+    call = Call(record.collection.records, "attach", {}, (record,), (record, FILE), {"filename": "a.txt"})
+    call.expected = {str(record.__kinto_path__(draw=True)): with_file(expected)}
+    return call
+
+
+def attach_another(world: World) -> Call:
+    record = world.load("r", OLD)
+    world.records.records.attach(record, b"the old one", filename="old.txt")
+    return attach(world.collection.records.get("r"), OLD)
+
+
+def detach(world: World) -> Call:
+    record = world.load("r", OLD)
+    world.records.records.attach(record, FILE, filename="a.txt")
+    loaded = world.collection.records.get("r")
+    return Call(loaded.collection.records, "detach", {path("r"): {**OLD, "attachment": None}}, (loaded,), (loaded,))
+
+
 def revert(world: World, *, deletes: bool = False) -> Call:
     record = world.load("r", OLD)
     before = record.last_modified
@@ -529,6 +560,10 @@ def purge(world: World) -> Call:
 
 
 LIST_VERBS = [
+    Verb("RecordManager.attach", lambda world: attach(world.load("r", OLD), OLD), looks_first=True),
+    Verb("RecordManager.attach-new", lambda world: attach(new_record(world), NEW), looks_first=True),
+    Verb("RecordManager.attach-another", attach_another, looks_first=True),
+    Verb("RecordManager.detach", detach, looks_first=True),
     Verb("Manager.create", create),
     Verb("Manager.get_or_create-new", get_or_create),
     Verb("Manager.get_or_create-existing", get_existing),
@@ -701,7 +736,66 @@ UNIT_VERBS = [
     Verb("Client.flush", flush, is_guarded=False),
 ]
 
-VERBS = [*ACCOUNT_VERBS, *RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS]
+# -- reviews ------------------------------------------------------------------------------------------------------
+
+
+def under_review(world: World, status: str) -> Collection[Record]:
+    """A collection with changes, as somebody knows it who may do everything; another one asked for its review."""
+    editor = world.direct.clone(auth=("editor", "secret"))
+    users = [one.server_info(refresh=True)["user"]["id"] for one in (editor, world.direct)]
+    Bucket(id="workspace", client=world.direct, permissions={"write": users}).save()
+    for group in ("c-editors", "c-reviewers"):
+        Group(bucket=world.direct.bucket("workspace"), id=group, members=users).save()
+    collection = Collection(bucket=editor.bucket("workspace"), id="c").save()
+    collection.records.create(id="r")
+    if status == "to-review":
+        collection.request_review("please")
+    return world.client.bucket("workspace").collections.get("c")
+
+
+def step(method: str, status: str, *arguments: str, before: str, **changes: Any) -> Callable[[World], Call]:
+    """A step of a review, and what the collection holds then."""
+
+    def prepare(world: World) -> Call:
+        collection = under_review(world, before)
+        expected = {**dict.fromkeys(collection.data, ANYTHING), "status": status, **changes}
+        return call(collection, method, expected, *arguments)
+
+    return prepare
+
+
+REVIEW_VERBS = [
+    Verb(
+        "Collection.request_review",
+        step(
+            "request_review",
+            "to-review",
+            "please",
+            before="work-in-progress",
+            last_editor_comment="please",
+            last_review_request_by=ANYTHING,
+        ),
+        looks_first=True,
+    ),
+    Verb(
+        "Collection.approve",
+        step("approve", "signed", before="to-review", last_review_by=ANYTHING),
+        looks_first=True,
+    ),
+    Verb(
+        "Collection.decline",
+        step("decline", "work-in-progress", "no", before="to-review", last_reviewer_comment="no"),
+        looks_first=True,
+    ),
+    Verb(
+        "Collection.rollback",
+        step("rollback", "signed", "no", before="to-review"),
+        looks_first=True,
+    ),
+    Verb("Collection.refresh_signature", step("refresh_signature", "to-review", before="to-review"), looks_first=True),
+]
+
+VERBS = [*ACCOUNT_VERBS, *RECORD_VERBS, *KIND_VERBS, *LIST_VERBS, *UNIT_VERBS, *REVIEW_VERBS]
 
 
 # -- the rest -----------------------------------------------------------------------------------------------------
@@ -738,6 +832,7 @@ NOT_WRITING: Mapping[str, str] = {
     **{f"Client.{name}": READS for name in ("heartbeat", "monitor_changes", "personal_bucket", "version")},
     "Collection.changeset": READS,
     **{f"Client.{name}": MOVES for name in ("run", "run_side_by_side", "perform", "describe_server", "prepare_lock")},
+    **{f"Client.{name}": MOVES for name in ("read_file", "fetch_file")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
     **{f"Client.{name}": LOCAL for name in ("forget_lock", "gather", "refuse_staging", "unit_of_work")},
     **{f"Client.{name}": LOCAL for name in ("clear_plan", "plan")},
@@ -749,6 +844,9 @@ NOT_WRITING: Mapping[str, str] = {
     "ConflictError.reload": LOCAL,
     **{f"Permissions.{name}": LOCAL for name in ("add", "assign", "changes", "complete", "remove")},
     "BulkReport.add": LOCAL,
+    "RecordManager.attachment": LOCAL,
+    "RecordManager.download": READS,
+    "Attachment.url": LOCAL,
 }
 """Public methods that send no write of their own, and why."""
 

@@ -16,6 +16,9 @@ from kinto_orm.protocol.values import decode
 
 Data: TypeAlias = dict[str, Any]
 
+ANYTHING: Any = object()
+"""Expected where only the server knows what it will be."""
+
 TIMEOUT, SHORT_TIMEOUT = 10, (10, 0.15)
 """Seconds to wait for an answer; the second one where the proxy hangs, each time for as long as that."""
 USER = ("user", "secret")

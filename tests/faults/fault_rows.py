@@ -121,9 +121,6 @@ ELSEWHERE: dict[str, tuple[str, ...]] = {
 """The tests that assert the row, below ``tests/``."""
 
 CANNOT_APPLY: dict[str, str] = {
-    "G18": "There are no attachments.",
-    "G19": "There are no attachments.",
-    "G20": "There are no attachments.",
     "I06": "The command line has no command that replicates.",
 }
 """The rows that speak of what we do not have. The day that we have it, ``test_rows.py`` asks for their tests."""

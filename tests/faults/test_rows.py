@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from fault_rows import CANNOT_APPLY, ELSEWHERE, PENDING, ROWS
 
-from kinto_orm import Record
 from kinto_orm.cli import COMMANDS
 
 HERE = Path(__file__).parent
@@ -53,5 +52,4 @@ def test_each_bad_id_has_its_own_parameter(row: str) -> None:
 
 
 def test_what_cannot_apply_does_not_exist() -> None:
-    assert [name for name in ("attach", "attachment", "attachments") if hasattr(Record, name)] == []
     assert {"replicate", "copy", "sync"} & set(COMMANDS) == set()

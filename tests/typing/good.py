@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, MutableMapping
 from datetime import UTC, datetime
+from io import BytesIO
+from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar
 from uuid import UUID
 
@@ -11,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, Field, field_validator
 from typing_extensions import assert_type
 
 from kinto_orm import (
+    Attachment,
     Bucket,
     BulkReport,
     Client,
@@ -26,6 +29,8 @@ from kinto_orm import (
     Permissions,
     Query,
     Record,
+    RecordManager,
+    ReviewStatus,
     Snapshot,
     UnitOfWork,
     kinto_http,
@@ -191,15 +196,15 @@ async def write_async(todo: Todo) -> None:
 
 
 def find_managers(client: Client, payments: Bucket, todos: Collection[Todo]) -> None:
-    assert_type(Todo.records, Manager[Todo])
-    assert_type(Urgent.records, Manager[Urgent])
-    assert_type(Record.records, Manager[Record])
-    assert_type(Collection.records, Manager[Record])
-    assert_type(todos.records, Manager[Todo])
+    assert_type(Todo.records, RecordManager[Todo])
+    assert_type(Urgent.records, RecordManager[Urgent])
+    assert_type(Record.records, RecordManager[Record])
+    assert_type(Collection.records, RecordManager[Record])
+    assert_type(todos.records, RecordManager[Todo])
     assert_type(payments.collection(Todo), Collection[Todo])
-    assert_type(payments.collection(Todo).records, Manager[Todo])
+    assert_type(payments.collection(Todo).records, RecordManager[Todo])
     assert_type(payments.collection("x"), Collection[Record])
-    assert_type(payments.collection("x").records, Manager[Record])
+    assert_type(payments.collection("x").records, RecordManager[Record])
     assert_type(payments.group("staff"), Group)
     assert_type(payments.collections, Manager[Collection[Record]])
     assert_type(payments.groups, Manager[Group])
@@ -264,6 +269,21 @@ def create(manager: Manager[Todo], todo: Todo) -> None:
     assert_type(manager.bulk_create([todo, {"title": "x"}]), BulkReport)
     assert_type(manager.bulk_update(one for one in manager), BulkReport)
     manager.bulk_delete([todo], on_outcome=lambda outcome: assert_type(outcome, Outcome[Todo]))
+
+
+def attach(todos: Collection[Todo], todo: Todo, stream: BytesIO) -> None:
+    assert_type(todos.records.attachment(todo), Attachment | None)
+    assert_type(todos.records.attach(todo, "a.png", mimetype="image/png"), Outcome[Todo])
+    assert_type(todos.records.attach(todo, stream, filename="a.png"), Outcome[Todo])
+    assert_type(todos.records.detach(todo, safe=False), Outcome[Todo])
+    assert_type(todos.records.download(todo, Path("folder")), Path)
+    todos.records.download(todo, stream)
+
+
+def review(todos: Collection[Todo]) -> None:
+    assert_type(todos.status, ReviewStatus | None)
+    assert_type(todos.request_review("please"), Collection[Todo])
+    assert_type(todos.approve(seen=todos.records.timestamp()), Collection[Todo])
 
 
 # -- history and permissions --------------------------------------------------------------------------------------
