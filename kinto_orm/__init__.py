@@ -84,7 +84,7 @@ from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.protocol.reviews import ReviewStatus
-from kinto_orm.query import EntryQuery, History, Page, Query, Snapshot
+from kinto_orm.query import EntryQuery, History, Page, ParallelQuery, Partition, Query, Snapshot
 from kinto_orm.repository import Changeset, Heartbeat
 from kinto_orm.staging import Plan, PlannedWrite
 from kinto_orm.transport import BearerTokenAuth, BrowserOAuth, FxaAuth, RequestEvent, ResponseEvent, RetryEvent
@@ -155,7 +155,9 @@ __all__ = [
     "NotStageableError",
     "Outcome",
     "Page",
+    "ParallelQuery",
     "PartialObjectError",
+    "Partition",
     "PermissionEntry",
     "Permissions",
     "PermissionsUnknownError",

@@ -19,6 +19,7 @@ from kinto_orm.state import OnInvalid
 from kinto_orm.transport import (
     MAX_RESPONSE_BYTES,
     Alerts,
+    AsyncTransport,
     AuthInput,
     HttpTransport,
     OnBackoff,
@@ -60,6 +61,7 @@ class Options:
     on_backoff: OnBackoff = "wait"
     strict_retry: bool = False
     on_invalid: OnInvalid = "raise"
+    async_transport: AsyncTransport = "threads"
     lacks: frozenset[str] = frozenset()
     """The names of options that a pickle left out because they may hold secrets, and that were not given again."""
 
@@ -115,6 +117,7 @@ class Options:
             on_retry=self.on_retry,
             max_response_bytes=self.max_response_bytes,
             log_bodies=self.log_bodies,
+            async_transport=self.async_transport,
         )
 
     def fetch(

@@ -103,8 +103,16 @@ class Transport(Protocol):
         """Closes idle sockets; the transport stays usable."""
         ...
 
+    async def arelease(self) -> None:
+        """Like :meth:`release`."""
+        ...
+
     def close(self) -> None:
         """Closes everything; sending afterwards raises ``ClientClosedError``."""
+        ...
+
+    async def aclose(self) -> None:
+        """Like :meth:`close`."""
         ...
 
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol, Self, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import InvalidTypeError, NotStageableError
-from kinto_orm.outcomes import Staged
+from kinto_orm.outcomes import Staged, prepare
 from kinto_orm.protocol.accounts import shown_entry
 from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.flows import Flow
@@ -29,7 +29,6 @@ from kinto_orm.protocol.patches import (
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.protocol.values import JSONObject, copy_json
 from kinto_orm.protocol.writes import Write, encode_entry
-from kinto_orm.repository import plan
 from kinto_orm.state import Draft, Holder, Intent, Runner, Status, Verb, WriteOptions
 
 H_co = TypeVar("H_co", bound=Holder, covariant=True)
@@ -130,12 +129,12 @@ class Plan:
 
 def plan_of(staged: Iterable[Staged[Any]], lock: Write | None = None) -> Plan:
     """The writes that they come to, in their order."""
-    planned = [(one, plan(one.intent)) for one in staged]
+    prepared = [(one, one.prepared or prepare(one.intent)) for one in staged]
     return Plan(
         tuple(
-            PlannedWrite(one.holder, one.intent.verb, copy_json(encode_entry(write)))
-            for one, write in planned
-            if write is not None
+            PlannedWrite(one.holder, one.intent.verb, copy_json(found.entry))
+            for one, found in prepared
+            if found is not None
         ),
         None if lock is None else encode_entry(lock),
     )

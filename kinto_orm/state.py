@@ -6,7 +6,7 @@ Everything but the two protocols is a frozen value: a model describes itself as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from enum import Enum
@@ -17,7 +17,7 @@ from kinto_orm.frozen import quickly_made
 from kinto_orm.messages import Content, Target
 from kinto_orm.protocol.answers import StoredObject
 from kinto_orm.protocol.endpoints import ObjectPath
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.flows import Flow, NextFlow
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import PermissionLists, Write
@@ -54,6 +54,8 @@ class Verb(Enum):
     DELETE = "delete"
     ATTACH = "attach"
     DETACH = "detach"
+
+    __hash__ = object.__hash__  # as in Kind: they are looked up for each write
 
 
 @quickly_made
@@ -188,6 +190,14 @@ class Runner(Protocol):
         """The result of the flow; waits without blocking the event loop."""
         ...
 
+    def run_side_by_side(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
+        """The results of several sequences of flows, moved by so many threads."""
+        ...
+
+    def arun_side_by_side(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> AsyncGenerator[T]:
+        """Like :meth:`run_side_by_side`."""
+        ...
+
     def perform(self, holder: H, intent: Intent) -> H:
         """Carries out the intent, or stages it in the open unit of work; the holder."""
         ...
@@ -209,7 +219,7 @@ class Runner(Protocol):
         ...
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
-        """What the server says of itself; asks only once."""
+        """What the server says of itself, to be read; asks only once."""
         ...
 
     def read_file(self, file: Content) -> Flow[bytes]:
@@ -243,12 +253,14 @@ def deactivate(runner: Runner) -> bool:
     return not any(one is runner for one in runners)
 
 
-def active_runner(what: str) -> Runner:
-    """The active client.
+def active_runner(what: str, otherwise: Runner | None = None) -> Runner:
+    """The active client; where there is none, the other one.
 
     Raises ``NotBoundError`` naming the four ways to give ``what`` a client.
     """
     runners = _active.get()
+    if not runners and otherwise is not None:
+        return otherwise
     if not runners:
         raise NotBoundError(
             f"{what} has no client. Give it one of four ways: client=…; a parent that has one; client.bind(Model); "

@@ -27,13 +27,11 @@ from kinto_orm.errors import (
     UnitClosedError,
     UnitOfWorkError,
 )
-from kinto_orm.outcomes import CommitOptions, Outcome, Staged, commit, lock_of, lock_write, raise_unless_stored
+from kinto_orm.outcomes import CommitOptions, Outcome, Staged, commit, lock_of, lock_write, prepare, raise_unless_stored
 from kinto_orm.protocol.endpoints import ObjectPath
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.timestamps import TimestampInput
-from kinto_orm.protocol.writes import encode_entry
-from kinto_orm.repository import plan
 from kinto_orm.staging import Fetchable, Plan, Stageable, begin_again, check_source, combine, freeze, in_order, plan_of
 from kinto_orm.state import Holder, Intent, OnConflict, Runner, Status, Verb, activate, deactivate
 
@@ -106,12 +104,11 @@ class UnitOfWork:
             combined = self._combined(path, frozen)
             if combined is None:
                 self._cancelled.add(path)
+                self._staged[path] = Staged(holder, frozen)
             else:
-                planned = plan(combined)
-                if planned is not None:
-                    encode_entry(planned)  # refuses now, not at the end, what a batch cannot carry
+                # Refuses now, not at the end, what a batch cannot carry.
+                self._staged[path] = Staged(holder, combined, prepare(combined))
                 self._cancelled.discard(path)
-            self._staged[path] = Staged(holder, combined or frozen)
         return holder
 
     def _combined(self, path: ObjectPath, after: Intent) -> Intent | None:
@@ -309,8 +306,10 @@ class UnitOfWork:
             if path not in self._staged:
                 intent = Intent(Verb.SAVE, *holder.__kinto_describe__())
                 # Partial objects cannot be written, deleted ones need not be.
-                if intent.state.status is Status.LOADED and not intent.state.is_partial and plan(intent) is not None:
-                    found[path] = Staged(holder, intent)
+                if intent.state.status is not Status.LOADED or intent.state.is_partial:
+                    continue
+                if (prepared := prepare(intent)) is not None:
+                    found[path] = Staged(holder, intent, prepared)
         if self._common_lock is not None:
             self._common_lock.check(found)
         return found

@@ -5,13 +5,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from awaited import Awaited
 from canary import CANARY_HEADERS, Canary
 from hypothesis import HealthCheck, settings
 from scripted_server import Connect, Script, Serve, Server
@@ -71,25 +74,36 @@ def serve() -> Iterator[Serve]:
 
 
 @pytest.fixture
+def way() -> str:
+    """What sends: one of ``WAYS``. The tests of the wire are about all of them."""
+    return "requests"
+
+
+@pytest.fixture
 def waits() -> list[float]:
     return []
 
 
 @pytest.fixture
-def connect(waits: list[float]) -> Iterator[Connect]:
+def connect(waits: list[float], way: str) -> Iterator[Connect]:
     """Makes transports that do not really sleep."""
-    transports: list[HttpTransport] = []
 
-    def make(server: Server | str, **options: Any) -> HttpTransport:
-        url = server if isinstance(server, str) else server.url
-        transports.append(
-            HttpTransport(url, **{"policy": RetryPolicy(sleep=waits.append, random=lambda: 1.0), **options})
-        )
-        return transports[-1]
+    async def asleep(seconds: float) -> None:
+        waits.append(seconds)
 
-    yield make
-    for transport in transports:
-        transport.close()
+    with asyncio.Runner() as runner, ExitStack() as ends:
+
+        def make(server: Server | str, **options: Any) -> HttpTransport:
+            url = server if isinstance(server, str) else server.url
+            policy = RetryPolicy(sleep=waits.append, asleep=asleep, random=lambda: 1.0)
+            defaults = {"policy": policy, "async_transport": "httpx" if way == "httpx" else "threads"}
+            transport = (HttpTransport if way == "requests" else Awaited)(url, **{**defaults, **options})
+            if isinstance(transport, Awaited):
+                transport.runner = runner
+            ends.callback(transport.close)
+            return transport
+
+        yield make
 
 
 @pytest.fixture

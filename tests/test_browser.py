@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import pickle
 import re
+import socket
+import struct
 import webbrowser
 from base64 import b64encode
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 import pytest
-from openid_stub import Browser, callback, fetch, openid_provider
+from openid_stub import TOKEN, Browser, callback, fetch, openid_provider
 from scripted_server import Serve, said
 
 from kinto_orm import BrowserOAuth, Client
@@ -72,6 +74,22 @@ def test_only_who_knows_the_state_brings_a_token(url: str) -> None:
     browser.wait()
 
     assert statuses == [404, 404, 404]
+    assert users == ["stub:alexis"]
+
+
+def test_a_browser_that_hangs_up_at_once_has_brought_the_token(url: str) -> None:
+    class Hasty(Browser):
+        def follow(self, url: str) -> None:
+            token = quote(b64encode(json.dumps({"access_token": TOKEN, "token_type": "Bearer"}).encode()).decode())
+            where = urlsplit(callback(url))
+            with socket.create_connection((where.hostname or "", where.port or 0), timeout=5) as connection:
+                connection.sendall(f"GET {where.path}{token} HTTP/1.0\r\n\r\n".encode())
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # by a reset
+
+    browser = Hasty()
+    users = log_in(url, BrowserOAuth(timeout=5, open_browser=browser))
+    browser.wait()
+
     assert users == ["stub:alexis"]
 
 

@@ -32,7 +32,7 @@ from kinto_orm import (
     Record,
     UnauthorizedError,
 )
-from kinto_orm.server import EmbeddedServer
+from kinto_orm.server import EmbeddedServer, listening
 
 
 @pytest.fixture(scope="module")
@@ -154,14 +154,16 @@ def test_a_whole_batch_is_sent_again_with_the_new_token(accounts: Accounts, kint
     assert accounts.logins == 2
 
 
-def test_awaited_requests_renew_too(accounts: Accounts, kinto: EmbeddedServer) -> None:
-    async def scenario() -> str:
-        async with Client.embedded(server=kinto, auth=fxa(accounts)):
+@pytest.mark.parametrize("way", ["threads", "httpx"])
+def test_awaited_requests_renew_too(accounts: Accounts, kinto: EmbeddedServer, way: Any) -> None:
+    async def scenario(url: str) -> str:
+        async with Client(url, auth=fxa(accounts), async_transport=way):
             payments = await Bucket(id="payments").asave()
             accounts.revoke_all()
             return (await payments.apatch(title="Mine")).data["title"]
 
-    assert asyncio.run(scenario()) == "Mine"
+    with listening(kinto) as url:
+        assert asyncio.run(scenario(url)) == "Mine"
     assert accounts.logins == 2
 
 

@@ -20,6 +20,7 @@ from kinto_orm import (
     Group,
     History,
     Manager,
+    Partition,
     Query,
     Record,
     RecordManager,
@@ -29,7 +30,7 @@ from kinto_orm import (
 )
 
 SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
-SURFACES += [EntryQuery, History, RecordManager, Snapshot]
+SURFACES += [EntryQuery, History, Partition, RecordManager, Snapshot]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
@@ -55,14 +56,24 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     EntryQuery: {"filter", "limit", "page_size"},
     History: {"before", "since"},
     Manager: {"as_of", "edit", "history"},
+    Partition: {"on"},
     RecordManager: {"as_of", "attachment", "edit", "history"},
-    Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "since"},
+    Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "parallel", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }
 """Methods that ask the server nothing, and so need no twin."""
 
 RUNNERS = {
-    *((Client, "run"), (Client, "perform"), (Query, "pages"), (Manager, "pages")),
+    *(
+        (Client, "run"),
+        (Client, "run_side_by_side"),
+        (Client, "perform"),
+        (Client, "close"),
+        (Query, "pages"),
+        (Manager, "pages"),
+        (Partition, "pages"),
+        (Partition, "read"),
+    ),
     *((Manager, f"stream_{verb}") for verb in ("create", "update", "delete")),
     *((RecordManager, name) for name in ("pages", "stream_create", "stream_update", "stream_delete")),
 }
@@ -150,7 +161,7 @@ def test_a_twin_has_the_same_signature(surface: type[Any], name: str) -> None:
     assert verb.parameters == twin.parameters
     assert str(verb.return_annotation) in (
         str(twin.return_annotation),
-        str(twin.return_annotation).replace("AsyncIterator", "Iterator"),
+        str(twin.return_annotation).replace("Async", ""),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import threading
@@ -9,13 +10,14 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from awaited import WAYS
 from requests import PreparedRequest
 from requests.auth import AuthBase
 from scripted_server import RECORDS, Connect, Serve, said
 
 from kinto_orm import BearerTokenAuth, ConnectionFailedError, ConnectionLostError, LoginFailedError
 from kinto_orm.messages import Request
-from kinto_orm.transport import RetryPolicy
+from kinto_orm.transport import HttpTransport, RetryPolicy
 from kinto_orm.transport.renewal import TokenStore
 
 REFUSED = said({"code": 401, "errno": 104, "error": "Unauthorized"}, "401 Unauthorized")
@@ -40,6 +42,12 @@ class Numbered(AuthBase):
         self.refused.append(refused.headers["Authorization"])
         self.number += 1
         return self.can_renew
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Credentials are renewed whatever sends; a session that the user brought is one of ``requests``."""
+    if "connect" in metafunc.fixturenames and "session" not in metafunc.function.__name__:
+        metafunc.parametrize("way", WAYS)
 
 
 def batch(*statuses: int) -> bytes:
@@ -128,6 +136,25 @@ def test_an_auth_object_that_cannot_say_whether_it_renews_loses_no_answer(serve:
     response = connect(server.url, auth=Broken()).send(batch_request())
 
     assert (response.status, len(server.requests)) == (200, 1)
+
+
+def test_an_auth_object_renews_outside_of_the_loop(serve: Serve) -> None:
+    threads: list[threading.Thread] = []
+
+    class Slow(Numbered):
+        def renew(self, refused: PreparedRequest) -> bool:
+            threads.append(threading.current_thread())
+            return super().renew(refused)
+
+    async def ask() -> int:
+        transport = HttpTransport(serve(REFUSED, DONE).url, auth=Slow(), async_transport="httpx")
+        status = (await transport.asend(GET)).status
+        await transport.aclose()
+        return status
+
+    assert asyncio.run(ask()) == 200
+    assert threading.current_thread() not in threads
+    assert len(threads) == 1
 
 
 def test_the_auth_of_a_session_that_the_user_brought_is_renewed(serve: Serve, connect: Connect) -> None:

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
-from typing import Any
+from typing import Annotated, Any, Self
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 from wiretap import Wiretap, tap
 
 from kinto_orm import BulkReport, Client, Collection, InvalidTypeError, Manager, Record
@@ -89,6 +89,48 @@ def test_an_edit_of_a_row_is_seen(wire: Wiretap, edit: Callable[[Any], object]) 
 
     assert row.is_dirty
     assert Todo.records.bulk_update([row]).updated == 1
+
+
+class Checked(Todo):
+    """A validator of the whole model may set any of its fields."""
+
+    seen: Any = None
+
+    @model_validator(mode="after")
+    def _note(self) -> Self:
+        self.__dict__["seen"] = [self.title]
+        return self
+
+
+class Prepared(Todo):
+    """So may what pydantic calls when an object is there."""
+
+    def model_post_init(self, context: Any, /) -> None:
+        self.__dict__["title"] = self.title.upper()
+
+
+class Node(BaseModel):
+    below: list[Node] = []
+
+
+class Loose(Record, bucket="payments", collection="todos"):
+    """Fields whose schemas say less of what they hold, and one that refers to itself."""
+
+    title: str | list[str]
+    tags: Annotated[list[Any] | None, Field(alias="tags")] = None
+    source: Any = {}
+    tree: Node = Node()
+    count: int | None = None
+
+
+@pytest.mark.parametrize("model", [Checked, Prepared, Loose])
+def test_an_edit_is_seen_whatever_the_fields_are_made_by(wire: Wiretap, model: type[Any]) -> None:
+    clean, tagged, sourced = model.records.order_by("id").all()
+    tagged.tags[1].append("y")
+    sourced.source["versions"].append(2)
+
+    assert [one.is_dirty for one in (clean, tagged, sourced)] == [False, True, True]
+    assert model.records.bulk_update([clean, tagged, sourced]).updated == 2
 
 
 def test_an_edit_taken_back_leaves_the_row_clean(wire: Wiretap) -> None:

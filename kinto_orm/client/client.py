@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
+from kinto_orm.client.several import ByCollection, OnOutcome, Several
 from kinto_orm.client.upkeep import Upkeep
 from kinto_orm.connection import Connection, Options, started_server
 from kinto_orm.errors import (
@@ -16,16 +17,26 @@ from kinto_orm.errors import (
 )
 from kinto_orm.gathering import Gathering
 from kinto_orm.jobs import ensure
-from kinto_orm.models import Account, Bucket, KintoObject, Manager, account_reference, bucket_reference, manager_of
-from kinto_orm.outcomes import Outcome
+from kinto_orm.models import (
+    Account,
+    Bucket,
+    Collection,
+    KintoObject,
+    Manager,
+    account_reference,
+    bucket_reference,
+    manager_of,
+)
+from kinto_orm.outcomes import BulkReport, Outcome
 from kinto_orm.protocol.endpoints import check_id, endpoint
 from kinto_orm.protocol.entries import PermissionEntry
-from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.values import JSONObject, copy_json
 from kinto_orm.query import EntryQuery, permissions_of
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.state import Holder, OnConflict, OnInvalid
+from kinto_orm.state import Holder, OnConflict, OnInvalid, Verb
 from kinto_orm.transport import (
     MAX_RESPONSE_BYTES,
+    AsyncTransport,
     AuthInput,
     OnBackoff,
     RequestEvent,
@@ -58,9 +69,10 @@ class Client(Upkeep):
     ``max_response_bytes``. The hooks hear of each request, each response and each retry; ``log_bodies`` logs what
     travels, without what looks like a secret. With ``dry_mode`` reads are real and no write
     is sent: ``plan()`` has them all. ``on_invalid`` says what happens to rows that do not fit their model.
+    ``async_transport`` is what sends for the verbs that are awaited: threads, or ``"httpx"`` (extra ``async``).
 
     Safe in threads and after a fork. Pickled, it is its options without credentials.
-    Raises ``ConfigurationError`` for options that cannot work; asks nothing.
+    Raises ``ConfigurationError`` for options that cannot work, ``MissingExtraError`` without the extra; asks nothing.
     """
 
     def __init__(
@@ -90,6 +102,7 @@ class Client(Upkeep):
         on_backoff: OnBackoff = "wait",
         strict_retry: bool = False,
         on_invalid: OnInvalid = "raise",
+        async_transport: AsyncTransport = "threads",
     ) -> None:
         options = Options(
             server_url=server_url,
@@ -116,6 +129,7 @@ class Client(Upkeep):
             on_backoff=on_backoff,
             strict_retry=strict_retry,
             on_invalid=on_invalid,
+            async_transport=async_transport,
         )
         self._set_up(options, Connection(options.transport(None)), owns_server=False)
 
@@ -207,11 +221,11 @@ class Client(Upkeep):
 
         https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
         """
-        return self.run(self.describe_server(refresh=refresh))
+        return copy_json(self.run(self.describe_server(refresh=refresh)))
 
     async def aserver_info(self, *, refresh: bool = False) -> JSONObject:
         """Like :meth:`server_info`."""
-        return await self.arun(self.describe_server(refresh=refresh))
+        return copy_json(await self.arun(self.describe_server(refresh=refresh)))
 
     @property
     def buckets(self) -> Manager[Bucket]:
@@ -264,6 +278,48 @@ class Client(Upkeep):
             if one.client is None:
                 one.__kinto_envelope__().client = self
         return objects
+
+    def bulk_create(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Creates objects of several collections at once, in full batches, each collection by a thread of its own.
+
+        ``{todos: ({"title": …} for …), receipts: [Receipt(…), …]}``. At most ``parallel`` threads, which also take what
+        the iterables give; the counts of each collection. ``on_outcome`` is called in the caller's thread.
+        Raises ``CommitError`` with the outcomes of those that were not stored; the others were.
+        https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+        """
+        return Several(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).run()
+
+    async def abulk_create(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Like :meth:`bulk_create`."""
+        return await Several(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).arun()
+
+    def bulk_update(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Saves loaded objects of several collections at once; else like :meth:`bulk_create`."""
+        return Several(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).run()
+
+    async def abulk_update(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Like :meth:`bulk_update`."""
+        return await Several(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).arun()
+
+    def bulk_delete(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Deletes objects of several collections at once; else like :meth:`bulk_create`."""
+        return Several(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).run()
+
+    async def abulk_delete(
+        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+    ) -> dict[Collection[Any], BulkReport]:
+        """Like :meth:`bulk_delete`."""
+        return await Several(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).arun()
 
     def unit_of_work(
         self,

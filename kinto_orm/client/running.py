@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
 
 from kinto_orm.client.dry_run import DryRun
+from kinto_orm.client.side_by_side import SideBySide, in_tasks, in_threads
 from kinto_orm.conflicts import carry_out
 from kinto_orm.connection import Connection, Options
 from kinto_orm.errors import (
@@ -21,8 +24,8 @@ from kinto_orm.messages import Aside, Content, Request, Response, Target
 from kinto_orm.outcomes import create_lock, lock_write
 from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.endpoints import ObjectPath, check_id
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.values import JSONObject, copy_json
+from kinto_orm.protocol.flows import Flow, NextFlow
+from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_request
 from kinto_orm.repository import read_server_info
 from kinto_orm.staging import Plan
@@ -136,6 +139,21 @@ class FlowRunner:
         self._connection.alerts.tell()
         return result
 
+    def run_side_by_side(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
+        """The results of several sequences of flows, moved by so many threads.
+
+        ``ordered``: one sequence after the other. What a flow raises is raised here, and the others stop.
+        """
+        return in_threads(SideBySide(sequences, workers, ordered=ordered), self.run)
+
+    async def arun_side_by_side(
+        self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool
+    ) -> AsyncGenerator[T]:
+        """Like :meth:`run_side_by_side`, by tasks of the event loop."""
+        async with aclosing(in_tasks(SideBySide(sequences, workers, ordered=ordered), self.arun)) as results:
+            async for result in results:
+                yield result
+
     def perform(self, holder: H, intent: Intent) -> H:
         """Carries out the intent now, or stages it in the unit of work that is open."""
         unit = open_unit(self)
@@ -169,11 +187,11 @@ class FlowRunner:
         self._connection.locks.discard(path)
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
-        """The flow of :meth:`server_info`."""
+        """The flow that gives what the server says of itself: to be read, as clients share it."""
         connection = self._connection
         if connection.server_info is None or refresh:
             connection.server_info = yield from read_server_info()
-        return cast(JSONObject, copy_json(connection.server_info))
+        return connection.server_info
 
     def read_file(self, file: Content) -> Flow[bytes]:
         """The flow that gives the content of a file."""
@@ -229,6 +247,14 @@ class FlowRunner:
         if self._owns_server and self._connection.server is not None:
             self._connection.server.close()
 
+    async def aclose(self) -> None:
+        """Like :meth:`close`."""
+        self._is_closed = True
+        if self._owns_transport:
+            await self._connection.transport.aclose()
+        if self._owns_server and self._connection.server is not None:
+            await asyncio.to_thread(self._connection.server.close)
+
     def __enter__(self) -> Self:
         activate(self)
         return self
@@ -245,4 +271,5 @@ class FlowRunner:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.__exit__(kind, error, trace)
+        if deactivate(self):
+            await self._connection.transport.arelease()

@@ -24,6 +24,7 @@ from kinto_orm.kinto_http.utils import urljoin
 from kinto_orm.kinto_http.verbs import Awaiting, Blocking, Document, Id, Timestamp, arun, run, verb
 from kinto_orm.protocol.endpoints import Kind
 from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.values import copy_json
 from kinto_orm.query.reading import Page
 
 _SESSION_OPTIONS = ("server_url", "auth", "retry", "retry_after", "timeout", "headers", "dry_mode")
@@ -92,7 +93,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
     @verb
     def server_info(self, *, refresh: bool = False) -> Flow[Document]:
         """What the server says of itself. Asked once, for all clones, unless refreshed."""
-        return described(self.session, refresh=refresh)
+        return copy_json((yield from described(self.session, refresh=refresh)))
 
     def close(self) -> None:
         """Closes the connections, also those of the clones that share them."""

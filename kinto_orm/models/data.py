@@ -5,7 +5,7 @@ Untouched fields keep the server's own spelling; defaults that the server lacks 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -18,7 +18,7 @@ from kinto_orm.errors import (
     PartialObjectError,
     ReadOnlyError,
 )
-from kinto_orm.models.envelope import Envelope, bare, shared_row
+from kinto_orm.models.envelope import Envelope, bare
 from kinto_orm.models.fields import (
     FieldsBefore,
     declared_fields,
@@ -29,7 +29,6 @@ from kinto_orm.models.fields import (
     validated,
 )
 from kinto_orm.models.metaclass import HIDDEN_FIELDS, wire_name
-from kinto_orm.models.readonly import read_only
 from kinto_orm.protocol.endpoints import Kind
 from kinto_orm.protocol.patches import changed_keys
 from kinto_orm.protocol.values import (
@@ -53,14 +52,27 @@ def current_data(model: Any) -> JSONObject:
     snapshot = envelope.data or {}
     if envelope.is_partial or (envelope.status is Status.DELETED and envelope.data is None):
         return snapshot  # their fields are not all there; and they cannot be changed
-    extra = _extra_of(envelope, fields)
     if envelope.data is None:
-        declared = _new_data(model, envelope, fields)
+        declared, extra = _new_data(model, envelope, fields), _extra_of(envelope, fields)
         return {**declared, **extra} if extra else declared
-    declared = _declared_data(model, envelope, fields, snapshot) if fields else {}
-    order = [key for key in snapshot if key in declared or key in extra]
-    order += [key for key in (*declared, *extra) if key not in snapshot]
-    return {key: declared[key] if key in declared else extra[key] for key in order}
+    return _loaded_data(model, envelope, fields, snapshot)
+
+
+def _loaded_data(model: Any, envelope: Envelope, fields: Mapping[str, str], snapshot: JSONObject) -> JSONObject:
+    """The data of an object that the server has shown, in the server's order."""
+    now, absent, names = _dumped(model, envelope) if fields else {}, envelope.absent, model.__pydantic_fields_set__
+    # A write asks twice: when it is made, and when it is answered.
+    known = envelope.compared if envelope.extra is None else None
+    if known is not None and known[0] is now and known[1] is snapshot and known[2] is absent and known[3] == names:
+        return known[4]
+    extra = _extra_of(envelope, fields)
+    declared = _declared_data(model, envelope, fields, now) if fields else {}
+    found = {**declared, **extra} if extra else declared
+    data = {key: found[key] for key in snapshot if key in found}
+    data.update(found)
+    if envelope.extra is None:
+        envelope.compared = (now, snapshot, absent, set(names), data)
+    return data
 
 
 def _check_readable(model: Any, envelope: Envelope) -> None:
@@ -126,21 +138,20 @@ def _new_data(model: Any, envelope: Envelope, fields: Mapping[str, str]) -> JSON
 
 def _dumped(model: Any, envelope: Envelope) -> JSONObject:
     """The declared fields, by wire names, in JSON types: the same dictionary as long as they are the same."""
-    if envelope.dumped is not None and envelope.dumped[0] == dump_text(model, "none"):
+    if envelope.dumped is not None and envelope.dumped[0] == dump_text(model, warnings=False):
         return envelope.dumped[1]
     text = dump_text(model)
     found = None if text is None else parsed_object(text)
     if text is None or found is None:  # an infinity, for example
+        envelope.dumped = None
         return dump_declared(model)
     envelope.dumped = (text, found)
     return found
 
 
-def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], snapshot: JSONObject) -> JSONObject:
-    now, absent, names = _dumped(model, envelope), envelope.absent, model.__pydantic_fields_set__
-    known = envelope.compared
-    if known is not None and known[0] is now and known[1] is snapshot and known[2] is absent and known[3] == names:
-        return known[4]  # a write asks twice: when it is made, and when it is answered
+def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], now: JSONObject) -> JSONObject:
+    """The declared fields, of which ``now`` is the JSON: untouched ones as the server spelled them."""
+    snapshot, absent = envelope.data or {}, envelope.absent
     before = _fields_before(model, envelope, snapshot)
     data: JSONObject = {}
     for key, name in fields.items():
@@ -153,7 +164,6 @@ def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], sn
                 data[key] = snapshot[key]
         elif not _means_absent(model, value):
             data[key] = value
-    envelope.compared = (now, snapshot, absent, set(names), data)
     return data
 
 
@@ -161,7 +171,7 @@ def _fields_before(model: Any, envelope: Envelope, snapshot: JSONObject) -> Fiel
     # Asked again when the answer to a write has come: it is kept with the snapshot that it was made of.
     before: FieldsBefore | None = envelope.before
     if before is None or before.snapshot is not snapshot:
-        before = envelope.before = FieldsBefore(type(model), snapshot)
+        before = envelope.before = FieldsBefore.read(type(model), snapshot)
     return before
 
 
@@ -227,13 +237,20 @@ def frozen_data(model: Any) -> JSONObject:
     data = current_data(model)
     changed = changed_keys(snapshot, data) if snapshot else data
     refuse_naive_datetimes(model, changed, envelope.data)
-    dumped = envelope.dumped
-    if dumped is not None and changed is dumped[1] and is_surely_carried(dumped[0]):
-        return changed
+    if _is_just_dumped(changed, envelope.dumped):
+        return data
     checked = to_json_object(changed)
-    if not snapshot:
-        return checked
-    return {key: checked[key] if key in checked else snapshot[key] for key in data}
+    return {key: checked[key] if key in checked else snapshot[key] for key in data} if snapshot else checked
+
+
+def _is_just_dumped(changed: JSONObject, dumped: tuple[bytes, JSONObject] | None) -> bool:
+    """Whether all of it is what the fields were just written as, which is nobody else's, and surely carried."""
+    if dumped is None or not is_surely_carried(dumped[0]):
+        return False
+    return changed is dumped[1] or all(value is dumped[1].get(key, _MISSING) for key, value in changed.items())
+
+
+_MISSING = object()
 
 
 def has_changed(model: Any) -> bool:
@@ -334,66 +351,3 @@ def remove_key(model: Any, key: str) -> None:
     model.__pydantic_fields_set__.discard(name)
     envelope: Envelope = model.__kinto_envelope__()
     envelope.absent = {**envelope.absent, key: dump_declared(model)[key]}
-
-
-def _checked_key(key: str) -> str:
-    if key in HIDDEN_FIELDS:
-        raise KeyError(key)
-    return key
-
-
-class Data(MutableMapping[str, Any]):
-    """The live data of an object: wire names, JSON values, without ``id`` and ``last_modified``.
-
-    Setting a declared key validates it and sets the field; other keys may have any name.
-    """
-
-    __slots__ = ("_model",)
-
-    def __init__(self, model: Any) -> None:
-        self._model = model
-
-    def __getitem__(self, key: str) -> Any:
-        fields = declared_fields(type(self._model))
-        if key in self._model.__kinto_kind__.secrets:
-            raise KeyError(f"{key} is written only, never shown.")
-        if key in fields:
-            return _live(self._model.__dict__.get(fields[key]), current_data(self._model)[key])
-        row = shared_row(self._model)
-        value = undeclared(self._model)[key] if row is None else row[_checked_key(key)]
-        # A list or object may be changed in place by who gets it: from now on it is our own copy.
-        return own_extra(self._model)[key] if isinstance(value, (dict, list)) else value
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        set_key(self._model, key, value)
-
-    def __delitem__(self, key: str) -> None:
-        remove_key(self._model, key)
-
-    def setdefault(self, key: str, default: Any = None) -> Any:
-        """The value of the key, set to the default where it was not there."""
-        if key not in self:
-            self[key] = default
-        return self[key]  # not the default itself: what was set is a copy of it
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._shown())
-
-    def __len__(self) -> int:
-        return len(self._shown())
-
-    def __repr__(self) -> str:
-        return repr(self._shown())
-
-    def _shown(self) -> JSONObject:
-        data, secrets = current_data(self._model), self._model.__kinto_kind__.secrets
-        return {key: value for key, value in data.items() if key not in secrets} if secrets else data
-
-
-def _live(field_value: Any, value: JSON) -> Any:
-    """The field's own list or dictionary where it is just JSON, so that edits are kept; else a read-only copy."""
-    if not isinstance(value, (dict, list)):
-        return value
-    if type(field_value) is type(value) and field_value == value:
-        return field_value
-    return read_only(value)

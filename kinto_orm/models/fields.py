@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property, lru_cache
 from types import MappingProxyType
@@ -117,24 +119,43 @@ def field_validator(model: type[Any]) -> SchemaValidator:
 
 
 def _make_field_validator(schema: Any) -> SchemaValidator:
+    fields = core_schema.typed_dict_schema(
+        {
+            name: core_schema.typed_dict_field(
+                one["schema"], required=False, validation_alias=one.get("serialization_alias", name)
+            )
+            for name, one in field_schemas(schema).items()
+        }
+    )
+    return validator_within(schema, fields)
+
+
+def field_schemas(schema: Any) -> dict[str, Any]:
+    """The schema of each field in pydantic's schema of a model, by the field's name."""
+    found: dict[str, Any] = _layers(schema)[-1]["fields"]
+    return found
+
+
+def validator_within(schema: Any, part: Any) -> SchemaValidator:
+    """A validator of something made of the fields of a model, with the model's settings and definitions."""
+    layers = _layers(schema)
+    config = next((one["config"] for one in reversed(layers) if "config" in one), None)
+    definitions: list[Any] = next((one["definitions"] for one in reversed(layers) if one["type"] == "definitions"), [])
+    return SchemaValidator(core_schema.definitions_schema(part, definitions) if definitions else part, config)
+
+
+def _layers(schema: Any) -> list[Any]:
+    """pydantic's schema of a model, and what is in it, down to the one with the fields."""
     definitions: list[Any] = []
-    config = None
+    layers = [schema]
     while schema["type"] != "model-fields":
-        if schema["type"] == "definitions":
-            definitions = schema["definitions"]
-        config = schema.get("config", config)
+        definitions = schema.get("definitions", definitions)
         if schema["type"] == "definition-ref":
             schema = next(one for one in definitions if one["ref"] == schema["schema_ref"])
         else:
             schema = schema["schema"]
-    fields = {
-        name: core_schema.typed_dict_field(
-            one["schema"], required=False, validation_alias=one.get("serialization_alias", name)
-        )
-        for name, one in schema["fields"].items()
-    }
-    found = core_schema.typed_dict_schema(fields)
-    return SchemaValidator(core_schema.definitions_schema(found, definitions) if definitions else found, config)
+        layers.append(schema)
+    return layers
 
 
 def dump_declared(model: Any) -> JSONObject:
@@ -149,9 +170,9 @@ def dump_declared(model: Any) -> JSONObject:
     return dumped
 
 
-def dump_text(model: Any, warnings: Literal["error", "none"] = "error") -> bytes | None:
+def dump_text(model: Any, warnings: Literal["error", False] = "error") -> bytes | None:
     """The declared fields as JSON text, in half the time; ``None`` where only :func:`dump_declared` says what is
-    wrong with them. With ``"none"`` values of wrong types are written, too: it takes half the time again."""
+    wrong with them. Without warnings values of wrong types are written, too: it takes a third of the time."""
     try:
         dumped: bytes = model.__pydantic_serializer__.to_json(
             model, by_alias=True, round_trip=True, warnings=warnings, context=WIRE
@@ -161,23 +182,31 @@ def dump_text(model: Any, warnings: Literal["error", "none"] = "error") -> bytes
     return dumped
 
 
+@dataclass
 class FieldsBefore:
     """The fields as the server's data makes them: what untouched ones look like."""
 
-    def __init__(self, model: type[Any], snapshot: JSONObject) -> None:
-        self.snapshot = snapshot
-        self._model = model
-        fields = declared_fields(model)
-        self._data = {key: value for key, value in snapshot.items() if key in fields}
-        made = validate_wire(model, self._data)
-        self.names = made.model_fields_set
-        """The names of the fields that the server's data set."""
-        self.fields = dump_declared(made)
+    model: type[Any]
+    snapshot: JSONObject
+    names: AbstractSet[str]
+    """The names of the fields that the server's data set."""
+    fields: JSONObject
+
+    @classmethod
+    def read(cls, model: type[Any], snapshot: JSONObject) -> FieldsBefore:
+        """Those that an object made of this data would have."""
+        made = _made_of(model, snapshot)
+        return cls(model, snapshot, made.model_fields_set, dump_declared(made))
 
     @cached_property
     def again(self) -> JSONObject:
-        """The same once more: a random default differs."""
-        return dump_declared(validate_wire(self._model, self._data))
+        """Those of one more such object: a random default differs."""
+        return dump_declared(_made_of(self.model, self.snapshot))
+
+
+def _made_of(model: type[Any], snapshot: JSONObject) -> Any:
+    fields = declared_fields(model)
+    return validate_wire(model, {key: value for key, value in snapshot.items() if key in fields})
 
 
 _TIMELESS = frozenset({str, int, float, bool, type(None)})

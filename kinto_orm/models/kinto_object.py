@@ -16,10 +16,11 @@ from kinto_orm.errors import NotBoundError
 from kinto_orm.models.arguments import Given, Settable, argument
 from kinto_orm.models.attributes import find_attribute, refuse_deletion, set_attribute
 from kinto_orm.models.construction import construct
-from kinto_orm.models.data import Data, frozen_data, has_changed, has_data
+from kinto_orm.models.data import frozen_data, has_changed, has_data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
 from kinto_orm.models.identity import address, data_or_none
 from kinto_orm.models.intents import NO_EDITS, PatchInput, intent_of, patch_of, redo, unsent_edits
+from kinto_orm.models.live_data import Data
 from kinto_orm.models.loading import become_tombstone, fetched, find_parent, is_as_sent, load, refreshed, take_as_sent
 from kinto_orm.models.metaclass import KintoMetaclass
 from kinto_orm.models.permissions import Permissions, PermissionsInput
@@ -324,7 +325,6 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         if state.status is Status.DELETED:
             become_tombstone(self, state)
             return
-        assert state.data is not None
         edits = unsent_edits(self, intent) if intent is not None else NO_EDITS
         if intent is not None and edits.is_empty and is_as_sent(state, intent):
             take_as_sent(self, state)

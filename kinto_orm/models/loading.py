@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kinto_orm.errors import NotBoundError, UnsavedChangesError
 from kinto_orm.models.data import take_snapshot
 from kinto_orm.models.envelope import Envelope, bare, is_kinto_object
-from kinto_orm.models.fields import declared_fields, validated
+from kinto_orm.models.fields import FieldsBefore, declared_fields, validated
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.endpoints import Kind, ObjectPath, check_id
 from kinto_orm.protocol.flows import Flow
@@ -42,6 +42,11 @@ def reference(cls: type[Any], id: Any, runner: Runner | None, parent: Any) -> An
     return blank(cls, check_id(id, kind.value, kind), Envelope(Status.REFERENCE, client=runner, parent=parent))
 
 
+def reference_at(cls: Any, ids: Sequence[str], runner: Runner) -> Any:
+    """The object of that class with these ids, from its bucket down, of which only the place is known."""
+    return reference(cls, ids[-1], runner, reference_at(cls.__kinto_parent__, ids[:-1], runner)) if ids else None
+
+
 def blank(cls: type[Any], id: str, envelope: Envelope) -> Any:
     """An object without fields, in that envelope."""
     return bare(cls, {"id": id, "last_modified": None}, envelope)
@@ -66,11 +71,16 @@ def is_as_sent(state: ObjectState, intent: Intent) -> bool:
 
 def take_as_sent(model: Any, state: ObjectState) -> None:
     """Puts the object, which is as it was sent, in the state that the server gave: its fields need no validation."""
-    envelope = model.__kinto_envelope__()
-    fields = declared_fields(type(model))
+    cls, envelope = type(model), model.__kinto_envelope__()
+    assert state.data is not None
+    fields = declared_fields(cls)
+    names = {fields[key] for key in state.data if key in fields}
     envelope.data, envelope.absent = state.data, {}
-    object.__setattr__(model, "__pydantic_fields_set__", {fields[key] for key in state.data or () if key in fields})
+    object.__setattr__(model, "__pydantic_fields_set__", names)
     _become_loaded(model, state)
+    if envelope.dumped is not None:
+        # They were written out a moment ago, to see that nobody has edited them since they were sent.
+        envelope.before = FieldsBefore(cls, state.data, frozenset(names), envelope.dumped[1])
 
 
 def _become_loaded(model: Any, state: ObjectState) -> None:

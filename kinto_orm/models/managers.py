@@ -13,17 +13,19 @@ from kinto_orm.errors import DryRunError, InvalidFilterError, InvalidTypeError
 from kinto_orm.models.editing import Editing
 from kinto_orm.models.fields import declared_fields
 from kinto_orm.models.kinto_object import KintoObject
-from kinto_orm.models.loading import find_parent, load, reference
+from kinto_orm.models.loading import find_parent, load, reference, reference_at
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.pages import load_page
 from kinto_orm.models.past import Past
 from kinto_orm.models.permissions import PermissionsInput
 from kinto_orm.models.planning import plan_creation
+from kinto_orm.models.rows import fields_stand_alone, row_of, row_schema
 from kinto_orm.models.untouched import is_untouched
 from kinto_orm.outcomes import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.query import LoadedRows, Place, Reading, check_count
+from kinto_orm.protocol.values import JSONObject
+from kinto_orm.query import LoadedRows, Place, Reading, Row, check_count
 from kinto_orm.repository import get, get_or_create, require_kind, update_or_create
 from kinto_orm.state import Draft, Intent, ObjectState, Runner, Status, Verb, active_runner
 
@@ -38,6 +40,10 @@ class ModelSource:
     plain: type[Any]
     parent: KintoObject | None = None
     client: Runner | None = None
+    path: PluralPath | None = None
+    """The list, where the source is fixed there."""
+    origin: Runner | None = None
+    """The client that it had before it was pickled."""
 
     @property
     def kind(self) -> Kind:
@@ -50,7 +56,7 @@ class ModelSource:
             return self.client
         if self.parent is not None:
             return self.parent.__kinto_runner__()
-        return self.model.__kinto_client__ or active_runner(f"{self.model.__name__}'s query")
+        return self.model.__kinto_client__ or active_runner(f"{self.model.__name__}'s query", self.origin)
 
     def find_parent(self) -> KintoObject | None:
         """The parent; raises ``NotBoundError`` where there is none."""
@@ -60,8 +66,21 @@ class ModelSource:
 
     def locate(self) -> Place:
         """The client and the list."""
+        if self.path is not None:
+            runner = self.runner()
+            return Place(runner, self.path, reference_at(self.model.__kinto_parent__, self.path.parent_ids, runner))
         parent = self.find_parent()
         return Place(self.runner(), PluralPath(self.kind, parent.__kinto_path__().ids if parent else ()), parent)
+
+    def fixed(self, runner: Runner, path: PluralPath) -> ModelSource:
+        """The same at that place, whatever the defaults are; it can be pickled."""
+        return ModelSource(self.model, self.plain, client=runner, path=path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The pickle of a client has no credentials: where it is read, another one may have them.
+        is_fixed = self.path is not None
+        client, origin = (None, self.client or self.origin) if is_fixed else (self.client, None)
+        return (ModelSource, (self.model, self.plain, self.parent, client, self.path, origin))
 
     def load(self, rows: LoadedRows, place: Place) -> list[Any]:
         """The objects of a page."""
@@ -88,6 +107,18 @@ class ModelSource:
     def declared_fields(self) -> Iterable[str]:
         """The wire names of the declared fields."""
         return declared_fields(self.model)
+
+    def row_schema(self) -> JSONObject:
+        """The JSON schema of the fields that the model declares; empty where there are none."""
+        return row_schema(self.model)
+
+    def fields_stand_alone(self) -> bool:
+        """Whether the fields are read alike, each, where the others are not there."""
+        return fields_stand_alone(self.model)
+
+    def row_of(self, one: Any) -> Row:
+        """The object, as it is put in columns."""
+        return row_of(self.model, one)
 
 
 _ALWAYS_THERE = HIDDEN_FIELDS | {"deleted"}
@@ -296,6 +327,9 @@ class Manager(Past[M]):
             raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
         place.runner.refuse_staging(f"{name}()")
         return Bulk((self._staged(verb, name, one, place) for one in objects), place.runner)
+
+    def __kinto_bulk__(self, verb: Verb, name: str, objects: Iterable[Any]) -> Bulk[M]:
+        return self._bulk(verb, name, objects, self._source.locate())
 
     def _write_all(
         self,

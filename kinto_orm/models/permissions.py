@@ -103,7 +103,8 @@ class Permissions(Mapping[str, frozenset[str]]):
         """All of them as they shall be; ``None`` where some are unknown."""
         if not self.is_known:
             return None
-        return {name: sorted(self[name]) for name in self._kind.permissions if self[name]}
+        current = {**(self._known or {}), **self._assigned}
+        return {name: sorted(current[name]) for name in self._kind.permissions if current.get(name)}
 
     def __getitem__(self, name: str) -> frozenset[str]:
         key = self._name(name)

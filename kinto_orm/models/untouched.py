@@ -6,17 +6,19 @@ still in it can only have been edited in place: in the lists and the like that t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import lru_cache
 from typing import Any
 from uuid import UUID
 
 from pydantic import ValidationError
+from pydantic_core import SchemaValidator, core_schema
 
 from kinto_orm.models.envelope import PageSnapshot, collector_paused, shared_page
-from kinto_orm.models.fields import validate_page
+from kinto_orm.models.fields import field_schemas, validate_page, validator_within, wire_names
 from kinto_orm.protocol.endpoints import PluralPath
 
 # These very classes: those below them may hold anything. What is equal and of one type is the same on the wire, but
@@ -41,7 +43,8 @@ def is_untouched(model: Any, path: PluralPath | None = None) -> bool:
 
 def _editable(model: Any) -> dict[str, Any]:
     """The values of the fields that can be edited in place."""
-    return {name: value for name, value in model.__dict__.items() if type(value) not in _IMMUTABLE}
+    own = model.__dict__
+    return {name: own[name] for name in _editable_fields(type(model)) if type(own.get(name)) not in _IMMUTABLE}
 
 
 def _as_sent(page: PageSnapshot, model: type[Any]) -> Mapping[str, Mapping[str, Any]]:
@@ -50,11 +53,62 @@ def _as_sent(page: PageSnapshot, model: type[Any]) -> Mapping[str, Mapping[str, 
     if found is None:
         try:
             with collector_paused():
-                found = {one.id: _editable(one) for one in validate_page(model, page.body)}
+                found = _read_editable(model, page.body)
         except ValidationError:
             found = {}  # some rows do not fit: they were skipped, or are plain
         page.editable[model] = found
     return found
+
+
+def _read_editable(model: type[Any], body: bytes) -> Mapping[str, Mapping[str, Any]]:
+    validator = _editable_validator(model)
+    if validator is None:
+        return {one.id: _editable(one) for one in validate_page(model, body)}
+    return {row["id"]: row for row in validator.validate_json(body)["data"]}
+
+
+def _find_editable_fields(model: type[Any]) -> tuple[str, ...]:
+    schemas = field_schemas(model.__pydantic_core_schema__)
+    return tuple(name for name, schema in schemas.items() if not _is_immutable(schema["schema"]))
+
+
+# ``Any`` as in fields.py: a class is hashable.
+_once: Any = lru_cache(maxsize=4096)
+_editable_fields: Callable[[type[Any]], tuple[str, ...]] = _once(_find_editable_fields)
+
+_OF_IMMUTABLES = frozenset(
+    {"str", "int", "float", "bool", "none", "bytes", "date", "time", "datetime", "timedelta", "uuid", "decimal"}
+)
+
+
+def _is_immutable(schema: Any) -> bool:
+    """Whether the values of this schema are surely of immutable types."""
+    kind = schema["type"]
+    if kind == "default":
+        has_immutable = "default_factory" not in schema and type(schema["default"]) in _IMMUTABLE
+        return has_immutable and _is_immutable(schema["schema"])
+    return kind in _OF_IMMUTABLES or (kind == "nullable" and _is_immutable(schema["schema"]))
+
+
+def _make_editable_validator(model: type[Any]) -> SchemaValidator | None:
+    """A validator of these fields alone; ``None`` where a validator of the whole model may set them."""
+    decorators = model.__pydantic_decorators__
+    if decorators.model_validators or decorators.root_validators or model.__pydantic_post_init__ is not None:
+        return None
+    schema = model.__pydantic_core_schema__
+    schemas = field_schemas(schema)
+    fields = {
+        name: core_schema.typed_dict_field(
+            schemas[name]["schema"], required=False, validation_alias=wire_names(model).get(name, name)
+        )
+        for name in ("id", *_editable_fields(model))
+    }
+    rows = core_schema.list_schema(core_schema.typed_dict_schema(fields))
+    page = core_schema.typed_dict_schema({"data": core_schema.typed_dict_field(rows)})
+    return validator_within(schema, page)
+
+
+_editable_validator: Callable[[type[Any]], SchemaValidator | None] = _once(_make_editable_validator)
 
 
 def _is_surely_same(one: Any, other: Any) -> bool:

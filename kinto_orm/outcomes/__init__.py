@@ -4,7 +4,7 @@ read (``commit``), streams of any length (``bulk``), locks (``locking``)."""
 from kinto_orm.outcomes.bulk import Bulk, BulkReport, commit_all, full_batch, raise_for_report, report_of, stage_changed
 from kinto_orm.outcomes.commit import CommitOptions, commit
 from kinto_orm.outcomes.locking import create_lock, lock_of, lock_write
-from kinto_orm.outcomes.outcome import Outcome, OutcomeStatus, Staged, raise_unless_stored
+from kinto_orm.outcomes.outcome import Outcome, OutcomeStatus, Staged, prepare, raise_unless_stored
 
 __all__ = [
     "Bulk",
@@ -19,6 +19,7 @@ __all__ = [
     "full_batch",
     "lock_of",
     "lock_write",
+    "prepare",
     "raise_for_report",
     "raise_unless_stored",
     "report_of",

@@ -114,7 +114,7 @@ def _planned(one: Staged[S], holders: set[int]) -> Operation[S] | Outcome[S]:
     """The operation, where there is something to send; else its outcome."""
     try:
         operation = Operation(one)
-        if operation.write is None:
+        if operation.prepared is None:
             return operation.unchanged()
         if id(one.holder) in holders:
             raise DuplicateObjectError(f"{operation.write.path} was given twice: it is written once.")

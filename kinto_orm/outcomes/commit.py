@@ -30,7 +30,9 @@ from kinto_orm.messages import Response
 from kinto_orm.outcomes.outcome import (
     Outcome,
     OutcomeStatus,
+    Prepared,
     Staged,
+    prepare,
     status_of_failure,
     status_of_refusal,
     status_of_success,
@@ -45,9 +47,8 @@ from kinto_orm.protocol.batch import (
     split_answer,
 )
 from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_entry
-from kinto_orm.repository import Settled, doubted, plan, require_kind, settle_at_once
+from kinto_orm.repository import Settled, doubted, require_kind, settle_at_once
 from kinto_orm.state import Holder, Intent, OnConflict, Runner
 
 MOST_ROUNDS = 4
@@ -70,24 +71,28 @@ class CommitOptions:
 class Operation(Generic[S]):
     """One staged write on its way: the intent that is sent now, and its outcome in the end."""
 
-    __slots__ = ("before", "entry", "holder", "intent", "is_in_doubt", "outcome", "verb", "write")
+    __slots__ = ("before", "holder", "intent", "is_in_doubt", "outcome", "prepared", "verb")
 
     def __init__(self, staged: Staged[S]) -> None:
         self.holder = staged.holder
         self.verb = staged.intent.verb
         self.before = staged.intent.state
         self.outcome: Outcome[S] | None = None
-        self.entry: JSONObject = {}
         self.is_in_doubt = False
-        self.write = self.plan(staged.intent)
+        self.intent = staged.intent
+        self.prepared = staged.prepared or prepare(staged.intent)
 
-    def plan(self, intent: Intent) -> Write | None:
-        """The write that the intent comes to. Raises where the object is in no state for it."""
+    def change(self, intent: Intent) -> Prepared | None:
+        """What the other intent, which is sent from now on, comes to. Raises where the object is in no state for it."""
         self.intent = intent
-        self.write = plan(intent)
-        if self.write is not None:
-            self.entry = encode_entry(self.write)
-        return self.write
+        self.prepared = prepare(intent)
+        return self.prepared
+
+    @property
+    def write(self) -> Write:
+        """What is sent, of one that sends something."""
+        assert self.prepared is not None
+        return self.prepared.write
 
     def doubt(self) -> None:
         """Remembers that a first attempt, whose answer got lost, may be why the second one was refused."""
@@ -134,7 +139,7 @@ def commit(
     ``BatchTooLargeError``, ``AtomicityUnavailableError``.
     """
     operations = [Operation(one) for one in staged]
-    to_send = [one for one in operations if one.write is not None]
+    to_send = [one for one in operations if one.prepared is not None]
     if to_send:
         yield from _Sending[S](runner, options).send(to_send)
     return [one.outcome or one.unchanged() for one in operations]
@@ -224,7 +229,7 @@ class _Sending(Generic[S]):
         try:
             wait = attempt if self._is_racing else 1
             response = yield batch_request(
-                [one.entry for one in chunk],
+                [one.prepared.entry for one in chunk if one.prepared is not None],
                 lock=None if lock is None else encode_entry(lock),
                 atomic=self._options.atomic,
                 attempt=wait,
@@ -270,7 +275,6 @@ class _Sending(Generic[S]):
         self, one: Operation[S], answer: Response, *, is_void: bool, is_undone: bool
     ) -> Flow[Settled | KintoError]:
         """What the answer means for the write; nothing is adopted yet."""
-        assert one.write is not None
         if is_void and answer.status != 409:
             if answer.is_repeated and answer.status >= 400:
                 one.doubt()
@@ -321,7 +325,7 @@ class _Sending(Generic[S]):
     def _again(self, one: Operation[S], verdict: Settled) -> list[Operation[S]]:
         assert verdict.again is not None
         try:
-            if one.plan(verdict.again) is not None:
+            if one.change(verdict.again) is not None:
                 return [one]
         except KintoError as error:
             one.fail("rejected", error)
@@ -348,7 +352,6 @@ class _Sending(Generic[S]):
 
 def _accepted(one: Operation[S], answer: Response) -> Settled | KintoError:
     """What a 2xx means for the write."""
-    assert one.write is not None
     try:
         return settle_at_once(one.intent, one.write, answer)
     except KintoError as error:
@@ -381,7 +384,6 @@ def _give_up(one: Operation[S], verdict: Settled) -> None:
 
 def _skip(operations: Sequence[Operation[S]], failure: KintoError) -> None:
     for one in operations:
-        assert one.write is not None
         error = UnitOfWorkError(f"{one.write.path} was not sent, because a batch before it failed: {failure}")
         one.fail("not_sent", error)
 

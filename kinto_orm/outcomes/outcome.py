@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeAlias, TypeVar
+from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from kinto_orm.conflicts import is_abort
 from kinto_orm.errors import (
@@ -23,6 +23,9 @@ from kinto_orm.errors import (
     Undoing,
 )
 from kinto_orm.frozen import quickly_made
+from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.writes import Write, encode_entry
+from kinto_orm.repository import plan
 from kinto_orm.state import Holder, Intent, ObjectState, Status, Verb
 
 OutcomeStatus: TypeAlias = Literal[
@@ -49,6 +52,22 @@ STORED = ("created", "updated", "deleted", "unchanged")
 H = TypeVar("H", bound=Holder, covariant=True)
 
 
+class Prepared(NamedTuple):
+    """A write, and how it goes into a batch."""
+
+    write: Write
+    entry: JSONObject
+
+
+def prepare(intent: Intent) -> Prepared | None:
+    """What the intent comes to; ``None`` where nothing has to be sent.
+
+    Raises where the object is in no state for it, and ``NotStageableError`` for what a batch cannot carry.
+    """
+    write = plan(intent)
+    return None if write is None else Prepared(write, encode_entry(write))
+
+
 @quickly_made
 @dataclass(frozen=True, slots=True)
 class Staged(Generic[H]):
@@ -56,6 +75,8 @@ class Staged(Generic[H]):
 
     holder: H
     intent: Intent
+    prepared: Prepared | None = None
+    """What the intent comes to, where somebody has asked; else whoever sends it will."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,12 @@ import string
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
-from typing import Any, TypeAlias
+from os import urandom
+from typing import Any, NamedTuple, TypeAlias
 from urllib.parse import quote
 from uuid import UUID
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError
-from kinto_orm.frozen import quickly_made
 
 MAX_ID_LENGTH = 255
 """Kinto on PostgreSQL answers 503 to very long ids; the exact limit depends on how well they compress."""
@@ -132,10 +132,10 @@ ListPath: TypeAlias = PluralPath | EntriesPath
 """The endpoint of a list."""
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class ObjectPath:
+class ObjectPath(NamedTuple):
     """Where an object is: its kind and the ids from the bucket down to its own."""
+
+    # A tuple, because it is made and hashed several times for each write.
 
     kind: Kind
     ids: tuple[str, ...]
@@ -215,10 +215,13 @@ def draw_id(kind: Kind) -> str:
             return id
 
 
+_VARIANTS = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+
+
 def _draw_uuid4() -> str:
     # As text at once: a UUID object takes three times as long, and is not needed.
-    drawn = secrets.token_hex(16)
-    variant = "89ab"[int(drawn[16], 16) % 4]
+    drawn = urandom(16).hex()
+    variant = _VARIANTS[drawn[16]]
     return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
 
 

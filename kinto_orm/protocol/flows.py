@@ -6,7 +6,7 @@ out of a batch.
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import TypeVar
 
 from kinto_orm.messages import Request, Response
@@ -15,3 +15,6 @@ from kinto_orm.protocol.writes import Write
 T = TypeVar("T")
 
 Flow = Generator[Request | Write, Response, T]
+
+NextFlow = Callable[[], Flow[T] | None]
+"""Gives the next flow of a sequence; ``None`` at its end."""

@@ -53,6 +53,13 @@ def read_page(path: ListPath, query: str) -> Flow[RawPage]:
     return RawPage(response.body, list_timestamp(response), next_query(response, path))
 
 
+def read_rows(path: ListPath, query: str) -> Flow[list[JSONObject]]:
+    """The rows of one page, decoded: out of a batch, too."""
+    response = yield Request("GET", str(path), query)
+    raise_for_status(response, "GET", str(path))
+    return rows_of(content(response, f"GET {path}"), path)
+
+
 def unless_unchanged(flow: Flow[T], timestamp: int) -> Flow[T | None]:
     """The result of a flow that reads pages; ``None`` where their list still has that timestamp, in milliseconds.
 

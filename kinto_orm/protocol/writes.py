@@ -43,6 +43,8 @@ class Action(Enum):
     PATCH = "patch"
     DELETE = "delete"
 
+    __hash__ = object.__hash__  # as in Kind: they are looked up for each write
+
 
 @dataclass(frozen=True, slots=True)
 class Precondition:

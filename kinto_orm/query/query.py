@@ -6,7 +6,8 @@ https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, NoReturn, TypeVar
 from uuid import UUID
 
@@ -19,6 +20,8 @@ from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.timestamps import TimestampInput
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.query import refining
+from kinto_orm.query.frames import read_arrow, read_pandas, read_polars
+from kinto_orm.query.parallel import MOST_THREADS, ParallelQuery
 from kinto_orm.query.reading import Page, Place, Reading
 from kinto_orm.state import Holder, OnInvalid, Runner
 
@@ -94,6 +97,27 @@ class Query(Generic[M]):
 
     def __getitem__(self, part: slice) -> Query[M]:
         return Query(refining.sliced(self.reading, part))
+
+    def partitions(self, count: int) -> tuple[Partition[M], ...]:
+        """At most so many parts of the query, disjoint and complete, in the order of ids.
+
+        Each object is in one of them, once, while others write too: the parts are ranges of ids, which never change.
+        They hold about as many objects each as was counted. Each is a query, and can be pickled.
+        Raises ``UsageError`` where the query has an order other than by id, or a limit.
+        """
+        return self._run(partial(_partitioned, self.reading, refining.check_count(count, "partitions", least=1)))
+
+    async def apartitions(self, count: int) -> tuple[Partition[M], ...]:
+        """Like :meth:`partitions`."""
+        return await self._arun(partial(_partitioned, self.reading, refining.check_count(count, "partitions", least=1)))
+
+    def parallel(self, threads: int, *, ordered: bool = True) -> ParallelQuery[M]:
+        """The same objects, to be iterated while so many threads fetch their pages, each with its own connection.
+
+        Each has ranges of ids, as in :meth:`partitions`; with one thread, any query is read one page ahead. Not
+        ``ordered``, objects come as they come. Only a server with several processes is faster for it.
+        """
+        return ParallelQuery(self.reading, refining.check_count(threads, "parallel", 1, MOST_THREADS), ordered)
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -192,6 +216,36 @@ class Query(Generic[M]):
         """Like :meth:`values`."""
         return await self._arun(self.reading.values(refining.field_names(self.reading, fields, "values")))
 
+    def to_arrow(self) -> Any:
+        """The objects as a ``pyarrow.Table`` (extra ``arrow``), read page by page.
+
+        It has a column for each declared field, by wire name and of its type, ``id``, ``last_modified``, and
+        ``_undeclared`` for all other keys, as JSON.
+
+        Without a model, a column for each key of any page. Raises ``InvalidValueError`` for values that do not fit.
+        """
+        return self._run(partial(read_arrow, self.reading))
+
+    async def ato_arrow(self) -> Any:
+        """Like :meth:`to_arrow`."""
+        return await self._arun(partial(read_arrow, self.reading))
+
+    def to_pandas(self) -> Any:
+        """The objects as a ``pandas.DataFrame`` (extra ``pandas``); else like :meth:`to_arrow`."""
+        return self._run(partial(read_pandas, self.reading))
+
+    async def ato_pandas(self) -> Any:
+        """Like :meth:`to_pandas`."""
+        return await self._arun(partial(read_pandas, self.reading))
+
+    def to_polars(self) -> Any:
+        """The objects as a ``polars.DataFrame`` (extra ``polars``); else like :meth:`to_arrow`."""
+        return self._run(partial(read_polars, self.reading))
+
+    async def ato_polars(self) -> Any:
+        """Like :meth:`to_polars`."""
+        return await self._arun(partial(read_polars, self.reading))
+
     def timestamp(self) -> int | None:
         """The timestamp of the whole list, in milliseconds; it moves with every change of any of its objects."""
         return self._run(self.reading.timestamp)
@@ -260,3 +314,43 @@ class Query(Generic[M]):
     async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
         place = self.reading.source.locate()
         return await place.runner.arun(place.asked(ending(place)))
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Partition(Query[M]):
+    """A part of a query: the objects whose ids are in a range. It can be read elsewhere, for it can be pickled.
+
+    The pickle holds no credentials. Where it is read, the client is found in this order: ``client=``, the one that the
+    model was bound to, the active one, and last its own, which raises ``CredentialsMissingError`` where it had any.
+    """
+
+    start: str | None
+    """The least id; ``None`` for the first part."""
+    stop: str | None
+    """The id before which it ends; ``None`` for the last part."""
+    size: int
+    """How many objects there were when it was made."""
+
+    def on(self, client: Runner | Callable[[], Runner]) -> Partition[M]:
+        """The same part, read by this client, or by the one that the function gives."""
+        runner = client() if callable(client) else client
+        source = self.reading.source
+        reading = replace(self.reading, source=source.fixed(runner, source.locate().path))
+        return Partition(reading, self.start, self.stop, self.size)
+
+    def read(self, client: Runner | Callable[[], Runner] | None = None) -> Iterator[M]:
+        """The objects, one after the other, page by page."""
+        return iter(self if client is None else self.on(client))
+
+    async def aread(self, client: Runner | Callable[[], Runner] | None = None) -> AsyncIterator[M]:
+        """Like :meth:`read`."""
+        async for one in self if client is None else self.on(client):
+            yield one
+
+
+def _partitioned(reading: Reading[M], count: int, place: Place) -> Flow[tuple[Partition[M], ...]]:
+    fixed = replace(reading, source=reading.source.fixed(place.runner, place.path))
+    return tuple(
+        Partition(fixed.within(one), one.start, one.stop, one.count)
+        for one in (yield from reading.ranges(place, lambda _: count))
+    )

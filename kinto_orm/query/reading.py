@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, Self, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from kinto_orm.errors import DryRunError, MultipleObjectsError, NotFoundError, PartialObjectError
+from kinto_orm.errors import DryRunError, MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
 from kinto_orm.outcomes import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
 from kinto_orm.protocol.endpoints import Kind, ListPath, PluralPath
 from kinto_orm.protocol.filters import condition, matches_nothing
@@ -24,6 +24,8 @@ from kinto_orm.protocol.paging import (
     rows_of,
 )
 from kinto_orm.protocol.values import JSON, JSONObject, decode
+from kinto_orm.query.columns import Row
+from kinto_orm.query.ranges import Cutter, IdRange
 from kinto_orm.query.selection import EVERYTHING, Selection
 from kinto_orm.repository import get, ids_in_chunks, require_kind
 from kinto_orm.state import Holder, ObjectState, OnInvalid, Runner, Status
@@ -75,6 +77,10 @@ class Source(Loader[M_co], Protocol[M_co]):
         """The client and the list; raises ``NotBoundError`` where there is none."""
         ...
 
+    def fixed(self, runner: Runner, path: PluralPath) -> Self:
+        """The same at that place, whatever the defaults are; it can be pickled."""
+        ...
+
     def load_one(self, state: ObjectState, place: Place) -> M_co:
         """The object of that state."""
         ...
@@ -85,6 +91,18 @@ class Source(Loader[M_co], Protocol[M_co]):
 
     def declared_fields(self) -> Iterable[str]:
         """The wire names of the fields that the model declares."""
+        ...
+
+    def row_schema(self) -> JSONObject:
+        """The JSON schema of the fields that the model declares; empty where there are none."""
+        ...
+
+    def fields_stand_alone(self) -> bool:
+        """Whether the fields are read alike, each, where the others are not there."""
+        ...
+
+    def row_of(self, one: Any) -> Row:
+        """The object, as it is put in columns."""
         ...
 
 
@@ -250,6 +268,19 @@ class Reading(Generic[M]):
     def exists(self, place: Place) -> Flow[bool]:
         """Whether there is any object."""
         return (yield from self.count(place)) > 0
+
+    def ranges(self, place: Place, parts_for: Callable[[int], int]) -> Flow[list[IdRange]]:
+        """Ranges of ids, at most as many as the function says for so many objects."""
+        selection = self.selection
+        if selection.limit is not None or selection.skip or selection.order not in (None, ("id",)):
+            raise UsageError(
+                "Ranges of ids have their own order and no limit: leave out order_by(), limit() and slices."
+            )
+        return Cutter(place.path, selection, place.runner).cut(parts_for)
+
+    def within(self, ids: IdRange) -> Reading[M]:
+        """What is in a range of ids only."""
+        return self.select(conditions=(*self.selection.conditions, *ids.conditions))
 
     def timestamp(self, place: Place) -> Flow[int | None]:
         """The timestamp of the whole list."""

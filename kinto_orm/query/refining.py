@@ -120,12 +120,14 @@ def check_ids(ids: Iterable[str | UUID], kind: Kind) -> list[str]:
     return list(dict.fromkeys(check_id(id, kind=kind) for id in ids))
 
 
-def check_count(value: Any, what: str, least: int = 0) -> int:
+def check_count(value: Any, what: str, least: int = 0, most: int | None = None) -> int:
     """The number; raises ``InvalidTypeError`` or ``InvalidFilterError`` where it is none that makes sense."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidTypeError(f"{what} must be a whole number, not {value!r:.60}.")
     if value < least:
         raise InvalidFilterError(f"{what} must be at least {least}, not {value}.")
+    if most is not None and value > most:
+        raise InvalidFilterError(f"{what} must be at most {most}, not {value}.")
     return value
 
 

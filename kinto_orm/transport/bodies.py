@@ -4,13 +4,96 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import requests
 import urllib3
 
+from kinto_orm.errors import ResponseTooLargeError
+
 CHUNK = 256 * 1024
+
+
+@dataclass(slots=True)
+class Body:
+    """The decoded body of one answer, as far as it has come. Times are of ``clock``, sizes are bytes."""
+
+    name: str
+    """The name of the request, for errors."""
+    limit: int
+    deadline: float
+    clock: Callable[[], float]
+    _pieces: list[bytes] = field(default_factory=list)
+    _size: int = 0
+
+    def add(self, piece: bytes) -> None:
+        """Takes what comes next. Raises ``ResponseTooLargeError``, and ``TimeoutError`` after the deadline."""
+        self._size += len(piece)
+        if self._size > self.limit:
+            raise ResponseTooLargeError(
+                f"{self.name}: the answer has more than {self.limit} bytes. "
+                "Ask for less at a time, or raise max_response_bytes."
+            )
+        if self.clock() > self.deadline:
+            raise TimeoutError
+        self._pieces.append(piece)
+
+    def whole(self) -> bytes:
+        """All of it."""
+        return b"".join(self._pieces)
+
+
+class Identity:
+    """Decodes what is not encoded."""
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """What the chunk decodes to, a bounded piece at a time."""
+        yield chunk
+
+    def end(self) -> bytes:
+        """What is left when all has come."""
+        return b""
+
+
+class Inflater:
+    """Decodes gzip and deflate. Raises ``zlib.error`` for what is damaged, cut short, or followed by something else."""
+
+    def __init__(self) -> None:
+        self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: with the header of gzip or of zlib
+        self._has_begun = False
+
+    def feed(self, chunk: bytes) -> Iterator[bytes]:
+        """What the chunk decodes to, a bounded piece at a time."""
+        self._has_begun = True
+        while chunk:
+            yield self._inflater.decompress(chunk, CHUNK)
+            chunk = self._inflater.unconsumed_tail
+        if self._inflater.unused_data:
+            raise zlib.error
+
+    def end(self) -> bytes:
+        """What is left when all has come."""
+        if not self._has_begun:
+            return b""  # the answer to HEAD says how a body would be encoded, and has none
+        left = self._inflater.flush()
+        if not self._inflater.eof:
+            raise zlib.error  # requests and urllib3 take a stream that is cut short for a whole one
+        return left
+
+
+Decoder: TypeAlias = Identity | Inflater
+
+
+def decoder_of(encoding: str) -> Decoder:
+    """What undoes this ``Content-Encoding``. Raises ``ContentDecodingError`` for one that was not asked for."""
+    name = encoding.strip().lower()
+    if name in ("", "identity"):
+        return Identity()
+    if name in ("gzip", "x-gzip", "deflate"):
+        return Inflater()
+    raise requests.exceptions.ContentDecodingError
 
 
 def decoded_pieces(answer: requests.Response) -> Iterator[bytes]:
@@ -22,12 +105,7 @@ def decoded_pieces(answer: requests.Response) -> Iterator[bytes]:
         return _chunks(raw.read)  # requests does not decode the file of an adapter, nor that of vcrpy
     # read1 gives what has come so far: waiting for a full chunk could take for ever.
     chunks = _chunks(partial(raw.read1, decode_content=False))
-    encoding = raw.headers.get("content-encoding", "").strip().lower()
-    if encoding in ("", "identity"):
-        return chunks
-    if encoding in ("gzip", "x-gzip", "deflate"):
-        return _inflated(chunks)
-    raise requests.exceptions.ContentDecodingError
+    return _decoded(chunks, decoder_of(raw.headers.get("content-encoding", "")))
 
 
 def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
@@ -35,14 +113,7 @@ def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _inflated(chunks: Iterator[bytes]) -> Iterator[bytes]:
-    inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: with the header of gzip or of zlib
-    rest = next(chunks, b"")
-    if not rest:
-        return  # the answer to HEAD says how a body would be encoded, and has none
-    while rest:
-        yield inflater.decompress(rest, CHUNK)
-        rest = inflater.unconsumed_tail or next(chunks, b"")
-    yield inflater.flush()
-    if not inflater.eof or inflater.unused_data:
-        raise zlib.error  # requests and urllib3 take a stream that is cut short for a whole one
+def _decoded(chunks: Iterator[bytes], decoder: Decoder) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield from decoder.feed(chunk)
+    yield decoder.end()

@@ -144,13 +144,14 @@ class _Handler(BaseHTTPRequestHandler):
         server = self.server
         assert isinstance(server, _Listener)
         is_ours = self.path.startswith(server.path)
+        if is_ours:
+            server.brought = self.path.removeprefix(server.path)  # first: a browser may hang up before it has the page
         self.send_response(200 if is_ours else 404)
         self.send_header("Content-Type", "text/html")
         self.send_header("Referrer-Policy", "no-referrer")
         self.end_headers()
         if is_ours:
             self.wfile.write(_PAGE)
-            server.brought = self.path.removeprefix(server.path)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name in http.server
         """Does nothing: the path holds the token."""

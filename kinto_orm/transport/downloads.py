@@ -22,8 +22,8 @@ from kinto_orm.messages import Target
 from kinto_orm.transport.auth import own_headers
 from kinto_orm.transport.bodies import decoded_pieces
 from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
+from kinto_orm.transport.preparing import Verify
 from kinto_orm.transport.retry import Timeout, parse_timeout
-from kinto_orm.transport.wires import Verify
 
 _PASSING = (429, 500, 502, 503, 504)
 _IN_MEMORY = 8 * 1024 * 1024

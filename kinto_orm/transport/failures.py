@@ -6,10 +6,12 @@ Nothing that ``requests``, ``urllib3`` or the operating system raises gets past 
 from __future__ import annotations
 
 import http.client
+import os
 import ssl
 import traceback
 import zlib
 from collections.abc import Iterator
+from typing import TypeAlias
 
 import requests
 from urllib3 import exceptions as urllib3_errors
@@ -34,8 +36,16 @@ FOREIGN_ERRORS = (
 """All that sending may raise."""
 
 UNSURE = "The server may have applied the request: read the object before you send it again."
-_LOST = f"the connection was lost. {UNSURE}"
-_NONE_SENT = "no connection, so nothing was sent. Check server_url, proxies and that the server is up."
+LOST = f"the connection was lost. {UNSURE}"
+NONE_SENT = "no connection, so nothing was sent. Check server_url, proxies and that the server is up."
+TOO_SLOW = f"the answer took too long. {UNSURE}"
+NO_HTTP = "the answer is no HTTP. Is server_url the address of a Kinto server?"
+DAMAGED = f"the compressed answer is damaged or cut short. {UNSURE}"
+NOT_ASKED_FOR = "the answer is compressed in a way not asked for."
+NOT_SENT_SOMEHOW = "the request could not be sent: see the cause of this error."
+
+Kind: TypeAlias = tuple[type[KintoError], str]
+"""The class of an error, and what it says."""
 
 
 class FinalConnectionError(ConnectionFailedError):
@@ -44,9 +54,12 @@ class FinalConnectionError(ConnectionFailedError):
 
 def translate(error: Exception, name: str) -> KintoError:
     """Our error for one of ``FOREIGN_ERRORS``, raised by the request of this name; its cause is set."""
-    causes = list(_causes(error))
-    kind, text = _classified(causes)
-    translated = kind(f"{name}: {text}{_reason(causes)}")
+    return as_ours(error, name, _classified(list(causes_of(error))))
+
+
+def as_ours(error: Exception, name: str, kind: Kind) -> KintoError:
+    """The error of this kind for the request of this name, with the other one as its cause."""
+    translated = kind[0](f"{name}: {kind[1]}{_reason(list(causes_of(error)))}")
     translated.__cause__ = scrubbed(error)
     return translated
 
@@ -57,7 +70,7 @@ def scrubbed(error: BaseException) -> BaseException | None:
     The libraries below hang requests, pools and connections on their errors, with credentials in clear, also in the
     local variables of the tracebacks. What refuses a header or a URL shows it.
     """
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     for cause in causes:
         cause.__traceback__ = cause.__context__ = None
         for name, value in list(vars(cause).items()):
@@ -78,36 +91,41 @@ _BROKEN_SOMEHOW = (requests.ConnectionError, urllib3_errors.ProtocolError, urlli
 
 # The first row counts of which any cause is an instance: from what says most to what says least.
 _KINDS: tuple[tuple[tuple[type[Exception], ...], type[KintoError], str], ...] = (
-    (_NO_CONNECTION, ConnectionFailedError, _NONE_SENT),
-    (_TOO_SLOW, DeadlineError, f"the answer took too long. {UNSURE}"),
-    (_BROKEN_OFF, ConnectionLostError, _LOST),
-    (_NO_HTTP, ProtocolError, "the answer is no HTTP. Is server_url the address of a Kinto server?"),
-    (_BROKEN_SOMEHOW, ConnectionLostError, _LOST),
-    ((zlib.error,), ConnectionLostError, f"the compressed answer is damaged or cut short. {UNSURE}"),
-    ((requests.exceptions.ContentDecodingError,), ProtocolError, "the answer is compressed in a way not asked for."),
+    (_NO_CONNECTION, ConnectionFailedError, NONE_SENT),
+    (_TOO_SLOW, DeadlineError, TOO_SLOW),
+    (_BROKEN_OFF, ConnectionLostError, LOST),
+    (_NO_HTTP, ProtocolError, NO_HTTP),
+    (_BROKEN_SOMEHOW, ConnectionLostError, LOST),
+    ((zlib.error,), ConnectionLostError, DAMAGED),
+    ((requests.exceptions.ContentDecodingError,), ProtocolError, NOT_ASKED_FOR),
 )
 
 
-def _classified(causes: list[BaseException]) -> tuple[type[KintoError], str]:
+def _classified(causes: list[BaseException]) -> Kind:
     kind, text = _kind(causes)
     # A retrying adapter of the user's reports its last attempt only, and urllib3 calls itself for each one.
     if issubclass(kind, ConnectionFailedError) and any(_frames(cause, "urlopen") > 1 for cause in causes):
-        return ConnectionLostError, _LOST
+        return ConnectionLostError, LOST
     return kind, text
 
 
-def _kind(causes: list[BaseException]) -> tuple[type[KintoError], str]:
+def _kind(causes: list[BaseException]) -> Kind:
     if any(_is_refusal(cause) for cause in causes):
-        return FinalConnectionError, _NONE_SENT
+        return FinalConnectionError, NONE_SENT
     if any(_is_of_handshake(cause) for cause in causes):
-        return ConnectionFailedError, _NONE_SENT
+        return ConnectionFailedError, NONE_SENT
     for types, kind, text in _KINDS:
         if any(isinstance(cause, types) for cause in causes):
             return kind, text
     if any(isinstance(cause, ValueError) for cause in causes):
-        name = type(causes[0]).__name__
-        return TransportError, f"the request could not be sent: {name}. Check the headers, the URL and the proxies."
-    return TransportError, "the request could not be sent: see the cause of this error."
+        return not_sendable(causes[0])
+    return TransportError, NOT_SENT_SOMEHOW
+
+
+def not_sendable(error: BaseException) -> Kind:
+    """What refuses to be sent, for a reason that the text of the error would show with too much else."""
+    name = type(error).__name__
+    return TransportError, f"the request could not be sent: {name}. Check the headers, the URL and the proxies."
 
 
 def _is_refusal(cause: BaseException) -> bool:
@@ -127,15 +145,21 @@ def _frames(cause: BaseException, name: str) -> int:
     return len({frame for frame, _ in traceback.walk_tb(cause.__traceback__) if frame.f_code.co_name == name})
 
 
-def _causes(error: BaseException) -> Iterator[BaseException]:
+def causes_of(error: BaseException) -> Iterator[BaseException]:
     """The error and what it wraps. Not ``__context__``: there could be anything that our caller was handling."""
     yield error
     for inner in (error.__cause__, getattr(error, "reason", None), *error.args):
         if isinstance(inner, BaseException):
-            yield from _causes(inner)
+            yield from causes_of(inner)
 
 
 def _reason(causes: list[BaseException]) -> str:
     # Only what the operating system says: other texts may contain the URL of a proxy, with its password.
-    reasons = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    reasons = [_strerror(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror]
     return f" ({reasons[-1]})" if reasons else ""
+
+
+def _strerror(cause: OSError) -> str:
+    text = str(cause.strerror)
+    # asyncio puts the address in the place of the reason.
+    return os.strerror(cause.errno) if cause.errno and text.startswith("Connect call failed") else text

@@ -6,28 +6,29 @@ What a request cannot do here: outlast its deadline, fill the memory, be sent tw
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NoReturn, TypeVar, cast
+from typing import Literal, NoReturn, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
 
-from kinto_orm.errors import ClientClosedError, ConfigurationError, InvalidTypeError, KintoError, ResponseTooLargeError
+from kinto_orm.errors import ClientClosedError, ConfigurationError, InvalidTypeError, KintoError
 from kinto_orm.messages import Request, Response
+from kinto_orm.transport.async_wire import AsyncWire
 from kinto_orm.transport.auth import AuthInput, is_in_clear, parse_auth, parse_headers, take_credentials
-from kinto_orm.transport.bodies import decoded_pieces
+from kinto_orm.transport.bodies import Body, decoded_pieces
 from kinto_orm.transport.delays import backoff, retry_after
 from kinto_orm.transport.events import RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
-from kinto_orm.transport.redaction import redacted
+from kinto_orm.transport.preparing import Certificate, Limits, Verify, WireOptions
 from kinto_orm.transport.renewal import renewed
+from kinto_orm.transport.reporting import Reporter
 from kinto_orm.transport.retry import (
     Attempt,
     Backoff,
@@ -40,15 +41,14 @@ from kinto_orm.transport.retry import (
     Timeout,
     parse_timeout,
 )
-from kinto_orm.transport.wires import Certificate, Limits, Verify, Wire, WireOptions, headers_of, make_wire
-
-logger = logging.getLogger("kinto_orm")
+from kinto_orm.transport.wires import Wire, headers_of, make_wire
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 
-_AS_IN = "as in http://localhost:8888/v1"
+AsyncTransport: TypeAlias = Literal["threads", "httpx"]
+"""What sends the requests that are awaited: the requests of threads, or httpx, whose connections belong to the loop."""
 
-E = TypeVar("E")
+_AS_IN = "as in http://localhost:8888/v1"
 
 
 class HttpTransport:
@@ -61,7 +61,9 @@ class HttpTransport:
     adapters, and never closed. ``adapter`` takes the place of the network for the server's URL; an adapter that is
     no ``HTTPAdapter`` is never closed. ``on_request`` is called before each exchange, ``on_response`` after it,
     ``on_retry`` before each wait for another one, all in the thread that sends. ``log_bodies`` writes what is sent
-    and answered to the log too, without what looks like a secret. Raises ``ConfigurationError``.
+    and answered to the log too, without what looks like a secret. ``async_transport`` is what :meth:`asend` sends with:
+    threads, or httpx (extra ``async``), which takes neither ``session`` nor ``adapter``. Raises ``ConfigurationError``,
+    and ``MissingExtraError``.
     """
 
     def __init__(
@@ -85,18 +87,20 @@ class HttpTransport:
         on_retry: Callable[[RetryEvent], object] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         log_bodies: bool = False,
+        async_transport: AsyncTransport = "threads",
     ) -> None:
         policy = policy or RetryPolicy()
         self._policy = policy if deadline is None else replace(policy, deadline=deadline)
         self._backoff = Backoff(self._policy)
-        self._loop = RetryLoop(self._policy, RetryBudget(), self._backoff, self._tell_retry, self._tell_empty)
         server_url, auth = merge_credentials(server_url, auth)
         self._server_url = parse_server_url(server_url)
         self._host = urlsplit(self._server_url).netloc
         self._timeout = parse_timeout(timeout)
-        self._on_request, self._on_response, self._on_retry = on_request, on_response, on_retry
+        self._reporter = Reporter(self._host, self._policy.clock, log_bodies, on_request, on_response, on_retry)
+        self._loop = RetryLoop(
+            self._policy, RetryBudget(), self._backoff, self._reporter.tell_retry, self._reporter.tell_empty
+        )
         self._max_response_bytes = _checked_size(max_response_bytes)
-        self._log_bodies = log_bodies
         self._is_closed = False
         options = WireOptions(
             self._server_url,
@@ -108,6 +112,7 @@ class HttpTransport:
             trust_env,
             is_clear=not allow_insecure and is_in_clear(self._server_url),
         )
+        self._async_wire = _async_wire(async_transport, options, session, adapter)
         self._wire = make_wire(options, session, adapter)
 
     @property
@@ -136,9 +141,10 @@ class HttpTransport:
             return cast(Response, stop.value)
 
     async def asend(self, request: Request) -> Response:
-        """Like :meth:`send`: only the exchanges are in a thread, so where it is cancelled, nothing more is sent.
+        """Like :meth:`send`. Where it is cancelled, nothing more is sent.
 
-        What was being sent at that moment may be applied by the server.
+        What was being sent at that moment may be applied by the server. Threads bring it to its end; httpx closes the
+        connection at once.
         """
         loop = self._start(request)
         result: Result | None = None
@@ -149,7 +155,7 @@ class HttpTransport:
                     await self._policy.asleep(step.seconds)
                     result = None
                 else:
-                    result = await asyncio.to_thread(self._attempt, request, step)
+                    result = await self._aattempt(request, step)
         except StopIteration as stop:
             return cast(Response, stop.value)
 
@@ -159,18 +165,33 @@ class HttpTransport:
         return self._loop.run(request)
 
     def release(self) -> None:
-        """Closes idle sockets; the transport stays usable."""
+        """Closes idle sockets; the transport stays usable. Those of an event loop are closed by it, soon."""
         self._wire_of_this_process().release()
+        if self._async_wire is not None:
+            self._async_wire.release()
+
+    async def arelease(self) -> None:
+        """Like :meth:`release`; those of the event loop that runs are closed when it returns."""
+        self._wire_of_this_process().release()
+        if self._async_wire is not None:
+            await self._async_wire.arelease()
 
     def close(self) -> None:
         """Closes everything that is ours; sending afterwards raises ``ClientClosedError``."""
         self._is_closed = True
         self.release()
 
+    async def aclose(self) -> None:
+        """Like :meth:`close`."""
+        self._is_closed = True
+        await self.arelease()
+
     def __del__(self) -> None:
         wire = getattr(self, "_wire", None)  # not there where an option was refused
         # At the end of Python the operating system closes them; a forked child only has copies of its parent's.
-        if wire is not None and wire.holds_sockets and wire.pid == os.getpid() and not sys.is_finalizing():
+        is_open = wire is not None and wire.holds_sockets and wire.pid == os.getpid()
+        async_wire: AsyncWire | None = getattr(self, "_async_wire", None)
+        if (is_open or (async_wire is not None and async_wire.holds_sockets)) and not sys.is_finalizing():
             warnings.warn(
                 f"A client of {self._host} was left with open connections: use it in a with block, or close() it.",
                 ResourceWarning,
@@ -193,34 +214,47 @@ class HttpTransport:
 
     def _attempt(self, request: Request, attempt: Attempt) -> Result:
         """The answer, or the error of an exchange without one."""
-        self._tell(self._on_request, RequestEvent(request.method, request.target, attempt.number))
-        started = self._policy.clock()
-        response = None
         try:
-            response = self._ask(request, attempt)
-            self._backoff.note(backoff(response.headers))
-            return response
+            with self._reporter.exchange(request, attempt.number) as exchange:
+                response = exchange.response = self._ask(request, attempt)
+                self._backoff.note(backoff(response.headers))
         except KintoError as error:
             return error
-        finally:
-            elapsed_ms = (self._policy.clock() - started) * 1000
-            status = None if response is None else response.status
-            event = ResponseEvent(request.method, request.target, status, elapsed_ms, attempt.number)
-            self._report(event, request, response)
+        return response
+
+    async def _aattempt(self, request: Request, attempt: Attempt) -> Result:
+        """Like :meth:`_attempt`."""
+        wire = self._async_wire
+        if wire is None:
+            return await asyncio.to_thread(self._attempt, request, attempt)
+        body = self._body(request, attempt.deadline)
+        pool = await wire.pool()
+        try:
+            async with pool.turn(self._limits(attempt.deadline).whole, body.name) as transport:
+                with self._reporter.exchange(request, attempt.number) as exchange:
+                    limits = self._limits(attempt.deadline)
+                    status, headers, sent = await wire.ask(transport, request, limits, body)
+                    response = exchange.response = _response(request, status, headers, body)
+                    self._backoff.note(backoff(headers))
+                    if attempt.may_renew:
+                        response = await wire.renewed(request, response, sent)
+        except KintoError as error:
+            return error
+        return response
 
     def _ask(self, request: Request, attempt: Attempt) -> Response:
         wire = self._wire_of_this_process()
+        body = self._body(request, attempt.deadline)
         try:
             with wire.send(request, self._limits(attempt.deadline)) as answer:
-                body = self._read(answer, request, attempt.deadline)
+                for piece in decoded_pieces(answer):
+                    body.add(piece)
         except KintoError:
             raise
         except FOREIGN_ERRORS as error:
-            failure = translate(error, self._name(request))
+            failure = translate(error, body.name)
         else:
-            headers = headers_of(answer)
-            body = b"" if request.method == "HEAD" else body
-            response = Response(answer.status_code, headers, body, retry_after=retry_after(headers))
+            response = _response(request, answer.status_code, headers_of(answer), body)
             return renewed(request, response, wire.auth, answer.request) if attempt.may_renew else response
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context
 
@@ -230,49 +264,26 @@ class HttpTransport:
         connect, read = self._timeout
         return Limits(min(connect, left), min(read, left), left)
 
-    def _read(self, answer: requests.Response, request: Request, deadline: float) -> bytes:
-        pieces: list[bytes] = []
-        size = 0
-        for piece in decoded_pieces(answer):
-            size += len(piece)
-            if size > self._max_response_bytes:
-                raise ResponseTooLargeError(
-                    f"{self._name(request)}: the answer has more than {self._max_response_bytes} bytes. "
-                    "Ask for less at a time, or raise max_response_bytes."
-                )
-            if self._policy.clock() > deadline:
-                raise TimeoutError
-            pieces.append(piece)
-        return b"".join(pieces)
+    def _body(self, request: Request, deadline: float) -> Body:
+        return Body(self._reporter.name(request), self._max_response_bytes, deadline, self._policy.clock)
 
-    def _name(self, request: Request) -> str:
-        return f"{request.method} {request.path} on {self._host}"
 
-    def _report(self, event: ResponseEvent, request: Request, response: Response | None) -> None:
-        status = "no answer" if event.status is None else event.status
-        logger.debug(
-            "%s %s: %s, %.0f ms, attempt %d", event.method, request.path, status, event.elapsed_ms, event.attempt
-        )
-        if self._log_bodies:
-            came = None if response is None else response.body
-            logger.debug("%s %s: %s -> %s", event.method, request.path, redacted(request.body), redacted(came))
-        self._tell(self._on_response, event)
+def _response(request: Request, status: int, headers: dict[str, str], body: Body) -> Response:
+    return Response(
+        status, headers, b"" if request.method == "HEAD" else body.whole(), retry_after=retry_after(headers)
+    )
 
-    def _tell_retry(self, request: Request, attempt: int, wait: float, result: Result) -> None:
-        reason = str(result.status) if isinstance(result, Response) else type(result).__name__
-        logger.warning("%s: %s in attempt %d, again in %.2f s", self._name(request), reason, attempt, wait)
-        self._tell(self._on_retry, RetryEvent(request.method, request.target, attempt, reason, wait))
 
-    def _tell_empty(self, request: Request) -> None:
-        logger.warning("%s: not sent again, because the retry budget of this client is empty", self._name(request))
-
-    def _tell(self, hook: Callable[[E], object] | None, event: E) -> None:
-        try:
-            if hook is not None:
-                hook(event)
-        except Exception:
-            # A failing observer must not make a stored write look like a lost one.
-            logger.exception("The hook for a %s failed", type(event).__name__)
+def _async_wire(name: AsyncTransport, options: WireOptions, session: object, adapter: object) -> AsyncWire | None:
+    if name not in get_args(AsyncTransport):
+        raise ConfigurationError(f"async_transport is 'threads' or 'httpx', not {name!r:.60}.")
+    if name == "threads":
+        return None
+    if session is not None:
+        raise ConfigurationError("httpx cannot send by session=, which is one of requests: leave one of both out.")
+    if adapter is not None:
+        raise ConfigurationError("httpx sends to servers on the network only: threads do for one in this process.")
+    return AsyncWire(options)
 
 
 def merge_credentials(server_url: str, auth: AuthInput) -> tuple[str, AuthInput]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeAlias
 
@@ -16,49 +15,14 @@ import urllib3
 from requests import PreparedRequest
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import HTTPBasicAuth
-from requests.structures import CaseInsensitiveDict
 
 from kinto_orm.errors import ConfigurationError
 from kinto_orm.messages import Request
-from kinto_orm.transport.auth import (
-    Authenticator,
-    anonymous,
-    own_headers,
-    refuse_in_clear,
-    signed,
-    with_credentials,
-)
+from kinto_orm.transport.auth import Authenticator, anonymous, own_headers, refuse_in_clear, with_credentials
+from kinto_orm.transport.preparing import POOL_SIZE, Limits, Preparer, WireOptions, way_out
 from kinto_orm.transport.sockets import DeadlineAdapter, answered_within
 
-Verify: TypeAlias = bool | str
-Certificate: TypeAlias = str | tuple[str, str] | None
-
-POOL_SIZE = 32
 HELD_LOCATION = "x-kinto-orm-location"
-
-
-@dataclass(frozen=True, slots=True)
-class WireOptions:
-    """What every request has in common."""
-
-    server_url: str
-    auth: Authenticator | None = field(repr=False)
-    headers: dict[str, str] = field(repr=False)
-    verify: Verify
-    cert: Certificate
-    proxies: dict[str, str] = field(repr=False)
-    trust_env: bool
-    is_clear: bool
-    """Whether credentials that everybody on the way can read must not be sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long one exchange may take, in seconds: for connecting, for each wait, and until all of it has come."""
-
-    connect: float
-    read: float
-    whole: float
 
 
 class OwnWire:
@@ -71,12 +35,9 @@ class OwnWire:
         # Kept after a fork only: closing the parent's pools could wait for a lock that nobody will ever release.
         self._ancestor = ancestor
         self._session = _own_session(options, adapter)
-        self._template = PreparedRequest()
-        self._template.headers = CaseInsensitiveDict({**own_headers(), **options.headers})
         self._is_network = _is_network(self._session, options.server_url)
+        self._preparer = Preparer(options, is_network=self._is_network)
         self.holds_sockets = False
-        if options.is_clear and self._is_network:
-            refuse_in_clear(self._template.headers, options.auth)
 
     @property
     def auth(self) -> Authenticator | None:
@@ -85,9 +46,7 @@ class OwnWire:
 
     def send(self, request: Request, limits: Limits) -> requests.Response:
         """The answer, its body still to be read."""
-        prepared = signed(self._prepared(request), self._options.auth)
-        if self._options.is_clear and self._is_network:
-            refuse_in_clear(prepared.headers)
+        prepared = self._preparer.prepare(request)
         prepared.hooks.setdefault("response", []).append(_hold_location)
         with answered_within(limits.whole):
             answer = self._session.send(
@@ -100,17 +59,6 @@ class OwnWire:
             )
         self.holds_sockets = self._is_network
         return answer
-
-    def _prepared(self, request: Request) -> PreparedRequest:
-        prepared = PreparedRequest()
-        prepared.method = request.method
-        prepared.url = self._options.server_url + request.target
-        prepared.headers = self._template.headers.copy()
-        prepared.headers.update(request.headers)
-        prepared.body = request.body
-        if request.body is not None or request.is_write:
-            prepared.headers["Content-Length"] = str(len(request.body or b""))
-        return prepared
 
     def release(self) -> None:
         """Closes idle sockets."""
@@ -195,8 +143,7 @@ def _own_session(options: WireOptions, adapter: BaseAdapter | None) -> requests.
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.trust_env = options.trust_env
-    settings = session.merge_environment_settings(options.server_url, dict(options.proxies), None, options.verify, None)
-    session.verify, session.proxies = settings["verify"], settings["proxies"]
+    session.verify, session.proxies = way_out(session, options)
     for scheme in ("http://", "https://"):
         session.mount(scheme, DeadlineAdapter(pool_maxsize=POOL_SIZE, max_retries=0))
     if adapter is not None:

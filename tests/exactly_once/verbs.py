@@ -437,6 +437,20 @@ def bulk_delete(world: World) -> Call:
     return bulk("bulk_delete", list(records.values()), dict.fromkeys(map(path, records)), deleted=3)
 
 
+def by_collection(prepare: Callable[[World], Call]) -> Callable[[World], Call]:
+    """The same by the client, which writes several collections at once."""
+
+    def prepared(world: World) -> Call:
+        call = prepare(world)
+        (records,) = call.arguments
+        is_right, collection = call.is_right, records[0].collection
+        call.target, call.arguments = world.client, ({collection: records},)
+        call.is_right = lambda reports: is_right(reports[collection])
+        return call
+
+    return prepared
+
+
 def stream(prepare: Callable[[World], Call]) -> Callable[[World], Call]:
     """The same as a bulk verb, by outcomes that are iterated."""
 
@@ -714,6 +728,9 @@ UNIT_VERBS = [
     Verb("UnitOfWork.commit-chunks", commit_in_chunks),
     Verb("UnitOfWork.__exit__", commit_in_block),
     Verb("CommitError.compensate", compensate),
+    Verb("Client.bulk_create", by_collection(bulk_create)),
+    Verb("Client.bulk_update", by_collection(bulk_update)),
+    Verb("Client.bulk_delete", by_collection(bulk_delete)),
     Verb("Client.ensure-new", ensure),
     Verb("Client.ensure-existing", ensure_more),
     Verb("Client.flush", flush, is_guarded=False),
@@ -797,6 +814,12 @@ NOT_WRITING: Mapping[str, str] = {
     **{f"Bucket.{name}": LOCAL for name in ("collection", "group")},
     **{f"Query.{name}": REFINES for name in ("before", "exclude", "filter", "limit", "only", "order_by", "page_size")},
     "Query.since": REFINES,
+    "Query.parallel": REFINES,
+    "Query.partitions": READS,
+    **{f"Query.to_{name}": READS for name in ("arrow", "pandas", "polars")},
+    "ParallelQuery.pages": READS,
+    "Partition.on": LOCAL,
+    "Partition.read": READS,
     **{f"Query.{name}": READS for name in ("all", "count", "exists", "first", "get", "get_many", "get_or_none", "one")},
     **{f"Query.{name}": READS for name in ("pages", "timestamp", "values")},
     **{f"Manager.{name}": LOCAL for name in ("as_of", "history")},
@@ -808,7 +831,7 @@ NOT_WRITING: Mapping[str, str] = {
     "Client.server_info": READS,
     **{f"Client.{name}": READS for name in ("heartbeat", "monitor_changes", "personal_bucket", "version")},
     "Collection.changeset": READS,
-    **{f"Client.{name}": MOVES for name in ("run", "perform", "describe_server", "prepare_lock")},
+    **{f"Client.{name}": MOVES for name in ("run", "run_side_by_side", "perform", "describe_server", "prepare_lock")},
     **{f"Client.{name}": MOVES for name in ("read_file", "fetch_file")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
     **{f"Client.{name}": LOCAL for name in ("forget_lock", "gather", "refuse_staging", "unit_of_work")},

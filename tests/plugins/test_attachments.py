@@ -278,7 +278,9 @@ def test_a_name_comes_back_as_it_was_given(
     assert collection.records.attach(record, CONTENT, filename=name).status == "unchanged"
 
 
-@pytest.mark.parametrize("name", ["../a.txt", "/etc/passwd", "a\\b.txt", "..", "", "a\n.txt", "a\r\nX: y.txt", "\udcff.txt"])
+@pytest.mark.parametrize(
+    "name", ["../a.txt", "/etc/passwd", "a\\b.txt", "..", "", "a\n.txt", "a\r\nX: y.txt", "\udcff.txt"]
+)
 def test_a_name_with_a_path_is_not_sent(
     collection: Collection[Record], record: Record, adapter: LossyAdapter, name: str
 ) -> None:

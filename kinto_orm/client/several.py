@@ -1,0 +1,118 @@
+"""Bulk verbs on several collections at once: one writer for each, because two get in each other's way.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
+from typing import Any, TypeAlias, cast
+
+from kinto_orm.errors import DuplicateObjectError, InvalidTypeError, UsageError
+from kinto_orm.models import Collection, Record, manager_of
+from kinto_orm.outcomes import Bulk, BulkReport, Outcome, raise_for_report
+from kinto_orm.protocol.endpoints import ObjectPath
+from kinto_orm.protocol.flows import Flow, NextFlow
+from kinto_orm.query import MOST_THREADS, check_count
+from kinto_orm.state import Runner, Verb
+
+ByCollection: TypeAlias = Mapping[Collection[Any], Iterable[Any]]
+"""What to write, by where it belongs."""
+
+OnOutcome: TypeAlias = Callable[[Outcome[Any]], object] | None
+
+Outcomes: TypeAlias = list[Outcome[Any]]
+
+
+class Several:
+    """A bulk verb on several collections at work: it has counted all that was sent, also where it fails."""
+
+    def __init__(
+        self, runner: Runner, verb: Verb, name: str, objects: ByCollection, parallel: int, on_outcome: OnOutcome
+    ) -> None:
+        self._runner = runner
+        self._name = name
+        self._on_outcome = on_outcome
+        self._workers = check_count(parallel, "parallel", 1, MOST_THREADS)
+        self._bulks = {
+            one: manager_of(one.model, plain=Record, parent=one).__kinto_bulk__(verb, name, objects[one])
+            for one in _checked(objects, runner)
+        }
+        self._reports = {one: BulkReport() for one in self._bulks}
+
+    def run(self) -> dict[Collection[Any], BulkReport]:
+        """Writes, with threads."""
+        work = self._runner.run_side_by_side(self._sequences(), workers=self._workers, ordered=False)
+        with self._noting_what_is_stored(), closing(work) as batches:
+            for outcomes in batches:
+                self._tell(outcomes)
+        return self._report()
+
+    async def arun(self) -> dict[Collection[Any], BulkReport]:
+        """Writes, with tasks of the event loop."""
+        work = self._runner.arun_side_by_side(self._sequences(), workers=self._workers, ordered=False)
+        with self._noting_what_is_stored():
+            async with aclosing(work) as batches:
+                async for outcomes in batches:
+                    self._tell(outcomes)
+        return self._report()
+
+    def _sequences(self) -> Sequence[NextFlow[Outcomes]]:
+        return [_counting(bulk, self._reports[one]) for one, bulk in self._bulks.items()]
+
+    def _tell(self, outcomes: Outcomes) -> None:
+        if self._on_outcome is not None:
+            for outcome in outcomes:
+                self._on_outcome(outcome)
+
+    @contextmanager
+    def _noting_what_is_stored(self) -> Generator[None]:
+        try:
+            yield
+        except BaseException as error:
+            stored = sum(report.stored for report in self._reports.values())
+            error.add_note(f"{stored} objects were stored before this; what came after them was not sent.")
+            raise
+
+    def _report(self) -> dict[Collection[Any], BulkReport]:
+        whole = BulkReport()
+        for one, report in self._reports.items():
+            report.is_complete = self._bulks[one].is_complete
+            whole.is_complete = whole.is_complete and report.is_complete
+            whole.unchanged += report.stored  # only their number is said
+            whole.failed += report.failed
+        raise_for_report(whole, self._name)
+        return self._reports
+
+
+def _counting(bulk: Bulk[Any], report: BulkReport) -> NextFlow[Outcomes]:
+    def count(flow: Flow[Outcomes]) -> Flow[Outcomes]:
+        outcomes = yield from flow
+        # Here, and not where they are taken: an error elsewhere may leave them lying.
+        for outcome in outcomes:
+            report.add(outcome)
+        return outcomes
+
+    def next_flow() -> Flow[Outcomes] | None:
+        flow = bulk.next_batch()
+        return None if flow is None else count(flow)
+
+    return next_flow
+
+
+def _checked(objects: ByCollection, runner: Runner) -> Iterator[Collection[Any]]:
+    if not isinstance(cast(object, objects), Mapping):
+        raise InvalidTypeError(f"It takes a mapping of collections to their objects, not {objects!r:.60}.")
+    paths: set[ObjectPath] = set()
+    for one in objects:
+        if not isinstance(cast(object, one), Collection):
+            raise InvalidTypeError(f"The keys are collections, not {one!r:.60}.")
+        if one.client is None:
+            one.__kinto_envelope__().client = runner
+        if one.client is not runner:
+            raise UsageError(f"{one!r} belongs to another client.")
+        if one.__kinto_path__() in paths:
+            raise DuplicateObjectError(f"{one.__kinto_path__()} was given twice: each collection has one writer.")
+        paths.add(one.__kinto_path__())
+        yield one

@@ -1,0 +1,253 @@
+"""Queries as collections of Dask, whose workers read and write the parts of a query with clients of their own.
+
+Nothing that is sent to a worker holds credentials: a function gives each its client. Needs the extra ``dask``.
+https://docs.dask.org/en/stable/
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal, TypeAlias, TypeVar
+from uuid import uuid4
+
+from kinto_orm.errors import CommitError, InvalidTypeError, InvalidValueError, UsageError
+from kinto_orm.models import KintoObject, Manager
+from kinto_orm.outcomes import BulkReport
+from kinto_orm.query import Partition, Query, empty_table, import_extra, read_columns, to_pandas
+from kinto_orm.state import Runner
+
+M = TypeVar("M", bound=KintoObject)
+
+Connect: TypeAlias = Callable[[], Runner]
+"""A function that gives the client where it is called: it knows where the credentials are there.
+
+It is called for each part, so ``functools.cache`` it. It and the model are in a module that the workers import.
+"""
+
+BulkVerb: TypeAlias = Literal["bulk_create", "bulk_update", "bulk_delete"]
+
+
+# -- read ---------------------------------------------------------------------------------------------------------
+
+
+def bag(query: Query[M], partitions: int, *, client: Connect | None = None) -> Any:
+    """The objects as a ``dask.bag.Bag``, whose parts are those of ``query.partitions()``; read when it is computed.
+
+    ``client`` gives the worker its client; else it is found as by ``Partition.read()``.
+    Raises ``UsageError`` where the query has an order other than by id, or a limit.
+    """
+    dask_bag = import_extra("dask.bag", "bag()", "dask")
+    delayed = import_extra("dask", "bag()", "dask").delayed
+    connect = _checked_connect(client)
+    # Dask looks into arguments, and takes what has an equal name for the same: a query is asked anew each time.
+    parts = [
+        delayed(partial(_objects, part, connect), name=_new_name("kinto-records"), traverse=False)()
+        for part in query.partitions(partitions)
+    ]
+    return dask_bag.from_delayed(parts)
+
+
+def dataframe(query: Query[M], partitions: int, *, client: Connect | None = None) -> Any:
+    """The objects as a ``dask.dataframe.DataFrame``, with the columns of ``query.to_pandas()``; else like :func:`bag`.
+
+    The server is asked only for the columns that are used, where that makes no difference to them.
+    Raises ``UsageError`` where the model declares no fields.
+    """
+    from_map = import_extra("dask.dataframe", "dataframe()", "dask").from_map
+    read = _ReadFrame(_checked_connect(client))
+    empty = to_pandas(empty_table(query.reading))
+    return from_map(read, list(query.partitions(partitions)), meta=empty, label="kinto-records")
+
+
+def _objects(part: Partition[M], connect: Connect | None) -> list[M]:
+    return list(part.read(connect))
+
+
+@dataclass(frozen=True)
+class _ReadFrame:
+    """Reads a part as a frame; Dask passes the columns that are used."""
+
+    connect: Connect | None
+    name: str = field(default_factory=lambda: _new_name("read"))
+    """Makes it another function for each frame."""
+
+    def __call__(self, part: Partition[Any], columns: Sequence[str] | None = None) -> Any:
+        here = part if self.connect is None else part.on(self.connect)
+        names = empty_table(here.reading).column_names if columns is None else list(columns)
+        place = here.reading.source.locate()
+        return to_pandas(place.runner.run(read_columns(here.reading, names, place)))
+
+
+# -- write --------------------------------------------------------------------------------------------------------
+
+
+def bulk_create(objects: Any, records: Manager[Any], *, client: Connect | None = None) -> BulkReport:
+    """Creates what the bag holds: objects or their data, each with its id, in full batches, by the workers.
+
+    Runs at once, and needs a ``distributed.Client``, which knows what became of each part. The report is that of all
+    parts. Raises ``CommitError`` after all of them were tried: it has the outcomes that failed, and says which parts
+    stopped. A worker that dies is replaced, and its part is written again: hence the ids.
+    """
+    return _write_back("bulk_create", objects, records, client)
+
+
+def bulk_update(objects: Any, records: Manager[Any], *, client: Connect | None = None) -> BulkReport:
+    """Saves the loaded objects that the bag holds, each with ``If-Match``; else like :func:`bulk_create`.
+
+    A part that is written again is read again before, and changed again: a change must be one that can be made twice.
+    """
+    return _write_back("bulk_update", objects, records, client)
+
+
+def bulk_delete(objects: Any, records: Manager[Any], *, client: Connect | None = None) -> BulkReport:
+    """Deletes the objects that the bag holds, each with ``If-Match``; else like :func:`bulk_create`."""
+    return _write_back("bulk_delete", objects, records, client)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What became of one part."""
+
+    report: BulkReport
+    stopped: str = ""
+    """Why what came after that was not tried."""
+
+
+def _write_back(verb: BulkVerb, objects: Any, records: Manager[Any], client: Connect | None) -> BulkReport:
+    import_extra("dask.bag", f"{verb}()", "dask")
+    import_extra("distributed", f"{verb}()", "dask")
+    if not hasattr(objects, "to_delayed") or not isinstance(records, Manager):
+        raise InvalidTypeError(f"{verb}() takes a bag and where it belongs (Todo.records), not {objects!r:.60}.")
+    place = records.reading.source.locate()
+    place.runner.refuse_staging(f"{verb}() of a bag")
+    fixed = Manager(replace(records.reading, source=records.reading.source.fixed(place.runner, place.path)))
+    part = _Part(_new_name(f"kinto-{verb}"), 0, fixed, verb, _checked_connect(client))
+    return _sum_up(verb, _run([replace(part, number=n) for n in range(objects.npartitions)], objects, _scheduler(verb)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """Writes a part, once: what became of it is kept by the scheduler, for a worker that dies takes its results along.
+
+    Dask then runs again what had ended well, too.
+    """
+
+    call: str
+    """The name of the whole call."""
+    number: int
+    records: Manager[Any]
+    verb: BulkVerb
+    connect: Connect | None
+
+    @property
+    def kept(self) -> Any:
+        """Where it is kept."""
+        return import_extra("distributed", f"{self.verb}()", "dask").Queue(f"{self.call}-{self.number}")
+
+    def __call__(self, given: Sequence[Any]) -> None:
+        kept = self.kept
+        if kept.qsize() == 0:
+            kept.put(pickle.dumps(_write_all(self.records, self.verb, self.connect, list(given))))
+
+    def written(self) -> _Written | None:
+        """What became of it, where it has come to its end; asked once."""
+        kept = self.kept
+        found: _Written | None = pickle.loads(kept.get()) if kept.qsize() else None
+        return found
+
+
+def _write_all(records: Manager[Any], verb: BulkVerb, connect: Connect | None, objects: Sequence[Any]) -> _Written:
+    report = BulkReport()
+    try:
+        if connect is not None:
+            source = records.reading.source
+            records = Manager(replace(records.reading, source=source.fixed(connect(), source.locate().path)))
+        if verb == "bulk_create":
+            _check_ids(objects)
+        write: Callable[..., BulkReport] = getattr(records, verb)
+        report.is_complete = write(objects, on_outcome=report.add).is_complete
+    except CommitError:
+        # It says what the report says; that all was tried follows from the number of outcomes.
+        report.is_complete = report.stored + len(report.failed) == len(objects)
+        return _Written(report, "" if report.is_complete else "the server could not be reached any more")
+    except Exception as error:  # noqa: BLE001  the other parts have reports, which one part must not take along
+        report.is_complete = False
+        return _Written(report, f"{type(error).__name__}: {error}")
+    return _Written(report)
+
+
+def _check_ids(objects: Sequence[Any]) -> None:
+    for one in objects:
+        if (one.get("id") if isinstance(one, Mapping) else one.id) is None:
+            raise InvalidValueError(f"{one!r:.80} has no id: a part may be written twice, so give each object its own.")
+
+
+def _scheduler(verb: str) -> Any:
+    try:
+        return import_extra("distributed", f"{verb}()", "dask").get_client()
+    except ValueError as error:
+        raise UsageError(
+            f"{verb}() of a bag needs a distributed.Client: other schedulers forget the other parts when one fails."
+        ) from error
+
+
+def _run(parts: Sequence[_Part], objects: Any, scheduler: Any) -> list[_Written]:
+    delayed, wait = import_extra("dask", "a bag", "dask").delayed, import_extra("distributed", "a bag", "dask").wait
+    tasks = [
+        delayed(one, name=f"{one.call}-{one.number}", traverse=False)(given, dask_key_name=f"{one.call}-{one.number}")
+        for one, given in zip(parts, objects.to_delayed(), strict=True)
+    ]
+    futures = scheduler.compute(tasks)
+    try:
+        wait(futures)
+        return [one.written() or _not_written(future) for one, future in zip(parts, futures, strict=True)]
+    except BaseException as error:
+        scheduler.cancel(futures)
+        done = [written for one in parts if (written := one.written())]
+        stored = sum(one.report.stored for one in done)
+        error.add_note(
+            f"{len(done)} of {len(parts)} parts were written before this, {stored} objects stored; others were begun."
+        )
+        raise
+    finally:
+        for one in parts:
+            one.kept.close()
+
+
+def _not_written(future: Any) -> _Written:
+    error = future.exception() if future.status == "error" else None
+    why = future.status if error is None else f"{type(error).__name__}: {error}"
+    return _Written(BulkReport(is_complete=False), f"{why} (what was stored of it before is not known)")
+
+
+def _sum_up(verb: str, parts: Sequence[_Written]) -> BulkReport:
+    whole = BulkReport()
+    for one in parts:
+        for count in ("created", "updated", "deleted", "unchanged"):
+            setattr(whole, count, getattr(whole, count) + getattr(one.report, count))
+        whole.failed += one.report.failed
+        whole.is_complete = whole.is_complete and one.report.is_complete
+    stopped = [f"part {number}: {one.stopped}" for number, one in enumerate(parts) if one.stopped]
+    if whole.failed or stopped:
+        failed = f"{verb}: failed for {len(whole.failed)}, stored for {whole.stored} objects, in {len(parts)} parts. "
+        early = f"{len(stopped)} stopped early: {'; '.join(stopped)[:600]}. " if stopped else ""
+        raise CommitError(f"{failed}{early}See .outcomes for the failed ones.", whole.failed)
+    return whole
+
+
+# -- both ---------------------------------------------------------------------------------------------------------
+
+
+def _checked_connect(client: Connect | None) -> Connect | None:
+    if client is not None and not callable(client):
+        raise InvalidTypeError(
+            f"client= is a function that gives a client on the worker, not {client!r:.60}: credentials do not travel."
+        )
+    return client
+
+
+def _new_name(what: str) -> str:
+    return f"{what}-{uuid4().hex}"

@@ -1,0 +1,26 @@
+"""A transport whose requests are awaited, for tests that are written as if they were not."""
+
+from __future__ import annotations
+
+import asyncio
+
+from kinto_orm.messages import Request, Response
+from kinto_orm.transport import HttpTransport
+
+WAYS = ("requests", "threads", "httpx")
+"""What sends: ``requests``; and for those who await, ``requests`` in threads, or httpx."""
+
+
+class Awaited(HttpTransport):
+    """Does everything in one event loop, which is that of the runner."""
+
+    runner: asyncio.Runner
+
+    def send(self, request: Request) -> Response:
+        return self.runner.run(self.asend(request))
+
+    def release(self) -> None:
+        self.runner.run(self.arelease())
+
+    def close(self) -> None:
+        self.runner.run(self.aclose())
