@@ -78,7 +78,7 @@ class _ReadFrame:
         here = part if self.connect is None else part.on(self.connect)
         names = empty_table(here.reading).column_names if columns is None else list(columns)
         place = here.reading.source.locate()
-        return to_pandas(place.runner.run(read_columns(here.reading, names, place)))
+        return to_pandas(place.runner.run(place.asked(read_columns(here.reading, names, place))))
 
 
 # -- write --------------------------------------------------------------------------------------------------------

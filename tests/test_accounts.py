@@ -244,6 +244,22 @@ class TestLife:
         assert is_account(admin, "alexis", "old-p4ss") and is_account(admin, "bob", SECRET)
         assert bob.password is None
 
+    def test_many_are_read_in_parts_and_as_a_table_without_their_secrets(self, admin: Client) -> None:
+        ids = [f"{name}+{n}@example.com" for name in ("alexis", "bob") for n in range(5)]
+        for id in ids:
+            admin.accounts.create(id=id, password=SECRET)
+        everybody = sorted(["admin", *ids])
+        query = admin.accounts.page_size(2)
+
+        in_parallel = [one.id for one in query.parallel(2)]
+        parts = query.partitions(3)
+        table = query.to_arrow()
+
+        assert in_parallel == [one.id for part in parts for one in part.read()] == everybody
+        assert len(parts) == 3
+        assert sorted(table["id"].to_pylist()) == everybody
+        assert "$2b$" not in str(table.to_pydict())
+
     def test_it_is_edited_in_a_block(self, alexis: Account, admin: Client) -> None:
         for attempt in admin.accounts.edit("alexis"):
             with attempt as account:
@@ -537,6 +553,9 @@ class TestCapability:
             pytest.param(lambda client: client.account("a").refresh(), id="refresh"),
             pytest.param(lambda client: client.accounts.get("a"), id="get"),
             pytest.param(lambda client: client.accounts.all(), id="all"),
+            pytest.param(lambda client: list(client.accounts.parallel(2)), id="parallel"),
+            pytest.param(lambda client: client.accounts.partitions(2), id="partitions"),
+            pytest.param(lambda client: client.accounts.to_arrow(), id="to_arrow"),
             pytest.param(lambda client: list(client.accounts), id="iterate"),
             pytest.param(lambda client: client.accounts.get_or_create("a", {"password": "b"}), id="get_or_create"),
             pytest.param(lambda client: client.accounts.bulk_create([{"id": "a", "password": "b"}]), id="bulk"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from wiretap import answer, tap
+from wiretap import Wiretap, answer, tap
 
 from kinto_orm import (
     Bucket,
@@ -128,6 +128,53 @@ def test_a_callback_that_raises_stops_it_and_all_that_is_stored_is_counted(
 
     stored = todos.records.count() + receipts.records.count()
     assert caught.value.__notes__[0].startswith(f"{stored} objects were stored before this")
+
+
+def test_cancelled_it_loses_nothing_and_can_be_repeated(
+    kinto_client: Client, todos: Collection[Record], receipts: Collection[Receipt]
+) -> None:
+    class Stuck(Wiretap):
+        """After two batches, it does not come back with what the server has stored."""
+
+        stored = 0
+
+        async def asend(self, request: Request) -> Response:
+            response = await super().asend(request)
+            self.stored += 1
+            if self.stored > 2:
+                await asyncio.Event().wait()
+            return response
+
+    kinto_client.bulk_create({todos: some(100), receipts: some(100)})
+    both: dict[Collection[Any], list[Any]] = {todos: todos.records.all(), receipts: receipts.records.all()}
+    for one in (*both[todos], *both[receipts]):
+        one.data["total"] = -1
+    told: list[Outcome[Any]] = []
+    wire = Stuck(kinto_client._connection.transport)
+    kinto_client._connection.transport, direct = wire, wire.transport
+
+    async def cancel() -> str:
+        writing = asyncio.create_task(kinto_client.abulk_update(both, on_outcome=told.append))
+        async with asyncio.timeout(10):
+            while wire.stored < 4:
+                await asyncio.sleep(0.001)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await writing
+        assert len(asyncio.all_tasks()) == 1
+        return str(caught.value.__notes__[0])
+
+    note = asyncio.run(cancel())
+    kinto_client._connection.transport = direct
+    before = {(one.collection, one.id): one for records in both for one in records.records.filter(total=-1)}
+    reports = kinto_client.bulk_update(both)
+
+    assert note == "50 objects were stored before this; a batch of each collection may be stored, too."
+    assert (len(told), len(before)) == (50, 100)
+    assert sum(one.updated + one.unchanged for one in reports.values()) == 200
+    after = {(one.collection, one.id): one for records in both for one in records.records.filter(total=-1)}
+    assert len(after) == 200
+    assert all(after[key].last_modified == one.last_modified for key, one in before.items())  # none was written twice
 
 
 def test_an_input_is_asked_for_no_more_than_is_sent(

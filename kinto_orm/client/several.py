@@ -5,6 +5,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
 from typing import Any, TypeAlias, cast
@@ -72,7 +73,10 @@ class Several:
             yield
         except BaseException as error:
             stored = sum(report.stored for report in self._reports.values())
-            error.add_note(f"{stored} objects were stored before this; what came after them was not sent.")
+            # Threads come to the end of their request; a task that is cancelled does not hear the answer any more.
+            is_cut = isinstance(error, asyncio.CancelledError)
+            rest = "a batch of each collection may be stored, too" if is_cut else "what came after them was not sent"
+            error.add_note(f"{stored} objects were stored before this; {rest}.")
             raise
 
     def _report(self) -> dict[Collection[Any], BulkReport]:
