@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any
 
+import bcrypt
 import pytest
 from lossy import LossyAdapter, lossy
 from pydantic import SecretStr
@@ -44,6 +45,15 @@ from kinto_orm.server import EmbeddedServer
 ADMIN = ("admin", "admin-p4ss")
 SECRET = "n3w-s3cr3t"
 SETTINGS = {"account_write_principals": "account:admin", "account_read_principals": "account:admin"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cheap_hashes() -> Iterator[None]:
+    """Passwords are hashed as ever, but with the least effort that bcrypt knows: a second for three is Kinto's choice."""
+    with pytest.MonkeyPatch.context() as patch:
+        gensalt = bcrypt.gensalt
+        patch.setattr(bcrypt, "gensalt", lambda: gensalt(rounds=4))
+        yield
 
 
 @pytest.fixture(scope="module")

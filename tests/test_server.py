@@ -314,6 +314,23 @@ class TestLife:
         with pytest.raises(UsageError, match="closed"):
             server.flush()
 
+    def test_servers_that_have_ended_leave_nothing_in_memory(self) -> None:
+        services = import_extra("kinto.core.cornice.service").SERVICES
+        EmbeddedServer.memory().close()
+        before = list(services)
+
+        with EmbeddedServer.memory() as server:
+            during = len(services)
+            call = caller(server)
+            EmbeddedServer.memory().close()
+            paths = call("GET", "/__api__").json()["paths"]
+        EmbeddedServer.memory()
+        gc.collect()
+
+        assert during > len(before)
+        assert services == before
+        assert {"/buckets/{bucket_id}/collections/{id}", "/batch", "/__heartbeat__"} <= paths.keys()
+
     def test_closed_server_does_not_mind_a_fork(self) -> None:
         server = EmbeddedServer.memory()
         server.close()

@@ -18,12 +18,11 @@ from . import pauses
 from .front import Front, Request, Script, forwarder, serving
 
 USER = ("user", "s3cr3t")
-SECONDS_FOR_A_CASE = 4
-"""What runs longer hangs."""
-
 HTTP = "kinto-http"
 ORM = "kinto_orm"
 CLIENTS = (HTTP, ORM)
+SECONDS_FOR_A_CASE = {HTTP: 4, ORM: 60}
+"""What runs longer hangs. That kinto-http does is known; ours is tested for it, on busy machines too."""
 
 LOST, LEAKED, WRONG, CRASHED, STORMED, HUNG, FINE = (
     "data lost", "leaked", "wrong", "crashed", "stormed", "hung", "fine",
@@ -44,6 +43,8 @@ class Verdict:
 class Attempt:
     """What a client did when it was asked for something."""
 
+    seconds: int
+    """How long it was waited for."""
     result: Any = None
     error: BaseException | None = None
     is_hanging: bool = False
@@ -64,7 +65,7 @@ class Attempt:
     def end(self) -> str:
         """How it ended, in words."""
         if self.is_hanging:
-            return f"still busy after {SECONDS_FOR_A_CASE} s"
+            return f"still busy after {self.seconds} s"
         return "no error" if self.error is None else type(self.error).__name__
 
     def verdict(self, facts: str, worse: str = "") -> Verdict:
@@ -138,7 +139,7 @@ class Scene:
 
     def attempt(self, with_http: Callable[[], Any], with_orm: Callable[[], Any]) -> Attempt:
         """What came of it, in a thread of its own: it may hang."""
-        attempt = Attempt()
+        attempt = Attempt(seconds=SECONDS_FOR_A_CASE[self.client])
         act = with_http if self.client == HTTP else with_orm
 
         def run() -> None:
@@ -150,7 +151,7 @@ class Scene:
 
         thread = threading.Thread(target=run, daemon=True)
         thread.start()
-        thread.join(SECONDS_FOR_A_CASE)
+        thread.join(attempt.seconds)
         attempt.is_hanging = thread.is_alive()
         return attempt
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any, Protocol, cast
 from wsgiref.types import WSGIApplication
@@ -47,12 +47,14 @@ class Backend(Protocol):
 
 
 class Registry(Protocol):
-    """Where a Kinto application keeps its backends; ``calls_are_serialised`` is ours, on embedded servers only."""
+    """Where a Kinto application keeps its backends; ``own_services`` is ours, and ``calls_are_serialised``, on embedded
+    servers only."""
 
     storage: Backend
     permission: Backend
     cache: Backend
     calls_are_serialised: bool
+    own_services: list[object]
 
 
 class KintoApplication(Protocol):
@@ -101,10 +103,33 @@ def build_application(settings: Mapping[str, Setting]) -> WSGIApplication:
     logging.getLogger("kinto").addHandler(logging.NullHandler())
     with _starting, quiet():
         kinto = import_extra("kinto")
+        before = set(map(id, _services()))
         with _environment_ignored(), _json_left_alone():
             app = _called_apart(kinto.main, {}, **_without_banner(settings))
+        # Those without a viewset are made once, when modules of Kinto are imported, and belong to all applications.
+        own = [one for one in _services() if id(one) not in before and hasattr(one, "viewset")]
+        app.registry.own_services = own
         _look_for_config_file()
     return cast(WSGIApplication, app)
+
+
+def forget(services: Iterable[object]) -> None:
+    """Makes Kinto forget endpoints: it keeps all that it ever made, megabytes for each application."""
+    # Without the lock: the garbage collector may call this while it is held.
+    known = _services()
+    for service in services:
+        with suppress(ValueError):
+            known.remove(service)
+
+
+def _services() -> list[object]:
+    services: list[object] = import_module("kinto.core.cornice.service").SERVICES
+    return services
+
+
+def own_services(app: WSGIApplication) -> list[object]:
+    """The endpoints that Kinto made for this application alone."""
+    return cast(KintoApplication, app).registry.own_services
 
 
 def _called_apart(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:

@@ -16,7 +16,16 @@ from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 from kinto_orm.errors import InvalidTypeError, UsageError
 from kinto_orm.server import forking
 from kinto_orm.server.adapter import WSGIAdapter, read_whole
-from kinto_orm.server.application import Setting, backends, build_application, drop_connections, merge_settings, migrate
+from kinto_orm.server.application import (
+    Setting,
+    backends,
+    build_application,
+    drop_connections,
+    forget,
+    merge_settings,
+    migrate,
+    own_services,
+)
 from kinto_orm.server.cluster import Cluster
 
 SECRET = "userid_hmac_secret"
@@ -44,6 +53,7 @@ class EmbeddedServer:
         self._cluster = cluster
         # Also runs when the server is garbage collected, and at the latest when Python ends.
         self._stop = weakref.finalize(self, cluster.stop if cluster else _nothing)
+        self._forget = weakref.finalize(self, forget, own_services(self._app))
         forking.watch(self)
 
     @classmethod
@@ -95,6 +105,7 @@ class EmbeddedServer:
             if self._app is not None:
                 drop_connections(self._app)
                 self._app = None
+                self._forget()
                 self._stop()
 
     def after_fork_in_child(self) -> None:
