@@ -49,7 +49,7 @@ SETTINGS = {"account_write_principals": "account:admin", "account_read_principal
 
 @pytest.fixture(scope="module", autouse=True)
 def cheap_hashes() -> Iterator[None]:
-    """Passwords are hashed as ever, but with the least effort that bcrypt knows: a second for three is Kinto's choice."""
+    """Passwords are hashed as ever, but with the least effort that bcrypt knows: Kinto's takes a third of a second."""
     with pytest.MonkeyPatch.context() as patch:
         gensalt = bcrypt.gensalt
         patch.setattr(bcrypt, "gensalt", lambda: gensalt(rounds=4))
