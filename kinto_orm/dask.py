@@ -171,7 +171,7 @@ def _write_all(records: Manager[Any], verb: BulkVerb, connect: Connect | None, o
         report.is_complete = write(objects, on_outcome=report.add).is_complete
     except CommitError:
         # It says what the report says; that all was tried follows from the number of outcomes.
-        report.is_complete = report.stored + len(report.failed) == len(objects)
+        report.is_complete = report.stored + report.planned + len(report.failed) == len(objects)
         return _Written(report, "" if report.is_complete else "the server could not be reached any more")
     except Exception as error:  # noqa: BLE001  the other parts have reports, which one part must not take along
         report.is_complete = False
@@ -226,7 +226,7 @@ def _not_written(future: Any) -> _Written:
 def _sum_up(verb: str, parts: Sequence[_Written]) -> BulkReport:
     whole = BulkReport()
     for one in parts:
-        for count in ("created", "updated", "deleted", "unchanged"):
+        for count in ("created", "updated", "deleted", "unchanged", "planned"):
             setattr(whole, count, getattr(whole, count) + getattr(one.report, count))
         whole.failed += one.report.failed
         whole.is_complete = whole.is_complete and one.report.is_complete

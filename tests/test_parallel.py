@@ -195,6 +195,25 @@ def test_an_awaited_iteration_that_is_left_early_leaves_no_task() -> None:
     assert asyncio.run(leave(in_tasks(SideBySide(Counted([1000] * 8).sequences(), 4, ordered=False), arun))) == 1
 
 
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_task_that_somebody_else_cancels_ends_the_iteration(ordered: bool) -> None:
+    async def slowly(flow: Flow[Number]) -> Number:
+        await asyncio.sleep(0.01)
+        return run(flow)
+
+    async def cancel_the_workers() -> int:
+        work = SideBySide(Counted([1000] * 2).sequences(), 2, ordered=ordered)
+        reading = asyncio.create_task(as_list(in_tasks(work, slowly)))
+        await asyncio.sleep(0.03)
+        for task in asyncio.all_tasks() - {reading, asyncio.current_task()}:
+            task.cancel()
+        done, _ = await asyncio.wait([reading], timeout=2)
+        assert done and reading.cancelled()
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(cancel_the_workers()) == 1
+
+
 def test_cancelled_it_leaves_no_task_and_waits_for_no_answer() -> None:
     async def never(flow: Flow[Number]) -> Number:
         await asyncio.Event().wait()
@@ -257,6 +276,34 @@ def test_an_early_end_asks_no_more(kinto_client: Client, records: Manager[Record
     asked = len(wire.requests)
     assert [one.path for one in wire.requests[-2:]] == ["/buckets/payments/collections/todos/records"] * 2
     assert asked < 15 < len(records.page_size(2).all())
+
+
+@pytest.mark.parametrize("is_closed", [True, False])
+def test_the_tasks_of_an_awaited_query_end_where_it_is_closed_or_soon_after(
+    records: Manager[Record], is_closed: bool
+) -> None:
+    async def leave() -> int:
+        if is_closed:
+            async with aclosing(aiter(records.page_size(2).parallel(4))) as found:
+                await anext(found)
+            return len(asyncio.all_tasks())
+        async for _ in records.page_size(2).parallel(4):
+            break
+        async with asyncio.timeout(5):
+            while len(asyncio.all_tasks()) > 1:
+                await asyncio.sleep(0.01)
+        return len(asyncio.all_tasks())
+
+    assert asyncio.run(leave()) == 1
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_a_filter_on_the_id_is_kept_beside_the_ranges(records: Manager[Record], ordered: bool) -> None:
+    query = records.filter(gt_id=records.page_size(5).all()[9].id, has_n=True)
+
+    found = [one.id for one in query.page_size(3).parallel(4, ordered=ordered)]
+
+    assert (found if ordered else sorted(found)) == [one.id for one in query]
 
 
 def test_a_hook_hears_each_request_where_the_iteration_was_begun(

@@ -117,6 +117,22 @@ def test_an_input_that_raises_stops_the_others_and_what_is_stored_is_said(
     assert 5 <= stored < 2000
 
 
+def test_where_an_input_raises_all_that_is_stored_is_told(
+    kinto_client: Client, todos: Collection[Record], receipts: Collection[Receipt]
+) -> None:
+    def broken() -> Iterator[dict[str, Any]]:
+        yield from some(60)
+        raise RuntimeError("no more")
+
+    told: list[Outcome[Any]] = []
+
+    with pytest.raises(RuntimeError, match="no more"):
+        kinto_client.bulk_create({todos: broken(), receipts: some(100_000)}, on_outcome=told.append)
+
+    stored = [*todos.records, *receipts.records]
+    assert sorted(one.object.id for one in told) == sorted(one.id for one in stored)
+
+
 def test_a_callback_that_raises_stops_it_and_all_that_is_stored_is_counted(
     kinto_client: Client, todos: Collection[Record], receipts: Collection[Receipt]
 ) -> None:

@@ -6,6 +6,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing, contextmanager
 from typing import Any, TypeAlias, cast
@@ -41,13 +42,14 @@ class Several:
             for one in _checked(objects, runner)
         }
         self._reports = {one: BulkReport() for one in self._bulks}
+        self._untold: deque[Outcomes] = deque()
 
     def run(self) -> dict[Collection[Any], BulkReport]:
         """Writes, with threads."""
         work = self._runner.run_side_by_side(self._sequences(), workers=self._workers, ordered=False)
         with self._noting_what_is_stored(), closing(work) as batches:
-            for outcomes in batches:
-                self._tell(outcomes)
+            for _ in batches:
+                self._tell()
         return self._report()
 
     async def arun(self) -> dict[Collection[Any], BulkReport]:
@@ -55,17 +57,20 @@ class Several:
         work = self._runner.arun_side_by_side(self._sequences(), workers=self._workers, ordered=False)
         with self._noting_what_is_stored():
             async with aclosing(work) as batches:
-                async for outcomes in batches:
-                    self._tell(outcomes)
+                async for _ in batches:
+                    self._tell()
         return self._report()
 
     def _sequences(self) -> Sequence[NextFlow[Outcomes]]:
-        return [_counting(bulk, self._reports[one]) for one, bulk in self._bulks.items()]
+        return [_counting(bulk, self._reports[one], self._untold) for one, bulk in self._bulks.items()]
 
-    def _tell(self, outcomes: Outcomes) -> None:
-        if self._on_outcome is not None:
-            for outcome in outcomes:
-                self._on_outcome(outcome)
+    def _tell(self) -> None:
+        on_outcome, self._on_outcome = self._on_outcome, None  # one that raises is not called again
+        while self._untold:
+            for outcome in self._untold.popleft():
+                if on_outcome is not None:
+                    on_outcome(outcome)
+        self._on_outcome = on_outcome
 
     @contextmanager
     def _noting_what_is_stored(self) -> Generator[None]:
@@ -77,6 +82,7 @@ class Several:
             is_cut = isinstance(error, asyncio.CancelledError)
             rest = "a batch of each collection may be stored, too" if is_cut else "what came after them was not sent"
             error.add_note(f"{stored} objects were stored before this; {rest}.")
+            self._tell()  # what was stored while nobody took it
             raise
 
     def _report(self) -> dict[Collection[Any], BulkReport]:
@@ -90,12 +96,13 @@ class Several:
         return self._reports
 
 
-def _counting(bulk: Bulk[Any], report: BulkReport) -> NextFlow[Outcomes]:
+def _counting(bulk: Bulk[Any], report: BulkReport, untold: deque[Outcomes]) -> NextFlow[Outcomes]:
     def count(flow: Flow[Outcomes]) -> Flow[Outcomes]:
         outcomes = yield from flow
         # Here, and not where they are taken: an error elsewhere may leave them lying.
         for outcome in outcomes:
             report.add(outcome)
+        untold.append(outcomes)
         return outcomes
 
     def next_flow() -> Flow[Outcomes] | None:

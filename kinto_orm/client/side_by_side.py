@@ -165,7 +165,7 @@ async def _awork(work: SideBySide[T], run: Callable[[Flow[T]], Awaitable[T]], co
             may_fetch, fetch = partial(work.may_fetch, number), partial(work.fetch, number)
             while (flow := await _awhen(condition, may_fetch, fetch)) is not None:
                 await _awhen(condition, _always, partial(work.put, number, await run(flow)))
-    except Exception as error:  # noqa: BLE001  it is raised where the results are taken
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  it is raised where the results are taken
         await _awhen(condition, _always, partial(work.fail, error))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -26,6 +26,8 @@ class ParallelQuery(Generic[M]):
 
     Each iteration has its own threads, which end with it: when its end was reached, when it is left early, or when one
     of them fails, which is raised. At most two pages for each thread are in memory.
+
+    The event loop ends an ``async for`` that is left early, soon after; ``aclosing(aiter(query))`` waits for that.
     """
 
     reading: Reading[M]
@@ -37,7 +39,7 @@ class ParallelQuery(Generic[M]):
             for page in pages:
                 yield from page.objects
 
-    async def __aiter__(self) -> AsyncIterator[M]:
+    async def __aiter__(self) -> AsyncGenerator[M]:
         async with aclosing(self.apages()) as pages:
             async for page in pages:
                 for one in page.objects:

@@ -26,6 +26,11 @@ def connect() -> Client:
     return Client(os.environ["TEST_SERVER"], auth=("user", os.environ["TEST_PASSWORD"]))
 
 
+def connect_dry() -> Client:
+    """A client that only plans."""
+    return connect().clone(dry_mode=True)
+
+
 def refuse() -> Client:
     raise LookupError("no credentials here")
 

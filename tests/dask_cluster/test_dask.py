@@ -16,6 +16,7 @@ from dask_jobs import (
     Todo,
     change_first,
     connect,
+    connect_dry,
     die,
     die_twice,
     finish,
@@ -167,6 +168,14 @@ class TestWriting:
         (outcome,) = caught.value.outcomes
         assert (outcome.object.id, outcome.status, outcome.error.theirs["title"]) == ("r0", "conflict", "theirs")
         assert [todo.done for todo in four.records] == [False, True, True, True]
+
+    def test_what_a_dry_client_plans_is_counted_and_not_stored(self, four: Collection[Todo]) -> None:
+        bag = kinto_dask.bag(four.records, 2, client=connect).map(finish)
+
+        report = kinto_dask.bulk_update(bag, four.records, client=connect_dry)
+
+        assert (report.planned, report.stored, report.is_complete) == (4, 0, True)
+        assert not any(todo.done for todo in four.records)
 
     @pytest.mark.parametrize(
         ("change", "why"), [(stumble, "ZeroDivisionError: I cannot stand 3"), (die, "KilledWorker")]
