@@ -2,7 +2,7 @@
 #
 #   make demo     a short tour of kinto_orm, on a real Kinto inside the process
 #   make tests    style, types, layers, tests with coverage: what must be green
-#   make bench    the benchmarks
+#   make bench    how fast it is beside kinto-http: docs/performance.md
 #   make comparison  what goes wrong with kinto-http and with kinto_orm: docs/comparison.md
 #   make docs     runs the snippets of the documentation, then builds it in docs/_build/html
 #   make serve    a real Kinto on http://localhost:8888/v1
@@ -30,6 +30,7 @@ tests: $(VENV)/.tox
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/page.py
 
 comparison: $(VENV)/.bench
 	$(BIN)/python benchmarks/compare.py
@@ -63,5 +64,5 @@ $(VENV)/.installed: $(VENV)/.created setup.cfg
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed
-	$(PIP) install kinto-http
+	$(PIP) install kinto-http matplotlib
 	@touch $@

@@ -11,6 +11,10 @@ BATCH = 25
 """Kinto's own limit."""
 CHANGED_EVERY = 100
 """Every 100th of the loaded records is changed: 1 %."""
+COLLECTIONS = 4
+"""Where work is on several ones."""
+WARM_UP = 50
+"""Records: enough to connect, and to build what is built once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,16 @@ class Job:
     url: str
     collection: str
     count: int
-    page_size: int = 1000
+    page_size: int | None = 1000
+    first: int = 0
+    """The number of the first record, where records are named."""
+    is_cold: bool = False
+    """Without a warm-up."""
+
+    def collections(self) -> dict[str, range]:
+        """The ids of several collections, and the numbers of what each one gets."""
+        share = self.count // COLLECTIONS
+        return {f"{self.collection}-{one}": range(one * share, (one + 1) * share) for one in range(COLLECTIONS)}
 
 
 Work = Callable[[], int]

@@ -6,16 +6,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from tasks import Task
+from tasks import Target, Task
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run of one contestant; seconds and bytes."""
+    """One run of one contestant; seconds and bytes, all of it for ``count`` records."""
 
+    count: int
     cpu: float
     wall: float
     memory: int
+    memory_of_few: int | None = None
+    """What as many records as ``Task.few`` took."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,38 +33,70 @@ class Line:
     wall_us: float
     wall_to_reference: float
     memory_mb: float
-    target: float | None
+    growth: float | None
+    """The peak of the memory, divided by the one of few records."""
+    target: Target | None
+    reached: float | None
+    """The ratio that the target is about."""
+
+    @property
+    def is_met(self) -> bool:
+        """Whether the target is reached."""
+        return self.target is not None and self.reached is not None and self.reached <= self.target.limit
 
 
 def summarize(task: Task, samples: Sequence[Sequence[Sample]]) -> list[Line]:
     """One line for each contestant; ``samples`` has one row for each, in their order, by rounds."""
     reference, floor = samples[0], samples[-1]
-    return [
-        Line(
-            name=contestant.name,
-            cpu_us=median(one.cpu for one in own) / task.count * 1e6,
-            cpu_to_reference=_ratio((one.cpu for one in own), (one.cpu for one in reference)),
-            cpu_to_floor=_ratio((one.cpu for one in own), (one.cpu for one in floor)),
-            wall_us=median(one.wall for one in own) / task.count * 1e6,
-            wall_to_reference=_ratio((one.wall for one in own), (one.wall for one in reference)),
-            memory_mb=median(one.memory for one in own) / 1e6,
-            target=contestant.target,
+    lines: list[Line] = []
+    for contestant, own in zip(task.contestants, samples, strict=True):
+        cpu = [one.cpu / one.count for one in own]
+        wall = [one.wall / one.count for one in own]
+        to_reference = _ratio(cpu, (one.cpu / one.count for one in reference))
+        to_floor = _ratio(cpu, (one.cpu / one.count for one in floor))
+        wall_to_reference = _ratio(wall, (one.wall / one.count for one in reference))
+        growth = _growth(own)
+        reached = {
+            ("cpu", "reference"): to_reference,
+            ("cpu", "floor"): to_floor,
+            ("wall", "reference"): wall_to_reference,
+            ("growth", "reference"): growth,
+        }
+        target = contestant.target
+        lines.append(
+            Line(
+                name=contestant.name,
+                cpu_us=median(cpu) * 1e6,
+                cpu_to_reference=to_reference,
+                cpu_to_floor=to_floor,
+                wall_us=median(wall) * 1e6,
+                wall_to_reference=wall_to_reference,
+                memory_mb=median(one.memory for one in own) / 1e6,
+                growth=growth,
+                target=target,
+                reached=None if target is None else reached[target.measure, target.of],
+            )
         )
-        for contestant, own in zip(task.contestants, samples, strict=True)
-    ]
+    return lines
 
 
 def _ratio(ours: Iterable[float], theirs: Iterable[float]) -> float:
     return median(own / other for own, other in zip(ours, theirs, strict=True))
 
 
-COLUMNS = ("", "CPU µs", "to k-http", "to floor", "target", "wall µs", "to k-http", "peak MB")
-WIDTHS = (28, 8, 10, 9, 8, 9, 10, 8)
+def _growth(samples: Sequence[Sample]) -> float | None:
+    # A page or two of the system's are noise: of nothing, everything is a multiple.
+    ratios = [one.memory / max(one.memory_of_few, 1_000_000) for one in samples if one.memory_of_few is not None]
+    return median(ratios) if ratios else None
+
+
+COLUMNS = ("", "CPU µs", "to k-http", "to floor", "wall µs", "to k-http", "peak MB", "grows", "target")
+WIDTHS = (28, 10, 10, 9, 10, 10, 9, 8, 18)
 
 
 def table(task: Task, lines: Sequence[Line]) -> Iterator[str]:
     """The lines of text."""
-    yield f"\n{task.title} ({task.count:,})"
+    yield f"\n{task.title} ({task.count:,}; {task.server})"
     yield _row(COLUMNS)
     for line in lines:
         yield _row(
@@ -70,20 +105,20 @@ def table(task: Task, lines: Sequence[Line]) -> Iterator[str]:
                 f"{line.cpu_us:.1f}",
                 f"{line.cpu_to_reference:.2f}",
                 f"{line.cpu_to_floor:.2f}",
-                _target(line, task),
                 f"{line.wall_us:.1f}",
                 f"{line.wall_to_reference:.2f}",
                 f"{line.memory_mb:.1f}",
+                "" if line.growth is None else f"{line.growth:.1f}",
+                "" if line.target is None else f"{target_text(line.target)} {'✓' if line.is_met else '✗'}",
             )
         )
+
+
+def target_text(target: Target) -> str:
+    """Such as ``wall 0.50``."""
+    return f"{target.measure} {target.limit:.2f}{' of floor' if target.of == 'floor' else ''}"
 
 
 def _row(cells: Sequence[str]) -> str:
     first, *others = zip(cells, WIDTHS, strict=True)
     return first[0].ljust(first[1]) + "".join(cell.rjust(width) for cell, width in others)
-
-
-def _target(line: Line, task: Task) -> str:
-    if line.target is None or task.is_on_kinto:
-        return ""
-    return f"{line.target:.2f} {'✓' if line.cpu_to_reference <= line.target else '✗'}"

@@ -7,6 +7,7 @@ from typing import Any
 
 AUTHORS = ("Ada Lovelace", "Grace Hopper", "Barbara Liskov", "Margaret Hamilton")
 SUMMARY = "A short text about the subject, long enough to look like what people keep in a field of this name."
+ID_PREFIX = "article-"
 FIRST_TIMESTAMP = 1_700_000_000_000
 
 
@@ -17,7 +18,7 @@ def new_todo(number: int) -> dict[str, Any]:
 
 def stored_id(number: int) -> str:
     """The id of the stored record of that number; in their order."""
-    return f"article-{number:08}"
+    return f"{ID_PREFIX}{number:08}"
 
 
 def stored_article(number: int) -> dict[str, Any]:

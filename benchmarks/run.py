@@ -1,7 +1,7 @@
 """``make bench``: kinto_orm beside kinto-http and the floor, in one run, in interleaved rounds.
 
 Each piece of work runs in a client process of its own, against a stub server in another one, so that the client is
-what is measured; the last tasks run against a real Kinto. Times are the client's; read the ratios.
+what is measured; the last tasks run against a real Kinto, in memory and on PostgreSQL. Read the ratios.
 """
 
 from __future__ import annotations
@@ -14,32 +14,33 @@ import subprocess
 import sys
 import time
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from job import Job
-from real_kinto import Kinto
+from real_kinto import Kinto, fill_in_batches, filler_by_sql
 from report import Line, Sample, summarize, table
-from tasks import TASKS, Contestant, Task, quick
+from tasks import TASKS, Contestant, Server, Task, quick
 
 HERE = Path(__file__).parent
 RESULT = HERE / "latest.json"
-ROUNDS_ON_KINTO = 3
+PREPARED = 100_000
+"""So many records the stub has at hand when it begins."""
+SECONDS_AWAY = 0.02
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    tasks = [task for task in (quick() if options.quick else TASKS) if options.only in ("", task.key)]
+    tasks = [task for task in (quick() if options.quick else TASKS) if task.key in (options.only or task.key)]
     started = time.perf_counter()
     results: dict[str, Any] = {}
-    most_records = max(task.count for task in tasks)
-    with _server("stub.py", str(most_records)) as stub, _server("embedded.py") as kinto:
-        places = Places(stub, Kinto(kinto))
+    with ExitStack() as running:
+        places = Places(running, 0 if options.quick else PREPARED)
         for task in tasks:
-            lines, samples = _measure(task, places, _rounds(task, options))
+            lines, samples = _measure(task, places, min(task.rounds, options.rounds))
             print("\n".join(table(task, lines)), flush=True)
             results[task.key] = _as_json(task, lines, samples)
     options.output.write_text(json.dumps({"machine": _machine(), "tasks": results}, indent=2), "utf-8")
@@ -49,46 +50,58 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small and once: to see whether everything runs")
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is run (default: %(default)s)")
-    parser.add_argument("--only", choices=[task.key for task in TASKS], default="", help="this task alone")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each is run at most (default: %(default)s)")
+    parser.add_argument("--only", choices=[task.key for task in TASKS], nargs="+", help="these tasks alone")
     parser.add_argument("--output", type=Path, default=RESULT, help="the JSON file (default: %(default)s)")
     return parser.parse_args(arguments)
 
 
-def _rounds(task: Task, options: argparse.Namespace) -> int:
-    if options.quick:
-        return 1
-    # There the server is the limit, and each round takes long.
-    return min(options.rounds, ROUNDS_ON_KINTO) if task.is_on_kinto else int(options.rounds)
-
-
 @dataclass(frozen=True, slots=True)
 class Places:
-    """The two servers."""
+    """The servers, started when the first task needs them."""
 
-    stub_url: str
-    kinto: Kinto
+    running: ExitStack
+    prepared: int
+    stubs: dict[Server, str] = field(default_factory=dict)
+    kintos: dict[Server, Kinto] = field(default_factory=dict)
 
-    def of(self, task: Task) -> tuple[str, str]:
+    def of(self, task: Task, count: int) -> tuple[str, str]:
         """The URL and the collection for the next run of the task."""
-        if not task.is_on_kinto:
-            return self.stub_url, str(task.count)
-        reads = not task.key.endswith("-write")
-        return self.kinto.url, self.kinto.filled_collection(task.count) if reads else self.kinto.empty_collection()
+        if task.server in (Server.STUB, Server.FAR):
+            return self._stub(task.server), str(count)
+        kinto = self._kinto(task.server)
+        return kinto.url, kinto.collection(task)
+
+    def _stub(self, server: Server) -> str:
+        if server not in self.stubs:
+            delay = SECONDS_AWAY if server is Server.FAR else 0
+            self.stubs[server] = self.running.enter_context(_server("stub.py", str(self.prepared), str(delay)))
+        return self.stubs[server]
+
+    def _kinto(self, server: Server) -> Kinto:
+        if server not in self.kintos:
+            if server is Server.MEMORY:
+                kinto = Kinto(self.running.enter_context(_server("embedded.py")), fill_in_batches)
+            else:
+                url, database = self.running.enter_context(_server("postgres.py")).split()
+                kinto = Kinto(url, filler_by_sql(database))
+            self.kintos[server] = kinto
+        return self.kintos[server]
 
 
 @contextmanager
 def _server(*command: str) -> Generator[str]:
-    """The URL of the server that this script is, in a process of its own."""
+    """What the server that this script is says of itself, in a process of its own; it ends with its input."""
     process = subprocess.Popen(
         [sys.executable, *command], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     with process:
+        assert process.stdin is not None
         assert process.stdout is not None
         try:
             yield process.stdout.readline().strip()
         finally:
-            process.terminate()
+            process.stdin.close()
 
 
 def _measure(task: Task, places: Places, rounds: int) -> tuple[list[Line], list[list[Sample]]]:
@@ -97,27 +110,40 @@ def _measure(task: Task, places: Places, rounds: int) -> tuple[list[Line], list[
         # In another order each time, so that nobody always comes after the same one.
         for offset in range(len(task.contestants)):
             index = (number + offset) % len(task.contestants)
-            samples[index].append(_run(task, task.contestants[index], *places.of(task)))
+            samples[index].append(_sample(task, task.contestants[index], places))
     return summarize(task, samples), samples
 
 
-def _run(task: Task, contestant: Contestant, url: str, collection: str) -> Sample:
-    job = Job(contestant.contender, url, collection, task.count, task.page_size)
+def _sample(task: Task, contestant: Contestant, places: Places) -> Sample:
+    count = min(task.count, contestant.most or task.count)
+    sample = _run(task, contestant, places, count)
+    if task.few is None:
+        return Sample(**sample)
+    return Sample(**sample, memory_of_few=_run(task, contestant, places, task.few)["memory"])
+
+
+def _run(task: Task, contestant: Contestant, places: Places, count: int) -> dict[str, Any]:
+    url, collection = places.of(task, count)
+    job = Job(contestant.contender, url, collection, count, task.page_size, is_cold=task.is_cold)
     command = [sys.executable, "worker.py", json.dumps(asdict(job))]
-    output = subprocess.run(command, cwd=HERE, check=True, stdout=subprocess.PIPE, text=True).stdout
-    sample = json.loads(output)
-    if sample.pop("done") != task.count:
+    # As where packages are installed: their code is compiled once.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    output = subprocess.run(command, cwd=HERE, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    sample: dict[str, Any] = json.loads(output)
+    if sample.pop("done") != count:
         raise SystemExit(f"{contestant.name} did not do all of: {task.title}. {output}")
-    return Sample(**sample)
+    return {**sample, "count": count}
 
 
 def _as_json(task: Task, lines: Sequence[Line], samples: Sequence[Sequence[Sample]]) -> dict[str, Any]:
     return {
         "title": task.title,
+        "server": task.server,
         "count": task.count,
         "page_size": task.page_size,
         "contestants": [
-            {**asdict(line), "samples": [asdict(one) for one in own]} for line, own in zip(lines, samples, strict=True)
+            {**asdict(line), "is_met": line.is_met, "samples": [asdict(one) for one in own]}
+            for line, own in zip(lines, samples, strict=True)
         ],
     }
 

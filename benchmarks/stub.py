@@ -1,7 +1,8 @@
 """A stub of Kinto that answers as fast as asyncio can, so that the client is what is measured.
 
-Run in a process of its own; prints its port. The collection's id says how many records it has:
-``/v1/buckets/bench/collections/100000/records?_limit=1000``. Nothing is stored.
+Run in a process of its own, with a number of records to prepare, and how late each answer shall be, in seconds; prints
+its URL. The collection's id says how many records it has:
+``/v1/buckets/bench/collections/100000/records?_limit=1000``. Nothing is stored. Of the filters it knows those of ids.
 """
 
 from __future__ import annotations
@@ -11,9 +12,9 @@ import json
 import socket
 import sys
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from rows import FIRST_TIMESTAMP, stored_article, stored_articles, stored_id
+from rows import FIRST_TIMESTAMP, ID_PREFIX, stored_article
 
 BATCH_LIMIT = 25
 OBJECT_HEADERS = {
@@ -34,9 +35,10 @@ Answer = tuple[int, bytes, dict[str, str]]
 class Stub:
     """What it answers."""
 
-    def __init__(self, host: str, most_records: int) -> None:
+    def __init__(self, host: str, prepared: int) -> None:
         self._root = f"http://{host}/v1"
-        self._rows = [json.dumps(row).encode() for row in stored_articles(most_records)]
+        self._rows: list[bytes] = []
+        self._prepare(prepared)
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
         """Status, body and headers."""
@@ -45,16 +47,28 @@ class Stub:
         if parts[-1] == "batch":
             return 200, self._batch(json.loads(body)["requests"]), {}
         if parts[-1] == "records":
-            return self._page(int(parts[-2]), url.path, parse_qs(url.query))
+            return self._page(int(parts[-2]), url.path, dict(parse_qsl(url.query)))
         if len(parts) == 1:
             return 200, json.dumps(SERVER_INFO).encode(), {}
         return 200, json.dumps(self._stored(method, parts[-1], json.loads(body or b"{}"))).encode(), {}
 
-    def _page(self, count: int, path: str, query: dict[str, list[str]]) -> Answer:
-        limit, start = int(query.get("_limit", ["10000"])[0]), int(query.get("_token", ["0"])[0])
-        end = min(start + limit, count)
-        next_page = f"{self._root}{path.removeprefix('/v1')}?_sort=id&_limit={limit}&_token={end}"
-        return 200, b'{"data":[%s]}' % b",".join(self._rows[start:end]), {"Next-Page": next_page} if end < count else {}
+    def _page(self, count: int, path: str, query: dict[str, str]) -> Answer:
+        """Rows of the range of ids that is asked for, or its ends."""
+        start = _number(query.get("min_id"), 0)
+        stop = min(_number(query.get("lt_id"), count), count)
+        found = max(0, stop - start)
+        first = int(query.get("_token", start))
+        last = min(first + int(query.get("_limit", "10000")), stop)
+        self._prepare(last)
+        rows = self._rows[stop - 1 : stop] if query.get("_sort") == "-id" else self._rows[first:last]
+        headers = {"Total-Objects": str(found), "Total-Records": str(found)}
+        if last < stop:
+            given = {**query, "_token": str(last)}
+            headers["Next-Page"] = f"{self._root}{path.removeprefix('/v1')}?{urlencode(given)}"
+        return 200, b'{"data":[%s]}' % b",".join(rows), headers
+
+    def _prepare(self, count: int) -> None:
+        self._rows += [json.dumps(stored_article(number)).encode() for number in range(len(self._rows), count)]
 
     def _batch(self, requests: list[dict[str, Any]]) -> bytes:
         return json.dumps({"responses": [self._part(one) for one in requests]}).encode()
@@ -66,17 +80,26 @@ class Stub:
 
     def _stored(self, method: str, id: str, body: dict[str, Any]) -> dict[str, Any]:
         before: dict[str, Any] = {}
-        if method in ("GET", "PATCH"):
-            before = stored_article(int(id.removeprefix(stored_id(0)[:8])))
+        if method in ("GET", "PATCH") and id.startswith(ID_PREFIX):
+            before = stored_article(int(id.removeprefix(ID_PREFIX)))
         data = {**before, **body.get("data", {}), "id": id, "last_modified": FIRST_TIMESTAMP}
         return {"permissions": PERMISSIONS, "data": data}
+
+
+def _number(id: str | None, otherwise: int) -> int:
+    """The number of the first record whose id is not before that one, which need not be the id of a record."""
+    if id is None:
+        return otherwise
+    digits = id.strip('"').removeprefix(ID_PREFIX)
+    return int(digits[:8].ljust(8, "0")) + (len(digits) > 8)
 
 
 class Connection(asyncio.Protocol):
     """HTTP/1.1 as far as it is needed: kept alive, with a length, one request after the other."""
 
-    def __init__(self, stub: Stub) -> None:
+    def __init__(self, stub: Stub, delay: float) -> None:
         self._stub = stub
+        self._delay = delay
         self._received = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -99,7 +122,11 @@ class Connection(asyncio.Protocol):
         status, content, headers = self._stub.answer(method, target, body)
         own = {"Content-Type": "application/json", "ETag": f'"{FIRST_TIMESTAMP}"', "Content-Length": str(len(content))}
         lines = "".join(f"{name}: {value}\r\n" for name, value in (own | headers).items())
-        self._transport.write(f"HTTP/1.1 {status} OK\r\n{lines}\r\n".encode() + content)
+        answer = f"HTTP/1.1 {status} OK\r\n{lines}\r\n".encode() + (b"" if method == "HEAD" else content)
+        if self._delay:
+            asyncio.get_running_loop().call_later(self._delay, self._transport.write, answer)
+        else:
+            self._transport.write(answer)
 
 
 def _content_length(head: str) -> int:
@@ -107,15 +134,16 @@ def _content_length(head: str) -> int:
     return int(rest.split("\r\n", 1)[0]) if found else 0
 
 
-async def main(most_records: int) -> None:
-    """Serves until it is killed."""
+async def main(prepared: int, delay: float) -> None:
+    """Serves until its input ends."""
     listener = socket.create_server(("127.0.0.1", 0))
     host = f"127.0.0.1:{listener.getsockname()[1]}"
-    stub = Stub(host, most_records)
-    server = await asyncio.get_running_loop().create_server(lambda: Connection(stub), sock=listener)
+    stub = Stub(host, prepared)
+    server = await asyncio.get_running_loop().create_server(lambda: Connection(stub, delay), sock=listener)
     print(f"http://{host}/v1", flush=True)
-    await server.serve_forever()
+    await asyncio.to_thread(sys.stdin.read)
+    server.close()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1])))
+    asyncio.run(main(int(sys.argv[1]), float(sys.argv[2])))

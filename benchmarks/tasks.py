@@ -3,6 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Literal
+
+
+class Server(StrEnum):
+    """Where the work is done."""
+
+    STUB = "stub"
+    """Answers at once, so that the client is what is measured."""
+    FAR = "stub, 20 ms away"
+    MEMORY = "Kinto in memory"
+    POSTGRES = "Kinto on PostgreSQL, two processes"
+
+
+class Before(StrEnum):
+    """What is in the collection; the stub has whatever it is asked for."""
+
+    NOTHING = "nothing"
+    RECORDS = "records"
+    """As many as the task is of; all contestants use the same ones."""
+    OWN_RECORDS = "own records"
+    """Others for each run, which deletes them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The ratio that we aim at."""
+
+    limit: float
+    measure: Literal["cpu", "wall", "growth"] = "cpu"
+    of: Literal["reference", "floor"] = "reference"
+    """What the time is compared with; ``growth`` has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -11,8 +43,9 @@ class Contestant:
 
     name: str
     contender: str
-    target: float | None = None
-    """The ratio of CPU time to the reference that we aim at (issue 6)."""
+    target: Target | None = None
+    most: int | None = None
+    """So many records at most, because more are too much for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,60 +56,141 @@ class Task:
     title: str
     count: int
     contestants: tuple[Contestant, ...]
-    page_size: int = 1000
-    is_on_kinto: bool = False
-    """Against a real server, where records have to be there before they can be read."""
+    server: Server = Server.STUB
+    before: Before = Before.NOTHING
+    page_size: int | None = 1000
+    """``None``: each client's default."""
+    rounds: int = 5
+    """At most."""
+    few: int | None = None
+    """So many records are what the growth of the memory is compared with."""
+    is_cold: bool = False
+    """Without a warm-up."""
 
 
 FLOOR = "requests + json"
 WRITE = (
     Contestant("kinto-http, batch of dicts", "with_kinto_http:write_dicts"),
-    Contestant("kinto_orm, typed models", "with_kinto_orm:write_models", 0.35),
-    Contestant("kinto_orm, dicts", "with_kinto_orm:write_dicts", 0.35),
+    Contestant("kinto_orm, typed models", "with_kinto_orm:write_models", Target(0.35)),
+    Contestant("kinto_orm, dicts", "with_kinto_orm:write_dicts", Target(0.35)),
     Contestant(FLOOR, "with_requests:write_dicts"),
 )
 READ = (
     Contestant("kinto-http, get_records", "with_kinto_http:read_list"),
     Contestant("kinto-http, generator", "with_kinto_http:read_generator"),
-    Contestant("kinto_orm, typed", "with_kinto_orm:read_typed", 0.8),
-    Contestant("kinto_orm, untyped", "with_kinto_orm:read_untyped", 0.7),
-    Contestant("kinto_orm, typed, kept", "with_kinto_orm:read_typed_kept", 1.0),
+    Contestant("kinto_orm, typed", "with_kinto_orm:read_typed", Target(0.8)),
+    Contestant("kinto_orm, untyped", "with_kinto_orm:read_untyped", Target(0.7)),
+    Contestant("kinto_orm, typed, kept", "with_kinto_orm:read_typed_kept", Target(1.0)),
     Contestant(FLOOR, "with_requests:read_list"),
+)
+MANY_PAGES = (
+    Contestant("kinto-http, generator", "with_kinto_http:read_generator"),  # its get_records: RecursionError
+    Contestant("kinto_orm, typed", "with_kinto_orm:read_typed"),
+    Contestant(FLOOR, "with_requests:read_list"),
+)
+FLAT = Target(1.2, "growth")
+MEMORY_READ = (
+    Contestant("kinto-http, get_records", "with_kinto_http:read_list"),
+    Contestant("kinto-http, generator", "with_kinto_http:read_generator"),
+    Contestant("kinto_orm, typed", "with_kinto_orm:read_typed", FLAT),
+    Contestant("kinto_orm, untyped", "with_kinto_orm:read_untyped", FLAT),
+    Contestant(FLOOR, "with_requests:read_list"),
+)
+MEMORY_WRITE = (
+    Contestant("kinto-http, batch of dicts", "with_kinto_http:write_dicts", most=100_000),
+    Contestant("kinto_orm, typed models", "with_kinto_orm:write_models", FLAT),
+    Contestant(FLOOR, "with_requests:write_dicts", most=100_000),
+)
+IMPORT = (
+    Contestant("import kinto_http", "imports:kinto_http"),
+    Contestant("import kinto_orm", "imports:kinto_orm", Target(1.1, of="floor")),
+    Contestant("import requests, pydantic", "imports:requests_and_pydantic"),
 )
 
 
-def _three(function: str, target: float) -> tuple[Contestant, ...]:
+def _three(function: str, target: Target | None) -> tuple[Contestant, ...]:
     return (
         Contestant("kinto-http", f"with_kinto_http:{function}"),
-        Contestant("kinto_orm, typed", f"with_kinto_orm:{function}", target),
+        Contestant("kinto_orm", f"with_kinto_orm:{function}", target),
         Contestant(FLOOR, f"with_requests:{function}"),
     )
 
 
+def _faster(times: float) -> Target:
+    return Target(1 / times, "wall")
+
+
+def _read_in_parts(times: float) -> tuple[Contestant, ...]:
+    return (
+        Contestant("kinto-http, get_records", "with_kinto_http:read_list"),
+        Contestant("kinto_orm, parallel(4)", "with_kinto_orm:read_parallel", _faster(times)),
+        Contestant("kinto_orm, sequential", "with_kinto_orm:read_typed", NOT_SLOWER),
+        Contestant(FLOOR, "with_requests:read_list"),
+    )
+
+
+NOT_SLOWER = _faster(1)
+SAVE_CHANGED = "save loaded records, 1 % changed"
+FOUR = "write new records to 4 collections"
+
 TASKS = (
+    Task("import", "import", 1, IMPORT, rounds=9, is_cold=True),
     Task("write", "write new records", 10_000, WRITE),
-    Task("read-1000", "read records, 1000 a page", 100_000, READ, 1000),
-    Task("read-5000", "read records, 5000 a page", 100_000, READ, 5000),
-    Task("get", "get one record", 1_000, _three("get", 0.65)),
-    Task("save", "save one changed record", 1_000, _three("save", 0.65)),
-    Task("save-changed", "save loaded records, 1 % changed", 10_000, _three("save_changed", 0.03), 5000),
-    Task("commit", "commit units of 25 changed records", 1_000, _three("commit", 0.5)),
-    Task("kinto-write", "write new records to a real Kinto", 400, WRITE, is_on_kinto=True),
-    Task("kinto-get-many", "get 300 records by id, of a real Kinto", 300, _three("get_many", 0.1), is_on_kinto=True),
-    Task("kinto-read", "read records of a real Kinto, 1000 a page", 3_000, READ, 1000, is_on_kinto=True),
+    Task("read-1000", "read records, 1000 a page", 100_000, READ),
+    Task("read-5000", "read records, 5000 a page", 100_000, READ, page_size=5000),
+    Task("get", "get one record", 1_000, _three("get", Target(0.65))),
+    Task("save", "save one changed record", 1_000, _three("save", Target(0.65))),
+    Task("save-changed", SAVE_CHANGED, 10_000, _three("save_changed", Target(0.03)), page_size=5000),
+    Task("commit", "commit units of 25 changed records", 1_000, _three("commit", Target(0.5))),
+    Task("pages-of-1", "read records, one a page", 10_000, MANY_PAGES, page_size=1, rounds=1),
+    Task("memory-read", "read records, 5000 a page", 1_000_000, MEMORY_READ, page_size=5000, rounds=1, few=10_000),
+    Task("memory-write", "write new records", 1_000_000, MEMORY_WRITE, rounds=1, few=10_000),
+    *(
+        replace(task, server=Server.FAR, rounds=3)
+        for task in (
+            Task("far-four", FOUR, 4_000, _three("write_four", _faster(3.5))),
+            Task("far-parallel-1000", "read records, 1000 a page", 50_000, _read_in_parts(2.5)),
+            Task("far-parallel", "read records", 50_000, _read_in_parts(2.5), page_size=None),
+        )
+    ),
+    *(
+        replace(task, server=Server.MEMORY, rounds=3)
+        for task in (
+            Task("memory-kinto-write", "write new records", 400, _three("write_models", None)),
+            Task("memory-kinto-read", "read records, 1000 a page", 3_000, READ, before=Before.RECORDS),
+            Task(
+                *("memory-kinto-save-changed", SAVE_CHANGED, 10_000, _three("save_changed", Target(0.03, "wall"))),
+                before=Before.RECORDS,
+                page_size=None,
+            ),
+            Task("memory-kinto-get-many", "get by id", 300, _three("get_many", _faster(10)), before=Before.RECORDS),
+            Task("memory-kinto-delete", "delete by id", 300, _three("delete", _faster(1.5)), before=Before.OWN_RECORDS),
+        )
+    ),
+    *(
+        replace(task, server=Server.POSTGRES, rounds=3)
+        for task in (
+            Task("postgres-write", "write new records", 500, _three("write_models", NOT_SLOWER)),
+            Task("postgres-four", FOUR, 1_000, _three("write_four", _faster(2))),
+            Task("postgres-get-many", "get by id", 300, _three("get_many", _faster(10)), before=Before.RECORDS),
+            Task("postgres-delete", "delete by id", 300, _three("delete", _faster(1.5)), before=Before.OWN_RECORDS),
+            Task(
+                "postgres-parallel", "read records", 50_000, _read_in_parts(1.8), before=Before.RECORDS, page_size=None
+            ),
+        )
+    ),
 )
 
-QUICK_COUNTS = {
-    "write": 250,
-    "read-1000": 3_000,
-    "get": 30,
-    "save": 30,
-    "save-changed": 500,
-    "commit": 50,
-    "kinto-write": 50,
-}
+QUICK_COUNTS = {"import": 1, "memory-read": 3_000, "memory-write": 500}
+QUICK_COUNT = 100
+"""Whole batches, of all four collections."""
 
 
 def quick() -> tuple[Task, ...]:
-    """A few of the tasks, small: to see whether everything runs."""
-    return tuple(replace(task, count=QUICK_COUNTS[task.key]) for task in TASKS if task.key in QUICK_COUNTS)
+    """All tasks, small and once: to see whether everything runs."""
+    return tuple(_quick(task) for task in TASKS)
+
+
+def _quick(task: Task) -> Task:
+    few = None if task.few is None else QUICK_COUNT
+    return replace(task, count=QUICK_COUNTS.get(task.key, QUICK_COUNT), few=few, rounds=1)

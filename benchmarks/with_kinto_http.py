@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from functools import cache
 from math import inf
+from typing import Any
 
 import kinto_http
 from job import AUTH, BATCH, BUCKET, CHANGED_EVERY, Job, Work
@@ -32,9 +33,35 @@ def write_dicts(job: Job) -> Work:
     return work
 
 
+def whole(job: Job) -> dict[str, Any]:
+    return {"pages": inf} if job.page_size is None else {"_limit": job.page_size, "pages": inf}
+
+
+def write_models(job: Job) -> Work:
+    """It has no models."""
+    return write_dicts(job)
+
+
+def write_four(job: Job) -> Work:
+    client = client_of(job.url)
+    for id in job.collections():
+        client.create_collection(id=id, if_not_exists=True)
+
+    def work() -> int:
+        stored = 0
+        for id, numbers in job.collections().items():
+            with client.batch(collection=id) as batch:
+                for number in numbers:
+                    batch.create_record(data=new_todo(number))
+            stored += len(batch.results())
+        return stored
+
+    return work
+
+
 def read_list(job: Job) -> Work:
     client = client_of(job.url).clone(collection=job.collection)
-    return lambda: sum(bool(row["title"]) for row in client.get_records(_limit=job.page_size, pages=inf))
+    return lambda: sum(bool(row["title"]) for row in client.get_records(**whole(job)))
 
 
 def read_generator(job: Job) -> Work:
@@ -65,7 +92,7 @@ def save(job: Job) -> Work:
 def save_changed(job: Job) -> Work:
     """Saves all: it cannot tell which ones were changed."""
     client = client_of(job.url).clone(collection=job.collection)
-    loaded = client.get_records(_limit=job.page_size, pages=inf)
+    loaded = client.get_records(**whole(job))[: job.count]
     for row in loaded[::CHANGED_EVERY]:
         row["priority"] += 1
 
@@ -105,5 +132,17 @@ def get_many(job: Job) -> Work:
             answer, _ = client.session.request("post", "/batch", payload={"requests": entries})
             found += sum(bool(one["body"]["data"]["title"]) for one in answer["responses"])
         return found
+
+    return work
+
+
+def delete(job: Job) -> Work:
+    client = client_of(job.url).clone(collection=job.collection)
+
+    def work() -> int:
+        with client.batch() as batch:
+            for number in range(job.first, job.first + job.count):
+                batch.delete_record(id=stored_id(number))
+        return len(batch.results())
 
     return work

@@ -8,7 +8,7 @@ from typing import TypeVar
 from job import AUTH, BATCH, BUCKET, CHANGED_EVERY, Job, Work
 from rows import new_todo, stored_id
 
-from kinto_orm import Client, Manager, Record
+from kinto_orm import Client, Collection, Manager, Query, Record
 
 R = TypeVar("R", bound=Record)
 
@@ -40,6 +40,14 @@ def records_of(model: type[R], job: Job) -> Manager[R]:
     return client.clone(collection=job.collection).bind(model).records
 
 
+def in_pages(query: Query[R], job: Job) -> Query[R]:
+    return query if job.page_size is None else query.page_size(job.page_size)
+
+
+def articles_of(job: Job) -> Query[Article]:
+    return in_pages(records_of(Article, job), job)
+
+
 def write_models(job: Job) -> Work:
     todos = records_of(Todo, job)
     return lambda: todos.bulk_create(Todo(**new_todo(number)) for number in range(job.count)).created
@@ -50,19 +58,36 @@ def write_dicts(job: Job) -> Work:
     return lambda: todos.bulk_create(new_todo(number) for number in range(job.count)).created
 
 
+def write_four(job: Job) -> Work:
+    client = client_of(job.url)
+    collections = {id: Collection(bucket=BUCKET, id=id, client=client) for id in job.collections()}
+    client.ensure(*collections.values())
+
+    def work() -> int:
+        todos = {collections[id]: (Todo(**new_todo(n)) for n in numbers) for id, numbers in job.collections().items()}
+        return sum(report.created for report in client.bulk_create(todos).values())
+
+    return work
+
+
 def read_typed(job: Job) -> Work:
-    articles = records_of(Article, job)
-    return lambda: sum(bool(article.title) for article in articles.page_size(job.page_size))
+    articles = articles_of(job)
+    return lambda: sum(bool(article.title) for article in articles)
 
 
 def read_untyped(job: Job) -> Work:
-    articles = records_of(Record, job)
-    return lambda: sum(bool(article.data["title"]) for article in articles.page_size(job.page_size))
+    articles = in_pages(records_of(Record, job), job)
+    return lambda: sum(bool(article.data["title"]) for article in articles)
 
 
 def read_typed_kept(job: Job) -> Work:
-    articles = records_of(Article, job)
-    return lambda: len(articles.page_size(job.page_size).all())
+    articles = articles_of(job)
+    return lambda: len(articles.all())
+
+
+def read_parallel(job: Job) -> Work:
+    articles = articles_of(job).parallel(4)
+    return lambda: sum(bool(article.title) for article in articles)
 
 
 def get(job: Job) -> Work:
@@ -84,7 +109,7 @@ def save(job: Job) -> Work:
 
 def save_changed(job: Job) -> Work:
     articles = records_of(Article, job)
-    loaded = articles.page_size(job.page_size).all()
+    loaded = articles_of(job)[: job.count].all()
     for article in loaded[::CHANGED_EVERY]:
         article.priority += 1
     return lambda: articles.bulk_update(loaded).stored
@@ -92,7 +117,7 @@ def save_changed(job: Job) -> Work:
 
 def commit(job: Job) -> Work:
     client = client_of(job.url).clone(collection=job.collection)
-    loaded = client.bind(Article).records.page_size(job.page_size)[:BATCH].all()
+    loaded = client.bind(Article).records[:BATCH].all()
 
     def work() -> int:
         for number in range(job.count // BATCH):
@@ -108,3 +133,8 @@ def commit(job: Job) -> Work:
 def get_many(job: Job) -> Work:
     articles = records_of(Article, job)
     return lambda: len(articles.get_many(map(stored_id, range(job.count))))
+
+
+def delete(job: Job) -> Work:
+    articles = records_of(Article, job)
+    return lambda: articles.filter(in_id=list(map(stored_id, range(job.first, job.first + job.count)))).delete()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -36,19 +37,38 @@ def send_batches(job: Job, entries: Iterable[dict[str, Any]]) -> int:
     return stored
 
 
+def creations(job: Job, numbers: Iterable[int]) -> Iterator[dict[str, Any]]:
+    path, headers = records_path(job), {"If-None-Match": "*"}
+    for number in numbers:
+        body = {"data": new_todo(number)}
+        yield {"method": "PUT", "path": f"{path}/{uuid4()}", "headers": headers, "body": body}
+
+
 def write_dicts(job: Job) -> Work:
-    path = records_path(job)
-    entries = (
-        {"method": "PUT", "path": f"{path}/{uuid4()}", "headers": {"If-None-Match": "*"}, "body": {"data": new_todo(n)}}
-        for n in range(job.count)
-    )
-    return lambda: send_batches(job, entries)
+    return lambda: send_batches(job, creations(job, range(job.count)))
+
+
+def write_models(job: Job) -> Work:
+    return write_dicts(job)
+
+
+def write_four(job: Job) -> Work:
+    """One collection after the other."""
+    for id in job.collections():
+        session().put(f"{job.url}/buckets/{BUCKET}/collections/{id}", json={"data": {}})
+
+    def work() -> int:
+        each = (creations(replace(job, collection=id), numbers) for id, numbers in job.collections().items())
+        return sum(send_batches(job, entries) for entries in each)
+
+    return work
 
 
 def read_list(job: Job) -> Work:
     def work() -> int:
         found = 0
-        url: str | None = f"{job.url}{records_path(job)}?_sort=id&_limit={job.page_size}"
+        limit = "" if job.page_size is None else f"&_limit={job.page_size}"
+        url: str | None = f"{job.url}{records_path(job)}?_sort=id{limit}"
         while url:
             answer = session().get(url)
             found += sum(bool(row["title"]) for row in answer.json()["data"])
@@ -102,3 +122,9 @@ def commit(job: Job) -> Work:
 def get_many(job: Job) -> Work:
     url = f"{job.url}{records_path(job)}?in_id={','.join(map(stored_id, range(job.count)))}"
     return lambda: len(session().get(url).json()["data"])
+
+
+def delete(job: Job) -> Work:
+    ids = map(stored_id, range(job.first, job.first + job.count))
+    url = f"{job.url}{records_path(job)}?in_id={','.join(ids)}"
+    return lambda: len(session().delete(url).json()["data"])

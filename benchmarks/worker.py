@@ -11,17 +11,15 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from job import Contender, Job
-
-WARM_UP = 50
-"""Records: enough to connect, and to build what is built once."""
+from job import WARM_UP, Contender, Job
 
 
 def main(job: Job) -> None:
     module, _, function = job.contender.partition(":")
     contender: Contender = getattr(import_module(module), function)
-    small = str(WARM_UP) if job.collection.isdigit() else job.collection  # the stub has collections of any size
-    contender(replace(job, count=WARM_UP, collection=small))()
+    if not job.is_cold:
+        small = str(WARM_UP) if job.collection.isdigit() else job.collection  # the stub has collections of any size
+        contender(replace(job, count=WARM_UP, collection=small, first=job.count))()
     work = contender(job)
     before = reset_peak_memory()
     wall, cpu = time.perf_counter(), time.process_time()
