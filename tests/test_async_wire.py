@@ -6,7 +6,6 @@ What is the same whatever sends is in ``test_transport.py``.
 from __future__ import annotations
 
 import asyncio
-import gc
 import contextlib
 import gc
 import os
