@@ -11,10 +11,11 @@ import asyncio
 import json
 import socket
 import sys
+from bisect import bisect_left
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from rows import FIRST_TIMESTAMP, ID_PREFIX, stored_article
+from rows import FIRST_TIMESTAMP, ID_PREFIX, stored_article, stored_id
 
 BATCH_LIMIT = 25
 OBJECT_HEADERS = {
@@ -54,8 +55,10 @@ class Stub:
 
     def _page(self, count: int, path: str, query: dict[str, str]) -> Answer:
         """Rows of the range of ids that is asked for, or its ends."""
-        start = _number(query.get("min_id"), 0)
-        stop = min(_number(query.get("lt_id"), count), count)
+        start, stop = (
+            bisect_left(range(count), query[name].strip('"'), key=stored_id) if name in query else otherwise
+            for name, otherwise in (("min_id", 0), ("lt_id", count))
+        )
         found = max(0, stop - start)
         first = int(query.get("_token", start))
         last = min(first + int(query.get("_limit", "10000")), stop)
@@ -75,6 +78,10 @@ class Stub:
 
     def _part(self, request: dict[str, Any]) -> dict[str, Any]:
         path = request["path"]
+        if request["method"] in ("GET", "HEAD"):
+            status, content, headers = self.answer(request["method"], f"/v1{path}", b"")
+            read = {} if request["method"] == "HEAD" else json.loads(content)
+            return {"path": f"/v1{path}", "status": status, "headers": headers, "body": read}
         body = self._stored(request["method"], path.rpartition("/")[2], request["body"])
         return {"path": f"/v1{path}", "status": 201, "headers": OBJECT_HEADERS, "body": body}
 
@@ -84,14 +91,6 @@ class Stub:
             before = stored_article(int(id.removeprefix(ID_PREFIX)))
         data = {**before, **body.get("data", {}), "id": id, "last_modified": FIRST_TIMESTAMP}
         return {"permissions": PERMISSIONS, "data": data}
-
-
-def _number(id: str | None, otherwise: int) -> int:
-    """The number of the first record whose id is not before that one, which need not be the id of a record."""
-    if id is None:
-        return otherwise
-    digits = id.strip('"').removeprefix(ID_PREFIX)
-    return int(digits[:8].ljust(8, "0")) + (len(digits) > 8)
 
 
 class Connection(asyncio.Protocol):

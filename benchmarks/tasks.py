@@ -84,7 +84,8 @@ READ = (
     Contestant(FLOOR, "with_requests:read_list"),
 )
 MANY_PAGES = (
-    Contestant("kinto-http, generator", "with_kinto_http:read_generator"),  # its get_records: RecursionError
+    # More pages are a RecursionError, with its generator, too.
+    Contestant("kinto-http, generator", "with_kinto_http:read_generator", most=900),
     Contestant("kinto_orm, typed", "with_kinto_orm:read_typed"),
     Contestant(FLOOR, "with_requests:read_list"),
 )
@@ -140,7 +141,7 @@ TASKS = (
     Task("read-5000", "read records, 5000 a page", 100_000, READ, page_size=5000),
     Task("get", "get one record", 1_000, _three("get", Target(0.65))),
     Task("save", "save one changed record", 1_000, _three("save", Target(0.65))),
-    Task("save-changed", SAVE_CHANGED, 10_000, _three("save_changed", Target(0.03)), page_size=5000),
+    Task("save-changed", SAVE_CHANGED, 10_000, _three("save_changed", None), page_size=5000),
     Task("commit", "commit units of 25 changed records", 1_000, _three("commit", Target(0.5))),
     Task("pages-of-1", "read records, one a page", 10_000, MANY_PAGES, page_size=1, rounds=1),
     Task("memory-read", "read records, 5000 a page", 1_000_000, MEMORY_READ, page_size=5000, rounds=1, few=10_000),

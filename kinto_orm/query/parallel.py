@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from kinto_orm.protocol.flows import Flow, NextFlow
+from kinto_orm.query.ranges import TOLERANCE
 from kinto_orm.query.reading import PAGE_SIZE, Page, Place, Reading
 from kinto_orm.state import Holder
 
@@ -70,5 +72,10 @@ class ParallelQuery(Generic[M]):
 
     def _parts(self, count: int) -> int:
         """Into how many ranges so many objects are cut: of a page each, so that they can be fetched in order."""
-        pages = -(-count // (self.reading.selection.page_size or PAGE_SIZE))
-        return pages if pages < 2 else max(self.threads, min(pages, MOST_RANGES))
+        size = self.reading.selection.page_size or PAGE_SIZE
+        if count <= size:
+            return 1
+        # A range that is a little too large would be a page and the rest of another.
+        pages = math.ceil(count * (1 + TOLERANCE) / size)
+        # As many for each thread.
+        return min(math.ceil(pages / self.threads), MOST_RANGES // self.threads) * self.threads

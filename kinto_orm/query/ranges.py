@@ -28,7 +28,7 @@ MOST_ROUNDS = 4
 """How often ranges are cut again before they are taken as they are."""
 
 TOLERANCE = 0.2
-"""How far from its place a cut may be, as a part of a range."""
+"""How far from its place a cut may be, and how much larger a range, as a part of a range."""
 
 _WIDTH = 8
 """How many letters of an id are reckoned with, after what all ids begin with."""
@@ -64,10 +64,15 @@ class Cutter:
         """Ranges in the order of ids, at most as many as the function says for so many objects."""
         if matches_nothing(self.selection.conditions):
             return [IdRange(None, None, 0)]
-        ranges = [IdRange(None, None, (yield from self._count(())))]
-        count = ranges[0].count
+        count, recent, low, high = yield from self._look()
+        ranges = [IdRange(None, None, count)]
         parts = min(parts_for(count), count)
-        letters = (yield from self._letters()) if parts > 1 and count > FEW else frozenset[str]()
+        letters = _letters(recent)
+        if parts > 1 and count > FEW:
+            # They may be spread evenly: then this is all.
+            ranges = yield from self._counted(ranges[0], spread(low, high, parts, letters))
+            if len(ranges) > 1 and max(one.count for one in ranges) <= (1 + TOLERANCE) * count / parts:
+                return ranges
         for _ in range(MOST_ROUNDS):
             uneven = _holding_a_cut(ranges, parts)
             if not uneven:
@@ -89,8 +94,8 @@ class Cutter:
         wanted = -(-sum(one.count for one in ranges) // parts)
         for number, one in enumerate(many):
             low, high = ends[2 * number : 2 * number + 2]
-            # In the first round they may be spread evenly; where they are not, finer pieces are needed.
-            count = -(-one.count // wanted) * (1 if len(ranges) == 1 else 4)
+            # Finer pieces than are wanted: they are not spread evenly.
+            count = -(-one.count // wanted) * 4
             # Others may have deleted what was counted.
             cuts = spread(low[0], high[0], count, letters) if low and high else []
             pieces[one] = yield from self._counted(one, cuts)
@@ -104,10 +109,12 @@ class Cutter:
         counts = yield from self._all([self._count(one.conditions) for one in empty])
         return [replace(one, count=count) for one, count in zip(empty, counts, strict=True)]
 
-    def _letters(self) -> Flow[frozenset[str]]:
-        """The letters that ids are made of here: hexadecimal digits for UUIDs."""
-        ids = yield from self._ids(IdRange(None, None, 0), "-last_modified", FEW // 5)
-        return frozenset("".join(ids))
+    def _look(self) -> Flow[tuple[int, list[str], str, str]]:
+        """How many there are, ids of the latest ones, the first id and the last one; in one request."""
+        whole = IdRange(None, None, 0)
+        latest, ends = self._ids(whole, "-last_modified", FEW // 5), [self._ids(whole, one, 1) for one in ("id", "-id")]
+        count, recent, low, high = yield from self._all([self._count(()), latest, *ends])
+        return count, recent, (low or [""])[0], (high or [""])[0]
 
     def _count(self, conditions: tuple[Condition, ...]) -> Flow[int]:
         selection = replace(self.selection, order=None, fields=(), conditions=(*self.selection.conditions, *conditions))
@@ -127,12 +134,26 @@ class Cutter:
         return [value for value, _ in found]
 
 
+def _letters(ids: Sequence[str]) -> frozenset[str]:
+    """The letters that ids are made of, after what they all begin with: hexadecimal digits for UUIDs."""
+    start = len(_beginning(ids))
+    return frozenset("".join(one[start:] for one in ids))
+
+
+def _beginning(texts: Sequence[str]) -> str:
+    """What all the texts begin with."""
+    pairs = zip(min(texts, default=""), max(texts, default=""), strict=False)
+    return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+
 def spread(low: str, high: str, pieces: int, letters: Iterable[str]) -> list[str]:
     """Texts after ``low`` and not after ``high``, in order, that cut what is between them evenly."""
-    alphabet = sorted({*letters, *low, *high})
-    base = len(alphabet) + 1  # 0 is the end of the text
-    prefix = "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(low, high, strict=False)))
-    values = {letter: number for number, letter in enumerate(alphabet, 1)}
+    prefix = _beginning((low, high))
+    alphabet = sorted({*letters, *low[len(prefix) :], *high[len(prefix) :]})
+    # The end of a text comes before all letters; of ids that are all as long, none ends in between.
+    ends = int(len(low) != len(high))
+    base = len(alphabet) + ends
+    values = {letter: number for number, letter in enumerate(alphabet, ends)}
 
     def value(text: str) -> int:
         digits = [values[letter] for letter in text[len(prefix) :][:_WIDTH]]
@@ -140,7 +161,8 @@ def spread(low: str, high: str, pieces: int, letters: Iterable[str]) -> list[str
 
     def text(number: int) -> str:
         digits = [number // base ** (_WIDTH - 1 - place) % base for place in range(_WIDTH)]
-        return prefix + "".join(alphabet[digit - 1] for digit in (digits[: digits.index(0)] if 0 in digits else digits))
+        written = digits[: digits.index(0)] if ends and 0 in digits else digits
+        return prefix + "".join(alphabet[digit - ends] for digit in written)
 
     start, stop = value(low), value(high)
     cuts = {text(start + (stop - start) * piece // pieces) for piece in range(1, pieces)}
