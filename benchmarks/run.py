@@ -36,14 +36,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
     tasks = [task for task in (quick() if options.quick else TASKS) if task.key in (options.only or task.key)]
     started = time.perf_counter()
-    results: dict[str, Any] = {}
+    # Of tasks that are not run this time, the file keeps what is in it.
+    keep = bool(options.only) and options.output.exists()
+    results: dict[str, Any] = json.loads(options.output.read_text("utf-8"))["tasks"] if keep else {}
     with ExitStack() as running:
         places = Places(running, 0 if options.quick else PREPARED)
         for task in tasks:
             lines, samples = _measure(task, places, min(task.rounds, options.rounds))
             print("\n".join(table(task, lines)), flush=True)
             results[task.key] = _as_json(task, lines, samples)
-    options.output.write_text(json.dumps({"machine": _machine(), "tasks": results}, indent=2), "utf-8")
+            ordered = {one.key: results[one.key] for one in TASKS if one.key in results}
+            options.output.write_text(json.dumps({"machine": _machine(), "tasks": ordered}, indent=2), "utf-8")
     print(f"\n{time.perf_counter() - started:.0f} s; all of it is in {options.output}.")
 
 
