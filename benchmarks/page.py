@@ -72,6 +72,8 @@ def draw(tasks: Mapping[str, Any], measure: str, path: Path) -> None:
     """Bars, one for each contestant but the reference, which is the line at 1."""
     from matplotlib import pyplot
 
+    pyplot.rcParams["svg.fonttype"] = "none"  # as text
+
     bars = [
         (f"{task['title']} ({task['server']}): {line['name']}", line[measure], line["target"])
         for task in tasks.values()

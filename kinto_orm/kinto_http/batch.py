@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
-from kinto_orm.errors import ConcurrentWriteError, DryRunError, KintoError, NotStageableError
+from kinto_orm.errors import ConcurrentWriteError, DryRunError, KintoError, NotStageableError, TransportError
 from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translated
 from kinto_orm.kinto_http.session import described
 from kinto_orm.kinto_http.utils import chunks
 from kinto_orm.kinto_http.verbs import arun, run
 from kinto_orm.kinto_http.watching import as_request, resumed
 from kinto_orm.messages import Request, Response
-from kinto_orm.protocol.batch import batch_limit, batch_request, count_void, split_answer
+from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit, batch_request, count_void, split_answer
 from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.values import JSONObject
 from kinto_orm.protocol.writes import Write, encode_entry
@@ -110,9 +110,7 @@ class BatchSession:
         return bool(self._sent)
 
     def _sending(self) -> Flow[None]:
-        limit = self._limit
-        if limit is None:
-            limit = batch_limit((yield from described(self.session))) or 0
+        limit = (yield from self._ask_limit()) if self._limit is None else self._limit
         failures: list[KintoException] = []
         pending, attempt = self._sent, 1
         while pending:
@@ -133,6 +131,14 @@ class BatchSession:
             pending, attempt = again, attempt + 1
         if failures:
             raise KintoBatchException(failures, [({"responses": said}, {}) for said in chunks(self._said, limit)])
+
+    def _ask_limit(self) -> Flow[int]:
+        try:
+            return batch_limit((yield from described(self.session))) or 0
+        except TransportError:
+            if not getattr(self.session, "dry_mode", False):
+                raise
+            return DEFAULT_BATCH_LIMIT  # what is only planned needs no server
 
     def _settled(self, steps: Sequence[Step], answers: Sequence[Response], void: int) -> Flow[list[KintoException]]:
         """The errors that count; each step knows what was said to it."""

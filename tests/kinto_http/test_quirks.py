@@ -507,6 +507,17 @@ def test_a_dry_batch_is_planned_in_batches_of_the_servers_size() -> None:
     ]
 
 
+def test_a_dry_batch_needs_no_server() -> None:
+    dry = Client(server_url="http://127.0.0.1:9/v1", auth=AUTH, dry_mode=True, bucket="b")
+
+    with dry.batch() as batch:
+        batch.create_bucket()
+        batch.create_collection(id="c")
+
+    assert batch.results() == [{}, {}]
+    assert [one["batch"] for one in dry.session.planned.as_json()] == [1, 1]
+
+
 def test_the_clones_of_a_dry_client_plan_together(client: Client) -> None:
     dry = client.clone(dry_mode=True)
 
