@@ -12,7 +12,7 @@ from contextvars import Context
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from wiretap import answer, scripted_client, tap
 
@@ -272,6 +272,7 @@ def test_partitions_are_awaited(kinto_client: Client, todos: Collection[Record])
     st.integers(1, 50),
     st.sets(st.sampled_from(string.ascii_letters + string.digits + "-_")),
 )
+@example(one="0", other="0", pieces=2, letters=set())
 def test_cuts_leave_something_on_both_sides(one: str, other: str, pieces: int, letters: set[str]) -> None:
     low, high = sorted((one, other))
 

@@ -387,6 +387,22 @@ class TestLife:
 
 
 class TestSocket:
+    def test_stopping_does_not_use_what_the_loop_has_closed(self, memory: EmbeddedServer) -> None:
+        thread = ServerThread(memory)
+        trigger: Any = thread._listener._waitress.trigger
+        pull = trigger._physical_pull
+
+        def pull_late() -> None:
+            os.write(trigger.trigger, b"x")  # as a worker does that has just answered
+            time.sleep(0.2)
+            pull()
+
+        trigger._physical_pull = pull_late
+        thread.stop()
+        thread.stop()
+
+        assert thread._has_ended.is_set()
+
     def test_server_is_reached_by_its_real_url(self, memory: EmbeddedServer) -> None:
         with listening(memory) as url:
             answer = requests.get(f"{url}/", timeout=5)

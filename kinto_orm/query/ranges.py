@@ -148,6 +148,8 @@ def _beginning(texts: Sequence[str]) -> str:
 
 def spread(low: str, high: str, pieces: int, letters: Iterable[str]) -> list[str]:
     """Texts after ``low`` and not after ``high``, in order, that cut what is between them evenly."""
+    if low >= high:
+        return []
     prefix = _beginning((low, high))
     alphabet = sorted({*letters, *low[len(prefix) :], *high[len(prefix) :]})
     # The end of a text comes before all letters; of ids that are all as long, none ends in between.

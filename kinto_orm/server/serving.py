@@ -66,6 +66,8 @@ class Listener:
         create_server = import_extra("waitress.server").create_server
         self._loop: Callable[..., None] = import_extra("waitress.wasyncore").loop
         self._sockets: dict[int, object] = {}
+        self._pulling = threading.Lock()
+        self._is_closing = False
         bound = bind(host, port)
         self.url = root_url(host, bound.getsockname()[1])
         self._waitress: WaitressServer = create_server(app, map=self._sockets, sockets=[bound], **OPTIONS)
@@ -79,9 +81,15 @@ class Listener:
 
     def stop(self) -> None:
         """Closes all connections, lets running calls come to their end, and makes :meth:`run` return."""
-        self._waitress.trigger.pull_trigger(self._close)
+        with self._pulling:
+            if not self._is_closing:
+                self._is_closing = True
+                self._waitress.trigger.pull_trigger(self._close)
 
     def _close(self) -> None:
+        # Something else may have woken the loop up: the trigger stays open until stop() has pulled it.
+        with self._pulling:
+            self._is_closing = True
         # In this order: a worker may wait for its client, and uses the trigger. Without sockets the loop ends.
         for channel in list(self._waitress.active_channels.values()):
             channel.handle_close()
