@@ -201,12 +201,13 @@ class TestWriting:
         assert (report.created, report.failed, report.is_complete) == (4, [], True)
         assert sum(one.startswith("POST") for one in asked) == 2
 
-    def test_an_interrupted_call_says_what_was_stored(self, four: Collection[Todo]) -> None:
-        bag = kinto_dask.bag(four.records, 2, client=connect).map(take_long)
+    def test_an_interrupted_call_says_what_was_stored(self, four: Collection[Todo], tmp_path: Path) -> None:
+        bag = kinto_dask.bag(four.records, 2, client=connect).map(take_long, folder=str(tmp_path))
         Thread(target=interrupt_when, args=(lambda: four.records.filter(done=True).count() == 2,)).start()
 
         with pytest.raises(KeyboardInterrupt) as caught:
             kinto_dask.bulk_update(bag, four.records, client=connect)
+        (tmp_path / "interrupted").touch()
 
         assert caught.value.__notes__[-1].startswith("1 of 2 parts were written before this, 2 objects stored")
 
