@@ -127,7 +127,7 @@ def test_writers_that_do_not_come_are_not_waited_for_in_vain(
 def is_up(url: str) -> bool:
     try:
         return requests.get(f"{url}/__lbheartbeat__", timeout=30).ok
-    except requests.ConnectionError:
+    except (requests.ConnectionError, requests.exceptions.ChunkedEncodingError):  # also in the middle of an answer
         return False
 
 
