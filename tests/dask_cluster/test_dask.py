@@ -201,7 +201,10 @@ class TestWriting:
         assert (report.created, report.failed, report.is_complete) == (4, [], True)
         assert sum(one.startswith("POST") for one in asked) == 2
 
-    def test_an_interrupted_call_says_what_was_stored(self, four: Collection[Todo], tmp_path: Path) -> None:
+    def test_an_interrupted_call_says_what_was_stored(
+        self, four: Collection[Todo], tmp_path: Path, cluster: Any
+    ) -> None:
+        cluster.wait_for_workers(2, timeout=60)  # those that died in other tests come again
         bag = kinto_dask.bag(four.records, 2, client=connect).map(take_long, folder=str(tmp_path))
         Thread(target=interrupt_when, args=(lambda: four.records.filter(done=True).count() == 2,)).start()
 
