@@ -43,19 +43,6 @@ def records(todos: Collection[Record]) -> Manager[Record]:
     return todos.records
 
 
-@pytest.mark.parametrize("id", ["article-{:06}", "{:04x}0000-1234-4000-8000-000000000000"], ids=["number", "uuid"])
-def test_where_ids_are_spread_evenly_two_requests_find_the_ranges(todos: Collection[Record], id: str) -> None:
-    ids = [id.format(number * 60) for number in range(1040)]
-    todos.records.bulk_create({"id": one} for one in ids)
-    wire = tap(todos.client)
-
-    found = [record.id for record in todos.records.page_size(200).parallel(4)]
-
-    requests = [sent.method for sent in wire.requests]
-    assert found == ids
-    assert requests == ["POST"] * 2 + ["GET"] * 8  # a page each, and as many for each thread
-
-
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     yield
@@ -308,6 +295,19 @@ def test_the_tasks_of_an_awaited_query_end_where_it_is_closed_or_soon_after(
         return len(asyncio.all_tasks())
 
     assert asyncio.run(leave()) == 1
+
+
+@pytest.mark.parametrize("id", ["article-{:06}", "{:04x}0000-1234-4000-8000-000000000000"], ids=["number", "uuid"])
+def test_where_ids_are_spread_evenly_two_requests_find_the_ranges(todos: Collection[Record], id: str) -> None:
+    ids = [id.format(number * 60) for number in range(1040)]
+    todos.records.bulk_create({"id": one} for one in ids)
+    wire = tap(todos.client)
+
+    found = [record.id for record in todos.records.page_size(200).parallel(4)]
+
+    requests = [sent.method for sent in wire.requests]
+    assert found == ids
+    assert requests == ["POST"] * 2 + ["GET"] * 8  # a page each, and as many for each thread
 
 
 @pytest.mark.parametrize("ordered", [True, False])

@@ -71,7 +71,7 @@ class Cutter:
         if parts > 1 and count > FEW:
             # They may be spread evenly: then this is all.
             ranges = yield from self._counted(ranges[0], spread(low, high, parts, letters))
-            if len(ranges) > 1 and max(one.count for one in ranges) <= (1 + TOLERANCE) * count / parts:
+            if max(one.count for one in ranges) <= (1 + TOLERANCE) * count / parts:
                 return ranges
         for _ in range(MOST_ROUNDS):
             uneven = _holding_a_cut(ranges, parts)

@@ -52,8 +52,7 @@ class EmbeddedServer:
         self._app: WSGIApplication | None = build_application(settings)
         self._cluster = cluster
         # Also runs when the server is garbage collected, and at the latest when Python ends.
-        self._stop = weakref.finalize(self, cluster.stop if cluster else _nothing)
-        self._forget = weakref.finalize(self, forget, own_services(self._app))
+        self._stop = weakref.finalize(self, _stop, own_services(self._app), cluster)
         forking.watch(self)
 
     @classmethod
@@ -105,7 +104,6 @@ class EmbeddedServer:
             if self._app is not None:
                 drop_connections(self._app)
                 self._app = None
-                self._forget()
                 self._stop()
 
     def after_fork_in_child(self) -> None:
@@ -163,5 +161,7 @@ def postgres_settings(cluster: Cluster) -> dict[str, Setting]:
     }
 
 
-def _nothing() -> None:
-    """What there is to stop of a memory server."""
+def _stop(services: Iterable[object], cluster: Cluster | None) -> None:
+    forget(services)
+    if cluster is not None:
+        cluster.stop()
