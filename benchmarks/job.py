@@ -32,6 +32,10 @@ class Job:
     is_cold: bool = False
     """Without a warm-up."""
 
+    def numbers(self) -> range:
+        """Of the records that are named."""
+        return range(self.first, self.first + self.count)
+
     def collections(self) -> dict[str, range]:
         """The ids of several collections, and the numbers of what each one gets."""
         share = self.count // COLLECTIONS

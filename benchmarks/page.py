@@ -8,7 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from report import target_text
 from run import RESULT
+from tasks import Target
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "performance.md"
@@ -61,11 +63,7 @@ def _ratios(line: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def _target(line: Mapping[str, Any]) -> str:
-    target = line["target"]
-    if target is None:
-        return ""
-    of = " of the floor" if target["of"] == "floor" else ""
-    return f"{target['measure']} {target['limit']:.2f}{of} {'✓' if line['is_met'] else '✗'}"
+    return "" if line["target"] is None else target_text(Target(**line["target"]), is_met=line["is_met"])
 
 
 def draw(tasks: Mapping[str, Any], measure: str, path: Path) -> None:

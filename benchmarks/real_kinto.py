@@ -15,6 +15,8 @@ from rows import stored_articles
 from tasks import Before, Task
 
 Row = Mapping[str, Any]
+Fill = Callable[[str, Iterable[Row]], None]
+"""Puts rows into the collection of that id."""
 
 
 @dataclass
@@ -22,8 +24,7 @@ class Kinto:
     """A server and what we made there."""
 
     url: str
-    fill: Callable[[str, str, Iterable[Row]], None]
-    """Puts rows into the collection of that id; gets the URL first."""
+    fill: Fill
     _numbers: count[int] = field(default_factory=count)
     _filled: dict[int, str] = field(default_factory=dict)
 
@@ -41,20 +42,24 @@ class Kinto:
         id = f"collection-{next(self._numbers)}"
         _send("PUT", f"{self.url}/buckets/{BUCKET}", {})
         _send("PUT", f"{self.url}/buckets/{BUCKET}/collections/{id}", {})
-        self.fill(self.url, id, map(_without_timestamp, stored_articles(size)))
+        self.fill(id, map(_without_timestamp, stored_articles(size)))
         return id
 
 
-def fill_in_batches(url: str, collection: str, rows: Iterable[Row]) -> None:
-    """As any client would."""
-    source = iter(rows)
-    path = f"/buckets/{BUCKET}/collections/{collection}/records"
-    while chunk := list(islice(source, BATCH)):
-        entries = [{"method": "PUT", "path": f"{path}/{row['id']}", "body": {"data": row}} for row in chunk]
-        _send("POST", f"{url}/batch", {"requests": entries})
+def filler_in_batches(url: str) -> Fill:
+    """By requests, as any client would."""
+
+    def fill(collection: str, rows: Iterable[Row]) -> None:
+        source = iter(rows)
+        path = f"/buckets/{BUCKET}/collections/{collection}/records"
+        while chunk := list(islice(source, BATCH)):
+            entries = [{"method": "PUT", "path": f"{path}/{row['id']}", "body": {"data": row}} for row in chunk]
+            _send("POST", f"{url}/batch", {"requests": entries})
+
+    return fill
 
 
-def filler_by_sql(database: str) -> Callable[[str, str, Iterable[Row]], None]:
+def filler_by_sql(database: str) -> Fill:
     """Into the table of Kinto's PostgreSQL backend: by requests, 50,000 records take minutes."""
     engine = import_module("sqlalchemy").create_engine(database)
     statement = import_module("sqlalchemy").text(
@@ -62,7 +67,7 @@ def filler_by_sql(database: str) -> Callable[[str, str, Iterable[Row]], None]:
         " VALUES (:id, :parent, 'record', (:data)::JSONB, FALSE)"
     )
 
-    def fill(url: str, collection: str, rows: Iterable[Row]) -> None:
+    def fill(collection: str, rows: Iterable[Row]) -> None:
         parent = f"/buckets/{BUCKET}/collections/{collection}"
         inserted = [
             {"id": row["id"], "parent": parent, "data": json.dumps({key: row[key] for key in row if key != "id"})}

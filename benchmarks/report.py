@@ -91,7 +91,7 @@ def _growth(samples: Sequence[Sample]) -> float | None:
 
 
 COLUMNS = ("", "CPU µs", "to k-http", "to floor", "wall µs", "to k-http", "peak MB", "grows", "target")
-WIDTHS = (28, 10, 10, 9, 10, 10, 9, 8, 18)
+WIDTHS = (28, 10, 10, 9, 10, 10, 9, 8, 25)
 
 
 def table(task: Task, lines: Sequence[Line]) -> Iterator[str]:
@@ -109,14 +109,15 @@ def table(task: Task, lines: Sequence[Line]) -> Iterator[str]:
                 f"{line.wall_to_reference:.2f}",
                 f"{line.memory_mb:.1f}",
                 "" if line.growth is None else f"{line.growth:.1f}",
-                "" if line.target is None else f"{target_text(line.target)} {'✓' if line.is_met else '✗'}",
+                "" if line.target is None else target_text(line.target, is_met=line.is_met),
             )
         )
 
 
-def target_text(target: Target) -> str:
-    """Such as ``wall 0.50``."""
-    return f"{target.measure} {target.limit:.2f}{' of floor' if target.of == 'floor' else ''}"
+def target_text(target: Target, *, is_met: bool) -> str:
+    """Such as ``wall 0.50 ✓``."""
+    of = " of the floor" if target.of == "floor" else ""
+    return f"{target.measure} {target.limit:.2f}{of} {'✓' if is_met else '✗'}"
 
 
 def _row(cells: Sequence[str]) -> str:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from job import Job
-from real_kinto import Kinto, fill_in_batches, filler_by_sql
+from real_kinto import Kinto, filler_by_sql, filler_in_batches
 from report import Line, Sample, summarize, table
 from tasks import TASKS, Contestant, Server, Task, quick
 
@@ -84,7 +84,8 @@ class Places:
     def _kinto(self, server: Server) -> Kinto:
         if server not in self.kintos:
             if server is Server.MEMORY:
-                kinto = Kinto(self.running.enter_context(_server("embedded.py")), fill_in_batches)
+                url = self.running.enter_context(_server("embedded.py"))
+                kinto = Kinto(url, filler_in_batches(url))
             else:
                 url, database = self.running.enter_context(_server("postgres.py")).split()
                 kinto = Kinto(url, filler_by_sql(database))

@@ -117,6 +117,14 @@ def _three(function: str, target: Target | None) -> tuple[Contestant, ...]:
     )
 
 
+def _write(target: Target | None) -> tuple[Contestant, ...]:
+    return (
+        Contestant("kinto-http", "with_kinto_http:write_dicts"),
+        Contestant("kinto_orm", "with_kinto_orm:write_models", target),
+        Contestant(FLOOR, "with_requests:write_dicts"),
+    )
+
+
 def _faster(times: float) -> Target:
     return Target(1 / times, "wall")
 
@@ -157,7 +165,7 @@ TASKS = (
     *(
         replace(task, server=Server.MEMORY, rounds=3)
         for task in (
-            Task("memory-kinto-write", "write new records", 400, _three("write_models", None)),
+            Task("memory-kinto-write", "write new records", 400, _write(None)),
             Task("memory-kinto-read", "read records, 1000 a page", 3_000, READ, before=Before.RECORDS),
             Task("memory-kinto-get-many", "get by id", 300, _three("get_many", _faster(10)), before=Before.RECORDS),
             Task("memory-kinto-delete", "delete by id", 300, _three("delete", _faster(1.5)), before=Before.OWN_RECORDS),
@@ -172,7 +180,7 @@ TASKS = (
     *(
         replace(task, server=Server.POSTGRES, rounds=3)
         for task in (
-            Task("postgres-write", "write new records", 500, _three("write_models", NOT_SLOWER)),
+            Task("postgres-write", "write new records", 500, _write(NOT_SLOWER)),
             Task("postgres-four", FOUR, 1_000, _three("write_four", _faster(2))),
             Task("postgres-get-many", "get by id", 300, _three("get_many", _faster(10)), before=Before.RECORDS),
             Task("postgres-delete", "delete by id", 300, _three("delete", _faster(1.5)), before=Before.OWN_RECORDS),

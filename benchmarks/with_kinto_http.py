@@ -37,11 +37,6 @@ def whole(job: Job) -> dict[str, Any]:
     return {"pages": inf} if job.page_size is None else {"_limit": job.page_size, "pages": inf}
 
 
-def write_models(job: Job) -> Work:
-    """It has no models."""
-    return write_dicts(job)
-
-
 def write_four(job: Job) -> Work:
     client = client_of(job.url)
     for id in job.collections():
@@ -141,7 +136,7 @@ def delete(job: Job) -> Work:
 
     def work() -> int:
         with client.batch() as batch:
-            for number in range(job.first, job.first + job.count):
+            for number in job.numbers():
                 batch.delete_record(id=stored_id(number))
         return len(batch.results())
 

@@ -137,4 +137,4 @@ def get_many(job: Job) -> Work:
 
 def delete(job: Job) -> Work:
     articles = records_of(Article, job)
-    return lambda: articles.filter(in_id=list(map(stored_id, range(job.first, job.first + job.count)))).delete()
+    return lambda: articles.filter(in_id=list(map(stored_id, job.numbers()))).delete()

@@ -48,10 +48,6 @@ def write_dicts(job: Job) -> Work:
     return lambda: send_batches(job, creations(job, range(job.count)))
 
 
-def write_models(job: Job) -> Work:
-    return write_dicts(job)
-
-
 def write_four(job: Job) -> Work:
     """One collection after the other."""
     for id in job.collections():
@@ -125,6 +121,6 @@ def get_many(job: Job) -> Work:
 
 
 def delete(job: Job) -> Work:
-    ids = map(stored_id, range(job.first, job.first + job.count))
+    ids = map(stored_id, job.numbers())
     url = f"{job.url}{records_path(job)}?in_id={','.join(ids)}"
     return lambda: len(session().delete(url).json()["data"])
