@@ -15,6 +15,7 @@ https://docs.kinto-storage.org
 """
 
 from kinto_orm.client import Client
+from kinto_orm.client.admin import Heartbeat
 from kinto_orm.errors import (
     AlertWarning,
     AmbiguousWriteError,
@@ -76,19 +77,20 @@ from kinto_orm.errors import (
     UnsavedChangesError,
     UsageError,
 )
-from kinto_orm.gathering import Deferred, Gathering
 from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
-from kinto_orm.outcomes import BulkReport, Outcome
-from kinto_orm.protocol.answers import StoredObject
+from kinto_orm.plugins.as_of import Snapshot
+from kinto_orm.plugins.changesets import Changeset
 from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
+from kinto_orm.protocol.responses import StoredObject
 from kinto_orm.protocol.reviews import ReviewStatus
-from kinto_orm.query import EntryQuery, History, Page, ParallelQuery, Partition, Query, Snapshot
-from kinto_orm.repository import Changeset, Heartbeat
-from kinto_orm.staging import Plan, PlannedWrite
+from kinto_orm.query import EntryQuery, History, Page, ParallelQuery, Partition, Query
+from kinto_orm.query.gather import Deferred, Gathering
 from kinto_orm.transport import BearerTokenAuth, BrowserOAuth, FxaAuth, RequestEvent, ResponseEvent, RetryEvent
-from kinto_orm.unit_of_work import UnitOfWork
+from kinto_orm.unit_of_work import BulkReport, Outcome
+from kinto_orm.unit_of_work.staging import Plan, PlannedWrite
+from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 
 __all__ = [
     "Account",

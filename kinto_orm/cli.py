@@ -16,7 +16,7 @@ from types import FrameType
 
 from kinto_orm.cli_options import add_parser_options, client_from_args, setup_logger
 from kinto_orm.errors import KintoError, MissingExtraError, UsageError
-from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.server import EmbeddedServer, serve
 
 DONE, FAILED, NOT_INSTALLED = 0, 1, 2

@@ -15,13 +15,13 @@ from uuid import uuid4
 
 from kinto_orm.errors import CommitError, InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.models import KintoObject, Manager
-from kinto_orm.outcomes import BulkReport
 from kinto_orm.query import Partition, Query, empty_table, import_extra, read_columns, to_pandas
-from kinto_orm.state import Runner
+from kinto_orm.repository.state import FlowRunner
+from kinto_orm.unit_of_work import BulkReport
 
 M = TypeVar("M", bound=KintoObject)
 
-Connect: TypeAlias = Callable[[], Runner]
+Connect: TypeAlias = Callable[[], FlowRunner]
 """A function that gives the client where it is called: it knows where the credentials are there.
 
 It is called for each part, so ``functools.cache`` it. It and the model are in a module that the workers import.

@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any, TypeAlias
 
-from kinto_orm.transport.redaction import HIDDEN, redact
+from kinto_orm.transport.reporting import HIDDEN, redact
 
 Recorded: TypeAlias = Any
 """A request, or the dictionary of an answer, of vcrpy, which has no types."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.transport import HttpTransport
 
 WAYS = ("requests", "threads", "httpx")

@@ -14,24 +14,9 @@ ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "kinto_orm").rglob("*.py"))
 TESTS = sorted((ROOT / "tests").rglob("*.py"))
 
-PURE = {
-    "protocol",
-    "state",
-    "repository",
-    "conflicts",
-    "outcomes",
-    "query",
-    "staging",
-    "unit_of_work",
-    "compensation",
-    "gathering",
-    "attaching",
-    "reviewing",
-    "jobs",
-    "models",
-}
+PURE = {"protocol", "repository", "unit_of_work", "query", "jobs", "plugins", "models"}
 
-LONGEST_MODULE = 400
+LONGEST_MODULE = 700
 LONGEST_FUNCTION = 60
 LONG_FUNCTION = 40
 

@@ -9,18 +9,7 @@ from datetime import UTC, datetime
 import pytest
 from pydantic import Field
 
-from kinto_orm import (
-    BasicPatch,
-    BearerTokenAuth,
-    Bucket,
-    Client,
-    Collection,
-    F,
-    Group,
-    JSONPatch,
-    MergePatch,
-    Record,
-)
+from kinto_orm import BasicPatch, BearerTokenAuth, Bucket, Client, Collection, F, Group, JSONPatch, MergePatch, Record
 
 
 class Todo(Record, bucket="payments", collection="todos"):

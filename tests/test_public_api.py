@@ -66,7 +66,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
 RUNNERS = {
     *(
         (Client, "run"),
-        (Client, "run_side_by_side"),
+        (Client, "run_concurrently"),
         (Client, "perform"),
         (Client, "close"),
         (Query, "pages"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kinto_orm import Client
-from kinto_orm.messages import Request, Response, Transport
+from kinto_orm.protocol.messages import Request, Response, Transport
 
 PRECONDITIONS = ("If-Match", "If-None-Match")
 

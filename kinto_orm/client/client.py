@@ -8,15 +8,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.client.several import ByCollection, OnOutcome, Several
-from kinto_orm.client.upkeep import Upkeep
-from kinto_orm.connection import Connection, Options, started_server
-from kinto_orm.errors import (
-    ConfigurationError,
-    InvalidTypeError,
-)
-from kinto_orm.gathering import Gathering
-from kinto_orm.jobs import ensure
+from kinto_orm.client.admin import AdminMixin
+from kinto_orm.client.bulk import ByCollection, CollectionsBulk, OnOutcome
+from kinto_orm.client.connection import Connection, Options, started_server
+from kinto_orm.errors import ConfigurationError, InvalidTypeError
+from kinto_orm.jobs.ensure import ensure
 from kinto_orm.models import (
     Account,
     Bucket,
@@ -27,13 +23,13 @@ from kinto_orm.models import (
     bucket_reference,
     manager_of,
 )
-from kinto_orm.outcomes import BulkReport, Outcome
-from kinto_orm.protocol.endpoints import check_id, endpoint
 from kinto_orm.protocol.entries import PermissionEntry
-from kinto_orm.protocol.values import JSONObject, copy_json
+from kinto_orm.protocol.json_values import JSONObject, copy_json
+from kinto_orm.protocol.paths import check_id, endpoint
 from kinto_orm.query import EntryQuery, permissions_of
+from kinto_orm.query.gather import Gathering
+from kinto_orm.repository.state import OnConflict, OnInvalid, Stateful, Verb
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.state import Holder, OnConflict, OnInvalid, Verb
 from kinto_orm.transport import (
     MAX_RESPONSE_BYTES,
     AsyncTransport,
@@ -43,10 +39,11 @@ from kinto_orm.transport import (
     ResponseEvent,
     RetryEvent,
 )
-from kinto_orm.unit_of_work import UnitOfWork
+from kinto_orm.unit_of_work import BulkReport, Outcome
+from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 
 T = TypeVar("T")
-H = TypeVar("H", bound=Holder)
+H = TypeVar("H", bound=Stateful)
 M = TypeVar("M", bound=KintoObject)
 
 logger = logging.getLogger("kinto_orm")
@@ -55,7 +52,7 @@ EMBEDDED_AUTH = ("user", "embedded")
 """The credentials of an embedded client that was given none: any will do there."""
 
 
-class Client(Upkeep):
+class Client(AdminMixin):
     """A connection to a Kinto server, with defaults for bucket and collection.
 
     ``auth`` takes a tuple, ``"user:password"``, ``"Bearer xyz"``, ``"Basic xyz"``, ``BearerTokenAuth`` or any auth
@@ -259,7 +256,7 @@ class Client(Upkeep):
         """A reference to the account of that id; asks nothing."""
         return account_reference(id, self)
 
-    def ensure(self, *objects: Holder) -> tuple[Outcome[Any], ...]:
+    def ensure(self, *objects: Stateful) -> tuple[Outcome[Any], ...]:
         """Makes sure that these new objects exist, with at least their data and permissions, in one batch.
 
         Sends no write where all is there; keys and principals that others set are left alone. Each object ends up
@@ -267,11 +264,11 @@ class Client(Upkeep):
         """
         return self.run(ensure(self._bound(objects), self))
 
-    async def aensure(self, *objects: Holder) -> tuple[Outcome[Any], ...]:
+    async def aensure(self, *objects: Stateful) -> tuple[Outcome[Any], ...]:
         """Like :meth:`ensure`."""
         return await self.arun(ensure(self._bound(objects), self))
 
-    def _bound(self, objects: tuple[Holder, ...]) -> tuple[Holder, ...]:
+    def _bound(self, objects: tuple[Stateful, ...]) -> tuple[Stateful, ...]:
         for one in objects:
             if not isinstance(one, KintoObject):
                 raise InvalidTypeError(f"ensure() takes buckets, groups, collections and records, not {one!r:.80}.")
@@ -289,43 +286,43 @@ class Client(Upkeep):
         Raises ``CommitError`` with the outcomes of those that were not stored; the others were.
         https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
         """
-        return Several(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).run()
+        return CollectionsBulk(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).run()
 
     async def abulk_create(
         self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
     ) -> dict[Collection[Any], BulkReport]:
         """Like :meth:`bulk_create`."""
-        return await Several(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).arun()
+        return await CollectionsBulk(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).arun()
 
     def bulk_update(
         self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
     ) -> dict[Collection[Any], BulkReport]:
         """Saves loaded objects of several collections at once; else like :meth:`bulk_create`."""
-        return Several(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).run()
+        return CollectionsBulk(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).run()
 
     async def abulk_update(
         self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
     ) -> dict[Collection[Any], BulkReport]:
         """Like :meth:`bulk_update`."""
-        return await Several(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).arun()
+        return await CollectionsBulk(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).arun()
 
     def bulk_delete(
         self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
     ) -> dict[Collection[Any], BulkReport]:
         """Deletes objects of several collections at once; else like :meth:`bulk_create`."""
-        return Several(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).run()
+        return CollectionsBulk(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).run()
 
     async def abulk_delete(
         self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
     ) -> dict[Collection[Any], BulkReport]:
         """Like :meth:`bulk_delete`."""
-        return await Several(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).arun()
+        return await CollectionsBulk(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).arun()
 
     def unit_of_work(
         self,
         *,
         atomic: bool = False,
-        lock: str | Holder | None = None,
+        lock: str | Stateful | None = None,
         on_conflict: OnConflict = "raise",
         chunked: bool = False,
     ) -> UnitOfWork:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from kinto_orm.errors import DryRunError
-from kinto_orm.messages import Request
-from kinto_orm.protocol.endpoints import ObjectPath
-from kinto_orm.protocol.values import JSONObject, decode
-from kinto_orm.staging import Plan, PlannedWrite
+from kinto_orm.protocol.json_values import JSONObject, decode
+from kinto_orm.protocol.messages import Request
+from kinto_orm.protocol.paths import ObjectPath
+from kinto_orm.unit_of_work.staging import Plan, PlannedWrite
 
 logger = logging.getLogger("kinto_orm")
 

@@ -67,13 +67,7 @@ Error codes: https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 
 from __future__ import annotations
 
-from kinto_orm.errors.conflict import (
-    CommitError,
-    ConflictError,
-    MergeConflict,
-    Resolution,
-    Undoing,
-)
+from kinto_orm.errors.conflict import CommitError, ConflictError, MergeConflict, Resolution, Undoing
 from kinto_orm.errors.response import (
     BadRequestError,
     ConcurrentWriteError,
@@ -100,6 +94,7 @@ from kinto_orm.errors.transport import (
     TransportError,
 )
 from kinto_orm.errors.usage import (
+    AlertWarning,
     AtomicityUnavailableError,
     BatchTooLargeError,
     CapabilityMissingError,
@@ -126,6 +121,7 @@ from kinto_orm.errors.usage import (
     NotStageableError,
     PartialObjectError,
     PermissionsUnknownError,
+    PrincipalWarning,
     ReadOnlyError,
     ReviewError,
     RolledBackError,
@@ -134,7 +130,6 @@ from kinto_orm.errors.usage import (
     UnsavedChangesError,
     UsageError,
 )
-from kinto_orm.errors.warned import AlertWarning, PrincipalWarning
 
 __all__ = [
     "AlertWarning",

@@ -14,11 +14,10 @@ from kinto_orm.kinto_http.endpoints import path_of
 from kinto_orm.kinto_http.session import described
 from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, verb
-from kinto_orm.messages import Content, Request
 from kinto_orm.protocol.attachments import Upload, attachment_of, name_of, upload_request
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.transport.downloads import HostOptions, download, holds
-from kinto_orm.transport.uploads import read_content
+from kinto_orm.protocol.messages import Content, Request
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.transport.files import HostOptions, download, holds, read_content
 
 
 class Attachments(Face):

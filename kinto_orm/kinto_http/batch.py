@@ -14,15 +14,14 @@ from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from kinto_orm.errors import ConcurrentWriteError, DryRunError, KintoError, NotStageableError, TransportError
 from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translated
+from kinto_orm.kinto_http.request_hooks import as_request, resumed
 from kinto_orm.kinto_http.session import described
 from kinto_orm.kinto_http.utils import chunks
 from kinto_orm.kinto_http.verbs import arun, run
-from kinto_orm.kinto_http.watching import as_request, resumed
-from kinto_orm.messages import Request, Response
-from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit, batch_request, count_void, split_answer
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.values import JSONObject
-from kinto_orm.protocol.writes import Write, encode_entry
+from kinto_orm.protocol.batches import DEFAULT_BATCH_LIMIT, batch_limit, batch_request, count_void, split_answer
+from kinto_orm.protocol.json_values import JSONObject
+from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.writes import Flow, Write, encode_entry
 
 T = TypeVar("T")
 C = TypeVar("C")

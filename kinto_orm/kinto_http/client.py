@@ -12,20 +12,17 @@ from typing import Any, Self
 from kinto_orm.kinto_http import lists
 from kinto_orm.kinto_http.attachments import Attachments, Download
 from kinto_orm.kinto_http.batch import Batch, BatchSession
-from kinto_orm.kinto_http.buckets import Buckets
-from kinto_orm.kinto_http.collections import Collections
 from kinto_orm.kinto_http.endpoints import Endpoints
 from kinto_orm.kinto_http.exceptions import KintoException, translating
 from kinto_orm.kinto_http.features import Features
-from kinto_orm.kinto_http.groups import Groups
-from kinto_orm.kinto_http.records import Records
+from kinto_orm.kinto_http.kinds import Buckets, Collections, Groups, Records
 from kinto_orm.kinto_http.session import changed_session, create_session, described
 from kinto_orm.kinto_http.utils import urljoin
 from kinto_orm.kinto_http.verbs import Awaiting, Blocking, Document, Id, Timestamp, arun, run, verb
-from kinto_orm.protocol.endpoints import Kind
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.values import copy_json
-from kinto_orm.query.reading import Page
+from kinto_orm.protocol.json_values import copy_json
+from kinto_orm.protocol.paths import Kind
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.query.execution import Page
 
 _SESSION_OPTIONS = ("server_url", "auth", "retry", "retry_after", "timeout", "headers", "dry_mode")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from kinto_orm.protocol.endpoints import Kind
+from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import ABSENT
 from kinto_orm.transport.auth import own_headers
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from kinto_orm.errors import InvalidIdError
 from kinto_orm.kinto_http.exceptions import KintoException
-from kinto_orm.protocol.endpoints import check_id, endpoint, endpoint_ids
+from kinto_orm.protocol.paths import check_id, endpoint, endpoint_ids
 
 
 class Endpoints:

@@ -17,7 +17,7 @@ import requests
 from requests.structures import CaseInsensitiveDict
 
 from kinto_orm.errors import BackoffError, DeadlineError, KintoError, ResponseError, TransportError
-from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.messages import Request, Response
 
 
 @dataclass(frozen=True)

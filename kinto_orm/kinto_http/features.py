@@ -8,15 +8,15 @@ from typing import Any
 from kinto_orm.kinto_http import lists, objects
 from kinto_orm.kinto_http.endpoints import path_of
 from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timestamp, seen, verb
-from kinto_orm.messages import Request
-from kinto_orm.protocol.answers import read_document
-from kinto_orm.protocol.endpoints import EntriesPath, Kind
+from kinto_orm.plugins.changesets import bust
 from kinto_orm.protocol.entries import PERMISSIONS_ORDER
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.json_values import etag, parse_timestamp
+from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paging import encode_query
+from kinto_orm.protocol.paths import EntriesPath, Kind
+from kinto_orm.protocol.responses import read_document
 from kinto_orm.protocol.reviews import ReviewStep
-from kinto_orm.protocol.timestamps import etag, parse_timestamp
-from kinto_orm.repository import bust
+from kinto_orm.protocol.writes import Flow
 
 
 class Features(Face):

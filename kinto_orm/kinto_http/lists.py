@@ -7,17 +7,16 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
+from kinto_orm.kinto_http.request_hooks import resumed
 from kinto_orm.kinto_http.verbs import Timestamp
-from kinto_orm.kinto_http.watching import resumed
-from kinto_orm.messages import Request
-from kinto_orm.protocol.endpoints import ListPath
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.json_values import JSONObject, parse_timestamp
+from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paging import delete_pages, encode_query, unless_unchanged
-from kinto_orm.protocol.timestamps import parse_timestamp
-from kinto_orm.protocol.values import JSONObject
-from kinto_orm.query import refining
-from kinto_orm.query.entries import RawEntries
-from kinto_orm.query.reading import Page, PageWalk, Place, Reading, Source
+from kinto_orm.protocol.paths import ListPath
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.query import building
+from kinto_orm.query.entry_query import RawEntries
+from kinto_orm.query.execution import Page, PageWalk, Place, Reading, Source
 from kinto_orm.query.selection import Selection
 
 T = TypeVar("T")
@@ -104,7 +103,7 @@ def selected(params: Mapping[str, Any]) -> Selection:
     """What Kinto's own keywords select; raises ``InvalidFilterError`` for what Kinto would refuse or ignore."""
     wanted = {_OTHER_NAMES.get(name, name): _meant(name, value) for name, value in params.items()}
     given = {name: value for name, value in wanted.items() if value is not None or not name.startswith("_")}
-    return refining.with_keywords(Reading(cast(Source[Any], ROWS)), given).selection
+    return building.with_keywords(Reading(cast(Source[Any], ROWS)), given).selection
 
 
 _OTHER_NAMES = {"_to": "_before"}

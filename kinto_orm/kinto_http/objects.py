@@ -16,18 +16,16 @@ from kinto_orm.kinto_http.exceptions import KintoException
 from kinto_orm.kinto_http.patch_type import as_patch
 from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp
-from kinto_orm.messages import Request, Response
-from kinto_orm.protocol.answers import content, raise_for_status, read_object
-from kinto_orm.protocol.endpoints import Kind, ObjectPath
 from kinto_orm.protocol.filters import check_field_name
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.json_values import JSONObject, parse_timestamp, to_json_object
+from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch, Patch
-from kinto_orm.protocol.timestamps import parse_timestamp
-from kinto_orm.protocol.values import JSONObject, to_json_object
-from kinto_orm.protocol.writes import ABSENT, UNCONDITIONAL, Action, PermissionLists, Precondition, Write
-from kinto_orm.repository import check_data, settle
-from kinto_orm.state import Draft, Intent, ObjectState, Status, Verb, WriteOptions
+from kinto_orm.protocol.paths import Kind, ObjectPath
+from kinto_orm.protocol.responses import content, raise_for_status, read_object
+from kinto_orm.protocol.writes import ABSENT, UNCONDITIONAL, Action, Flow, PermissionLists, Precondition, Write
+from kinto_orm.repository import check_data, reconcile
+from kinto_orm.repository.state import Draft, Intent, ObjectState, Status, Verb, WriteOptions
 
 _FORBIDDEN = (
     "Unauthorized. Please check that the {parent} exists and that you have the permission to create or write on this "
@@ -158,12 +156,12 @@ def _put(intent: Intent, precondition: Precondition, data: Data) -> Write:
 
 def _write(intent: Intent, planned: Write) -> Flow[Document]:
     response = yield planned
-    settled = yield from settle(intent, planned, response)
+    verdict = yield from reconcile(intent, planned, response)
     if 200 <= response.status < 300:
         return cast(Document, content(response, str(planned.path))) if response.status != 204 else {"data": {}}
-    if settled.state.status is Status.DELETED:
+    if verdict.state.status is Status.DELETED:
         # Deleted by an earlier attempt, whose answer got lost; or missing, as was allowed.
-        return {"data": {"id": planned.path.id, "deleted": True} if settled.reconciled else None}
+        return {"data": {"id": planned.path.id, "deleted": True} if verdict.reconciled else None}
     # It was there already, or an earlier attempt made it so; what a 412 shows of it has no permissions.
     return (yield from read(planned.path, {}))
 

@@ -16,18 +16,18 @@ from kinto_orm.client import Client as OurClient
 from kinto_orm.errors import ConfigurationError, DryRunError, InvalidTypeError, KintoError
 from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translated
 from kinto_orm.kinto_http.login import BearerTokenAuth, BrowserOAuth
+from kinto_orm.kinto_http.request_hooks import awaited_by_request, moved_by_request, watched
 from kinto_orm.kinto_http.utils import json_dumps
-from kinto_orm.kinto_http.watching import awaited_by_request, moved_by_request, watched
-from kinto_orm.messages import Request
-from kinto_orm.protocol.answers import content, raise_for_status
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.multipart import Part, encode_multipart
+from kinto_orm.protocol.attachments import Part, encode_multipart
+from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.patches import JSON_TYPE
+from kinto_orm.protocol.responses import content, raise_for_status
+from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import read_server_info
-from kinto_orm.staging import Plan
 from kinto_orm.transport import BearerTokenAuth as OurTokenAuth
 from kinto_orm.transport import parse_auth
+from kinto_orm.unit_of_work.staging import Plan
 
 T = TypeVar("T")
 

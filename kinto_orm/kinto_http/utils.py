@@ -13,7 +13,7 @@ from os import PathLike
 from typing import Any
 
 from kinto_orm.kinto_http.constants import VALID_SLUG_REGEXP
-from kinto_orm.protocol.values import is_same
+from kinto_orm.protocol.json_values import is_same
 
 
 def slugify(value: Any) -> str:

@@ -15,9 +15,9 @@ from uuid import UUID
 
 from kinto_orm.kinto_http.endpoints import Endpoints, as_id
 from kinto_orm.kinto_http.exceptions import KintoException
-from kinto_orm.kinto_http.watching import awaited_by_request, moved_by_request
-from kinto_orm.protocol.endpoints import EntriesPath, Kind, ObjectPath, PluralPath
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.kinto_http.request_hooks import awaited_by_request, moved_by_request
+from kinto_orm.protocol.paths import EntriesPath, Kind, ObjectPath, PluralPath
+from kinto_orm.protocol.writes import Flow
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -8,7 +8,7 @@ from kinto_orm.errors import NotLoadedError, PartialObjectError, ReadOnlyError
 from kinto_orm.models.construction import replace_data
 from kinto_orm.models.data import set_field
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
-from kinto_orm.protocol.values import to_json_object
+from kinto_orm.protocol.json_values import to_json_object
 
 _READ_ONLY = HIDDEN_FIELDS | {"client", "bucket", "collection", "model", "records", "is_new", "is_deleted", "is_dirty"}
 

@@ -2,19 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import to_json
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError
-from kinto_orm.models.data import check_editable
+from kinto_orm.models.data import check_editable, current_data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
 from kinto_orm.models.fields import declared_fields, dump_declared, invalid, validated, wire_names
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
-from kinto_orm.protocol.endpoints import Kind, check_id
-from kinto_orm.protocol.values import JSONObject, to_json_object
-from kinto_orm.state import Status
+from kinto_orm.protocol.json_values import JSONObject, to_json_object
+from kinto_orm.protocol.paths import Kind, check_id
+from kinto_orm.repository.state import Status
+
+
+def known_parent_ids(model: Any) -> tuple[str | None, ...]:
+    """The ids above the object as far as they are known without asking a client."""
+    envelope = model.__kinto_envelope__()
+    parent = envelope.parent
+    if is_kinto_object(parent):
+        return (*known_parent_ids(parent), parent.id)
+    if model.__kinto_kind__.parent is None:
+        return ()
+    if model.__kinto_kind__ is not Kind.RECORD:
+        return (_id_of(envelope.bucket) or model.__kinto_bucket__,)
+    if is_kinto_object(envelope.collection):
+        return (*known_parent_ids(envelope.collection), envelope.collection.id)
+    return (_id_of(envelope.bucket) or model.__kinto_bucket__, envelope.collection or model.__kinto_collection__)
+
+
+def _id_of(bucket: Any) -> str | None:
+    id: str | None = bucket.id if is_kinto_object(bucket) else bucket
+    return id
+
+
+def address(model: Any) -> tuple[Any, ...]:
+    """Kind, ids above, and id: equal for the same object."""
+    return (model.__kinto_kind__, *known_parent_ids(model), model.__dict__["id"])
+
+
+def data_or_none(model: Any) -> JSONObject | None:
+    """The data, where the object has any."""
+    envelope = model.__kinto_envelope__()
+    return None if envelope.status in (Status.REFERENCE, Status.DELETED) else current_data(model)
+
 
 ENVELOPE_ARGUMENTS = ("id", "bucket", "collection", "client", "permissions", "data")
 _ENVELOPE = frozenset(ENVELOPE_ARGUMENTS)
@@ -133,3 +166,21 @@ def replace_data(model: Any, data: JSONObject) -> None:
     envelope.extra = {key: value for key, value in data.items() if key not in fields}
     dumped = dump_declared(model)
     envelope.absent = {key: dumped[key] for key in fields if key not in data and key in dumped}
+
+
+_KEPT = ("status", "data", "extra", "absent", "permissions", "is_partial", "record_model")
+
+
+def pickled(model: Any) -> dict[str, Any]:
+    """The envelope, as a pickle holds it."""
+    envelope = model.__kinto_envelope__()
+    return {**{name: getattr(envelope, name) for name in _KEPT}, "ids": known_parent_ids(model)}
+
+
+def unpickle(model: Any, kept: Mapping[str, Any]) -> None:
+    """Puts the object in the envelope that the pickle holds."""
+    envelope = Envelope(kept["status"])
+    for name in _KEPT:
+        setattr(envelope, name, kept[name])
+    envelope.bucket, envelope.collection = (*kept["ids"], None, None)[:2]
+    put_in_envelope(model, envelope)

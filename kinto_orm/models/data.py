@@ -29,9 +29,7 @@ from kinto_orm.models.fields import (
     validated,
 )
 from kinto_orm.models.metaclass import HIDDEN_FIELDS, wire_name
-from kinto_orm.protocol.endpoints import Kind
-from kinto_orm.protocol.patches import changed_keys
-from kinto_orm.protocol.values import (
+from kinto_orm.protocol.json_values import (
     JSON,
     JSONObject,
     copy_json,
@@ -41,7 +39,9 @@ from kinto_orm.protocol.values import (
     to_json_object,
     to_json_value,
 )
-from kinto_orm.state import Status
+from kinto_orm.protocol.patches import changed_keys
+from kinto_orm.protocol.paths import Kind
+from kinto_orm.repository.state import Status
 
 
 def current_data(model: Any) -> JSONObject:
@@ -201,7 +201,7 @@ def _has_changed(model: Any, name: str, key: str, value: JSON, before: FieldsBef
     return is_same(before.again.get(key), before.fields.get(key))
 
 
-def take_snapshot(model: Any, fresh: Any, data: JSONObject) -> None:
+def apply_snapshot(model: Any, fresh: Any, data: JSONObject) -> None:
     """Makes the object what the server sent: ``data``, which ``fresh`` was validated from.
 
     Lists and the like that are the same as before stay the very same objects: their user may hold them, and what is

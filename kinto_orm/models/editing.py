@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from kinto_orm.errors import ConcurrentWriteError, ConflictError, ResponseError, UsageError
 from kinto_orm.models.kinto_object import KintoObject
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place
 
 M = TypeVar("M", bound=KintoObject)

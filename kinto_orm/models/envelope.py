@@ -12,10 +12,10 @@ from copy import copy
 from typing import Any
 
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.endpoints import Kind, ObjectPath, PluralPath
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode
 from kinto_orm.protocol.paging import rows_of
-from kinto_orm.protocol.values import JSON, JSONObject, decode
-from kinto_orm.state import Intent, Runner, Status
+from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
+from kinto_orm.repository.state import FlowRunner, Intent, Status
 
 
 @contextmanager
@@ -84,7 +84,7 @@ class Envelope:
         "status",
     )
 
-    def __init__(self, status: Status, *, client: Runner | None = None, parent: Any = None) -> None:
+    def __init__(self, status: Status, *, client: FlowRunner | None = None, parent: Any = None) -> None:
         self.status = status
         self.client = client
         self.parent = parent

@@ -16,7 +16,7 @@ from typing_extensions import TypedDict
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError
 from kinto_orm.models.metaclass import HIDDEN_FIELDS, wire_name
-from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.json_values import JSONObject
 
 V = TypeVar("V", bound=BaseModel)
 

@@ -8,23 +8,70 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast, overload
 from uuid import UUID
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, SecretStr, SerializationInfo, field_serializer
 from typing_extensions import TypeVar
 
-from kinto_orm.errors import InvalidTypeError
-from kinto_orm.models.arguments import Given, argument
+from kinto_orm.errors import InvalidTypeError, NotBoundError
+from kinto_orm.models.fields import WIRE
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
-from kinto_orm.models.managers import Manager, manager_of
-from kinto_orm.models.record_manager import RecordManager, record_manager_of
-from kinto_orm.protocol.endpoints import Kind, check_id
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.models.managers import Manager, RecordManager, manager_of, record_manager_of
+from kinto_orm.models.metaclass import Given, Settable, argument
+from kinto_orm.plugins.changesets import Changeset, changeset_query, read_changeset
+from kinto_orm.plugins.reviews import review
+from kinto_orm.protocol.json_values import TimestampInput
+from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.reviews import ReviewStatus, ReviewStep, status_of
-from kinto_orm.protocol.timestamps import TimestampInput
+from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import History, history_of
-from kinto_orm.repository import Changeset, changeset_query, read_changeset
-from kinto_orm.reviewing import review
-from kinto_orm.state import Runner
+from kinto_orm.repository.state import FlowRunner
+
+
+class Account(KintoObject):
+    """A user, known by ``id`` (a name, or an e-mail address) and password: ``Account(id="alexis", password="…")``.
+
+    The password can be set and saved, and does not show: not in ``data``, a dump, a pickle or a log. The server's hash
+    of it is taken out of each answer, so ``password`` is ``None`` again once it is saved. Stands for the principal
+    ``account:<id>`` in permissions. Its verbs raise ``CapabilityMissingError`` where the server has no accounts.
+    https://docs.kinto-storage.org/en/stable/api/1.x/accounts.html
+    """
+
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    __kinto_kind__: ClassVar[Kind] = Kind.ACCOUNT
+
+    if TYPE_CHECKING:
+        password: Settable[SecretStr | None, SecretStr | str | None] = argument(default=None)
+    else:
+        password: SecretStr | None = Field(default=None, repr=False)
+
+        @field_serializer("password")
+        def _serialize_password(self, password: SecretStr | None, info: SerializationInfo) -> Any:
+            if password is None:
+                return None
+            if info.context is WIRE:
+                return password.get_secret_value()
+            return str(password) if info.mode_is_json() else password
+
+    def __kinto_principal__(self) -> str:
+        return f"account:{self.__kinto_path__().id}"
+
+    def __kinto_path__(self, *, draw: bool = False) -> ObjectPath:
+        if self.__dict__["id"] is None:
+            raise NotBoundError("This account has no id, and none is drawn for it: construct it with id=….")
+        return super().__kinto_path__(draw=draw)
+
+    def __getstate__(self) -> dict[Any, Any]:
+        state = super().__getstate__()
+        state["__dict__"] = {**state["__dict__"], "password": None}
+        state["__pydantic_fields_set__"] = state["__pydantic_fields_set__"] - {"password"}
+        return state
+
+
+def account_reference(id: str, client: FlowRunner) -> Account:
+    """A reference to the account of that id."""
+    return cast(Account, reference(Account, id, client, None))
+
 
 __all__ = ["Bucket", "Collection", "Group", "Record"]
 
@@ -295,6 +342,6 @@ class Collection(_Typed[R], KintoObject):
 Record.__kinto_parent__ = Collection
 
 
-def bucket_reference(id: str, client: Runner) -> Bucket:
+def bucket_reference(id: str, client: FlowRunner) -> Bucket:
     """A reference to the bucket of that id."""
     return cast(Bucket, reference(Bucket, id, client, None))

@@ -13,24 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
 from kinto_orm.errors import NotBoundError
-from kinto_orm.models.arguments import Given, Settable, argument
 from kinto_orm.models.attributes import find_attribute, refuse_deletion, set_attribute
-from kinto_orm.models.construction import construct
+from kinto_orm.models.changes import NO_EDITS, PatchInput, intent_of, patch_of, redo, unsent_edits
+from kinto_orm.models.construction import address, construct, data_or_none, pickled, unpickle
 from kinto_orm.models.data import frozen_data, has_changed, has_data
+from kinto_orm.models.data_view import Data
+from kinto_orm.models.dirty import is_clean
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
-from kinto_orm.models.identity import address, data_or_none
-from kinto_orm.models.intents import NO_EDITS, PatchInput, intent_of, patch_of, redo, unsent_edits
-from kinto_orm.models.live_data import Data
-from kinto_orm.models.loading import become_tombstone, fetched, find_parent, is_as_sent, load, refreshed, take_as_sent
-from kinto_orm.models.metaclass import KintoMetaclass
+from kinto_orm.models.loading import accept_sent, fetched, find_parent, is_as_sent, load, mark_deleted, refreshed
+from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
-from kinto_orm.models.pickling import pickled, unpickle
-from kinto_orm.models.untouched import is_untouched
-from kinto_orm.protocol.endpoints import Kind, ObjectPath, PluralPath, check_id, draw_id
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.timestamps import TimestampInput
-from kinto_orm.protocol.values import to_json_object
-from kinto_orm.state import Draft, Intent, ObjectState, OnConflict, Runner, Status, Verb, active_runner
+from kinto_orm.protocol.json_values import TimestampInput, to_json_object
+from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id, draw_id
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, OnConflict, Status, Verb, active_runner
 
 
 class KintoObject(BaseModel, metaclass=KintoMetaclass):
@@ -50,7 +46,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     __kinto_kind__: ClassVar[Kind]
     __kinto_parent__: ClassVar[Any] = None
     """The class of the parent; ``Any``, because the kinds are defined one after the other."""
-    __kinto_client__: ClassVar[Runner | None] = None
+    __kinto_client__: ClassVar[FlowRunner | None] = None
     """The client that ``client.bind()`` gave to the class."""
     __kinto_bucket__: ClassVar[str | None] = None
     __kinto_collection__: ClassVar[str | None] = None
@@ -61,7 +57,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         last_modified: Given[int | None, Never] = argument(default=None, init=False)
         data: Settable[MutableMapping[str, Any], Mapping[str, Any] | None] = argument(default=None)
         permissions: Settable[Permissions, PermissionsInput | None] = argument(default=None)
-        client: Given[Runner | None, Runner | None] = argument(default=None)
+        client: Given[FlowRunner | None, FlowRunner | None] = argument(default=None)
     else:
         id: SkipJsonSchema[str | None] = Field(default=None, exclude=True, repr=False)
         last_modified: SkipJsonSchema[int | None] = Field(default=None, exclude=True, repr=False)
@@ -111,7 +107,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     @property
     def is_dirty(self) -> bool:
         """Whether it has changes, of data or permissions, that the server does not have."""
-        if is_untouched(self):
+        if is_clean(self):
             return False
         status = self.__kinto_envelope__().status
         if status is Status.LOADED:
@@ -247,7 +243,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             put_in_envelope(self, envelope)
         return envelope
 
-    def __kinto_runner__(self) -> Runner:
+    def __kinto_runner__(self) -> FlowRunner:
         envelope = self.__kinto_envelope__()
         if envelope.client is None:
             parent = self.__kinto_given_parent__()
@@ -256,7 +252,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
                 or type(self).__kinto_client__
                 or active_runner(f"This {self.__kinto_kind__.value}")
             )
-        runner: Runner = envelope.client
+        runner: FlowRunner = envelope.client
         return runner
 
     def __kinto_given_parent__(self) -> Any:
@@ -318,21 +314,21 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             return state, Draft(data, None, {} if state.status is Status.NEW else None)
         return state, Draft(data, permissions.changes() or None, permissions.complete())
 
-    def __kinto_is_untouched__(self) -> bool:
-        return is_untouched(self)
+    def __kinto_is_clean__(self) -> bool:
+        return is_clean(self)
 
-    def __kinto_adopt__(self, state: ObjectState, intent: Intent | None) -> None:
+    def __kinto_apply_state__(self, state: ObjectState, intent: Intent | None) -> None:
         if state.status is Status.DELETED:
-            become_tombstone(self, state)
+            mark_deleted(self, state)
             return
         edits = unsent_edits(self, intent) if intent is not None else NO_EDITS
         if intent is not None and edits.is_empty and is_as_sent(state, intent):
-            take_as_sent(self, state)
+            accept_sent(self, state)
             return
         load(self, state)
         redo(self, edits)
 
-    def __kinto_doubt__(self, intent: Intent) -> None:
+    def __kinto_mark_uncertain__(self, intent: Intent) -> None:
         self.__kinto_envelope__().in_doubt = intent
 
     def __kinto_refresh__(self, *, discard: bool) -> Flow[Self]:
@@ -344,13 +340,13 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             self.permissions[name] = principals
 
     @classmethod
-    def __kinto_locate__(cls, runner: Runner, id: str | UUID) -> ObjectPath:
+    def __kinto_locate__(cls, runner: FlowRunner, id: str | UUID) -> ObjectPath:
         parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
         kind = cls.__kinto_kind__
         return PluralPath(kind, parent.__kinto_path__().ids if parent else ()).object(check_id(id, kind=kind))
 
     @classmethod
-    def __kinto_fetch__(cls, runner: Runner, id: str | UUID) -> Flow[Self]:
+    def __kinto_fetch__(cls, runner: FlowRunner, id: str | UUID) -> Flow[Self]:
         """The flow that loads the object of that id, with the defaults of class and client; for a unit of work."""
         parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
         return fetched(cls, runner, parent, cls.__kinto_locate__(runner, id))

@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from kinto_orm.errors import NotBoundError, UnsavedChangesError
-from kinto_orm.models.data import take_snapshot
-from kinto_orm.models.envelope import Envelope, bare, is_kinto_object
-from kinto_orm.models.fields import FieldsBefore, declared_fields, validated
+from pydantic import ValidationError
+
+from kinto_orm.errors import InvalidValueError, NotBoundError, ProtocolError, UnsavedChangesError
+from kinto_orm.models.data import apply_snapshot, restore_fields
+from kinto_orm.models.envelope import (
+    Envelope,
+    PageSnapshot,
+    bare,
+    collector_paused,
+    is_kinto_object,
+    put_in_envelope,
+    without_envelope,
+)
+from kinto_orm.models.fields import (
+    FieldsBefore,
+    declared_fields,
+    field_validator,
+    invalid,
+    validate_page,
+    validate_rows,
+    validate_wire,
+    validated,
+)
+from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.endpoints import Kind, ObjectPath, check_id
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.values import is_same
+from kinto_orm.protocol.json_values import JSONObject, decode, encode, is_same
+from kinto_orm.protocol.paging import rows_of
+from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.query import LoadedRows
 from kinto_orm.repository import get, require_kind
-from kinto_orm.state import Intent, ObjectState, Runner, Status
+from kinto_orm.repository.state import FlowRunner, Intent, ObjectState, Status
 
 
-def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[], Runner]) -> Any:
+def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[], FlowRunner]) -> Any:
     """The parent of an object of that class: as given, else the class's, else the client's default."""
     parent_class = cls.__kinto_parent__
     if cls.__kinto_kind__ is not Kind.RECORD:
@@ -36,13 +58,13 @@ def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[
     return reference(parent_class, id, runner(), above)
 
 
-def reference(cls: type[Any], id: Any, runner: Runner | None, parent: Any) -> Any:
+def reference(cls: type[Any], id: Any, runner: FlowRunner | None, parent: Any) -> Any:
     """An object of which only the place is known."""
     kind: Kind = cls.__kinto_kind__
     return blank(cls, check_id(id, kind.value, kind), Envelope(Status.REFERENCE, client=runner, parent=parent))
 
 
-def reference_at(cls: Any, ids: Sequence[str], runner: Runner) -> Any:
+def reference_at(cls: Any, ids: Sequence[str], runner: FlowRunner) -> Any:
     """The object of that class with these ids, from its bucket down, of which only the place is known."""
     return reference(cls, ids[-1], runner, reference_at(cls.__kinto_parent__, ids[:-1], runner)) if ids else None
 
@@ -59,7 +81,7 @@ def load(model: Any, state: ObjectState) -> None:
     fields = declared_fields(cls)
     declared = {key: value for key, value in state.data.items() if key in fields}
     fresh = validated(cls, declared, f"{state.path} as the server has it now does not fit ")
-    take_snapshot(model, fresh, state.data)
+    apply_snapshot(model, fresh, state.data)
     _become_loaded(model, state)
 
 
@@ -69,7 +91,7 @@ def is_as_sent(state: ObjectState, intent: Intent) -> bool:
     return intent.patch is None and state.data is not None and is_same(state.data, seen.data)
 
 
-def take_as_sent(model: Any, state: ObjectState) -> None:
+def accept_sent(model: Any, state: ObjectState) -> None:
     """Puts the object, which is as it was sent, in the state that the server gave: its fields need no validation."""
     cls, envelope = type(model), model.__kinto_envelope__()
     assert state.data is not None
@@ -95,7 +117,7 @@ def _become_loaded(model: Any, state: ObjectState) -> None:
         envelope.permissions = Permissions(type(model).__kinto_kind__, state.permissions)
 
 
-def become_tombstone(model: Any, state: ObjectState) -> None:
+def mark_deleted(model: Any, state: ObjectState) -> None:
     """Makes a tombstone of the object."""
     envelope = model.__kinto_envelope__()
     envelope.status = Status.DELETED
@@ -104,7 +126,7 @@ def become_tombstone(model: Any, state: ObjectState) -> None:
         model.__dict__["last_modified"] = state.last_modified
 
 
-def fetched(cls: type[Any], runner: Runner, parent: Any, path: ObjectPath) -> Flow[Any]:
+def fetched(cls: type[Any], runner: FlowRunner, parent: Any, path: ObjectPath) -> Flow[Any]:
     """The flow that loads an object."""
     yield from require_kind(path.kind, runner)
     state = yield from get(path)
@@ -125,3 +147,111 @@ def refreshed(model: Any, *, discard: bool) -> Flow[Any]:
     state = yield from get(path)
     load(model, state)
     return model
+
+
+def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: FlowRunner, parent: Any) -> list[Any]:
+    """The objects of the page, sharing one envelope. ``plain`` is the class of rows that do not fit the model.
+
+    Raises ``InvalidValueError`` for a row that does not fit the model, unless they are skipped or kept, and
+    ``ProtocolError`` where the page is none.
+    """
+    shared = Envelope(Status.LOADED, client=runner, parent=parent)
+    shared.page = PageSnapshot(rows.page.body, rows.path)
+    shared.is_partial = rows.is_partial
+    if not rows.is_partial and not rows.may_hold_tombstones:
+        try:
+            if model is plain and not declared_fields(model):
+                return _load_plain(model, rows, shared)
+            return _load_at_once(model, rows, shared)
+        except ValidationError:
+            pass  # row by row then, which names the culprit
+    return list(_load_one_by_one(model, plain, rows, shared))
+
+
+def _load_plain(model: type[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
+    """Objects without declared fields: the page is decoded for their data anyway, so they are made of that."""
+    assert shared.page is not None
+    with collector_paused():
+        try:
+            decoded = rows_of(decode(rows.page.body, str(rows.path)), rows.path)
+        except ProtocolError:
+            decoded = []
+        if not decoded or any(type(row.get("last_modified")) not in _TIMESTAMP for row in decoded):
+            return _load_at_once(model, rows, shared)  # which knows what it is, or says what is wrong with it
+        shared.page.keep(decoded)
+        return _share(model, validate_rows(model, decoded), rows, shared)
+
+
+_TIMESTAMP = (int, type(None))
+
+
+def _load_at_once(model: type[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
+    with collector_paused():
+        return _share(model, validate_page(model, rows.page.body), rows, shared)
+
+
+def _share(model: type[Any], objects: list[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
+    set_envelope = model._envelope.__set__
+    for number, one in enumerate(objects):
+        if one.__dict__["id"] is None:
+            raise ProtocolError(f"Row {number} of the answer to {rows.path} has no id.")
+        set_envelope(one, shared)
+    return objects
+
+
+def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
+    for row in rows_of(decode(rows.page.body, str(rows.path)), rows.path):
+        if row.get("deleted") is True and rows.may_hold_tombstones:
+            yield _tombstone(model, row, shared)
+        elif rows.is_partial:
+            yield _partial(model, row, shared)
+        else:
+            yield from _row(model, plain, row, rows, shared)
+
+
+def _row(model: type[Any], plain: type[Any], row: JSONObject, rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
+    try:
+        one = validate_wire(model, _read_part(model, row))
+    except ValidationError as error:
+        if rows.on_invalid == "raise":
+            misfit = invalid(model, error, f"{rows.path}/{row['id']} does not fit ")
+            raise InvalidValueError(
+                f'{misfit}; filter(on_invalid="skip") leaves such rows out, "keep" gives plain records.'
+            ) from error
+        if rows.on_invalid == "keep":
+            kept = validate_wire(plain, _read_part(plain, row))
+            put_in_envelope(kept, shared)
+            yield kept
+        return
+    put_in_envelope(one, shared)
+    yield one
+
+
+def _read_part(model: type[Any], row: JSONObject) -> JSONObject:
+    # What is undeclared may be nested deeper than pydantic reads.
+    fields = declared_fields(model)
+    return {key: value for key, value in row.items() if key in fields or key in HIDDEN_FIELDS}
+
+
+def _tombstone(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
+    envelope = Envelope(Status.DELETED, client=shared.client, parent=shared.parent)
+    return _at(blank(model, row["id"], envelope), row)
+
+
+def _partial(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
+    envelope = Envelope(Status.LOADED, client=shared.client, parent=shared.parent)
+    envelope.data = without_envelope(row)
+    envelope.is_partial = True
+    one = _at(blank(model, row["id"], envelope), row)
+    fields = declared_fields(model)
+    try:
+        values = field_validator(model).validate_json(encode({key: row[key] for key in fields if key in row}))
+    except ValidationError as error:
+        raise invalid(model, error, f"{row['id']} does not fit ") from error
+    restore_fields(one, {name: values[name] for wire, name in fields.items() if wire in row})
+    return one
+
+
+def _at(one: Any, row: JSONObject) -> Any:
+    one.__dict__["last_modified"] = row.get("last_modified")
+    return one

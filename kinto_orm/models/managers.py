@@ -3,128 +3,35 @@ creates."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar, cast
+from pathlib import Path
+from typing import IO, Any, TypeVar, cast, overload
 from uuid import UUID
 
-from kinto_orm.errors import DryRunError, InvalidFilterError, InvalidTypeError
+from kinto_orm.errors import DryRunError, ForbiddenError, InvalidTypeError, NotFoundError
+from kinto_orm.models.dirty import is_clean
 from kinto_orm.models.editing import Editing
-from kinto_orm.models.fields import declared_fields
 from kinto_orm.models.kinto_object import KintoObject
-from kinto_orm.models.loading import find_parent, load, reference, reference_at
-from kinto_orm.models.metaclass import HIDDEN_FIELDS
-from kinto_orm.models.pages import load_page
-from kinto_orm.models.past import Past
 from kinto_orm.models.permissions import PermissionsInput
-from kinto_orm.models.planning import plan_creation
-from kinto_orm.models.rows import fields_stand_alone, row_of, row_schema
-from kinto_orm.models.untouched import is_untouched
-from kinto_orm.outcomes import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
-from kinto_orm.protocol.endpoints import Kind, PluralPath, check_id
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.values import JSONObject
-from kinto_orm.query import LoadedRows, Place, Reading, Row, check_count
+from kinto_orm.models.source import ModelSource
+from kinto_orm.plugins.attachments import attach, attachment, detach, download
+from kinto_orm.plugins.history import HistoryMixin
+from kinto_orm.protocol.attachments import Attachment
+from kinto_orm.protocol.messages import Content
+from kinto_orm.protocol.paths import check_id
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.query import Place, Reading, check_count
 from kinto_orm.repository import get, get_or_create, require_kind, update_or_create
-from kinto_orm.state import Draft, Intent, ObjectState, Runner, Status, Verb, active_runner
+from kinto_orm.repository.conflicts import carry_out
+from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Status, Verb
+from kinto_orm.unit_of_work import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 
 M = TypeVar("M", bound=KintoObject)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSource:
-    """Objects of a model, below a parent: given, or found by the defaults of class and client when a query ends."""
-
-    model: type[Any]
-    plain: type[Any]
-    parent: KintoObject | None = None
-    client: Runner | None = None
-    path: PluralPath | None = None
-    """The list, where the source is fixed there."""
-    origin: Runner | None = None
-    """The client that it had before it was pickled."""
-
-    @property
-    def kind(self) -> Kind:
-        """The kind of the objects."""
-        return cast(Kind, self.model.__kinto_kind__)
-
-    def runner(self) -> Runner:
-        """The client; raises ``NotBoundError`` where there is none."""
-        if self.client is not None:
-            return self.client
-        if self.parent is not None:
-            return self.parent.__kinto_runner__()
-        return self.model.__kinto_client__ or active_runner(f"{self.model.__name__}'s query", self.origin)
-
-    def find_parent(self) -> KintoObject | None:
-        """The parent; raises ``NotBoundError`` where there is none."""
-        if self.parent is not None or self.model.__kinto_parent__ is None:
-            return self.parent
-        return cast(KintoObject, find_parent(self.model, None, None, self.runner))
-
-    def locate(self) -> Place:
-        """The client and the list."""
-        if self.path is not None:
-            runner = self.runner()
-            return Place(runner, self.path, reference_at(self.model.__kinto_parent__, self.path.parent_ids, runner))
-        parent = self.find_parent()
-        return Place(self.runner(), PluralPath(self.kind, parent.__kinto_path__().ids if parent else ()), parent)
-
-    def fixed(self, runner: Runner, path: PluralPath) -> ModelSource:
-        """The same at that place, whatever the defaults are; it can be pickled."""
-        return ModelSource(self.model, self.plain, client=runner, path=path)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        # The pickle of a client has no credentials: where it is read, another one may have them.
-        is_fixed = self.path is not None
-        client, origin = (None, self.client or self.origin) if is_fixed else (self.client, None)
-        return (ModelSource, (self.model, self.plain, self.parent, client, self.path, origin))
-
-    def load(self, rows: LoadedRows, place: Place) -> list[Any]:
-        """The objects of a page."""
-        return load_page(self.model, self.plain, rows, place.runner, place.parent)
-
-    def load_one(self, state: ObjectState, place: Place) -> Any:
-        """The object of that state."""
-        one = reference(self.model, state.path.id, place.runner, place.parent)
-        load(one, state)
-        return one
-
-    def resolve_field(self, name: str) -> str:
-        """The wire name; where the model declares fields, only those, ``id``, ``last_modified`` and ``deleted``."""
-        fields = declared_fields(self.model)
-        first = name.partition(".")[0]
-        if not fields or self.kind is not Kind.RECORD or first in fields or first in _ALWAYS_THERE:
-            return name
-        by_name = {field: wire for wire, field in fields.items()}
-        hint = f"on the wire it is {by_name[first]!r}" if first in by_name else f"it has {', '.join(fields)}"
-        raise InvalidFilterError(
-            f"{self.model.__name__} has no field {name!r}; {hint}. For an undeclared key use F({name!r})."
-        )
-
-    def declared_fields(self) -> Iterable[str]:
-        """The wire names of the declared fields."""
-        return declared_fields(self.model)
-
-    def row_schema(self) -> JSONObject:
-        """The JSON schema of the fields that the model declares; empty where there are none."""
-        return row_schema(self.model)
-
-    def fields_stand_alone(self) -> bool:
-        """Whether the fields are read alike, each, where the others are not there."""
-        return fields_stand_alone(self.model)
-
-    def row_of(self, one: Any) -> Row:
-        """The object, as it is put in columns."""
-        return row_of(self.model, one)
-
-
-_ALWAYS_THERE = HIDDEN_FIELDS | {"deleted"}
-
-
-class Manager(Past[M]):
+class Manager(HistoryMixin[M]):
     """The whole list of one parent: a query without a filter, and the verbs that create."""
 
     __slots__ = ()
@@ -304,7 +211,7 @@ class Manager(Past[M]):
                 stored, created = yield from create(state.path, draft, strict=place.runner.strict_retry)
             except DryRunError:
                 return new, (yield from plan_creation(new, given, place.runner))
-            new.__kinto_adopt__(stored, None)
+            new.__kinto_apply_state__(stored, None)
             return new, created
 
         return flow
@@ -349,7 +256,7 @@ class Manager(Past[M]):
             if not isinstance(given, Mapping):
                 self._check_class(given)
             one = source.model(data=given)
-        if verb is Verb.SAVE and is_untouched(one, place.path):
+        if verb is Verb.SAVE and is_clean(one, place.path):
             return Outcome(one, verb, "unchanged")
         if one.__kinto_envelope__().status is Status.NEW and not name.endswith("_create"):
             raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
@@ -381,7 +288,121 @@ def _checked(defaults: Mapping[str, Any] | None) -> Mapping[str, Any]:
 
 
 def manager_of(
-    model: type[M], *, plain: type[Any], parent: KintoObject | None = None, client: Runner | None = None
+    model: type[M], *, plain: type[Any], parent: KintoObject | None = None, client: FlowRunner | None = None
 ) -> Manager[M]:
     """The manager of a model's objects below the parent."""
     return Manager(Reading(ModelSource(model, plain, parent, client)))
+
+
+def plan_creation(new: KintoObject, given: Container[str], runner: FlowRunner) -> Flow[bool]:
+    """Whether the object would be created by the planned ``PUT``: a read tells, as the 412 to it would have.
+
+    One that is there is loaded, and the change of its ``given`` keys planned, too; the object keeps it.
+    """
+    _, draft = new.__kinto_describe__()
+    try:
+        found = yield from get(new.__kinto_path__())
+    except (NotFoundError, ForbiddenError):  # the latter where the bucket is planned as well
+        return True
+    new.__kinto_apply_state__(found, None)
+    new.__kinto_edit__({key: value for key, value in draft.data.items() if key in given}, {})
+    yield from carry_out(new, Intent(Verb.SAVE, *new.__kinto_describe__()), runner)
+    return False
+
+
+class RecordManager(Manager[M]):
+    """The records of one collection: a :class:`Manager`, and the verbs of their files.
+
+    https://github.com/Kinto/kinto-attachment
+    """
+
+    __slots__ = ()
+
+    def attachment(self, record: M) -> Attachment | None:
+        """What the record says of its file; ``None`` where it has none. Asks nothing.
+
+        Raises ``NotLoadedError`` for a record that was never read.
+        """
+        self._check_class(record)
+        return attachment(record)
+
+    def attach(
+        self,
+        record: M,
+        file: Content,
+        *,
+        filename: str | None = None,
+        mimetype: str | None = None,
+        safe: bool = True,
+    ) -> Outcome[M]:
+        """Attaches the file to the record, and brings the record up to date; what became of it.
+
+        ``file`` is a path, bytes or a file opened in binary mode; the content of the latter two needs a ``filename``.
+        A new record is created with its file, in one request. Nothing is sent where the record has a file of the same
+        SHA-256: the outcome is ``unchanged``. ``safe=False``: whatever the record has become meanwhile.
+        Raises ``ConflictError`` where somebody else changed the record, ``UnsavedChangesError`` where it has changes,
+        ``AmbiguousWriteError`` where it cannot be told what became of the file, and ``CapabilityMissingError``.
+        """
+        return self._run(
+            lambda place: attach(self._own(record, place), file, filename, mimetype, place.runner, safe=safe)
+        )
+
+    async def aattach(
+        self,
+        record: M,
+        file: Content,
+        *,
+        filename: str | None = None,
+        mimetype: str | None = None,
+        safe: bool = True,
+    ) -> Outcome[M]:
+        """Like :meth:`attach`."""
+        return await self._arun(
+            lambda place: attach(self._own(record, place), file, filename, mimetype, place.runner, safe=safe)
+        )
+
+    def detach(self, record: M, *, safe: bool = True) -> Outcome[M]:
+        """Removes the file from the record and from the server, and brings the record up to date; what became of it.
+
+        Raises as :meth:`attach` does.
+        """
+        return self._run(lambda place: detach(self._own(record, place), place.runner, safe=safe))
+
+    async def adetach(self, record: M, *, safe: bool = True) -> Outcome[M]:
+        """Like :meth:`detach`."""
+        return await self._arun(lambda place: detach(self._own(record, place), place.runner, safe=safe))
+
+    @overload
+    def download(self, record: M, to: str | os.PathLike[str], *, overwrite: bool = False) -> Path: ...
+    @overload
+    def download(self, record: M, to: IO[bytes], *, overwrite: bool = False) -> None: ...
+    def download(self, record: M, to: Any, *, overwrite: bool = False) -> Any:
+        """Fetches the record's file into a file, a folder or an open file; the path, where it is one.
+
+        A path that is a folder, or ends in a slash, gets a file of the attachment's own name. The file is checked (size
+        and SHA-256) and takes its place only when it is whole; one that is there already is not fetched again, unless
+        ``overwrite``. It is asked for without credentials. Raises ``ProtocolError`` where it is not the right one or
+        its name leads out of the folder, ``ResponseError`` where it is not there, ``UsageError`` for a record without
+        a file, ``OSError`` where it cannot be written.
+        """
+        return self._run(lambda place: download(self._own(record, place), to, place.runner, overwrite=overwrite))
+
+    @overload
+    async def adownload(self, record: M, to: str | os.PathLike[str], *, overwrite: bool = False) -> Path: ...
+    @overload
+    async def adownload(self, record: M, to: IO[bytes], *, overwrite: bool = False) -> None: ...
+    async def adownload(self, record: M, to: Any, *, overwrite: bool = False) -> Any:
+        """Like :meth:`download`; files are read and fetched in a thread."""
+        return await self._arun(lambda place: download(self._own(record, place), to, place.runner, overwrite=overwrite))
+
+    def _own(self, record: M, place: Place) -> M:
+        self._check_class(record)
+        self._describe(record, place)
+        return record
+
+
+def record_manager_of(
+    model: type[M], *, plain: type[Any], parent: KintoObject | None = None, client: FlowRunner | None = None
+) -> RecordManager[M]:
+    """The manager of a model's records below the collection."""
+    return RecordManager(Reading(ModelSource(model, plain, parent, client)))

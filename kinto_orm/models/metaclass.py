@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextvars import ContextVar
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, dataclass_transform
+from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar, dataclass_transform
 
 from pydantic import Field
 from pydantic._internal._model_construction import ModelMetaclass
@@ -13,8 +13,33 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError
 
 from kinto_orm.errors import InvalidTypeError
-from kinto_orm.models.arguments import argument
 from kinto_orm.models.expressions import FieldExpression
+
+
+def argument(*, default: None, init: bool = True) -> Any:
+    """An optional argument of the constructor; read by checkers, never called."""
+
+
+G_co = TypeVar("G_co", covariant=True)
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Given(Protocol[G_co, T_contra]):
+    """Gives a ``G``, and only the constructor takes a ``T`` for it."""
+
+    def __get__(self, instance: object, owner: type[Any] | None = None, /) -> G_co: ...
+
+    # No object is a Never, so checkers refuse to assign; for the constructor they read the type of the value only.
+    def __set__(self, instance: Never, value: T_contra, /) -> None: ...
+
+
+class Settable(Protocol[G_co, T_contra]):
+    """Gives a ``G``; the constructor and assignments take a ``T`` for it."""
+
+    def __get__(self, instance: object, owner: type[Any] | None = None, /) -> G_co: ...
+
+    def __set__(self, instance: object, value: T_contra, /) -> None: ...
+
 
 # pydantic asks every class and its bases for the defaults of fields while a class is built: it must find none.
 _building: ContextVar[bool] = ContextVar("kinto_orm_class_being_built", default=False)

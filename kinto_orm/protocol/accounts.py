@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Any
 
 from kinto_orm.errors import InvalidValueError, ProtocolError
-from kinto_orm.messages import Request, Response
-from kinto_orm.protocol.endpoints import PASSWORD, ObjectPath
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode
+from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.patches import JSONPatch
-from kinto_orm.protocol.values import JSON, JSONObject, decode, encode
+from kinto_orm.protocol.paths import PASSWORD, ObjectPath
 
 HIDDEN = "***"
 DUMPED = "**********"

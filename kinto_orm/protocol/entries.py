@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kinto_orm.errors import ProtocolError
-from kinto_orm.protocol.answers import StoredObject, stored_object
-from kinto_orm.protocol.values import JSON, JSONObject
+from kinto_orm.protocol.json_values import JSON, JSONObject
+from kinto_orm.protocol.responses import StoredObject, stored_object
 
 PERMISSIONS_ORDER = ("uri",)
 """The order in which no page of the list of permissions leaves an entry out: no two have the same URI, and all have

@@ -19,8 +19,7 @@ from sys import float_info
 from typing import Any
 
 from kinto_orm.errors import InvalidFilterError, KintoError
-from kinto_orm.protocol.timestamps import parse_timestamp
-from kinto_orm.protocol.values import JSON, to_json_value
+from kinto_orm.protocol.json_values import JSON, parse_timestamp, to_json_value
 
 OPERATORS = ("gt", "lt", "min", "max", "not", "in", "exclude", "like", "has", "contains_any", "contains")
 """As Kinto spells them; equality has none. ``contains_any`` stands before its own beginning."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from kinto_orm.errors import InvalidValueError, PermissionsUnknownError
-from kinto_orm.protocol.values import JSON, JSONObject, copy_json, is_same, to_json_value
+from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, is_same, to_json_value
 
 _Steps: TypeAlias = tuple[str, ...]
 """A JSON pointer (RFC 6901), read: the keys and indexes that lead somewhere."""

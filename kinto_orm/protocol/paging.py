@@ -11,12 +11,11 @@ from typing import TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from kinto_orm.errors import KintoError, ProtocolError
-from kinto_orm.messages import Request, Response
-from kinto_orm.protocol.answers import check_json_type, content, protocol_error, raise_for_status
-from kinto_orm.protocol.endpoints import ListPath
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.timestamps import etag, parse_timestamp
-from kinto_orm.protocol.values import JSON, JSONObject
+from kinto_orm.protocol.json_values import JSON, JSONObject, etag, parse_timestamp
+from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.paths import ListPath
+from kinto_orm.protocol.responses import check_json_type, content, protocol_error, raise_for_status
+from kinto_orm.protocol.writes import Flow
 
 T = TypeVar("T")
 

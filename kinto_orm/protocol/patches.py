@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kinto_orm.errors import InvalidPermissionError, InvalidTypeError, InvalidValueError
-from kinto_orm.protocol.values import JSON, JSONObject, is_same, to_json_object, to_json_value
+from kinto_orm.protocol.json_values import JSON, JSONObject, is_same, to_json_object, to_json_value
 
 # Kinto compares this header letter by letter: with a charset behind it, a merge-patch silently stores its nulls.
 JSON_TYPE = "application/json"

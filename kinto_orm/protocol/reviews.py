@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from typing import Any
 
-from kinto_orm.protocol.values import JSONObject
+from kinto_orm.protocol.json_values import JSONObject
 
 
 class ReviewStatus(StrEnum):

@@ -7,16 +7,16 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html (preconditions)
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias
+from typing import TypeAlias, TypeVar
 
 from kinto_orm.errors import NotStageableError, PermissionsUnknownError
-from kinto_orm.frozen import quickly_made
-from kinto_orm.messages import Request
-from kinto_orm.protocol.endpoints import ObjectPath
+from kinto_orm.protocol.frozen import quickly_made
 from kinto_orm.protocol.json_patch import apply_json_patch
+from kinto_orm.protocol.json_values import JSON, JSONObject, encode, etag
+from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.patches import (
     JSON_TYPE,
     MERGE_PATCH_TYPE,
@@ -29,8 +29,7 @@ from kinto_orm.protocol.patches import (
     merge_patch,
     removed_keys,
 )
-from kinto_orm.protocol.timestamps import etag
-from kinto_orm.protocol.values import JSON, JSONObject, encode
+from kinto_orm.protocol.paths import ObjectPath
 
 PermissionLists: TypeAlias = Mapping[str, Sequence[str]]
 
@@ -218,3 +217,11 @@ def _check_whole(write: Write) -> None:
             f"{write.path}: this change takes a PUT of the whole object, which with safe=False would also overwrite "
             "what others changed: leave safe=False out, or say replace(safe=False)."
         )
+
+
+T = TypeVar("T")
+
+Flow = Generator[Request | Write, Response, T]
+
+NextFlow = Callable[[], Flow[T] | None]
+"""Gives the next flow of a sequence; ``None`` at its end."""

@@ -1,15 +1,13 @@
 """Lazy selections of a list: what is asked (``selection``), how it is read (``reading``), and what is public of it:
 ``Query``; of entries without a URL (``entries``); of what a collection was like (``snapshot``)."""
 
+from kinto_orm.query.building import check_count, moment
 from kinto_orm.query.columns import Row, import_extra
-from kinto_orm.query.entries import EntryQuery, History, history_of, permissions_of
+from kinto_orm.query.entry_query import EntryQuery, History, history_of, permissions_of
+from kinto_orm.query.execution import LoadedRows, Page, Place, Reading, Source
 from kinto_orm.query.frames import empty_table, read_columns, to_pandas
 from kinto_orm.query.parallel import MOST_THREADS, ParallelQuery
 from kinto_orm.query.query import Partition, Query
-from kinto_orm.query.reading import LoadedRows, Page, Place, Reading, Source
-from kinto_orm.query.refining import check_count, moment
-from kinto_orm.query.snapshot import Snapshot
-from kinto_orm.query.together import gathered
 
 __all__ = [
     "MOST_THREADS",
@@ -23,11 +21,9 @@ __all__ = [
     "Query",
     "Reading",
     "Row",
-    "Snapshot",
     "Source",
     "check_count",
     "empty_table",
-    "gathered",
     "history_of",
     "import_extra",
     "moment",

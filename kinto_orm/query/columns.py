@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any
 
 from kinto_orm.errors import InvalidValueError, MissingExtraError
-from kinto_orm.protocol.values import JSON, JSONObject, encode
+from kinto_orm.protocol.json_values import JSON, JSONObject, encode
 
 UNDECLARED = "_undeclared"
 """The column of the keys that the model does not declare, as a text of JSON."""

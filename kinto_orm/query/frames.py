@@ -6,20 +6,12 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from kinto_orm.errors import UsageError
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.query.columns import (
-    UNDECLARED,
-    Column,
-    FoundTable,
-    TypedTable,
-    arrow,
-    declared_columns,
-    import_extra,
-)
-from kinto_orm.query.reading import Place, Reading
-from kinto_orm.state import Holder
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.query.columns import UNDECLARED, Column, FoundTable, TypedTable, arrow, declared_columns, import_extra
+from kinto_orm.query.execution import Place, Reading
+from kinto_orm.repository.state import Stateful
 
-M = TypeVar("M", bound=Holder)
+M = TypeVar("M", bound=Stateful)
 
 ALWAYS_THERE = frozenset({"id", "last_modified", "deleted"})
 """What each row may have, whatever the model."""

@@ -8,12 +8,12 @@ from contextlib import aclosing, closing
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from kinto_orm.protocol.flows import Flow, NextFlow
-from kinto_orm.query.ranges import TOLERANCE
-from kinto_orm.query.reading import PAGE_SIZE, Page, Place, Reading
-from kinto_orm.state import Holder
+from kinto_orm.protocol.writes import Flow, NextFlow
+from kinto_orm.query.execution import PAGE_SIZE, Page, Place, Reading
+from kinto_orm.query.partitions import TOLERANCE
+from kinto_orm.repository.state import Stateful
 
-M = TypeVar("M", bound=Holder)
+M = TypeVar("M", bound=Stateful)
 
 MOST_THREADS = 32
 """As many connections as a client keeps."""
@@ -51,13 +51,13 @@ class ParallelQuery(Generic[M]):
         """The pages; not ordered, as they come. Each tells whether its own range of ids has more."""
         place = self.reading.source.locate()
         walks = place.runner.run(place.asked(self._walks(place)))
-        return place.runner.run_side_by_side(walks, workers=self.threads, ordered=self.ordered)
+        return place.runner.run_concurrently(walks, workers=self.threads, ordered=self.ordered)
 
     async def apages(self) -> AsyncGenerator[Page[M]]:
         """Like :meth:`pages`."""
         place = self.reading.source.locate()
         walks = await place.runner.arun(place.asked(self._walks(place)))
-        async with aclosing(place.runner.arun_side_by_side(walks, workers=self.threads, ordered=self.ordered)) as pages:
+        async with aclosing(place.runner.arun_concurrently(walks, workers=self.threads, ordered=self.ordered)) as pages:
             async for page in pages:
                 yield page
 

@@ -12,20 +12,19 @@ from typing import Any, Generic, NoReturn, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import UsageError
-from kinto_orm.outcomes import BulkReport
-from kinto_orm.protocol.endpoints import ObjectPath, check_id
 from kinto_orm.protocol.filters import Condition
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput
 from kinto_orm.protocol.paging import encode_query
-from kinto_orm.protocol.timestamps import TimestampInput
-from kinto_orm.protocol.values import JSONObject
-from kinto_orm.query import refining
+from kinto_orm.protocol.paths import ObjectPath, check_id
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.query import building
+from kinto_orm.query.execution import Page, Place, Reading
 from kinto_orm.query.frames import read_arrow, read_pandas, read_polars
 from kinto_orm.query.parallel import MOST_THREADS, ParallelQuery
-from kinto_orm.query.reading import Page, Place, Reading
-from kinto_orm.state import Holder, OnInvalid, Runner
+from kinto_orm.repository.state import FlowRunner, OnInvalid, Stateful
+from kinto_orm.unit_of_work import BulkReport
 
-M = TypeVar("M", bound=Holder)
+M = TypeVar("M", bound=Stateful)
 T = TypeVar("T")
 
 
@@ -51,17 +50,17 @@ class Query(Generic[M]):
         is the number of objects; with ``pages=float("inf")`` it is the number on each page.
         Raises ``InvalidFilterError`` for what Kinto would refuse or ignore.
         """
-        reading = refining.with_expressions(self.reading, conditions)
-        reading = refining.with_keywords(reading, keywords)
-        reading = refining.with_page_count(reading, pages)
-        return Query(refining.with_policy(reading, on_invalid))
+        reading = building.with_expressions(self.reading, conditions)
+        reading = building.with_keywords(reading, keywords)
+        reading = building.with_page_count(reading, pages)
+        return Query(building.with_policy(reading, on_invalid))
 
     def exclude(self, *conditions: Condition | bool, **keywords: Any) -> Query[M]:
         """Leaves out the objects that meet any of the conditions, which must be equalities.
 
         A list of values is excluded value by value. Objects without the field stay.
         """
-        return Query(refining.without(self.reading, conditions, keywords))
+        return Query(building.without(self.reading, conditions, keywords))
 
     def order_by(self, *fields: object) -> Query[M]:
         """Sorted by these fields; ``"-name"`` for the largest first.
@@ -69,19 +68,19 @@ class Query(Generic[M]):
         While others write, only an order that never changes for an object (as by ``id``, the default) gives each
         object exactly once.
         """
-        return Query(refining.ordered(self.reading, fields))
+        return Query(building.ordered(self.reading, fields))
 
     def only(self, *fields: object) -> Query[M]:
         """Objects with these fields only, which cannot be saved."""
-        return Query(refining.narrowed(self.reading, fields))
+        return Query(building.narrowed(self.reading, fields))
 
     def limit(self, count: int) -> Query[M]:
         """The first ``count`` objects, however many pages they take."""
-        return self._select(limit=refining.check_count(count, "limit"))
+        return self._select(limit=building.check_count(count, "limit"))
 
     def page_size(self, count: int) -> Query[M]:
         """The same objects, read ``count`` at a time."""
-        return self._select(page_size=refining.check_count(count, "page_size", least=1))
+        return self._select(page_size=building.check_count(count, "page_size", least=1))
 
     def since(self, timestamp: TimestampInput, *, overlap: float = 0) -> Query[M]:
         """What changed after the timestamp (milliseconds, ETag or aware datetime); deleted objects come as tombstones.
@@ -89,14 +88,14 @@ class Query(Generic[M]):
         On PostgreSQL a long transaction may become visible after later ones: ``overlap`` (seconds) looks back
         further, so that objects may come again and none is missed.
         """
-        return self._select(since=refining.moment(timestamp, "since", overlap))
+        return self._select(since=building.moment(timestamp, "since", overlap))
 
     def before(self, timestamp: TimestampInput) -> Query[M]:
         """What was last changed before the timestamp (milliseconds, ETag or aware datetime)."""
-        return self._select(before=refining.moment(timestamp, "before"))
+        return self._select(before=building.moment(timestamp, "before"))
 
     def __getitem__(self, part: slice) -> Query[M]:
-        return Query(refining.sliced(self.reading, part))
+        return Query(building.sliced(self.reading, part))
 
     def partitions(self, count: int) -> tuple[Partition[M], ...]:
         """At most so many parts of the query, disjoint and complete, in the order of ids.
@@ -105,11 +104,11 @@ class Query(Generic[M]):
         They hold about as many objects each as was counted. Each is a query, and can be pickled.
         Raises ``UsageError`` where the query has an order other than by id, or a limit.
         """
-        return self._run(partial(_partitioned, self.reading, refining.check_count(count, "partitions", least=1)))
+        return self._run(partial(_partitioned, self.reading, building.check_count(count, "partitions", least=1)))
 
     async def apartitions(self, count: int) -> tuple[Partition[M], ...]:
         """Like :meth:`partitions`."""
-        return await self._arun(partial(_partitioned, self.reading, refining.check_count(count, "partitions", least=1)))
+        return await self._arun(partial(_partitioned, self.reading, building.check_count(count, "partitions", least=1)))
 
     def parallel(self, threads: int, *, ordered: bool = True) -> ParallelQuery[M]:
         """The same objects, to be iterated while so many threads fetch their pages, each with its own connection.
@@ -117,7 +116,7 @@ class Query(Generic[M]):
         Each has ranges of ids, as in :meth:`partitions`; with one thread, any query is read one page ahead. Not
         ``ordered``, objects come as they come. Only a server with several processes is faster for it.
         """
-        return ParallelQuery(self.reading, refining.check_count(threads, "parallel", 1, MOST_THREADS), ordered)
+        return ParallelQuery(self.reading, building.check_count(threads, "parallel", 1, MOST_THREADS), ordered)
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -186,11 +185,11 @@ class Query(Generic[M]):
 
     def get_many(self, ids: Iterable[str | UUID]) -> list[M]:
         """The objects of these ids that exist, in the order of the ids: one request, or few where they are many."""
-        return self._run(self.reading.get_many(refining.check_ids(ids, self.reading.source.kind)))
+        return self._run(self.reading.get_many(building.check_ids(ids, self.reading.source.kind)))
 
     async def aget_many(self, ids: Iterable[str | UUID]) -> list[M]:
         """Like :meth:`get_many`."""
-        return await self._arun(self.reading.get_many(refining.check_ids(ids, self.reading.source.kind)))
+        return await self._arun(self.reading.get_many(building.check_ids(ids, self.reading.source.kind)))
 
     def count(self) -> int:
         """How many objects there are; tombstones are not counted."""
@@ -210,11 +209,11 @@ class Query(Generic[M]):
 
     def values(self, *fields: object) -> list[JSONObject]:
         """These fields of each object, as plain dictionaries."""
-        return self._run(self.reading.values(refining.field_names(self.reading, fields, "values")))
+        return self._run(self.reading.values(building.field_names(self.reading, fields, "values")))
 
     async def avalues(self, *fields: object) -> list[JSONObject]:
         """Like :meth:`values`."""
-        return await self._arun(self.reading.values(refining.field_names(self.reading, fields, "values")))
+        return await self._arun(self.reading.values(building.field_names(self.reading, fields, "values")))
 
     def to_arrow(self) -> Any:
         """The objects as a ``pyarrow.Table`` (extra ``arrow``), read page by page.
@@ -272,20 +271,20 @@ class Query(Generic[M]):
         What was already written is clean and not written again when the call is repeated after a failure.
         Raises ``CommitError`` where objects were not stored; the others were.
         """
-        return self._run(self.reading.update(refining.change_of(change, values)))
+        return self._run(self.reading.update(building.change_of(change, values)))
 
     async def aupdate(
         self, change: Callable[[M], object] | Mapping[str, Any] | None = None, /, **values: Any
     ) -> BulkReport:
         """Like :meth:`update`."""
-        return await self._arun(self.reading.update(refining.change_of(change, values)))
+        return await self._arun(self.reading.update(building.change_of(change, values)))
 
     # -- the rest -------------------------------------------------------------------------------------------------
 
-    def __kinto_locate__(self, runner: Runner, id: str | UUID) -> ObjectPath:
+    def __kinto_locate__(self, runner: FlowRunner, id: str | UUID) -> ObjectPath:
         return self.reading.source.locate().path.object(self._checked(id))
 
-    def __kinto_fetch__(self, runner: Runner, id: str | UUID) -> Flow[M]:
+    def __kinto_fetch__(self, runner: FlowRunner, id: str | UUID) -> Flow[M]:
         """The flow of ``get(id)``, for a unit of work."""
         place = self.reading.source.locate()
         if place.runner is not runner:
@@ -331,18 +330,18 @@ class Partition(Query[M]):
     size: int
     """How many objects there were when it was made."""
 
-    def on(self, client: Runner | Callable[[], Runner]) -> Partition[M]:
+    def on(self, client: FlowRunner | Callable[[], FlowRunner]) -> Partition[M]:
         """The same part, read by this client, or by the one that the function gives."""
         runner = client() if callable(client) else client
         source = self.reading.source
         reading = replace(self.reading, source=source.fixed(runner, source.locate().path))
         return Partition(reading, self.start, self.stop, self.size)
 
-    def read(self, client: Runner | Callable[[], Runner] | None = None) -> Iterator[M]:
+    def read(self, client: FlowRunner | Callable[[], FlowRunner] | None = None) -> Iterator[M]:
         """The objects, one after the other, page by page."""
         return iter(self if client is None else self.on(client))
 
-    async def aread(self, client: Runner | Callable[[], Runner] | None = None) -> AsyncIterator[M]:
+    async def aread(self, client: FlowRunner | Callable[[], FlowRunner] | None = None) -> AsyncIterator[M]:
         """Like :meth:`read`."""
         async for one in self if client is None else self.on(client):
             yield one

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from kinto_orm.errors import UsageError
 from kinto_orm.protocol.filters import Condition, encode_conditions
-from kinto_orm.protocol.timestamps import etag
+from kinto_orm.protocol.json_values import etag
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,14 +6,14 @@ https://docs.kinto-storage.org/en/stable/api/1.x/history.html
 from __future__ import annotations
 
 from kinto_orm.errors import HistoryIncompleteError, ResponseError
-from kinto_orm.protocol.endpoints import EntriesPath, Kind, ListPath, ObjectPath, PluralPath
 from kinto_orm.protocol.entries import HistoryEntry, history_entry
 from kinto_orm.protocol.filters import Condition, condition, encode_conditions
-from kinto_orm.protocol.flows import Flow
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode
 from kinto_orm.protocol.paging import encode_query, entries_of, read_page
-from kinto_orm.protocol.values import JSON, JSONObject, decode
-from kinto_orm.repository.capabilities import require_capability
-from kinto_orm.state import ObjectState, Runner, Status
+from kinto_orm.protocol.paths import EntriesPath, Kind, ListPath, ObjectPath, PluralPath
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.repository.reads import require_capability
+from kinto_orm.repository.state import FlowRunner, ObjectState, Status
 
 VERSION = "target.data.last_modified"
 """The field of an entry by which it says which version of its object it holds."""
@@ -32,7 +32,7 @@ def conditions_about(path: ObjectPath) -> tuple[Condition, ...]:
     return tuple(condition(name, "", value) for name, value in wanted.items())
 
 
-def require_history(what: str, path: ListPath | ObjectPath, runner: Runner) -> Flow[None]:
+def require_history(what: str, path: ListPath | ObjectPath, runner: FlowRunner) -> Flow[None]:
     """Makes sure that the server keeps a history of what is at the path, which ``what`` rests on.
 
     Raises ``CapabilityMissingError`` where the server has no history, and ``HistoryIncompleteError`` where it was told
@@ -58,7 +58,7 @@ def _uri_of(excluded: JSON) -> str:
     return "".join(f"/{kind.plural}/{named[kind.value]}" for kind in Kind if kind.value in named)
 
 
-def read_version(path: ObjectPath, last_modified: int, runner: Runner) -> Flow[JSONObject | None]:
+def read_version(path: ObjectPath, last_modified: int, runner: FlowRunner) -> Flow[JSONObject | None]:
     """The data that the object had at that very timestamp; ``None`` where the history does not show it."""
     info = yield from runner.describe_server()
     if path.kind is Kind.ACCOUNT or "history" not in info.get("capabilities", {}):

@@ -5,18 +5,13 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-con
 
 from __future__ import annotations
 
-from kinto_orm.errors import (
-    DeletedObjectError,
-    InvalidValueError,
-    NotLoadedError,
-    PartialObjectError,
-)
+from kinto_orm.errors import DeletedObjectError, InvalidValueError, NotLoadedError, PartialObjectError
 from kinto_orm.protocol.accounts import check_json_patch, check_password
-from kinto_orm.protocol.endpoints import Kind
+from kinto_orm.protocol.json_values import JSON, JSONObject, is_same
 from kinto_orm.protocol.patches import JSONPatch
-from kinto_orm.protocol.values import JSON, JSONObject, is_same
+from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import ABSENT, UNCONDITIONAL, Action, Precondition, Write
-from kinto_orm.state import Intent, Status, Verb
+from kinto_orm.repository.state import Intent, Status, Verb
 
 SERVER_OWNED = ("last_modified", "deleted", "__permissions__")
 """Keys of ``data`` that only the server sets: it would act on them, not store them."""

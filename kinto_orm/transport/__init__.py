@@ -1,9 +1,7 @@
 """What sends requests: authentication, retries, and HTTP by ``requests`` and ``httpx``. Knows messages only."""
 
-from kinto_orm.transport.alerts import Alerts
 from kinto_orm.transport.auth import AuthInput, BasicAuth, BearerTokenAuth, parse_auth
 from kinto_orm.transport.browser import BrowserOAuth
-from kinto_orm.transport.events import RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.fxa import FxaAuth
 from kinto_orm.transport.http import (
     MAX_RESPONSE_BYTES,
@@ -12,6 +10,7 @@ from kinto_orm.transport.http import (
     merge_credentials,
     parse_server_url,
 )
+from kinto_orm.transport.reporting import Alerts, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.retry import OnBackoff, RetryPolicy
 
 __all__ = [

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from kinto_orm.errors import ConnectionFailedError
-from kinto_orm.transport.preparing import POOL_SIZE
+from kinto_orm.transport.prepare import POOL_SIZE
 
 if TYPE_CHECKING:
     import httpx

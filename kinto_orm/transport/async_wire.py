@@ -21,15 +21,15 @@ from requests.utils import select_proxy
 from urllib3.util.ssl_ import create_urllib3_context
 
 from kinto_orm.errors import ConfigurationError, KintoError, MissingExtraError
-from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.transport.async_pool import Pool
 from kinto_orm.transport.auth import Secret, is_immediate
 from kinto_orm.transport.bodies import Body, decoder_of
-from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
 from kinto_orm.transport.httpx_failures import Progress, translate_httpx
 from kinto_orm.transport.httpx_messages import HOW_TO_DO_WITHOUT, as_httpx, has_more, headers_of
-from kinto_orm.transport.preparing import Limits, Preparer, Verify, WireOptions, way_out
-from kinto_orm.transport.renewal import Renewable, renewed
+from kinto_orm.transport.prepare import Limits, Preparer, Verify, WireOptions, way_out
+from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
+from kinto_orm.transport.token_refresh import Renewable, renewed
 
 if TYPE_CHECKING:
     import httpx
@@ -129,7 +129,7 @@ class AsyncWire:
         return answer.status_code, headers, prepared
 
     async def renewed(self, request: Request, response: Response, sent: PreparedRequest) -> Response:
-        """Like :func:`kinto_orm.transport.renewal.renewed`; the auth object may take its time."""
+        """Like :func:`kinto_orm.transport.token_refresh.renewed`; the auth object may take its time."""
         auth = self._options.auth
         if not isinstance(auth, Renewable):
             return response

@@ -22,7 +22,7 @@ from requests import PreparedRequest
 from requests.auth import AuthBase, HTTPBasicAuth
 
 from kinto_orm.errors import ConfigurationError, InvalidTypeError, LoginFailedError
-from kinto_orm.transport.failures import scrubbed
+from kinto_orm.transport.requests_errors import scrubbed
 
 Authenticator: TypeAlias = Callable[[PreparedRequest], PreparedRequest]
 """What adds credentials to a request: any ``requests`` auth object is one."""

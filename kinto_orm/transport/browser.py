@@ -23,8 +23,8 @@ from requests import PreparedRequest
 
 from kinto_orm.errors import ConfigurationError, LoginFailedError
 from kinto_orm.transport.auth import BearerTokenAuth, SecretAuth, anonymous, own_headers
-from kinto_orm.transport.failures import FOREIGN_ERRORS
-from kinto_orm.transport.renewal import TokenStore
+from kinto_orm.transport.requests_errors import FOREIGN_ERRORS
+from kinto_orm.transport.token_refresh import TokenStore
 
 SCOPE = "openid email"
 _ROOT = re.compile(r"https?://[^/?#]+(?:/[^/?#]+)*?/v\d+(?=[/?#]|\Z)")
@@ -63,7 +63,7 @@ class BrowserOAuth(SecretAuth):
         return self._tokens.get(root, lambda: self._log_in(root))(r)
 
     def renew(self, refused: PreparedRequest) -> bool:
-        """Whether the next request may have another token; see :class:`kinto_orm.transport.renewal.Renewable`."""
+        """Whether the next request may have another token; see :class:`kinto_orm.transport.token_refresh.Renewable`."""
         self._tokens.refuse(_root(refused), refused)
         return True
 

@@ -16,8 +16,8 @@ from requests.structures import CaseInsensitiveDict
 
 from kinto_orm.errors import ConfigurationError, LoginFailedError, MissingExtraError
 from kinto_orm.transport.auth import BearerTokenAuth, Secret, SecretAuth, is_in_clear
-from kinto_orm.transport.failures import FOREIGN_ERRORS, scrubbed
-from kinto_orm.transport.renewal import TokenStore
+from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, scrubbed
+from kinto_orm.transport.token_refresh import TokenStore
 
 TTL = 3600
 """Seconds for which PyFxA takes a token for good."""
@@ -79,7 +79,7 @@ class FxaAuth(SecretAuth):
         return self._tokens.get("token", self._log_in)(r)
 
     def renew(self, refused: PreparedRequest) -> bool:
-        """Whether the next request may have another token; see :class:`kinto_orm.transport.renewal.Renewable`."""
+        """Whether the next request may have another token; see :class:`kinto_orm.transport.token_refresh.Renewable`."""
         self._tokens.refuse("token", refused)
         return True
 

@@ -19,16 +19,13 @@ import requests
 from requests.adapters import BaseAdapter
 
 from kinto_orm.errors import ClientClosedError, ConfigurationError, InvalidTypeError, KintoError
-from kinto_orm.messages import Request, Response
+from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.transport.async_wire import AsyncWire
 from kinto_orm.transport.auth import AuthInput, is_in_clear, parse_auth, parse_headers, take_credentials
 from kinto_orm.transport.bodies import Body, decoded_pieces
-from kinto_orm.transport.delays import backoff, retry_after
-from kinto_orm.transport.events import RequestEvent, ResponseEvent, RetryEvent
-from kinto_orm.transport.failures import FOREIGN_ERRORS, translate
-from kinto_orm.transport.preparing import Certificate, Limits, Verify, WireOptions
-from kinto_orm.transport.renewal import renewed
-from kinto_orm.transport.reporting import Reporter
+from kinto_orm.transport.prepare import Certificate, Limits, Verify, WireOptions
+from kinto_orm.transport.reporting import Reporter, RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
 from kinto_orm.transport.retry import (
     Attempt,
     Backoff,
@@ -39,9 +36,12 @@ from kinto_orm.transport.retry import (
     RetryLoop,
     RetryPolicy,
     Timeout,
+    backoff,
     parse_timeout,
+    retry_after,
 )
-from kinto_orm.transport.wires import Wire, headers_of, make_wire
+from kinto_orm.transport.sessions import Wire, headers_of, make_wire
+from kinto_orm.transport.token_refresh import renewed
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 
@@ -52,7 +52,9 @@ _AS_IN = "as in http://localhost:8888/v1"
 
 
 class HttpTransport:
-    """Sends requests to one server; see :class:`kinto_orm.messages.Transport`. Safe in threads and after a fork.
+    """Sends requests to one server; see :class:`~kinto_orm.protocol.messages.Transport`.
+
+    Safe in threads and after a fork.
 
     ``timeout`` is ``(connect, read)``, in seconds, for each wait for the network, and ``deadline``, in seconds, for a
     whole call; it replaces that of ``policy``. ``headers`` go with every request. ``cert`` is the client's certificate.

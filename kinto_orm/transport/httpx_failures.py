@@ -12,14 +12,8 @@ from typing import Any
 
 import requests
 
-from kinto_orm.errors import (
-    ConnectionFailedError,
-    ConnectionLostError,
-    DeadlineError,
-    KintoError,
-    ProtocolError,
-)
-from kinto_orm.transport.failures import (
+from kinto_orm.errors import ConnectionFailedError, ConnectionLostError, DeadlineError, KintoError, ProtocolError
+from kinto_orm.transport.requests_errors import (
     DAMAGED,
     LOST,
     NO_HTTP,

@@ -9,7 +9,7 @@ from requests import PreparedRequest
 
 from kinto_orm.errors import ConfigurationError
 from kinto_orm.transport.httpx_failures import Progress
-from kinto_orm.transport.preparing import Limits
+from kinto_orm.transport.prepare import Limits
 
 if TYPE_CHECKING:
     import httpx

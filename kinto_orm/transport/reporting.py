@@ -2,16 +2,137 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import re
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TypeVar
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
 
-from kinto_orm.messages import Request, Response
-from kinto_orm.transport.events import RequestEvent, ResponseEvent, RetryEvent
-from kinto_orm.transport.redaction import redacted
+from kinto_orm.errors import AlertWarning
+from kinto_orm.errors.usage import warn_user
+from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.transport.retry import Result
+
+JSON: TypeAlias = Any
+"""A JSON value."""
+
+MAX_SHOWN = 2000
+"""In characters."""
+
+_SECRET_KEY = re.compile(
+    r"pass(word|wd|phrase)?$|secret|token|authorization|credential|api_?-?key|cookie", re.IGNORECASE
+)
+HIDDEN = "***"
+
+
+def redacted(body: bytes | None) -> str:
+    """The body as text: JSON without the values of keys that look secret, and without the object in a 412, which its
+    reader may not have asked for; of anything else the size only."""
+    if not body:
+        return "nothing"
+    try:
+        shown = json.dumps(redact(json.loads(body), hides_existing=True), ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return f"{len(body)} bytes that are not JSON"
+    return shown if len(shown) <= MAX_SHOWN else f"{shown[:MAX_SHOWN]}… ({len(body)} bytes)"
+
+
+def redact(value: JSON, *, hides_existing: bool = False) -> JSON:
+    """The JSON value, with ``***`` for the values of keys that look secret, also where a JSON-Patch sets one.
+
+    ``hides_existing``: for the object in a 412, too.
+    """
+    if isinstance(value, list):
+        return [redact(item, hides_existing=hides_existing) for item in value]
+    if not isinstance(value, dict):
+        return value
+    is_secret = isinstance(value.get("path"), str) and _SECRET_KEY.search(value["path"]) is not None
+    return {
+        key: HIDDEN
+        if _SECRET_KEY.search(key)
+        or (is_secret and key == "value")
+        or (hides_existing and key == "existing" and isinstance(item, dict))
+        else redact(item, hides_existing=hides_existing)
+        for key, item in value.items()
+    }
+
+
+MAX_ALERTS = 100
+"""A server that says something new each time shall not fill the memory."""
+
+
+@dataclass(slots=True)
+class Alerts:
+    """The alerts of one server: told once for each code and URL."""
+
+    _known: set[tuple[str, str]] = field(default_factory=set)
+    _untold: list[str] = field(default_factory=list)
+
+    def note(self, response: Response) -> None:
+        """Takes the alert of an answer; never fails, whatever the header holds."""
+        header = response.headers.get("alert")
+        if not header or len(self._known) >= MAX_ALERTS:
+            return
+        alert = _parsed(header)
+        key = (_short(alert.get("code")), _short(alert.get("url")))
+        if key not in self._known:
+            self._known.add(key)
+            code, url = key
+            self._untold.append(f"The server says ({code}): {_short(alert.get('message'))} {url}".rstrip())
+
+    def tell(self) -> None:
+        """Warns of what was noted. To be called where nothing can get lost any more: a warning may be an error."""
+        while self._untold:
+            warn_user(self._untold.pop(0), AlertWarning)
+
+
+def _parsed(header: str) -> dict[str, Any]:
+    try:
+        alert = json.loads(header)
+    except (ValueError, RecursionError):
+        alert = None
+    return alert if isinstance(alert, dict) else {"message": header}
+
+
+def _short(value: object) -> str:
+    return "" if value is None else str(value)[:200]
+
+
+@dataclass(frozen=True, slots=True)
+class RequestEvent:
+    """A request that is about to be sent. ``attempt`` counts from 1; ``target`` is path and query string."""
+
+    method: str
+    target: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseEvent:
+    """An exchange that has ended; ``status`` is ``None`` where no answer came. ``elapsed_ms`` are milliseconds."""
+
+    method: str
+    target: str
+    status: int | None
+    elapsed_ms: float
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class RetryEvent:
+    """A request that will be sent again: which attempt failed, why, and the wait before the next one, in seconds.
+
+    ``reason`` is the status of the answer, or the name of the error where none came.
+    """
+
+    method: str
+    target: str
+    attempt: int
+    reason: str
+    wait: float
+
 
 logger = logging.getLogger("kinto_orm")
 

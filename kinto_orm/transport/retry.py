@@ -20,8 +20,10 @@ import math
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Literal, TypeAlias, cast, get_args
 
@@ -35,8 +37,33 @@ from kinto_orm.errors import (
     KintoError,
     LoginFailedError,
 )
-from kinto_orm.messages import Request, Response
-from kinto_orm.transport.failures import FinalConnectionError
+from kinto_orm.protocol.messages import Request, Response, whole_seconds
+from kinto_orm.transport.requests_errors import FinalConnectionError
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """The seconds of ``Retry-After``, given as such or as a date; ``None`` where it is missing or says nothing.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
+    """
+    value = headers.get("retry-after", "").strip()
+    seconds = whole_seconds(value)
+    return seconds if seconds is not None or not value else _until(value, now or datetime.now(UTC))
+
+
+def backoff(headers: Mapping[str, str]) -> float | None:
+    """The seconds of ``Backoff``; ``None`` where it is missing or says nothing."""
+    return whole_seconds(headers.get("backoff", "").strip())
+
+
+def _until(date: str, now: datetime) -> float | None:
+    try:
+        when = parsedate_to_datetime(date)
+        aware = when if when.tzinfo is not None else when.replace(tzinfo=UTC)  # a date in "-0000"
+        return max(0.0, (aware - now).total_seconds())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
+
 
 Timeout: TypeAlias = float | tuple[float | None, float | None] | None
 """Seconds for each wait for the network: one number for all, or ``(connect, read)``; ``None`` for no limit."""

@@ -13,12 +13,12 @@ from servers import Servers, hold_row
 from wiretap import tap
 
 from kinto_orm import AtomicityUnavailableError, Client, CommitError, ConflictError, Group, Record
-from kinto_orm.state import Holder
+from kinto_orm.repository.state import Stateful
 
 WRITERS = 4
 TIMES = 5
 
-Lock = str | Holder | None
+Lock = str | Stateful | None
 
 
 def one_more(conflict: ConflictError) -> Any:

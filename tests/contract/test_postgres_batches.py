@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from kinto_orm import Bucket, Client, Collection, CommitError, Record
-from kinto_orm.messages import Request, Response, Transport
-from kinto_orm.outcomes import Outcome
+from kinto_orm.protocol.messages import Request, Response, Transport
 from kinto_orm.server import EmbeddedServer
+from kinto_orm.unit_of_work import Outcome
 
 TOO_LARGE = 10**16
 """A timestamp that makes this server fail."""

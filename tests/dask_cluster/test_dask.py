@@ -27,11 +27,7 @@ from dask_jobs import (
     where,
 )
 
-from kinto_orm import (
-    Collection,
-    CommitError,
-    CredentialsMissingError,
-)
+from kinto_orm import Collection, CommitError, CredentialsMissingError
 from kinto_orm import dask as kinto_dask
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.application import backends

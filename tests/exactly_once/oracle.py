@@ -31,7 +31,7 @@ from kinto_orm import (
     TransportError,
     UnitOfWork,
 )
-from kinto_orm.protocol.values import is_same
+from kinto_orm.protocol.json_values import is_same
 
 HARMLESS = ("delay",)
 NOT_APPLIED = ("503_before",)

@@ -831,7 +831,7 @@ NOT_WRITING: Mapping[str, str] = {
     "Client.server_info": READS,
     **{f"Client.{name}": READS for name in ("heartbeat", "monitor_changes", "personal_bucket", "version")},
     "Collection.changeset": READS,
-    **{f"Client.{name}": MOVES for name in ("run", "run_side_by_side", "perform", "describe_server", "prepare_lock")},
+    **{f"Client.{name}": MOVES for name in ("run", "run_concurrently", "perform", "describe_server", "prepare_lock")},
     **{f"Client.{name}": MOVES for name in ("read_file", "fetch_file")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
     **{f"Client.{name}": LOCAL for name in ("forget_lock", "gather", "refuse_staging", "unit_of_work")},

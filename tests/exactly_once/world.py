@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 from fault_proxy import FaultProxy
 
 from kinto_orm import Bucket, Client, Collection, NotFoundError, Record
-from kinto_orm.messages import Request, Response
-from kinto_orm.protocol.flows import Flow
-from kinto_orm.protocol.values import decode
+from kinto_orm.protocol.json_values import decode
+from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.writes import Flow
 
 Data: TypeAlias = dict[str, Any]
 

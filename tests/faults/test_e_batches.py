@@ -11,8 +11,8 @@ from lossy import LossyAdapter
 from scripted_server import Talk, answer, row, said
 
 from kinto_orm import BadRequestError, Client, Collection, CommitError, ForbiddenError, ProtocolError, Record
-from kinto_orm.outcomes import Outcome
-from kinto_orm.protocol.batch import DEFAULT_BATCH_LIMIT, batch_limit
+from kinto_orm.protocol.batches import DEFAULT_BATCH_LIMIT, batch_limit
+from kinto_orm.unit_of_work import Outcome
 
 
 def entry(id: str, status: int = 201, body: Any = None) -> dict[str, Any]:

@@ -48,7 +48,7 @@ def test_what_stands_elsewhere_is_there(place: str) -> None:
 
 @pytest.mark.parametrize("row", sorted(row for row in ELSEWHERE if row[0] == "A"))
 def test_each_bad_id_has_its_own_parameter(row: str) -> None:
-    assert row in (TESTS / "test_endpoints.py").read_text("utf-8")
+    assert row in (TESTS / "protocol/test_paths.py").read_text("utf-8")
 
 
 def test_what_cannot_apply_does_not_exist() -> None:

@@ -15,7 +15,7 @@ from kinto_orm import kinto_http
 from kinto_orm.errors import ConnectionLostError, InvalidTypeError
 from kinto_orm.kinto_http import Client, KintoException, lists
 from kinto_orm.kinto_http.patch_type import BasicPatch, JSONPatch, MergePatch, PatchType
-from kinto_orm.messages import Response
+from kinto_orm.protocol.messages import Response
 
 
 def told(*responses: Response) -> tuple[Client, Wiretap]:

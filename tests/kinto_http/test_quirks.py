@@ -20,7 +20,7 @@ from kinto_orm import kinto_http
 from kinto_orm.errors import ConflictError, KintoError
 from kinto_orm.kinto_http import Client, KintoBatchException, KintoException, lists, utils
 from kinto_orm.kinto_http.patch_type import BasicPatch, JSONPatch, MergePatch
-from kinto_orm.messages import Response
+from kinto_orm.protocol.messages import Response
 
 
 def fill(client: Client, count: int = 12) -> None:

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from kinto_orm import ConflictError
-from kinto_orm.protocol.merging import merge_data
-from kinto_orm.protocol.values import is_same
+from kinto_orm.protocol.json_values import is_same
+from kinto_orm.protocol.merge import merge_data
 
 Data: TypeAlias = dict[str, Any]
 Way: TypeAlias = Literal["raise", "mine", "theirs", "merge", "by hand"]

@@ -31,10 +31,10 @@ from kinto_orm import (
     Record,
     ServerError,
 )
-from kinto_orm.outcomes import Outcome
-from kinto_orm.protocol.values import is_same
+from kinto_orm.protocol.json_values import is_same
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.unit_of_work import UnitOfWork
+from kinto_orm.unit_of_work import Outcome
+from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 
 from .journal import ABSENT, Call, Data, Goal, Journal, Version, Way, by_hand
 

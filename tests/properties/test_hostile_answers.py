@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from scripted_server import Server, answer, page, row, said, send_and_close
 
 from kinto_orm import Client, KintoError, Record
-from kinto_orm.protocol.values import copy_json
+from kinto_orm.protocol.json_values import copy_json
 
 OBJECT = {"data": row("x", n=1, text="é", deep={"list": [1, {"a": None}]}), "permissions": {"write": ["account:bob"]}}
 LIST = {"data": [row("x", n=1), row("y", n=2)]}

@@ -10,11 +10,11 @@ from hypothesis import event, example, given
 from hypothesis import strategies as st
 
 from kinto_orm import Client, InvalidValueError
-from kinto_orm.messages import Request, Response
-from kinto_orm.protocol.flows import Flow
 from kinto_orm.protocol.json_patch import Patched, apply_json_patch
+from kinto_orm.protocol.json_values import is_same
+from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.patches import JSON_PATCH_TYPE, JSON_TYPE
-from kinto_orm.protocol.values import is_same
+from kinto_orm.protocol.writes import Flow
 from kinto_orm.server import EmbeddedServer
 
 Data = dict[str, Any]

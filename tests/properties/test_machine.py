@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from kinto_orm import Bucket, Client, Collection, CommitError, ConflictError, NotFoundError, Record
-from kinto_orm.protocol.values import is_same
-from kinto_orm.unit_of_work import UnitOfWork
+from kinto_orm.protocol.json_values import is_same
+from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 
 Data = dict[str, Any]
 Call = Literal["save", "patch", "delete"]
@@ -186,7 +186,7 @@ class TwoSessions(RuleBasedStateMachine):
         session = self.sessions[number]
         record, expected = self._to_stage(session, id)
         if expected and expected.calls[-1] != "save":
-            return  # what a save after a patch comes to is told by test_staging.py
+            return  # what a save after a patch comes to is told by unit_of_work/test_staging.py
         session.unit.save(record)
         session.staged[id] = Expected(record, record.last_modified, dict(record.data), ["save"])
         self._foresee(session.staged[id])

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import event, example, given
 from hypothesis import strategies as st
 
-from kinto_orm.protocol.merging import merge_data, merge_permissions
-from kinto_orm.protocol.values import copy_json, is_same, say_path
+from kinto_orm.protocol.json_values import copy_json, is_same, say_path
+from kinto_orm.protocol.merge import merge_data, merge_permissions
 
 Data = dict[str, Any]
 Path = tuple[str, ...]

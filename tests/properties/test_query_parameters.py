@@ -11,8 +11,8 @@ from hypothesis import assume, event, example, given
 from hypothesis import strategies as st
 
 from kinto_orm import Client, Collection, F, InvalidFilterError, Record
-from kinto_orm.protocol.endpoints import Kind, draw_id
-from kinto_orm.protocol.values import is_same
+from kinto_orm.protocol.json_values import is_same
+from kinto_orm.protocol.paths import Kind, draw_id
 
 FIELDS = ("a", "b", "in_stock", "not_a")
 Data = dict[str, Any]

@@ -1,0 +1,200 @@
+"""The verbs of a client for whoever runs a server, and the bucket that every user has.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kinto_orm.client.runner import ClientRunner
+from kinto_orm.errors import DryRunError, ProtocolError, ServerError, UsageError
+from kinto_orm.models import Bucket, bucket_reference
+from kinto_orm.plugins.changesets import MONITOR, Changeset, changeset_query, read_changeset
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput
+from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
+from kinto_orm.protocol.responses import content, raise_for_status, read_document, read_object
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.repository.reads import require_capability
+from kinto_orm.repository.state import FlowRunner, ObjectState, Status
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """How a server is: what it checked of itself, by name (``storage``, ``permission``, ``cache``, …)."""
+
+    checks: Mapping[str, bool | None]
+    """``None`` where there is nothing to check."""
+    status: int = 200
+    """200, or the 503 by which a load balancer knows."""
+
+    @property
+    def is_healthy(self) -> bool:
+        """Whether all is well."""
+        return self.status == 200 and not self.unhealthy
+
+    @property
+    def unhealthy(self) -> tuple[str, ...]:
+        """The names of the checks that failed."""
+        return tuple(name for name, is_well in self.checks.items() if is_well is False)
+
+
+def read_heartbeat() -> Flow[Heartbeat]:
+    """How the server is; also where it is not well, which it says with a 503.
+
+    Raises ``ServerError`` for a 503 of something in front of it.
+    """
+    request = Request("GET", "/__heartbeat__", takes_any_answer=True)
+    response = yield request
+    checks = _checks_of(response) if response.status == 503 else read_document(response, request)
+    if checks is None:
+        raise_for_status(response, request.method, request.path)
+    return Heartbeat(checks or {}, response.status)
+
+
+def _checks_of(response: Response) -> JSONObject | None:
+    try:
+        found = content(response, "GET /__heartbeat__")
+    except ProtocolError:
+        return None
+    return found if isinstance(found, dict) and found and set(map(type, found.values())) <= _CHECKED else None
+
+
+_CHECKED = {bool, type(None)}
+
+
+def read_deployment() -> Flow[JSONObject]:
+    """What the server's operator says of this installation."""
+    request = Request("GET", "/__version__")
+    try:
+        return read_document((yield request), request)
+    except ServerError as error:
+        error.add_note("A Kinto without a version.json answers so: server_info()['project_version'] is Kinto's own.")
+        raise
+
+
+def flush(runner: FlowRunner, *, everything: bool) -> Flow[None]:
+    """Removes everything that the server has, of everybody."""
+    runner.refuse_staging("flush()")
+    if not everything:
+        raise UsageError(
+            "flush() removes all objects, permissions and accounts of everybody on that server, history included, "
+            "and nothing brings them back: say flush(everything=True)."
+        )
+    yield from require_capability("flush_endpoint", "flush()", runner)
+    request = Request("POST", "/__flush__")
+    try:
+        response = yield request
+    except DryRunError:
+        return  # it is planned
+    read_document(response, request)
+
+
+def read_personal_bucket(runner: FlowRunner) -> Flow[ObjectState]:
+    """The bucket that ``default`` stands for, by its real id. Kinto makes it where it is not there."""
+    yield from require_capability("default_bucket", "personal_bucket()", runner)
+    path = ObjectPath(Kind.BUCKET, ("default",))
+    response = yield Request("GET", str(path))
+    stored = read_object(response, path, "GET")
+    id = content(response, f"GET {path}")["data"]["id"]
+    return ObjectState(ObjectPath(Kind.BUCKET, (id,)), Status.LOADED).after(stored)
+
+
+class AdminMixin(ClientRunner):
+    """The part of a client that looks after its server."""
+
+    def heartbeat(self) -> Heartbeat:
+        """How the server is, check by check; a server that is not well is an answer too, and asked once only.
+
+        Raises ``TransportError`` where there is none, ``ServerError`` where something in front of it answers.
+        https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html#get-heartbeat
+        """
+        return self.run(read_heartbeat())
+
+    async def aheartbeat(self) -> Heartbeat:
+        """Like :meth:`heartbeat`."""
+        return await self.arun(read_heartbeat())
+
+    def version(self) -> JSONObject:
+        """What the server's operator says of this installation (``name``, ``version``, ``commit``, …), as it is.
+
+        Raises ``ServerError`` where nothing is said: Kinto's own version is ``server_info()["project_version"]``.
+        https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html#get-version
+        """
+        return self.run(read_deployment())
+
+    async def aversion(self) -> JSONObject:
+        """Like :meth:`version`."""
+        return await self.arun(read_deployment())
+
+    def flush(self, *, everything: bool = False) -> None:
+        """Removes all that the server has, of everybody: objects, history, permissions, accounts. Nothing undoes it.
+
+        Without ``everything=True`` it raises ``UsageError``. Needs the capability ``flush_endpoint``, which is for
+        tests; never sent again where its answer got lost.
+        https://docs.kinto-storage.org/en/stable/api/1.x/flush.html
+        """
+        return self.run(self._flush(everything=everything))
+
+    async def aflush(self, *, everything: bool = False) -> None:
+        """Like :meth:`flush`."""
+        return await self.arun(self._flush(everything=everything))
+
+    def _flush(self, *, everything: bool) -> Flow[None]:
+        yield from flush(self, everything=everything)
+        self._connection.locks.clear()
+
+    def monitor_changes(
+        self,
+        *,
+        since: TimestampInput | None = None,
+        bucket: str | None = None,
+        collection: str | None = None,
+        bust_cache: bool = False,
+    ) -> Changeset:
+        """Which collections changed, of all or of these, and when: ``changes`` has an entry for each, newest first.
+
+        Each has ``bucket``, ``collection`` and ``last_modified``, the timestamp that its changeset will have. Needs the
+        capability ``changes``. A server that does not go back as far as ``since`` gives all there is.
+        https://remote-settings.readthedocs.io/en/latest/client-specifications.html
+        """
+        return self.run(self._monitor(since, bucket, collection, bust_cache=bust_cache))
+
+    async def amonitor_changes(
+        self,
+        *,
+        since: TimestampInput | None = None,
+        bucket: str | None = None,
+        collection: str | None = None,
+        bust_cache: bool = False,
+    ) -> Changeset:
+        """Like :meth:`monitor_changes`."""
+        return await self.arun(self._monitor(since, bucket, collection, bust_cache=bust_cache))
+
+    def _monitor(
+        self, since: TimestampInput | None, bucket: str | None, collection: str | None, *, bust_cache: bool
+    ) -> Flow[Changeset]:
+        given = {"bucket": bucket, "collection": collection}
+        filters = {name: None if id is None else check_id(id, name) for name, id in given.items()}
+        query = changeset_query(since, None, bust_cache=bust_cache, filters=filters)
+        return read_changeset(MONITOR, query, "monitor_changes()", self)
+
+    def personal_bucket(self) -> Bucket:
+        """The bucket that ``"default"`` stands for, loaded, by its real id; Kinto makes it where it is not there.
+
+        Needs the capability ``default_bucket``; raises ``UnauthorizedError`` without credentials.
+        https://docs.kinto-storage.org/en/stable/api/1.x/buckets.html#personal-bucket-default
+        """
+        return self.run(self._personal_bucket())
+
+    async def apersonal_bucket(self) -> Bucket:
+        """Like :meth:`personal_bucket`."""
+        return await self.arun(self._personal_bucket())
+
+    def _personal_bucket(self) -> Flow[Bucket]:
+        state = yield from read_personal_bucket(self)
+        bucket = bucket_reference(state.path.id, self)
+        bucket.__kinto_apply_state__(state, None)
+        return bucket

@@ -1,0 +1,129 @@
+"""Bulk verbs on several collections at once: one writer for each, because two get in each other's way.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, closing, contextmanager
+from typing import Any, TypeAlias, cast
+
+from kinto_orm.errors import DuplicateObjectError, InvalidTypeError, UsageError
+from kinto_orm.models import Collection, Record, manager_of
+from kinto_orm.protocol.paths import ObjectPath
+from kinto_orm.protocol.writes import Flow, NextFlow
+from kinto_orm.query import MOST_THREADS, check_count
+from kinto_orm.repository.state import FlowRunner, Verb
+from kinto_orm.unit_of_work import Bulk, BulkReport, Outcome, raise_for_report
+
+ByCollection: TypeAlias = Mapping[Collection[Any], Iterable[Any]]
+"""What to write, by where it belongs."""
+
+OnOutcome: TypeAlias = Callable[[Outcome[Any]], object] | None
+
+Outcomes: TypeAlias = list[Outcome[Any]]
+
+
+class CollectionsBulk:
+    """A bulk verb on several collections at work: it has counted all that was sent, also where it fails."""
+
+    def __init__(
+        self, runner: FlowRunner, verb: Verb, name: str, objects: ByCollection, parallel: int, on_outcome: OnOutcome
+    ) -> None:
+        self._runner = runner
+        self._name = name
+        self._on_outcome = on_outcome
+        self._workers = check_count(parallel, "parallel", 1, MOST_THREADS)
+        self._bulks = {
+            one: manager_of(one.model, plain=Record, parent=one).__kinto_bulk__(verb, name, objects[one])
+            for one in _checked(objects, runner)
+        }
+        self._reports = {one: BulkReport() for one in self._bulks}
+        self._untold: deque[Outcomes] = deque()
+
+    def run(self) -> dict[Collection[Any], BulkReport]:
+        """Writes, with threads."""
+        work = self._runner.run_concurrently(self._sequences(), workers=self._workers, ordered=False)
+        with self._noting_what_is_stored(), closing(work) as batches:
+            for _ in batches:
+                self._tell()
+        return self._report()
+
+    async def arun(self) -> dict[Collection[Any], BulkReport]:
+        """Writes, with tasks of the event loop."""
+        work = self._runner.arun_concurrently(self._sequences(), workers=self._workers, ordered=False)
+        with self._noting_what_is_stored():
+            async with aclosing(work) as batches:
+                async for _ in batches:
+                    self._tell()
+        return self._report()
+
+    def _sequences(self) -> Sequence[NextFlow[Outcomes]]:
+        return [_counting(bulk, self._reports[one], self._untold) for one, bulk in self._bulks.items()]
+
+    def _tell(self) -> None:
+        on_outcome, self._on_outcome = self._on_outcome, None  # one that raises is not called again
+        while self._untold:
+            for outcome in self._untold.popleft():
+                if on_outcome is not None:
+                    on_outcome(outcome)
+        self._on_outcome = on_outcome
+
+    @contextmanager
+    def _noting_what_is_stored(self) -> Generator[None]:
+        try:
+            yield
+        except BaseException as error:
+            stored = sum(report.stored for report in self._reports.values())
+            # Threads come to the end of their request; a task that is cancelled does not hear the answer any more.
+            is_cut = isinstance(error, asyncio.CancelledError)
+            rest = "a batch of each collection may be stored, too" if is_cut else "what came after them was not sent"
+            error.add_note(f"{stored} objects were stored before this; {rest}.")
+            self._tell()  # what was stored while nobody took it
+            raise
+
+    def _report(self) -> dict[Collection[Any], BulkReport]:
+        whole = BulkReport()
+        for one, report in self._reports.items():
+            report.is_complete = self._bulks[one].is_complete
+            whole.is_complete = whole.is_complete and report.is_complete
+            whole.unchanged += report.stored  # only their number is said
+            whole.failed += report.failed
+        raise_for_report(whole, self._name)
+        return self._reports
+
+
+def _counting(bulk: Bulk[Any], report: BulkReport, untold: deque[Outcomes]) -> NextFlow[Outcomes]:
+    def count(flow: Flow[Outcomes]) -> Flow[Outcomes]:
+        outcomes = yield from flow
+        # Here, and not where they are taken: an error elsewhere may leave them lying.
+        for outcome in outcomes:
+            report.add(outcome)
+        untold.append(outcomes)
+        return outcomes
+
+    def next_flow() -> Flow[Outcomes] | None:
+        flow = bulk.next_batch()
+        return None if flow is None else count(flow)
+
+    return next_flow
+
+
+def _checked(objects: ByCollection, runner: FlowRunner) -> Iterator[Collection[Any]]:
+    if not isinstance(cast(object, objects), Mapping):
+        raise InvalidTypeError(f"It takes a mapping of collections to their objects, not {objects!r:.60}.")
+    paths: set[ObjectPath] = set()
+    for one in objects:
+        if not isinstance(cast(object, one), Collection):
+            raise InvalidTypeError(f"The keys are collections, not {one!r:.60}.")
+        if one.client is None:
+            one.__kinto_envelope__().client = runner
+        if one.client is not runner:
+            raise UsageError(f"{one!r} belongs to another client.")
+        if one.__kinto_path__() in paths:
+            raise DuplicateObjectError(f"{one.__kinto_path__()} was given twice: each collection has one writer.")
+        paths.add(one.__kinto_path__())
+        yield one

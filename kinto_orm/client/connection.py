@@ -1,0 +1,190 @@
+"""The options of a client, and what clients with the same ones share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, cast
+
+import requests
+from requests.utils import get_environ_proxies
+
+from kinto_orm.errors import ConfigurationError, InvalidTypeError
+from kinto_orm.protocol.json_values import JSONObject
+from kinto_orm.protocol.messages import Response, Target, Transport
+from kinto_orm.protocol.paths import ObjectPath
+from kinto_orm.repository.state import OnInvalid
+from kinto_orm.server import EmbeddedServer
+from kinto_orm.transport import (
+    MAX_RESPONSE_BYTES,
+    Alerts,
+    AsyncTransport,
+    AuthInput,
+    HttpTransport,
+    OnBackoff,
+    RequestEvent,
+    ResponseEvent,
+    RetryEvent,
+    RetryPolicy,
+    merge_credentials,
+    parse_auth,
+)
+from kinto_orm.transport.files import HostOptions, download, holds
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options of a client; times are seconds."""
+
+    server_url: str
+    auth: AuthInput = field(default=None, repr=False)
+    bucket: str = "default"
+    collection: str | None = None
+    retry: int = 3
+    retry_after: float | None = None
+    timeout: Any = (5, 30)
+    deadline: float = 120
+    headers: Mapping[str, str] | None = field(default=None, repr=False)
+    verify: Any = True
+    cert: Any = None
+    proxies: Mapping[str, str] | None = field(default=None, repr=False)
+    trust_env: bool = False
+    allow_insecure: bool = False
+    max_response_bytes: int = MAX_RESPONSE_BYTES
+    session: Any = field(default=None, repr=False)
+    dry_mode: bool = False
+    on_request: Callable[[RequestEvent], object] | None = field(default=None, repr=False)
+    on_response: Callable[[ResponseEvent], object] | None = field(default=None, repr=False)
+    on_retry: Callable[[RetryEvent], object] | None = field(default=None, repr=False)
+    log_bodies: bool = False
+    on_backoff: OnBackoff = "wait"
+    strict_retry: bool = False
+    on_invalid: OnInvalid = "raise"
+    async_transport: AsyncTransport = "threads"
+    lacks: frozenset[str] = frozenset()
+    """The names of options that a pickle left out because they may hold secrets, and that were not given again."""
+
+    def __post_init__(self) -> None:
+        # From here on credentials are in an object that does not show them.
+        url, auth = merge_credentials(self.server_url, self.auth)
+        object.__setattr__(self, "server_url", url)
+        object.__setattr__(self, "auth", parse_auth(auth))
+
+    def changed(self, changes: Mapping[str, Any]) -> Options:
+        """The options with these changes. Raises ``ConfigurationError`` for names that are none."""
+        unknown = set(changes) - {one.name for one in fields(self) if one.name != "lacks"}
+        if unknown:
+            raise ConfigurationError(f"A client has no option {', '.join(sorted(unknown))}.")
+        if "server_url" in changes and merge_credentials(changes["server_url"], None)[1] is not None:
+            changes = {"auth": None, **changes}  # those in the URL take the place of the others
+        # A session of the user's may have credentials of its own.
+        given = {*changes, "auth"} if "session" in changes else set(changes)
+        return replace(self, **changes, lacks=self.lacks - given)
+
+    def without_secrets(self) -> Options:
+        """What a pickle keeps."""
+        lacks = {name for name in ("auth", "headers", "proxies") if getattr(self, name)}
+        if self.session is not None:
+            lacks.add("auth")
+        kept = replace(self, on_request=None, on_response=None, on_retry=None)  # functions cannot always be pickled
+        return replace(kept, auth=None, session=None, headers=None, proxies=None, lacks=self.lacks | lacks)
+
+    def connects_like(self, other: Options) -> bool:
+        """Whether both can share their connections."""
+        own = ("bucket", "collection", "dry_mode", "on_invalid", "strict_retry", "lacks")
+        return all(getattr(self, one.name) is getattr(other, one.name) for one in fields(self) if one.name not in own)
+
+    def transport(self, server: EmbeddedServer | None) -> HttpTransport:
+        """A transport with these options."""
+        self._check_types()
+        return HttpTransport(
+            self.server_url,
+            auth=self.auth,
+            timeout=self.timeout,
+            deadline=self.deadline,
+            headers=self.headers,
+            verify=self.verify,
+            cert=self.cert,
+            proxies=self.proxies,
+            trust_env=self.trust_env,
+            allow_insecure=self.allow_insecure,
+            session=self.session,
+            adapter=server.adapter() if server is not None else None,
+            policy=RetryPolicy(retries=self.retry, retry_after=self.retry_after, on_backoff=self.on_backoff),
+            on_request=self.on_request,
+            on_response=self.on_response,
+            on_retry=self.on_retry,
+            max_response_bytes=self.max_response_bytes,
+            log_bodies=self.log_bodies,
+            async_transport=self.async_transport,
+        )
+
+    def fetch(
+        self,
+        url: str,
+        target: Target,
+        size: int | None,
+        sha256: str | None,
+        *,
+        is_stopped: Callable[[], bool],
+        overwrite: bool,
+    ) -> Response:
+        """Puts a file of any host there; it gets nothing of these options but how long it may take, and by which way.
+
+        A file that is there already stays, unless ``overwrite``.
+        """
+        is_there = isinstance(target, (str, os.PathLike)) and not overwrite and holds(target, size, sha256)
+        if not is_there:
+            found = get_environ_proxies(url) if self.trust_env else {}
+            options = HostOptions(self.timeout, self.retry, self.verify, {**found, **(self.proxies or {})})
+            download(url, target, size=size, sha256=sha256, options=options, is_stopped=is_stopped)
+        return Response(200)
+
+    def _check_types(self) -> None:
+        if self.session is not None and not isinstance(self.session, requests.Session):
+            raise ConfigurationError(f"session is a requests.Session, not of type {type(self.session).__name__}.")
+        for name in ("on_request", "on_response", "on_retry"):
+            hook = getattr(self, name)
+            if hook is not None and not callable(hook):
+                raise ConfigurationError(f"{name} is a function that takes an event, not {hook!r:.60}.")
+        proxies = cast(object, {} if self.proxies is None else self.proxies)
+        if not isinstance(proxies, Mapping) or not all(isinstance(url, str) for url in proxies.values()):
+            # Without the value: a proxy's URL may hold its password.
+            raise ConfigurationError('proxies is a mapping of schemes to URLs, as in {"https": "http://proxy:3128"}.')
+
+
+def started_server(
+    data_dir: str | os.PathLike[str] | None, server: EmbeddedServer | None, settings: Mapping[str, Any] | None
+) -> EmbeddedServer:
+    """The server, or one that is started now."""
+    if server is not None and not isinstance(cast(object, server), EmbeddedServer):
+        raise InvalidTypeError(f"server is an EmbeddedServer, not {server!r:.60}.")
+    if settings is not None and not isinstance(cast(object, settings), Mapping):
+        raise InvalidTypeError(f"settings is a mapping of Kinto's settings, not {settings!r:.60}.")
+    if server is not None:
+        if data_dir is not None or settings:
+            raise ConfigurationError("server= is running already: data_dir and settings= cannot change it.")
+        return server
+    chosen = dict(settings or {})
+    return EmbeddedServer.memory(**chosen) if data_dir is None else EmbeddedServer.postgres(data_dir, **chosen)
+
+
+@dataclass(slots=True)
+class Connection:
+    """What clones share: the transport, the embedded server behind it, and what is known of the server."""
+
+    transport: Transport
+    server: EmbeddedServer | None = None
+    server_info: JSONObject | None = None
+    locks: set[ObjectPath] = field(default_factory=set)
+    """The locks whose objects are known to be there."""
+    alerts: Alerts = field(default_factory=Alerts)
+
+    def fitting(self, mine: Options, others: Options) -> Connection:
+        """The connection for other options than mine: this one, where they make no difference to it."""
+        if others.connects_like(mine):
+            return self
+        if self.server is not None and others.server_url != mine.server_url:
+            raise ConfigurationError("A client of an embedded server cannot move to another server: make a new one.")
+        return Connection(others.transport(self.server), self.server)

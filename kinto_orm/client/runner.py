@@ -1,0 +1,271 @@
+"""What moves the flows of a client: sends their requests, stages their writes in an open unit of work."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncGenerator, Generator, Sequence
+from contextlib import aclosing
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+
+from kinto_orm.client.concurrency import ConcurrentFlows, in_tasks, in_threads
+from kinto_orm.client.connection import Connection, Options
+from kinto_orm.client.dry_run import DryRun
+from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, KintoError
+from kinto_orm.protocol.accounts import without_hashes
+from kinto_orm.protocol.json_values import JSONObject
+from kinto_orm.protocol.messages import BlockingTask, Content, Request, Response, Target
+from kinto_orm.protocol.paths import ObjectPath, check_id
+from kinto_orm.protocol.writes import Flow, NextFlow, Write, encode_request
+from kinto_orm.repository import read_server_info
+from kinto_orm.repository.conflicts import carry_out
+from kinto_orm.repository.state import Intent, OnInvalid, Stateful, activate, deactivate
+from kinto_orm.transport.files import read_content
+from kinto_orm.unit_of_work import create_lock, lock_write
+from kinto_orm.unit_of_work.staging import Plan
+from kinto_orm.unit_of_work.unit_of_work import open_unit
+
+T = TypeVar("T")
+H = TypeVar("H", bound=Stateful)
+
+
+class ClientRunner:
+    """The part of a client that moves flows, and its lifetime."""
+
+    def _set_up(
+        self,
+        options: Options,
+        connection: Connection,
+        *,
+        owns_server: bool,
+        owns_transport: bool = True,
+        dry_run: DryRun | None = None,
+    ) -> None:
+        check_id(options.bucket, "bucket")
+        if options.collection is not None:
+            check_id(options.collection, "collection")
+        if options.on_invalid not in ("raise", "skip", "keep"):
+            raise ConfigurationError(f"on_invalid is 'raise', 'skip' or 'keep', not {options.on_invalid!r}.")
+        self._options = options
+        self._connection = connection
+        self._dry_run = dry_run or DryRun()
+        self._owns_server = owns_server
+        self._owns_transport = owns_transport
+        self._is_closed = False
+
+    @property
+    def default_bucket(self) -> str:
+        """The default bucket."""
+        return self._options.bucket
+
+    @property
+    def default_collection(self) -> str | None:
+        """The default collection."""
+        return self._options.collection
+
+    @property
+    def on_invalid(self) -> OnInvalid:
+        """What happens to rows that do not fit their model."""
+        return self._options.on_invalid
+
+    @property
+    def retry(self) -> int:
+        """How often what was not applied is sent again."""
+        return self._options.retry
+
+    @property
+    def strict_retry(self) -> bool:
+        """Whether a write whose answer got lost is recognised only where nobody else can have written the same."""
+        return self._options.strict_retry
+
+    # -- running --------------------------------------------------------------------------------------------------
+
+    def run(self, flow: Flow[T]) -> T:
+        """The result of the flow: its requests are sent one after the other."""
+        try:
+            item = next(flow)
+            while True:
+                request = self._admit(flow, item)
+                try:
+                    self._keep_if_dry(request)
+                    response = (
+                        request.work()
+                        if isinstance(request, BlockingTask)
+                        else self._connection.transport.send(request)
+                    )
+                except KintoError as error:
+                    item = flow.throw(error)
+                else:
+                    self._connection.alerts.note(response)
+                    item = flow.send(without_hashes(request, response))
+        except StopIteration as stop:
+            result = cast(T, stop.value)
+        finally:
+            flow.close()  # where it was left by an exception, it cleans up now
+        self._connection.alerts.tell()
+        return result
+
+    async def arun(self, flow: Flow[T]) -> T:
+        """The result of the flow, without blocking the event loop.
+
+        A cancelled call may have been sent: the server may have applied it.
+        """
+        try:
+            item = next(flow)
+            while True:
+                request = self._admit(flow, item)
+                try:
+                    self._keep_if_dry(request)
+                    response = await (
+                        asyncio.to_thread(request.work)
+                        if isinstance(request, BlockingTask)
+                        else self._connection.transport.asend(request)
+                    )
+                except KintoError as error:
+                    item = flow.throw(error)
+                else:
+                    self._connection.alerts.note(response)
+                    item = flow.send(without_hashes(request, response))
+        except StopIteration as stop:
+            result = cast(T, stop.value)
+        finally:
+            flow.close()  # where it was left by an exception, it cleans up now
+        self._connection.alerts.tell()
+        return result
+
+    def run_concurrently(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
+        """The results of several sequences of flows, moved by so many threads.
+
+        ``ordered``: one sequence after the other. What a flow raises is raised here, and the others stop.
+        """
+        return in_threads(ConcurrentFlows(sequences, workers, ordered=ordered), self.run)
+
+    async def arun_concurrently(
+        self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool
+    ) -> AsyncGenerator[T]:
+        """Like :meth:`run_concurrently`, by tasks of the event loop."""
+        async with aclosing(in_tasks(ConcurrentFlows(sequences, workers, ordered=ordered), self.arun)) as results:
+            async for result in results:
+                yield result
+
+    def perform(self, holder: H, intent: Intent) -> H:
+        """Carries out the intent now, or stages it in the unit of work that is open."""
+        unit = open_unit(self)
+        return unit.stage(holder, intent) if unit is not None else self.run(self._perform(holder, intent))
+
+    async def aperform(self, holder: H, intent: Intent) -> H:
+        """Like :meth:`perform`."""
+        unit = open_unit(self)
+        return unit.stage(holder, intent) if unit is not None else await self.arun(self._perform(holder, intent))
+
+    def _perform(self, holder: H, intent: Intent) -> Flow[H]:
+        yield from carry_out(holder, intent, self)
+        return holder
+
+    def refuse_staging(self, what: str) -> None:
+        """Raises ``NotStageableError`` inside a unit of work of this client, which ``what`` cannot be part of."""
+        if (unit := open_unit(self)) is not None:
+            unit.admit(None, what)
+
+    def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
+        """The flow that gives the write by which a unit of work takes this lock."""
+        known, dry_run = self._connection.locks, self._dry_run
+        if path not in known and path not in dry_run.locks:
+            yield from create_lock(path)
+            # The connection is shared with clients that are not dry: what was only planned is not there for them.
+            (dry_run.locks if self._options.dry_mode else known).add(path)
+        return lock_write(path)
+
+    def forget_lock(self, path: ObjectPath) -> None:
+        """Has the object of this lock made sure of again: it may have been deleted."""
+        self._connection.locks.discard(path)
+
+    def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
+        """The flow that gives what the server says of itself: to be read, as clients share it."""
+        connection = self._connection
+        if connection.server_info is None or refresh:
+            connection.server_info = yield from read_server_info()
+        return connection.server_info
+
+    def read_file(self, file: Content) -> Flow[bytes]:
+        """The flow that gives the content of a file."""
+        response = yield BlockingTask(path="a file", work=lambda: Response(200, body=read_content(file)))
+        return response.body
+
+    def fetch_file(
+        self, url: str, target: Target, *, size: int | None, sha256: str | None, overwrite: bool
+    ) -> Flow[None]:
+        """The flow that fetches a file, from any host and without credentials; not one that is there already."""
+        stopped = threading.Event()
+        fetch = partial(self._options.fetch, url, target, size, sha256, is_stopped=stopped.is_set, overwrite=overwrite)
+        try:
+            yield BlockingTask(path=url, work=fetch)
+        finally:
+            stopped.set()  # where nobody waits any more, a thread may still be at it
+
+    def _admit(self, flow: Flow[Any], item: Request | Write) -> Request:
+        """The request, if it may be sent now."""
+        request = encode_request(item) if isinstance(item, Write) else item
+        if self._is_closed:
+            raise ClientClosedError("This client was closed: make a new one.")
+        if lacks := self._options.lacks:
+            missing = ", ".join(f"{name}=…" for name in sorted(lacks))
+            raise CredentialsMissingError(f"This client came out of a pickle, without secrets: use clone({missing}).")
+        if request.is_write and (unit := open_unit(self)) is not None:
+            unit.admit(flow, f"{request.method} {request.path}")
+        return request
+
+    def _keep_if_dry(self, request: Request) -> None:
+        """Keeps a write of a dry client, and raises ``DryRunError`` in the place of its answer."""
+        if self._options.dry_mode and request.is_write:
+            raise self._dry_run.keep(request)
+
+    def plan(self) -> Plan:
+        """What ``dry_mode`` did not send, of this client and its dry clones: the writes and exact requests, in order.
+
+        ``print(client.plan())``, or ``client.plan().as_json()``. Nothing, where the client is not dry.
+        """
+        return self._dry_run.plan()
+
+    def clear_plan(self) -> None:
+        """Forgets what ``dry_mode`` has kept, also for the dry clones that share it."""
+        self._dry_run.clear()
+
+    # -- lifetime -------------------------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Ends the client, and the embedded server that it started. A clone closes only what is its own."""
+        self._is_closed = True
+        if self._owns_transport:
+            self._connection.transport.close()
+        if self._owns_server and self._connection.server is not None:
+            self._connection.server.close()
+
+    async def aclose(self) -> None:
+        """Like :meth:`close`."""
+        self._is_closed = True
+        if self._owns_transport:
+            await self._connection.transport.aclose()
+        if self._owns_server and self._connection.server is not None:
+            await asyncio.to_thread(self._connection.server.close)
+
+    def __enter__(self) -> Self:
+        activate(self)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if deactivate(self):
+            self._connection.transport.release()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if deactivate(self):
+            await self._connection.transport.arelease()

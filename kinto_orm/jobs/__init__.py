@@ -1,0 +1,1 @@
+"""Flows over several objects or whole collections."""

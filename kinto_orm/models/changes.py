@@ -1,0 +1,174 @@
+"""What a verb asks for, frozen; and what is left of the user's edits when the answer has come."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from kinto_orm.errors import InvalidTypeError, InvalidValueError
+from kinto_orm.models.data import current_data, has_data, own_extra, remove_key, restore_fields, undeclared
+from kinto_orm.models.fields import declared_fields, validated
+from kinto_orm.models.permissions import permission_lists
+from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, is_same, parse_timestamp
+from kinto_orm.protocol.patches import (
+    BasicPatch,
+    JSONPatch,
+    MergePatch,
+    Patch,
+    apply_basic_patch,
+    apply_merge_patch,
+    changed_keys,
+    removed_keys,
+)
+from kinto_orm.protocol.writes import PermissionLists
+from kinto_orm.repository.conflicts import check_policy
+from kinto_orm.repository.state import Draft, Intent, OnConflict, Verb, WriteOptions
+
+PatchInput: TypeAlias = Patch | Mapping[str, Any]
+
+
+def intent_of(
+    model: Any,
+    verb: Verb,
+    patch: Patch | None = None,
+    *,
+    safe: bool,
+    if_match: TimestampInput | None = None,
+    if_not_exists: bool = False,
+    if_exists: bool = False,
+    on_conflict: OnConflict | None = None,
+) -> Intent:
+    """The verb on the object as it is now, with these options; what happens to the object later changes nothing."""
+    timestamp = None if if_match is None else parse_timestamp(if_match, "if_match")
+    if on_conflict is not None:
+        check_policy(on_conflict)
+    options = WriteOptions(safe, timestamp, if_not_exists, if_exists, on_conflict)
+    if verb in (Verb.PATCH, Verb.DELETE):
+        model.__kinto_path__()  # these need an id: none is drawn for them
+    if verb is Verb.DELETE:  # whatever its data has become
+        return Intent(verb, model.__kinto_state__(), Draft({}), options)
+    state, draft = model.__kinto_describe__()
+    return Intent(verb, state, draft, options, patch)
+
+
+def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) -> Patch:
+    """The patch that the arguments of ``patch()`` make. Raises ``InvalidTypeError`` and ``InvalidValueError``."""
+    if isinstance(changes, (BasicPatch, MergePatch, JSONPatch)):
+        if values:
+            raise InvalidTypeError("patch() takes a patch or values, not both.")
+        patch: Patch = changes
+    elif changes is None or isinstance(changes, Mapping):
+        patch = BasicPatch({**(changes or {}), **values})
+    else:
+        raise InvalidTypeError(f"patch() takes a mapping, a BasicPatch, MergePatch or JSONPatch, not {changes!r:.60}.")
+    if isinstance(patch, JSONPatch):
+        return patch
+    if not patch.permissions and not patch.data:
+        raise InvalidValueError("patch() needs at least one change.")
+    if patch.permissions:
+        patch = replace(patch, permissions=permission_lists(model.__kinto_kind__, patch.permissions))
+    if "id" in (patch.data or {}):
+        raise InvalidValueError(
+            "data['id'] cannot be patched: an object keeps its id. Create another one, and delete this."
+        )
+    _check_patch(model, patch)
+    return patch
+
+
+def _check_patch(model: Any, patch: BasicPatch | MergePatch) -> None:
+    """Raises ``InvalidValueError`` for what would not fit the model any more: it could be stored, but not read."""
+    cls = type(model)
+    fields = declared_fields(cls)
+    changes = patch.body.get("data", {})
+    known = has_data(model)
+    if not any(key in fields for key in changes) or not (known or _takes_anything(cls)):
+        return
+    apply = apply_merge_patch if isinstance(patch, MergePatch) else apply_basic_patch
+    patched = apply(current_data(model) if known else {}, changes)
+    validated(cls, {key: value for key, value in patched.items() if key in fields})
+
+
+def _takes_anything(model: type[Any]) -> bool:
+    return not any(field.is_required() for field in model.__pydantic_fields__.values())
+
+
+@dataclass(frozen=True)
+class Edits:
+    """What the object holds and its server does not get yet: the very values, which their user may hold too."""
+
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    extra: JSONObject = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+    permissions: Mapping[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the server gets everything."""
+        return not (self.fields or self.extra or self.removed or self.permissions)
+
+
+NO_EDITS = Edits()
+
+
+def unsent_edits(model: Any, intent: Intent) -> Edits:
+    """What the object holds and the intent did not send: edits after the call, and for a patch those before it."""
+    seen = intent.seen or intent.draft
+    is_patch = intent.verb is Verb.PATCH
+    permissions = _unsent_permissions(model, intent, {} if is_patch else seen.permissions or {})
+    if not has_data(model):
+        return Edits(permissions=permissions)
+    now = current_data(model)
+    if not is_patch and is_same(seen.data, now):
+        return Edits(permissions=permissions) if permissions else NO_EDITS
+    changed = set(changed_keys(seen.data, now))
+    removed = set(removed_keys(seen.data, now))
+    if is_patch:
+        patched = _patched(intent.patch, "data")
+        changed |= _edited_keys(model, now) - patched
+        removed |= set(removed_keys(model.__kinto_envelope__().data or {}, now)) - patched
+    fields, others = declared_fields(type(model)), undeclared(model)
+    return Edits(
+        {fields[key]: model.__dict__[fields[key]] for key in changed if key in fields},
+        {key: others[key] for key in changed if key not in fields},
+        tuple(removed),
+        permissions,
+    )
+
+
+def _unsent_permissions(model: Any, intent: Intent, sent: PermissionLists) -> dict[str, list[str]]:
+    permissions = model.__kinto_envelope__().permissions
+    if permissions is None:  # nobody has set any
+        return {}
+    patched = _patched(intent.patch, "permissions")
+    changes = permissions.changes().items()
+    return {name: value for name, value in changes if sent.get(name) != value and name not in patched}
+
+
+def _edited_keys(model: Any, now: Mapping[str, JSON]) -> set[str]:
+    """The keys that the user set or changed; in a new object not the defaults."""
+    snapshot = model.__kinto_envelope__().data
+    if snapshot is not None:
+        return set(changed_keys(snapshot, now))
+    fields = declared_fields(type(model))
+    return {key for key in now if key not in fields or fields[key] in model.__pydantic_fields_set__}
+
+
+def _patched(patch: Patch | None, part: str) -> set[str]:
+    """The keys of the data, or the permissions, that the patch touches."""
+    if not isinstance(patch, JSONPatch):
+        return set() if patch is None else set(patch.body.get(part, {}))
+    pointers = [str(one.get(name, "")).split("/") for one in patch.operations for name in ("path", "from")]
+    return {path[2].replace("~1", "/").replace("~0", "~") for path in pointers if len(path) > 2 and path[1] == part}
+
+
+def redo(model: Any, edits: Edits) -> None:
+    """Makes the unsent edits again, on what the server answered."""
+    restore_fields(model, edits.fields)
+    if edits.extra:
+        own_extra(model).update(edits.extra)
+    for key in edits.removed:
+        if key in current_data(model):
+            remove_key(model, key)
+    for name, principals in edits.permissions.items():
+        model.permissions[name] = principals

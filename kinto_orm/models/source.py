@@ -1,0 +1,167 @@
+"""The source of a query: which model its rows become, below which parent, and what a table has of that model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+from pydantic import AliasChoices, BaseModel
+from pydantic.errors import PydanticInvalidForJsonSchema
+
+from kinto_orm.errors import (
+    InvalidFilterError,
+    UsageError,
+)
+from kinto_orm.models.data import current_data
+from kinto_orm.models.envelope import bare, shared_row
+from kinto_orm.models.fields import declared_fields, dump_declared, field_validator
+from kinto_orm.models.kinto_object import KintoObject
+from kinto_orm.models.loading import find_parent, load, load_page, reference, reference_at
+from kinto_orm.models.metaclass import HIDDEN_FIELDS
+from kinto_orm.protocol.json_values import JSON, JSONObject, encode
+from kinto_orm.protocol.paths import Kind, PluralPath
+from kinto_orm.query import LoadedRows, Place, Row
+from kinto_orm.repository.state import FlowRunner, ObjectState, Status, active_runner
+
+M = TypeVar("M", bound=KintoObject)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """Objects of a model, below a parent: given, or found by the defaults of class and client when a query ends."""
+
+    model: type[Any]
+    plain: type[Any]
+    parent: KintoObject | None = None
+    client: FlowRunner | None = None
+    path: PluralPath | None = None
+    """The list, where the source is fixed there."""
+    origin: FlowRunner | None = None
+    """The client that it had before it was pickled."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the objects."""
+        return cast(Kind, self.model.__kinto_kind__)
+
+    def runner(self) -> FlowRunner:
+        """The client; raises ``NotBoundError`` where there is none."""
+        if self.client is not None:
+            return self.client
+        if self.parent is not None:
+            return self.parent.__kinto_runner__()
+        return self.model.__kinto_client__ or active_runner(f"{self.model.__name__}'s query", self.origin)
+
+    def find_parent(self) -> KintoObject | None:
+        """The parent; raises ``NotBoundError`` where there is none."""
+        if self.parent is not None or self.model.__kinto_parent__ is None:
+            return self.parent
+        return cast(KintoObject, find_parent(self.model, None, None, self.runner))
+
+    def locate(self) -> Place:
+        """The client and the list."""
+        if self.path is not None:
+            runner = self.runner()
+            return Place(runner, self.path, reference_at(self.model.__kinto_parent__, self.path.parent_ids, runner))
+        parent = self.find_parent()
+        return Place(self.runner(), PluralPath(self.kind, parent.__kinto_path__().ids if parent else ()), parent)
+
+    def fixed(self, runner: FlowRunner, path: PluralPath) -> ModelSource:
+        """The same at that place, whatever the defaults are; it can be pickled."""
+        return ModelSource(self.model, self.plain, client=runner, path=path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The pickle of a client has no credentials: where it is read, another one may have them.
+        is_fixed = self.path is not None
+        client, origin = (None, self.client or self.origin) if is_fixed else (self.client, None)
+        return (ModelSource, (self.model, self.plain, self.parent, client, self.path, origin))
+
+    def load(self, rows: LoadedRows, place: Place) -> list[Any]:
+        """The objects of a page."""
+        return load_page(self.model, self.plain, rows, place.runner, place.parent)
+
+    def load_one(self, state: ObjectState, place: Place) -> Any:
+        """The object of that state."""
+        one = reference(self.model, state.path.id, place.runner, place.parent)
+        load(one, state)
+        return one
+
+    def resolve_field(self, name: str) -> str:
+        """The wire name; where the model declares fields, only those, ``id``, ``last_modified`` and ``deleted``."""
+        fields = declared_fields(self.model)
+        first = name.partition(".")[0]
+        if not fields or self.kind is not Kind.RECORD or first in fields or first in _ALWAYS_THERE:
+            return name
+        by_name = {field: wire for wire, field in fields.items()}
+        hint = f"on the wire it is {by_name[first]!r}" if first in by_name else f"it has {', '.join(fields)}"
+        raise InvalidFilterError(
+            f"{self.model.__name__} has no field {name!r}; {hint}. For an undeclared key use F({name!r})."
+        )
+
+    def declared_fields(self) -> Iterable[str]:
+        """The wire names of the declared fields."""
+        return declared_fields(self.model)
+
+    def row_schema(self) -> JSONObject:
+        """The JSON schema of the fields that the model declares; empty where there are none."""
+        return row_schema(self.model)
+
+    def fields_stand_alone(self) -> bool:
+        """Whether the fields are read alike, each, where the others are not there."""
+        return fields_stand_alone(self.model)
+
+    def row_of(self, one: Any) -> Row:
+        """The object, as it is put in columns."""
+        return row_of(self.model, one)
+
+
+_ALWAYS_THERE = HIDDEN_FIELDS | {"deleted"}
+
+
+def row_schema(model: type[Any]) -> JSONObject:
+    """The JSON schema of the declared fields; empty where there are none."""
+    fields = declared_fields(model)
+    if not fields:
+        return {}
+    try:
+        found: JSONObject = model.model_json_schema(mode="serialization", by_alias=True)
+    except PydanticInvalidForJsonSchema as error:
+        raise UsageError(f"{model.__name__} has a field without a JSON schema, so no columns: {error}") from error
+    # Computed fields are not stored; one with exclude=True is stored, and in no schema.
+    return {**found, "properties": {name: found["properties"].get(name, {}) for name in fields}}
+
+
+def fields_stand_alone(model: type[Any]) -> bool:
+    """Whether the fields are read alike, each, where the others are not there.
+
+    A validator may look at the other fields; one in an annotation is not noticed.
+    """
+    decorators = model.__pydantic_decorators__
+    has_own_code = model.model_post_init is not BaseModel.model_post_init
+    validators = (decorators.validators, decorators.field_validators, decorators.root_validators)
+    if has_own_code or any(validators) or decorators.model_validators or decorators.model_serializers:
+        return False
+    fields = model.__pydantic_fields__.values()
+    return not any(
+        one.default_factory_takes_validated_data or isinstance(one.validation_alias, AliasChoices) for one in fields
+    )
+
+
+def row_of(model: type[Any], one: Any) -> Row:
+    """The row of an object, as the query of that model has just read it."""
+    envelope = {"id": one.__dict__["id"], "last_modified": one.__dict__["last_modified"]}
+    if shared_row(one) is None and one.__kinto_envelope__().status is Status.DELETED:
+        return Row({**envelope, "deleted": True}, {})
+    # What does not fit the model was kept as a plain object.
+    fields = declared_fields(model) if isinstance(one, model) else {}
+    row: Mapping[str, JSON] = shared_row(one) or current_data(one)
+    others = {key: value for key, value in row.items() if key not in fields and key not in HIDDEN_FIELDS}
+    if not declared_fields(model):
+        return Row({**others, **envelope}, others)
+    stored = {key: row[key] for key in fields if key in row}
+    if shared_row(one) is None:
+        # Loaded in part: what is not there has its default, as it has where it was loaded whole.
+        values = field_validator(model).validate_json(encode(stored))
+        one = bare(model, {**values, "id": None, "last_modified": None}, one.__kinto_envelope__())
+    return Row({**stored, **(dump_declared(one) if fields else {}), **envelope}, others)

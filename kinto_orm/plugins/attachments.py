@@ -1,0 +1,298 @@
+"""The file of a record, as flows: attached, detached and fetched as one unit with the record.
+
+The endpoint of kinto-attachment ignores preconditions. So the record is looked at first, under the precondition that
+any write of it would have; and where an answer gets lost, the record is looked at again before anything else is sent.
+https://github.com/Kinto/kinto-attachment
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Generic, TypeVar
+
+from kinto_orm.errors import (
+    AmbiguousWriteError,
+    ConflictError,
+    DryRunError,
+    ForbiddenError,
+    KintoError,
+    NotLoadedError,
+    ProtocolError,
+    ResponseError,
+    UnsavedChangesError,
+    UsageError,
+)
+from kinto_orm.protocol.attachments import KEY, Attachment, Upload, attachment_of, check_target, name_of, upload_request
+from kinto_orm.protocol.json_values import JSONObject, encode, is_same, is_stored_as
+from kinto_orm.protocol.messages import Content, Request, Response, Target
+from kinto_orm.protocol.paths import Kind
+from kinto_orm.protocol.responses import StoredObject, error_of, existing_object, raise_for_status, read_object
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.repository import get, get_or_none, is_schema_timestamp, plan, require_capability
+from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
+from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Stateful, Status, Verb, WriteOptions
+from kinto_orm.unit_of_work import Outcome, OutcomeStatus
+
+H = TypeVar("H", bound=Stateful)
+
+CAPABILITY = "attachments"
+
+_OLD_FILE = (
+    "kinto-attachment removes the old file first: it may be gone, although the record names it still. "
+    "Then detach() it before you attach() it again."
+)
+
+
+def attach(
+    holder: H, file: Content, filename: str | None, mimetype: str | None, runner: FlowRunner, *, safe: bool
+) -> Flow[Outcome[H]]:
+    """Sends the file, with the record where that is new; nothing where the record has this file already.
+
+    Raises ``ConflictError`` where somebody else changed the record, or made one of that id; ``UnsavedChangesError``
+    for a record with changes, ``AmbiguousWriteError`` where it cannot be told what became of the file.
+    """
+    runner.refuse_staging("attach()")
+    name = name_of(file, filename)
+    yield from require_capability(CAPABILITY, "attach()", runner)
+    upload = Upload((yield from runner.read_file(file)), name, mimetype)
+    change = Change(holder, *holder.__kinto_describe__(), Verb.ATTACH, runner, safe)
+    change.check()
+    if _has_already(change.state, upload, filename, mimetype):
+        return change.unchanged()
+    before = yield from change.look(may_be_new=True)
+    is_new = change.state.status is Status.NEW
+    is_as_it_was = before is not None and (not is_new or _is_as_drafted(before, change.draft))
+    if before is not None and is_as_it_was and _has_already(before, upload, filename, mimetype):
+        return change.unchanged(before, reconciled=is_new)
+    request = upload_request(
+        f"{change.state.path}/attachment",
+        upload,
+        data=encode(change.draft.data) if is_new and change.draft.data else None,
+        permissions=encode(_lists(change.draft)) if is_new and change.draft.permissions else None,
+    )
+    return (yield from change.carry_out(request, before, lambda now: _is_result(now, before, change, upload)))
+
+
+def detach(holder: H, runner: FlowRunner, *, safe: bool) -> Flow[Outcome[H]]:
+    """Removes the file from the record, and from the server; sends nothing where the record has none.
+
+    Raises as :func:`attach` does, and ``NotFoundError`` where there is no record.
+    """
+    runner.refuse_staging("detach()")
+    yield from require_capability(CAPABILITY, "detach()", runner)
+    change = Change(holder, *holder.__kinto_describe__(), Verb.DETACH, runner, safe)
+    change.check()
+    if change.state.status is Status.LOADED and not change.state.is_partial and not _has_file(change.state):
+        return change.unchanged()
+    before = yield from change.look(may_be_new=False)
+    assert before is not None  # else NotFoundError
+    if not _has_file(before):
+        return change.unchanged(before)
+    request = Request("DELETE", f"{change.state.path}/attachment")
+    return (yield from change.carry_out(request, before, lambda now: _is_newer(now, before) and not _has_file(now)))
+
+
+def download(holder: Stateful, target: Target, runner: FlowRunner, *, overwrite: bool) -> Flow[Path | None]:
+    """Puts the record's file there, checked, and gives the path; ``None`` where it was written to an open file."""
+    check_target(target)
+    found = attachment(holder)
+    if found is None:
+        raise UsageError(f"{holder.__kinto_path__()} has no attachment.")
+    place: Target = target
+    if isinstance(target, (str, os.PathLike)):
+        is_folder = os.path.isdir(target) or os.fspath(target).endswith(("/", os.sep))
+        place = Path(target, found.safe_filename) if is_folder else Path(target)
+    capability = yield from require_capability(CAPABILITY, "download()", runner)
+    base_url = capability.get("base_url")
+    if not isinstance(base_url, str):
+        raise ProtocolError("The server does not say where its attachments are: base_url is missing in its settings.")
+    url = found.url(base_url)
+    yield from runner.fetch_file(url, place, size=found.size, sha256=found.hash, overwrite=overwrite)
+    return place if isinstance(place, Path) else None
+
+
+def attachment(holder: Stateful) -> Attachment | None:
+    """What the record says of its file, as it was seen last; ``None`` where it has none.
+
+    Raises ``NotLoadedError`` for a record that was never read.
+    """
+    state, _ = holder.__kinto_describe__()
+    if state.data is None:
+        raise NotLoadedError(f"{state.path} was never read, so its attachment is not known: refresh() it.")
+    return attachment_of(state.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[H]):
+    """A change of a record's file."""
+
+    holder: H
+    state: ObjectState
+    draft: Draft
+    verb: Verb
+    runner: FlowRunner
+    safe: bool
+
+    def check(self) -> None:
+        """Raises ``UsageError`` where the record is in no state for it."""
+        # It sends no data of a record that is there: without a precondition that could undo what others wrote.
+        is_dirty = self.draft.permissions or not is_same(self.state.data or {}, self.draft.data)
+        if self.state.status in (Status.LOADED, Status.REFERENCE) and not self.state.is_partial and is_dirty:
+            raise UnsavedChangesError(f"{self.state.path} has unsaved changes: save() before {self.verb.value}().")
+
+    def look(self, *, may_be_new: bool) -> Flow[ObjectState | None]:
+        """The record as the server has it now; ``None`` where there is none, and none is expected.
+
+        Raises ``ConflictError`` where it is not the one that was seen last.
+        """
+        # Whatever it sends, a deletion of the record has the same precondition.
+        intent = Intent(Verb.DELETE, self.state, self.draft, WriteOptions(safe=self.safe))
+        planned = plan(intent)
+        assert planned is not None
+        path = self.state.path
+        if self.state.status is not Status.NEW or not may_be_new:
+            response = yield Request("GET", str(path), headers=planned.precondition.headers)
+            if response.status == 412:
+                raise self._conflict(error_of(response, "GET", str(path)), existing_object(response, str(path)))
+            return self.state.after(read_object(response, path, "GET"))
+        found = yield from self._find()
+        if found is not None and self.safe and not self.state.has_drawn_id:
+            text = f"{path}: there is such a record already. refresh() it, or attach(safe=False)."
+            raise self._conflict(ConflictError(text, method="POST", path=str(path)), found)
+        return found
+
+    def _find(self) -> Flow[ObjectState | None]:
+        try:
+            return (yield from get_or_none(self.state.path))
+        except ForbiddenError:  # who may only create sees no more
+            return None
+
+    def _conflict(self, error: ResponseError, theirs: StoredObject | ObjectState | None) -> ResponseError:
+        return conflict_over(error, theirs, self.holder, Intent(Verb.SAVE, self.state, self.draft), self.runner)
+
+    def carry_out(
+        self, request: Request, before: ObjectState | None, is_done: Callable[[ObjectState | None], bool]
+    ) -> Flow[Outcome[H]]:
+        """Sends the request, and brings the record up to date."""
+        try:
+            response = yield from self._send(request, before, is_done)
+        except DryRunError:
+            return Outcome(self.holder, self.verb, "planned")
+        what = f"{request.method} {request.path}"
+        try:
+            after = yield from get(self.state.path)
+        except KintoError as error:
+            error.add_note(f"{what} was applied, only the record could not be read again: refresh() it.")
+            raise
+        if response is not None and not _is_newer(after, before):
+            raise ProtocolError(f"{what} was answered by {response.status}, but the record is as it was before.")
+        if before is not None and _is_made_anew(after, before, response):
+            text = f"{what}: somebody else deleted this record in the same moment, and it was made anew, without data."
+            raise self._conflict(ConflictError(text, method=request.method, path=request.path), after)
+        # Not where it is just ours: an earlier attempt of this one may have been late.
+        if response is not None and before is None and response.status == 200 and not is_done(after):
+            text = f"{what}: somebody else made this record in the same moment, and yours was merged into it."
+            raise self._conflict(ConflictError(text, status=200, method=request.method, path=request.path), after)
+        self.holder.__kinto_apply_state__(after, None)
+        status: OutcomeStatus = "created" if before is None else "updated"
+        return Outcome(self.holder, self.verb, status, reconciled=response is None)
+
+    def _send(
+        self, request: Request, before: ObjectState | None, is_done: Callable[[ObjectState | None], bool]
+    ) -> Flow[Response | None]:
+        """The answer; ``None`` where it got lost, and the record shows that the request was applied."""
+        failure: KintoError | None = None
+        for attempt in range(1, self.runner.retry + 2):
+            try:
+                response = yield replace(request, attempt=attempt)
+                raise_for_status(response, request.method, request.path)
+                return response
+            except (*IN_DOUBT, ResponseError) as error:
+                if _has_file(before):
+                    error.add_note(_OLD_FILE)
+                if is_abort(error) or not isinstance(error, IN_DOUBT):
+                    raise
+                failure = error
+            now = yield from self._look_again(failure)
+            if is_done(now):
+                self._check_strictness(request)
+                return None
+            if _version(now) != _version(before):
+                raise AmbiguousWriteError(
+                    f"{request.method} {request.path}: the answer got lost, and the record was changed since, "
+                    "so it cannot be told whether it was applied: refresh() the record, and see."
+                ) from failure
+            # It was not applied so far. If it is late, and is applied after the next one, then to the same effect.
+        assert failure is not None
+        raise failure
+
+    def _look_again(self, failure: KintoError) -> Flow[ObjectState | None]:
+        try:
+            return (yield from self._find())
+        except KintoError as error:
+            raise failure from error
+
+    def _check_strictness(self, request: Request) -> None:
+        if self.runner.strict_retry and not (self.state.status is Status.NEW and self.state.has_drawn_id):
+            raise AmbiguousWriteError(
+                f"{request.method} {request.path}: the answer got lost. The record is as it was to be, by us or by "
+                "somebody else who did the same (strict_retry). refresh() it and decide."
+            )
+
+    def unchanged(self, now: ObjectState | None = None, *, reconciled: bool = False) -> Outcome[H]:
+        """The outcome where nothing has to be sent; the record takes the state that was found."""
+        if now is not None:
+            self.holder.__kinto_apply_state__(now, None)
+        return Outcome(self.holder, self.verb, "unchanged", reconciled=reconciled)
+
+
+def _lists(draft: Draft) -> JSONObject:
+    return {name: list(principals) for name, principals in (draft.permissions or {}).items()}
+
+
+def _has_file(state: ObjectState | None) -> bool:
+    return state is not None and attachment_of(state.data or {}) is not None
+
+
+def _version(state: ObjectState | None) -> int | None:
+    return None if state is None else state.last_modified
+
+
+def _is_newer(now: ObjectState | None, before: ObjectState | None) -> bool:
+    return now is not None and _version(now) != _version(before)
+
+
+def _is_made_anew(after: ObjectState, before: ObjectState, response: Response | None) -> bool:
+    """Whether the record was gone, so that kinto-attachment made one that has nothing but what it writes."""
+    is_created = response is not None and response.status == 201
+    return is_created or (bool(_own(before.data or {})) and not _own(after.data or {}))
+
+
+def _has_already(state: ObjectState, upload: Upload, filename: str | None, mimetype: str | None) -> bool:
+    """Whether the record has a file of this content; also of this name and type, where these were asked for."""
+    found = attachment_of(state.data or {})
+    is_asked = found is not None and filename in (None, found.filename) and mimetype in (None, found.mimetype)
+    return is_asked and found is not None and found.hash == upload.sha256
+
+
+def _is_result(now: ObjectState | None, before: ObjectState | None, change: Change[H], upload: Upload) -> bool:
+    """Whether the record has the file now that was sent, and where it was new also the data."""
+    if now is None or not _is_newer(now, before) or not upload.is_stored_as(attachment_of(now.data or {})):
+        return False
+    return change.state.status is not Status.NEW or _is_as_drafted(now, change.draft)
+
+
+def _is_as_drafted(now: ObjectState, draft: Draft) -> bool:
+    return is_stored_as(_own(draft.data), _own(now.data or {}))
+
+
+def _own(data: JSONObject) -> JSONObject:
+    """The data without what the server adds."""
+    return {
+        key: value
+        for key, value in data.items()
+        if key != KEY and not (key == "schema" and is_schema_timestamp(Kind.RECORD, value))
+    }

@@ -1,0 +1,131 @@
+"""What changed in a collection, as Remote Settings tells it: one answer, made for caches in front of the server.
+
+https://remote-settings.readthedocs.io/en/latest/client-specifications.html
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from kinto_orm.errors import InvalidValueError, RedirectError
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, etag, parse_timestamp
+from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.paging import check_progress, encode_query, next_query
+from kinto_orm.protocol.paths import EntriesPath
+from kinto_orm.protocol.responses import protocol_error, read_document
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.repository.reads import require_capability
+from kinto_orm.repository.state import FlowRunner
+
+MONITOR = ("monitor", "changes")
+"""The ids of the bucket and the collection in which the server tells what changed in all of them."""
+
+_BUSTING = range(9_999_000_000_000, 10_000_000_000_000)
+"""Values of ``_expected`` that no cache has seen, and that are later than any timestamp."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changeset:
+    """The state of a collection, or what changed in it since a timestamp."""
+
+    metadata: JSONObject
+    """The data of the collection, with its signatures where it is signed."""
+    timestamp: int
+    """The timestamp of the records, in milliseconds: what to ask ``since`` the next time."""
+    changes: tuple[JSONObject, ...]
+    """The records as the server sends them, the last changed first; with ``since``, tombstones too."""
+    since: int | None = None
+    """The timestamp after which these changes were made; ``None``: they are all there is."""
+
+    @property
+    def updated(self) -> tuple[JSONObject, ...]:
+        """The records that are there: created, changed, or all of them."""
+        return tuple(one for one in self.changes if one.get("deleted") is not True)
+
+    @property
+    def deleted(self) -> tuple[str, ...]:
+        """The ids of the records that were deleted."""
+        return tuple(one["id"] for one in self.changes if one.get("deleted") is True)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesetQuery:
+    """What is asked of a changeset endpoint."""
+
+    since: int | None
+    expected: int
+    filters: Sequence[tuple[str, str]] = ()
+
+    @property
+    def params(self) -> list[tuple[str, str]]:
+        """The parameters of the request."""
+        since = [] if self.since is None else [("_since", etag(self.since))]
+        return [("_expected", str(self.expected)), *since, *self.filters]
+
+
+def changeset_query(
+    since: TimestampInput | None,
+    expected: TimestampInput | None,
+    *,
+    bust_cache: bool,
+    filters: Mapping[str, str | None] | None = None,
+) -> ChangesetQuery:
+    """The query of these arguments.
+
+    Raises ``InvalidValueError`` for an ``expected`` that is older than ``since``, and where it is both given and drawn.
+    """
+    after = None if since is None else parse_timestamp(since, "since")
+    if expected is not None and bust_cache:
+        raise InvalidValueError("changeset() takes expected= or bust_cache=True, not both.")
+    wanted = parse_timestamp(expected, "expected") if expected is not None else after or 0
+    if bust_cache:
+        wanted = bust()
+    if after is not None and wanted < after:
+        raise InvalidValueError(f"changeset(): expected={wanted} is older than since={after}, so there is no answer.")
+    return ChangesetQuery(
+        after, wanted, [(name, value) for name, value in (filters or {}).items() if value is not None]
+    )
+
+
+def bust() -> int:
+    """A value of ``_expected`` for which every cache on the way has to ask the server."""
+    return random.choice(_BUSTING)
+
+
+def read_changeset(ids: tuple[str, ...], query: ChangesetQuery, what: str, runner: FlowRunner) -> Flow[Changeset]:
+    """The changeset of the collection of these ids, of all its pages.
+
+    Where the server does not go back as far as ``since``, all there is. Raises ``CapabilityMissingError``.
+    """
+    yield from require_capability("changes", what, runner)
+    path = EntriesPath("changeset", ids)
+    try:
+        return (yield from _read(path, query))
+    except RedirectError:
+        if query.since is None:
+            raise
+        return (yield from _read(path, ChangesetQuery(None, query.expected, query.filters)))
+
+
+def _read(path: EntriesPath, query: ChangesetQuery) -> Flow[Changeset]:
+    following: str | None = encode_query(query.params)
+    seen: set[str] = set()
+    pages: list[Changeset] = []
+    while following is not None:
+        check_progress(following, seen, path)
+        request = Request("GET", str(path), following)
+        response = yield request
+        pages.append(_page(response, request, query.since))
+        following = next_query(response, path)
+    return replace(pages[0], changes=tuple(change for page in pages for change in page.changes))
+
+
+def _page(response: Response, request: Request, since: int | None) -> Changeset:
+    body = read_document(response, request)
+    metadata, timestamp, changes = (body.get(name) for name in ("metadata", "timestamp", "changes"))
+    is_one = isinstance(metadata, dict) and type(timestamp) is int and isinstance(changes, list)
+    if not is_one or not all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in changes or ()):
+        raise protocol_error(response, f"GET {request.path}", "the answer is no changeset")
+    return Changeset(body["metadata"], body["timestamp"], tuple(body["changes"]), since)

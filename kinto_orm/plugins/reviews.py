@@ -1,0 +1,156 @@
+"""The steps of a review, as flows: each only where it changes something, and on what was seen.
+
+With the signer every write of a record changes its collection, too: a precondition on the collection covers them all.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from kinto_orm.errors import (
+    AmbiguousWriteError,
+    DryRunError,
+    InvalidTypeError,
+    KintoError,
+    NotLoadedError,
+    ReviewError,
+    UnsavedChangesError,
+)
+from kinto_orm.protocol.json_values import TimestampInput, is_same, parse_timestamp
+from kinto_orm.protocol.paging import read_timestamp
+from kinto_orm.protocol.patches import BasicPatch
+from kinto_orm.protocol.paths import Kind, PluralPath
+from kinto_orm.protocol.responses import error_of, existing_object, raise_for_status
+from kinto_orm.protocol.reviews import ReviewRules, ReviewStatus, ReviewStep, rules_of, status_of
+from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
+from kinto_orm.repository import get, require_capability
+from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
+from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Stateful, Status, Verb
+
+H = TypeVar("H", bound=Stateful)
+
+CAPABILITY = "signer"
+
+_OF_THE_MOMENT = (ReviewStep.REQUEST, ReviewStep.REFRESH)
+"""The steps that are about the collection as it is now, and not about what somebody saw of it."""
+
+
+def review(holder: H, step: ReviewStep, message: str | None = None, *, seen: TimestampInput | None = None) -> Flow[H]:
+    """The collection after the step; nothing is sent where there is nothing to do.
+
+    ``seen`` is the timestamp of the records that were looked at. Raises ``ReviewError`` where the collection is in no
+    state for the step, ``ConflictError`` where it, or one of its records, was changed since it was seen,
+    ``NotLoadedError`` where it was never seen.
+    """
+    if step.what.comment is not None and not isinstance(message, str):
+        raise InvalidTypeError(f"The message is text for those who come next in the review, not {message!r:.60}.")
+    timestamp = None if seen is None else parse_timestamp(seen, "seen")
+    runner = holder.__kinto_runner__()
+    runner.refuse_staging(f"{step.name.lower()} of a review")
+    capability = yield from require_capability(CAPABILITY, f"A review ({step.name.lower()})", runner)
+    user = (yield from runner.describe_server()).get("user")
+    own_id = user.get("id") if isinstance(user, dict) else None
+    review = Review(holder, *holder.__kinto_describe__(), step, message, runner, own_id)
+    rules = rules_of(capability, *review.state.path.ids)
+    if rules is None:
+        raise ReviewError(f"{review.state.path} is under no review: the server's capability signer does not name it.")
+    before = yield from review.look(rules, timestamp)
+    status = status_of(before.data)
+    if status in step.what.is_done_at:
+        holder.__kinto_apply_state__(before, None)
+        return holder
+    review.check(status, rules)
+    yield from review.carry_out(before)
+    return holder
+
+
+@dataclass(frozen=True, slots=True)
+class Review(Generic[H]):
+    """One step of a review, on one collection."""
+
+    holder: H
+    state: ObjectState
+    draft: Draft
+    step: ReviewStep
+    message: str | None
+    runner: FlowRunner
+    user: str | None
+
+    def look(self, rules: ReviewRules, seen: int | None) -> Flow[ObjectState]:
+        """The state of the collection that the step is about."""
+        state, path = self.state, self.state.path
+        is_dirty = self.draft.permissions or not is_same(state.data or {}, self.draft.data)
+        if state.status is not Status.DELETED and not state.is_partial and is_dirty:
+            raise UnsavedChangesError(f"{path} has unsaved changes: save() them, or refresh(discard=True).")
+        is_seen = state.status is Status.LOADED and state.last_modified is not None and not state.is_partial
+        if self.step in _OF_THE_MOMENT or (seen is not None and not is_seen):
+            state = yield from get(path)
+        elif not is_seen:
+            raise NotLoadedError(
+                f"{path} was never read, and only what was seen can be judged: refresh() it, and look at its records."
+            )
+        if seen is not None:
+            self.check(status_of(state.data), rules)
+            yield from self._compare(seen)
+        return state
+
+    def _compare(self, seen: int) -> Flow[None]:
+        records = PluralPath(Kind.RECORD, self.state.path.ids)
+        now = yield from read_timestamp(records)
+        if now != seen:
+            raise ReviewError(
+                f"{records} were changed since they were looked at: then at {seen}, now at {now}. Look at them again."
+            )
+
+    def check(self, status: ReviewStatus | None, rules: ReviewRules) -> None:
+        """Raises ``ReviewError`` where the step is not possible in this status."""
+        possible = rules.sources(self.step)
+        if status not in possible and status not in self.step.what.is_done_at:
+            names = " or ".join(sorted(one.value for one in possible if one is not None))
+            raise ReviewError(
+                f"{self.state.path} is {status.value if status else 'in no status'}, and {self.step.name.lower()} "
+                f"is for what is {names}. Nothing was sent. refresh() it where that may have changed."
+            )
+
+    def carry_out(self, before: ObjectState) -> Flow[None]:
+        """Sends the step, and reads the collection again: the answer shows what was asked for, not what came of it."""
+        path = before.path
+        patch = BasicPatch(data=self.step.data(self.message))
+        precondition = Precondition(last_modified=before.last_modified)
+        failure: KintoError | None = None
+        try:
+            response = yield Write(path, Action.PATCH, precondition, old=before.data, patch=patch)
+            if response.status == 412 and not response.is_repeated:
+                error, theirs = error_of(response, "PATCH", str(path)), existing_object(response, str(path))
+                raise conflict_over(error, theirs, self.holder, Intent(Verb.SAVE, self.state, self.draft), self.runner)
+            raise_for_status(response, "PATCH", path)
+        except DryRunError:
+            return  # it is planned; the collection stays as it was seen
+        except IN_DOUBT as error:
+            if is_abort(error):
+                raise
+            failure = error
+        after = yield from get(path)
+        if failure is not None and not self._is_done(after, before):
+            if after.last_modified == before.last_modified:
+                raise failure
+            raise AmbiguousWriteError(
+                f"{path}: the answer to {self.step.name.lower()} got lost, and the collection was changed since: "
+                "refresh() it, and see."
+            ) from failure
+        self.holder.__kinto_apply_state__(after, None)
+
+    def _is_done(self, after: ObjectState, before: ObjectState) -> bool:
+        """Whether the collection shows that the step was applied, and by the same user."""
+        what, data = self.step.what, after.data or {}
+        wanted = {} if what.comment is None or self.step is ReviewStep.ROLLBACK else {what.comment: self.message}
+        if what.actor is not None:
+            wanted[what.actor] = self.user
+        if self.runner.strict_retry and (what.actor is None or self.user is None):
+            return False  # anybody may have done the same
+        is_there = status_of(data) is (what.leads_to or status_of(before.data))
+        is_changed = after.last_modified != before.last_modified
+        if what.moment is not None:  # a write by somebody else changes the timestamp, too
+            is_changed = data.get(what.moment) != (before.data or {}).get(what.moment)
+        return is_changed and is_there and all(data.get(key) == value for key, value in wanted.items())

@@ -1,0 +1,296 @@
+"""JSON values: what the wire can carry, and their bytes.
+
+A value that would arrive changed, or break the server, is refused here with the path of the field.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from math import isclose, isfinite
+from typing import Any, TypeAlias, TypeVar, cast
+from uuid import UUID
+
+from pydantic_core import from_json, to_json
+
+from kinto_orm.errors import InvalidTypeError, InvalidValueError, ProtocolError
+
+TimestampInput: TypeAlias = int | str | datetime
+"""What callers may give: milliseconds, an ETag (quoted or not), or an aware datetime."""
+
+_DIGITS = re.compile(r'"?([0-9]{1,19})"?')
+
+
+def parse_timestamp(value: TimestampInput, what: str = "timestamp") -> int:
+    """The timestamp in milliseconds.
+
+    Raises ``InvalidValueError`` for text that is no ETag and for naive datetimes, ``InvalidTypeError`` for the rest.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, str, datetime)):
+        raise InvalidTypeError(f"{what} must be an int, an ETag or a datetime, not {type(value).__name__}.")
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidValueError(f"{what}: {value} has no timezone.")
+        return round(value.timestamp() * 1000)
+    if isinstance(value, str):
+        match = _DIGITS.fullmatch(value.strip())
+        if not match:
+            raise InvalidValueError(f'{what} must be digits, quoted or not ("1234"), not {value!r:.60}.')
+        return int(match[1])
+    if value < 0:
+        raise InvalidValueError(f"{what} must not be negative: {value}.")
+    return value
+
+
+def etag(timestamp: int) -> str:
+    """The ETag of a timestamp: its digits in double quotes."""
+    return f'"{timestamp}"'
+
+
+JSON: TypeAlias = Any
+"""A JSON value. ``Any``, because JSON enters and leaves here."""
+
+JSONObject: TypeAlias = dict[str, Any]
+
+J = TypeVar("J")
+
+MIN_INTEGER = -(2**63)
+MAX_INTEGER = 2**64 - 1
+"""Kinto turns integers outside of these bounds into floats."""
+
+MAX_DEPTH = 200
+"""Kinto answers 500 somewhere between 400 and 500 nested values."""
+
+
+def to_json_value(value: Any, path: str = "") -> JSON:
+    """A deep copy of the value, made of JSON types only.
+
+    Dates and aware datetimes become ISO 8601 strings, UUIDs, Decimals and enums their text or value.
+    Raises ``InvalidValueError`` naming the path of what cannot be carried unchanged: NaN and infinities, NUL,
+    lone surrogates, integers that Kinto would turn into floats, naive datetimes, keys that are no strings, cycles.
+    """
+    return _convert(value, (path,))
+
+
+def to_json_object(value: Any, path: str = "data") -> JSONObject:
+    """Like :func:`to_json_value`, for a mapping."""
+    if not isinstance(value, Mapping):
+        raise InvalidValueError(f"{path} must be a mapping, not {type(value).__name__}.")
+    return _convert_mapping(value, (path,))
+
+
+_Path: TypeAlias = tuple[str | int, ...]
+"""Where a value is: what its outermost value is called, then keys and indexes. Text only for who complains."""
+
+
+def say_path(steps: Iterable[str | int]) -> str:
+    """Where something is inside a JSON value: ``address.city``, ``tags[0]``.
+
+    A key that would be misread (empty, or with a dot or a bracket) is written as ``["a.b"]``: no two paths look alike.
+    """
+    return "".join(map(_say_step, steps)).removeprefix(".")
+
+
+def _say_step(step: str | int) -> str:
+    if isinstance(step, int):
+        return f"[{step}]"
+    return f".{step}" if step and "." not in step and "[" not in step else f"[{json.dumps(step, ensure_ascii=False)}]"
+
+
+def _say(path: _Path) -> str:
+    return str(path[0]) + "".join(map(_say_step, path[1:]))
+
+
+def _convert(value: Any, path: _Path) -> JSON:
+    if value is None or value is True or value is False:
+        return value
+    converter = _CONVERTERS.get(type(value))
+    if converter is not None:
+        return converter(value, path)
+    for base, converter in _CONVERTERS.items():
+        if isinstance(value, base):
+            return converter(value, path)
+    raise InvalidValueError(f"{_say(path) or 'value'}: a {type(value).__name__} cannot be sent as JSON.")
+
+
+def _convert_text(value: str, path: _Path) -> str:
+    _check_text(value, path)
+    return str(value)
+
+
+def _check_text(value: str, path: _Path, of: str = "") -> None:
+    if "\0" in value:
+        raise InvalidValueError(
+            f"{_say(path)}{of}: text with a NUL character makes Kinto on PostgreSQL answer 503 for ever."
+        )
+    if value.isascii():
+        return
+    try:
+        value.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(
+            f"{_say(path)}{of}: text with a lone surrogate cannot be sent: {error.reason}."
+        ) from error
+
+
+def _convert_integer(value: int, path: _Path) -> int:
+    if not MIN_INTEGER <= value <= MAX_INTEGER:
+        raise InvalidValueError(
+            f"{_say(path)}: Kinto keeps integers from -2**63 to 2**64-1 only, and rounds the others."
+        )
+    return int(value)
+
+
+def _convert_float(value: float, path: _Path) -> float:
+    if not isfinite(value):
+        raise InvalidValueError(f"{_say(path)}: {value} is not JSON.")
+    return float(value)
+
+
+def _convert_datetime(value: datetime, path: _Path) -> str:
+    if value.tzinfo is None or value.utcoffset() is None:
+        raise InvalidValueError(
+            f"{_say(path)}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
+        )
+    return value.isoformat().replace("+00:00", "Z")
+
+
+def _convert_enum(value: Enum, path: _Path) -> JSON:
+    return _convert(value.value, path)
+
+
+def _convert_mapping(value: Mapping[Any, Any], path: _Path) -> JSONObject:
+    _check_depth(path)
+    converted: JSONObject = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise InvalidValueError(f"{_say(path)}: the key {key!r} is no string; JSON has string keys only.")
+        _check_text(key, path, f", key {key!r:.40}")
+        converted[str(key)] = _convert(item, (*path, key))
+    return converted
+
+
+def _convert_sequence(value: Iterable[Any], path: _Path) -> list[JSON]:
+    _check_depth(path)
+    return [_convert(item, (*path, index)) for index, item in enumerate(value)]
+
+
+def _convert_to_text(value: Any, path: _Path) -> str:
+    return str(value)
+
+
+def _check_depth(path: _Path) -> None:
+    if len(path) > MAX_DEPTH + 1:
+        raise InvalidValueError(f"{_say(path)[:60]}…: nested deeper than {MAX_DEPTH} levels, or a cycle.")
+
+
+_CONVERTERS: dict[type, Any] = {
+    Enum: _convert_enum,  # before str and int, which many enums also are
+    str: _convert_text,
+    int: _convert_integer,
+    float: _convert_float,
+    dict: _convert_mapping,
+    list: _convert_sequence,
+    tuple: _convert_sequence,
+    Mapping: _convert_mapping,
+    datetime: _convert_datetime,  # before date, which it also is
+    date: lambda value, path: value.isoformat(),
+    time: _convert_to_text,
+    UUID: _convert_to_text,
+    Decimal: _convert_to_text,
+}
+
+
+def encode(value: JSON) -> bytes:
+    """The bytes of a JSON value (UTF-8)."""
+    try:
+        return to_json(value)
+    except ValueError:
+        # pydantic's writer stops at 255 levels; what Kinto stored deeper is sent back by the standard library.
+        return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def copy_json(value: J) -> J:
+    """A deep copy of a JSON value."""
+    copied: Any = value
+    if isinstance(value, dict):
+        copied = {key: copy_json(item) for key, item in value.items()}
+    elif isinstance(value, list):
+        copied = [copy_json(item) for item in value]
+    return cast(J, copied)
+
+
+def decode(body: bytes, what: str) -> JSON:
+    """The JSON value of an answer. ``what`` says whose answer it is.
+
+    Raises ``ProtocolError`` for anything that is not exactly JSON in UTF-8.
+    """
+    try:
+        return from_json(body, allow_inf_nan=False)
+    except ValueError:
+        pass  # pydantic's parser stops at 200 levels, which Kinto stores: the standard library's goes on
+    try:
+        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        excerpt = body[:200].decode("utf-8", "replace")
+        raise ProtocolError(f"The answer to {what} is not JSON ({error}); it begins {excerpt!r}.") from error
+
+
+def _refuse_constant(name: str) -> JSON:
+    raise ValueError(f"{name} is not JSON")
+
+
+def parsed_object(text: bytes) -> JSONObject | None:
+    """The JSON object that was just written as this text; ``None`` where it holds what is no JSON, or is too deep."""
+    try:
+        found: JSONObject = from_json(text, allow_inf_nan=False)
+    except ValueError:
+        return None
+    return found
+
+
+def is_surely_carried(text: bytes) -> bool:
+    """Whether all in this JSON text is surely what :func:`to_json_value` takes; ``False`` where that has to look."""
+    return b"\\u0000" not in text and _LONG_NUMBER not in text.translate(_ALL_DIGITS_AS_0)
+
+
+# Five times as fast as a regular expression.
+_LONG_NUMBER = b"0" * 19
+_ALL_DIGITS_AS_0 = bytes.maketrans(b"123456789", b"0" * 9)
+
+
+def is_same(one: JSON, other: JSON) -> bool:
+    """Whether two JSON values are the same on the wire: ``1`` and ``True`` are not, ``1`` and ``1.0`` are."""
+    if one is other:
+        return bool(one == one)  # all but NaN
+    # Most of what differs is told apart by Python itself; what it takes for equal may hold a True in the place of a 1.
+    return bool(one == other) and _is_alike(one, other)
+
+
+def _is_alike(one: JSON, other: JSON) -> bool:
+    """Whether what is equal for Python is the same on the wire too."""
+    if type(one) is str:
+        return True
+    if one is other:
+        return bool(one == one)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(map(_is_alike, one.values(), map(other.__getitem__, one)))
+    if isinstance(one, list) and isinstance(other, list):
+        return all(map(_is_alike, one, other))
+    return isinstance(one, bool) == isinstance(other, bool)
+
+
+def is_stored_as(sent: JSON, stored: JSON) -> bool:
+    """Whether Kinto may have made the stored value of the one that was sent: one float in eight comes back with
+    another last digit, and the largest ones as integers."""
+    if isinstance(sent, dict) and isinstance(stored, dict):
+        return sent.keys() == stored.keys() and all(is_stored_as(value, stored[key]) for key, value in sent.items())
+    if isinstance(sent, list) and isinstance(stored, list):
+        return len(sent) == len(stored) and all(map(is_stored_as, sent, stored))
+    if isinstance(sent, float) and isinstance(stored, (int, float)) and not isinstance(stored, bool):
+        return isclose(sent, stored, rel_tol=1e-15)
+    return is_same(sent, stored)

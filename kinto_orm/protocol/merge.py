@@ -1,0 +1,86 @@
+"""Three-way merge: what two sides made of the same object, put together.
+
+A conflict is what both sides changed, and changed differently. Kinto itself knows whole objects only: it refuses the
+second writer (412), who has what was last seen (the base), the own changes (mine) and the server's (theirs).
+https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-control
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, is_same, say_path
+
+PermissionSets: TypeAlias = Mapping[str, frozenset[str]]
+
+_ABSENT: JSON = object()
+"""In the place of the value of a key that a side does not have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """What a merge gives: the data of both sides, and where they could not be put together."""
+
+    data: JSONObject
+    """Shares nothing with the sides. Where there is a conflict it holds mine; with the sides swapped, theirs."""
+    conflicts: tuple[str, ...] = ()
+    """The paths of what both changed differently, sorted: ``address.city``, ``["a.b"].x``."""
+
+
+def merge_data(base: Mapping[str, JSON] | None, mine: Mapping[str, JSON], theirs: Mapping[str, JSON]) -> Merged:
+    """Both sides' changes to the base, key by key at every level of objects; lists are values, as scalars are.
+
+    Without a base (``None``: unknown, or there was no object) every difference is one that both sides made: a key that
+    only one side has is kept, one that both have with different values is a conflict. Changes none of its arguments.
+    """
+    conflicts: list[str] = []
+    data = _merge_objects(base or {}, mine, theirs, (), conflicts)
+    return Merged(data, tuple(sorted(conflicts)))
+
+
+def _merge_objects(
+    base: Mapping[str, JSON],
+    mine: Mapping[str, JSON],
+    theirs: Mapping[str, JSON],
+    path: tuple[str, ...],
+    conflicts: list[str],
+) -> JSONObject:
+    merged: JSONObject = {}
+    for key in dict.fromkeys((*mine, *theirs)):
+        old, my, their = (side.get(key, _ABSENT) for side in (base, mine, theirs))
+        value = _merge_values(old, my, their, (*path, key), conflicts)
+        if value is not _ABSENT:
+            merged[key] = value
+    return merged
+
+
+def _merge_values(base: JSON, mine: JSON, theirs: JSON, path: tuple[str, ...], conflicts: list[str]) -> JSON:
+    if is_same(theirs, base) or is_same(mine, theirs):
+        return copy_json(mine)
+    if is_same(mine, base):
+        return copy_json(theirs)
+    if isinstance(mine, dict) and isinstance(theirs, dict):
+        # Where there was no object, both made one: all of their keys are new.
+        return _merge_objects(base if isinstance(base, dict) else {}, mine, theirs, path, conflicts)
+    conflicts.append(say_path(path))
+    return copy_json(mine)
+
+
+def merge_permissions(
+    base: PermissionSets | None, mine: PermissionSets, theirs: PermissionSets
+) -> dict[str, frozenset[str]]:
+    """The principals of both sides: who was added by one is in, who was removed by one is out. Never conflicts.
+
+    A missing name is an empty set; the result has the names of both sides, some perhaps with an empty set, which is
+    how Kinto is told to empty a permission. Without a base (``None``: unknown) it cannot be told who was removed: the
+    permissions that mine names are mine, the others theirs.
+    """
+    if base is None:
+        return {**theirs, **mine}
+    merged: dict[str, frozenset[str]] = {}
+    for name in dict.fromkeys((*mine, *theirs)):
+        old, my, their = (side.get(name, frozenset[str]()) for side in (base, mine, theirs))
+        merged[name] = (my & their) | (my - old) | (their - old)
+    return merged

@@ -1,0 +1,232 @@
+"""What an answer means: the object or the page in it, or the error.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from kinto_orm.errors import (
+    AmbiguousWriteError,
+    BadRequestError,
+    ConcurrentWriteError,
+    ConflictError,
+    ForbiddenError,
+    KintoError,
+    MethodNotAllowedError,
+    NotFoundError,
+    ProtocolError,
+    RedirectError,
+    ResponseError,
+    SchemaValidationError,
+    ServerError,
+    ServiceGoneError,
+    UnauthorizedError,
+)
+from kinto_orm.protocol.error_details import field_errors, is_of_a_schema, schema_errors
+from kinto_orm.protocol.frozen import quickly_made
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode
+from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.paths import ObjectPath
+
+STATUS_ERRORS: dict[int, type[ResponseError]] = {
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    405: MethodNotAllowedError,
+    409: ConcurrentWriteError,
+    410: ServiceGoneError,
+    412: ConflictError,
+}
+
+_CLASS_ERRORS: dict[int, type[ResponseError]] = {3: RedirectError, 4: BadRequestError, 5: ServerError}
+
+_ADVICE: dict[type[ResponseError], str] = {
+    RedirectError: "Redirects are not followed: give the server's final URL, with its version (…/v1).",
+    UnauthorizedError: "Check the credentials of the client (auth=…).",
+    ForbiddenError: "The caller may not do that, or the bucket does not exist: Kinto does not tell them apart.",
+    ConcurrentWriteError: "Another writer was in the way and nothing was stored: the call may be repeated.",
+    SchemaValidationError: "The JSON schema of the collection or the bucket refused it: .errors has the fields.",
+    ConflictError: "Somebody else changed the object: see .theirs, and call .merge(), .reload() or .overwrite().",
+}
+
+_MAX_TEXT = 300
+_EXCERPT = 200
+_JSON_TYPE = re.compile(r"[^;]*\bjson\s*(;.*)?", re.IGNORECASE | re.DOTALL)
+
+
+@quickly_made
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object as the server showed it. ``data`` is without ``id`` and ``last_modified``."""
+
+    data: JSONObject
+    last_modified: int | None
+    permissions: dict[str, frozenset[str]] | None
+    """``None``: unknown. Kinto shows ``{}`` to whom it does not show them."""
+    is_deleted: bool = False
+
+
+def content(response: Response, what: str) -> JSON:
+    """The decoded body; raises ``ProtocolError`` where it is not JSON."""
+    if response.content is not None:
+        return response.content
+    check_json_type(response, what)
+    try:
+        return decode(response.body, what)
+    except ProtocolError as error:
+        raise protocol_error(response, what, "the answer is not JSON") from error.__cause__
+
+
+def check_json_type(response: Response, what: str) -> None:
+    """Raises ``ProtocolError`` where the answer says that it is something else than JSON."""
+    if not _JSON_TYPE.fullmatch(response.headers.get("content-type", "json")):
+        raise protocol_error(response, what, "the answer is not JSON")
+
+
+def protocol_error(response: Response, what: str, problem: str) -> ProtocolError:
+    """The error for an answer that no Kinto gives: it shows what was asked, and what came."""
+    sent_as = response.headers.get("content-type", "no content type")
+    begin = (response.body or str(response.content or "").encode("utf-8", "replace"))[: 4 * _EXCERPT]
+    excerpt = begin.decode("utf-8", "replace")[:_EXCERPT]
+    where = what if len(what) <= _EXCERPT else f"{what[:_EXCERPT]}…"
+    return ProtocolError(f"{where}: {problem} ({response.status}, {sent_as:.60}); it begins {excerpt!r}.")
+
+
+def raise_for_status(response: Response, method: str, path: str | ObjectPath) -> None:
+    """Raises the error that the status stands for; nothing for 2xx.
+
+    Raises ``AmbiguousWriteError`` where it is a second attempt that was refused: the first one may have been applied.
+    """
+    if 200 <= response.status < 300:
+        return
+    error: KintoError = error_of(response, method, str(path))
+    if response.status == 304 or not 300 <= response.status < 600:
+        error = protocol_error(response, f"{method} {path}", "this status was not asked for")
+    if not response.is_repeated:
+        raise error
+    raise AmbiguousWriteError(
+        f"{method} {path}: the answer to the first attempt got lost, so it may have been applied. "
+        f"The next one was refused: {error} Read the object before you write it again."
+    ) from error
+
+
+def error_of(response: Response, method: str, path: str) -> ResponseError:
+    """The error that the answer stands for; never fails, whatever the answer holds."""
+    status = response.status
+    cls = STATUS_ERRORS.get(status) or _CLASS_ERRORS.get(status // 100, ServerError)
+    said = _said(response, f"{method} {path}")
+    errno = said.get("errno") if isinstance(said.get("errno"), int) else None
+    if status == 400 and is_of_a_schema(errno, said.get("details"), path):
+        cls = SchemaValidationError
+    message = f"{method} {path}: {status}"
+    if text := _text(said):
+        message += f" {text.rstrip('.')}"
+    if target := response.headers.get("location") if cls is RedirectError else None:
+        message += f" to {_shown_url(target)}"
+    if advice := _ADVICE.get(cls):
+        message += f". {advice}"
+    error = cls(
+        message,
+        status=status,
+        method=method,
+        path=path,
+        errno=errno,
+        details=said.get("details"),
+        body=response.body[:2000].decode("utf-8", "replace"),
+        retry_after=response.retry_after,
+    )
+    if isinstance(error, SchemaValidationError):
+        locate_errors(error, None)
+    elif isinstance(error, BadRequestError):
+        error.errors = field_errors(error.details)
+    return error
+
+
+def locate_errors(error: SchemaValidationError, data: JSONObject | None) -> None:
+    """Gives the fields that are at fault their paths in the data, where that is known."""
+    error.errors = schema_errors(error.details, data)
+
+
+def _shown_url(url: str) -> str:
+    """The URL as a message may show it: without credentials and query string."""
+    return re.sub(r"(?<=//)[^/]*@", "", re.split(r"[?#]", url)[0])[:_EXCERPT]
+
+
+def _said(response: Response, what: str) -> JSONObject:
+    try:
+        said = content(response, what)
+    except ProtocolError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _text(said: JSONObject) -> str:
+    parts = [str(said[key]) for key in ("error", "message") if said.get(key)]
+    details = said.get("details")
+    if isinstance(details, list):
+        parts += [f"{one.get('name')}: {one.get('description')}" for one in details if isinstance(one, dict)]
+    elif isinstance(details, dict) and "resource_name" in details:
+        parts.append(f"{details['resource_name']} {details.get('id')!r}")
+    text = " - ".join(dict.fromkeys(parts))
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + "…"
+
+
+def read_object(response: Response, path: ObjectPath, method: str) -> StoredObject:
+    """The object of a 2xx answer.
+
+    Raises the error of any other status, and ``ProtocolError`` where the answer is not that object.
+    """
+    raise_for_status(response, method, path)
+    if response.status == 204 and method == "DELETE":
+        return StoredObject({}, None, None, is_deleted=True)
+    # Inside of a batch it is decoded already, and nobody needs the text that names the request.
+    body = content(response, f"{method} {path}") if response.content is None else response.content
+    data = body.get("data") if isinstance(body, dict) else None
+    if not isinstance(data, dict):
+        raise protocol_error(response, f"{method} {path}", "the answer holds no object")
+    # A bucket called "default" answers with its real id.
+    if data.get("id") != path.id and path.ids != ("default",):
+        raise protocol_error(response, f"{method} {path}", f"the answer is another object, {data.get('id')!r:.80}")
+    return stored_object(data, body.get("permissions"), is_deleted=method == "DELETE")
+
+
+def stored_object(data: JSONObject, permissions: Any = None, *, is_deleted: bool = False) -> StoredObject:
+    """An object out of its ``data`` and ``permissions`` as the server sends them."""
+    # Only the answer to a DELETE is a tombstone: Kinto stores a ``deleted`` of somebody's own like any other key.
+    rest = data.copy()
+    rest.pop("id", None)
+    last_modified = rest.pop("last_modified", None)
+    return StoredObject(
+        data=rest,
+        last_modified=last_modified if type(last_modified) is int else None,
+        permissions=_principals(permissions) if isinstance(permissions, dict) and permissions else None,
+        is_deleted=is_deleted,
+    )
+
+
+def _principals(permissions: JSONObject) -> dict[str, frozenset[str]]:
+    for principals in permissions.values():
+        if not isinstance(principals, list) or not all(isinstance(one, str) for one in principals):
+            raise ProtocolError(f"The permissions in an answer are no lists of principals: {str(permissions)[:200]}.")
+    return {name: frozenset(principals) for name, principals in permissions.items()}
+
+
+def existing_object(response: Response, what: str) -> StoredObject | None:
+    """The object that a 412 carries; ``None`` where there is none any more (or it is hidden)."""
+    details = _said(response, what).get("details")
+    existing = details.get("existing") if isinstance(details, dict) else None
+    return stored_object(existing) if isinstance(existing, dict) else None
+
+
+def read_document(response: Response, request: Request) -> JSONObject:
+    """The JSON object of a 2xx answer that is no Kinto object (server information, for example)."""
+    raise_for_status(response, request.method, request.path)
+    what = f"{request.method} {request.path}"
+    body = content(response, what)
+    if not isinstance(body, dict):
+        raise protocol_error(response, what, "the answer is no JSON object")
+    return body

@@ -1,0 +1,206 @@
+"""How the arguments of a query's methods become a selection; all that Kinto would ignore is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+from uuid import UUID
+
+from kinto_orm.errors import InvalidFilterError, InvalidTypeError, UsageError
+from kinto_orm.protocol.filters import (
+    Condition,
+    as_moment,
+    check_field_name,
+    condition,
+    encode_conditions,
+    parse_keyword,
+    split_keyword,
+)
+from kinto_orm.protocol.json_values import TimestampInput
+from kinto_orm.protocol.paths import Kind, check_id
+from kinto_orm.query.execution import Reading
+from kinto_orm.repository.state import OnInvalid, Stateful
+
+M = TypeVar("M", bound=Stateful)
+
+
+def with_expressions(reading: Reading[M], conditions: Iterable[Condition | bool]) -> Reading[M]:
+    """The reading with these conditions added."""
+    return _with_conditions(reading, [_checked(one) for one in conditions])
+
+
+def with_keywords(reading: Reading[M], keywords: Mapping[str, Any]) -> Reading[M]:
+    """The reading with Kinto's own keywords added."""
+    declared = tuple(reading.source.declared_fields())
+    conditions: list[Condition] = []
+    for name, value in keywords.items():
+        if name.startswith("_"):
+            reading = _with_native(reading, name, value)
+        else:
+            parsed = parse_keyword(name, value, declared)
+            conditions.append(replace(parsed, field=reading.source.resolve_field(parsed.field)))
+    return _with_conditions(reading, conditions)
+
+
+def without(reading: Reading[M], conditions: Iterable[Condition | bool], keywords: Mapping[str, Any]) -> Reading[M]:
+    """The reading without what these equalities describe."""
+    declared = tuple(reading.source.declared_fields())
+    equalities = [_checked(one) for one in conditions]
+    for name, value in keywords.items():
+        operator, field = split_keyword(name, declared)
+        if not operator and isinstance(value, (list, tuple, set, frozenset)):
+            operator = "in"
+        equalities.append(condition(reading.source.resolve_field(field), operator, value))
+    return _with_conditions(reading, [_negated(one) for one in equalities])
+
+
+def ordered(reading: Reading[M], fields: Sequence[Any]) -> Reading[M]:
+    """The reading in this order."""
+    if not fields:
+        raise InvalidFilterError("order_by() needs at least one field.")
+    return reading.select(order=tuple(_order_name(reading, one) for one in fields), is_newest_first=False)
+
+
+def narrowed(reading: Reading[M], fields: Sequence[Any]) -> Reading[M]:
+    """The reading of these fields only."""
+    return reading.select(fields=field_names(reading, fields, "only"))
+
+
+def sliced(reading: Reading[M], part: slice) -> Reading[M]:
+    """The reading of a part, counted from its beginning."""
+    if not isinstance(part, slice):
+        raise InvalidTypeError("A query has no index: use .first(), or a slice such as [:10].")
+    start, stop = part.start or 0, part.stop
+    if start < 0 or (stop is not None and stop < start) or part.step not in (None, 1):
+        raise InvalidFilterError("A query takes slices forward only, with a step of one: [:10], [10:20].")
+    selection = reading.selection
+    left = None if selection.limit is None else max(0, selection.limit - start)
+    asked = None if stop is None else stop - start
+    limit = min((one for one in (left, asked) if one is not None), default=None)
+    return reading.select(skip=selection.skip + start, limit=limit)
+
+
+def with_page_count(reading: Reading[M], pages: float | None) -> Reading[M]:
+    """The reading of that many pages of the native ``_limit``."""
+    size = reading.selection.limit
+    if pages is None:
+        return reading
+    if not size:
+        raise InvalidFilterError("pages= needs _limit=, the number of objects on each page.")
+    limit = None if pages == float("inf") else check_count(pages, "pages", least=1) * size
+    return reading.select(page_size=size, limit=limit, is_newest_first=False)
+
+
+def with_policy(reading: Reading[M], on_invalid: OnInvalid | None) -> Reading[M]:
+    """The reading that treats rows which do not fit their model like that."""
+    if on_invalid not in (None, "raise", "skip", "keep"):
+        raise InvalidFilterError(f"on_invalid is 'raise', 'skip' or 'keep', not {on_invalid!r}.")
+    return replace(reading, on_invalid=on_invalid or reading.on_invalid)
+
+
+def field_names(reading: Reading[M], fields: Sequence[Any], verb: str) -> tuple[str, ...]:
+    """The wire names of the fields."""
+    if not fields:
+        raise InvalidFilterError(f"{verb}() needs at least one field.")
+    return tuple(_field_name(reading, one) for one in fields)
+
+
+def moment(timestamp: TimestampInput, what: str, overlap: float = 0) -> int:
+    """The timestamp in milliseconds, ``overlap`` seconds earlier."""
+    if overlap < 0:
+        raise InvalidFilterError(f"overlap must not be negative: {overlap}.")
+    return max(0, as_moment(timestamp, what) - round(overlap * 1000))
+
+
+def check_ids(ids: Iterable[str | UUID], kind: Kind) -> list[str]:
+    """The ids, checked, each once."""
+    if isinstance(ids, str):
+        raise InvalidTypeError("get_many() takes a list of ids; for one id use get().")
+    return list(dict.fromkeys(check_id(id, kind=kind) for id in ids))
+
+
+def check_count(value: Any, what: str, least: int = 0, most: int | None = None) -> int:
+    """The number; raises ``InvalidTypeError`` or ``InvalidFilterError`` where it is none that makes sense."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InvalidTypeError(f"{what} must be a whole number, not {value!r:.60}.")
+    if value < least:
+        raise InvalidFilterError(f"{what} must be at least {least}, not {value}.")
+    if most is not None and value > most:
+        raise InvalidFilterError(f"{what} must be at most {most}, not {value}.")
+    return value
+
+
+def change_of(
+    change: Callable[[M], object] | Mapping[str, Any] | None, values: Mapping[str, Any]
+) -> Callable[[M], object]:
+    """The function that makes the change of ``update()``."""
+    if callable(change):
+        if values:
+            raise UsageError("update() takes a function or values, not both.")
+        return change
+    if change is not None and not isinstance(change, Mapping):
+        raise InvalidTypeError(f"update() takes a function, or names and values, not {change!r:.60}.")
+    wanted = {**(change or {}), **values}
+    if not wanted:
+        raise UsageError("update() needs a function, or names and values.")
+    return lambda one: one.__kinto_edit__(wanted, {})
+
+
+def _with_conditions(reading: Reading[M], more: list[Condition]) -> Reading[M]:
+    conditions = (*reading.selection.conditions, *more)
+    encode_conditions(conditions)  # what cannot be asked is refused where it is written
+    return reading.select(conditions=conditions) if more else reading
+
+
+def _checked(one: object) -> Condition:
+    if not isinstance(one, Condition):
+        raise InvalidFilterError(
+            f"filter() takes conditions on the class (Todo.priority >= 3), not {one!r:.60}: "
+            "a comparison of one object's values is done at once, in Python."
+        )
+    return one
+
+
+def _negated(one: Condition) -> Condition:
+    if one.operator not in ("", "in"):
+        raise InvalidFilterError("exclude() takes equalities only: write the opposite condition in filter().")
+    return replace(one, operator="exclude" if one.operator else "not", needs_field=False)
+
+
+def _field_name(reading: Reading[M], one: Any) -> str:
+    name = getattr(one, "__kinto_field__", one)
+    if not isinstance(name, str):
+        raise InvalidTypeError(f"A field is named by its text or by the class (Todo.title), not {one!r:.60}.")
+    return reading.source.resolve_field(check_field_name(name))
+
+
+def _order_name(reading: Reading[M], one: Any) -> str:
+    name = getattr(one, "__kinto_order__", one)
+    if isinstance(name, str) and name[:1] in ("-", "+"):
+        return ("-" if name[0] == "-" else "") + _field_name(reading, name[1:])
+    return _field_name(reading, name)
+
+
+def _with_native(reading: Reading[M], name: str, value: Any) -> Reading[M]:
+    if name not in _NATIVE:
+        raise InvalidFilterError(f"Kinto would ignore {name}=; it knows {', '.join(_NATIVE)}.")
+    return _NATIVE[name](reading, value)
+
+
+def _limited(reading: Reading[M], value: Any) -> Reading[M]:
+    # Kinto's own order for its own keyword: the newest first.
+    return reading.select(limit=check_count(value, "_limit"), is_newest_first=reading.selection.order is None)
+
+
+def _names(value: Any) -> list[Any]:
+    return [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
+
+
+_NATIVE: dict[str, Callable[[Reading[Any], Any], Reading[Any]]] = {
+    "_sort": lambda reading, value: ordered(reading, _names(value)),
+    "_limit": _limited,
+    "_fields": lambda reading, value: narrowed(reading, _names(value)),
+    "_since": lambda reading, value: reading.select(since=moment(value, "_since")),
+    "_before": lambda reading, value: reading.select(before=moment(value, "_before")),
+}

@@ -1,0 +1,322 @@
+"""Queries of the lists whose entries have no URL of their own: a bucket's history, and what the user may do.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/history.html
+https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, NoReturn, Self, TypeVar, cast
+
+from kinto_orm.errors import InvalidFilterError, UsageError
+from kinto_orm.protocol.entries import PERMISSIONS_ORDER, HistoryEntry, PermissionEntry, history_entry, permission_entry
+from kinto_orm.protocol.filters import Condition
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, decode, parse_timestamp
+from kinto_orm.protocol.paging import encode_query, entries_of
+from kinto_orm.protocol.paths import EntriesPath, ObjectPath
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.query import building
+from kinto_orm.query.execution import LoadedRows, PageWalk, Place, Reading, Source, delete_selected
+from kinto_orm.query.selection import Selection
+from kinto_orm.repository import conditions_about, require_capability, require_history
+from kinto_orm.repository.state import FlowRunner
+
+E = TypeVar("E")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class RawEntries:
+    """Loads the entries of a page as they came; any field may be asked for."""
+
+    def load(self, rows: LoadedRows, place: Place) -> Sequence[JSONObject]:
+        """The entries of a page."""
+        return entries_of(decode(rows.page.body, str(rows.path)), rows.path)
+
+    def declared_fields(self) -> tuple[str, ...]:
+        """No field is known by name."""
+        return ()
+
+    def resolve_field(self, name: str) -> str:
+        """The name itself."""
+        return name
+
+
+@dataclass(frozen=True, slots=True)
+class EntrySource(RawEntries, Generic[E]):
+    """Where entries come from, and what may be asked of them."""
+
+    plural: str
+    fields: tuple[str, ...]
+    """What can be filtered on. Kinto refuses other names, and ignores some that it knows."""
+    order: tuple[str, ...]
+    """An order in which every page goes on where the last one ended, while others write."""
+    sortable: tuple[str, ...]
+    """What every entry has, so that no page leaves one out in this order."""
+    parse: Callable[[JSONObject], E]
+    find: Callable[[], Place[Any]]
+    """Gives the client and the list; raises ``NotBoundError`` where there is none."""
+    require: Callable[[Place[Any]], Flow[Any]]
+    """Raises ``CapabilityMissingError`` where the server has no such list."""
+
+    def load(self, rows: LoadedRows, place: Place) -> Sequence[Any]:
+        """The entries of a page."""
+        found = RawEntries.load(self, rows, place)
+        # As soon as a time is asked for, Kinto adds tombstones of the entries that were purged.
+        live = [row for row in found if "uri" in row or not (rows.is_partial or row.get("deleted") is True)]
+        return live if rows.is_partial else [self.parse(row) for row in live]
+
+    def resolve_field(self, name: str) -> str:
+        """The name, if it can be filtered on; raises ``InvalidFilterError``."""
+        if name in self.fields or (name.startswith("target.") and "target" in self.fields):
+            return name
+        raise InvalidFilterError(
+            f"{self.plural} cannot be filtered on {name!r}: Kinto would refuse or ignore it; "
+            f"they have {', '.join(self.fields)}."
+        )
+
+    def checked(self, selection: Selection) -> Selection:
+        """The same selection; raises ``InvalidFilterError`` where Kinto would ignore some of it, or lose entries."""
+        unsafe = [name for name in selection.order or () if name.lstrip("-") not in self.sortable]
+        if unsafe:
+            raise InvalidFilterError(
+                f"{self.plural} cannot be sorted by {', '.join(unsafe)}: pages would lose those without it; "
+                f"sort by {', '.join(self.sortable)}."
+            )
+        if selection.fields:
+            raise InvalidFilterError(f"{self.plural} come whole: _fields= is not for them.")
+        asks_time = selection.since is not None or selection.before is not None
+        if asks_time and "last_modified" not in self.fields:
+            raise InvalidFilterError(f"{self.plural} have no time: Kinto would ignore _since= and _before=.")
+        return selection
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class EntryQuery(Generic[E]):
+    """A lazy selection of entries: nothing is asked before it ends, and each iteration asks anew.
+
+    Each ending raises ``CapabilityMissingError`` where the server lacks the plugin, before anything else is sent.
+    """
+
+    source: EntrySource[E]
+    selection: Selection
+
+    # -- refine ---------------------------------------------------------------------------------------------------
+
+    def filter(self, *conditions: Condition | bool, **keywords: Any) -> Self:
+        """The entries that meet all the conditions.
+
+        Takes Kinto's own keywords (``resource_name="record", in_action=["update", "delete"], _since=…, _limit=10``)
+        and expressions (``F("user_id") == "account:bob"``).
+        Raises ``InvalidFilterError`` for what Kinto would refuse or ignore.
+        """
+        for one in conditions:
+            if isinstance(one, Condition):
+                self.source.resolve_field(one.field)
+        reading = building.with_expressions(self._reading, conditions)
+        return self._refined(self.source.checked(building.with_keywords(reading, keywords).selection))
+
+    def limit(self, count: int) -> Self:
+        """The first ``count`` entries, however many pages they take."""
+        return self._refined(self._reading.select(limit=building.check_count(count, "limit")).selection)
+
+    def page_size(self, count: int) -> Self:
+        """The same entries, read ``count`` at a time."""
+        return self._refined(
+            self._reading.select(page_size=building.check_count(count, "page_size", least=1)).selection
+        )
+
+    def __getitem__(self, part: slice) -> Self:
+        return self._refined(building.sliced(self._reading, part).selection)
+
+    # -- end ------------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[E]:
+        place = self.source.find()
+        walk = self._walk(place)
+        place.runner.run(self.source.require(place))
+        while (flow := walk.next_page()) is not None:
+            yield from place.runner.run(flow).objects
+
+    async def __aiter__(self) -> AsyncIterator[E]:
+        place = self.source.find()
+        walk = self._walk(place)
+        await place.runner.arun(self.source.require(place))
+        while (flow := walk.next_page()) is not None:
+            for one in (await place.runner.arun(flow)).objects:
+                yield one
+
+    def all(self) -> list[E]:
+        """All the entries, in a list."""
+        return self._run(self._all)
+
+    async def aall(self) -> list[E]:
+        """Like :meth:`all`."""
+        return await self._arun(self._all)
+
+    def first(self) -> E | None:
+        """The first entry; ``None`` where there is none."""
+        return self._run(self._first)
+
+    async def afirst(self) -> E | None:
+        """Like :meth:`first`."""
+        return await self._arun(self._first)
+
+    def count(self) -> int:
+        """How many entries there are."""
+        return self._run(self._count)
+
+    async def acount(self) -> int:
+        """Like :meth:`count`."""
+        return await self._arun(self._count)
+
+    def exists(self) -> bool:
+        """Whether there is any entry."""
+        return self._run(self._exists)
+
+    async def aexists(self) -> bool:
+        """Like :meth:`exists`."""
+        return await self._arun(self._exists)
+
+    # -- the rest -------------------------------------------------------------------------------------------------
+
+    @property
+    def _reading(self) -> Reading[Any]:
+        return Reading(cast(Source[Any], self.source), self.selection)  # a source that loads no objects, but entries
+
+    def _refined(self, selection: Selection) -> Self:
+        return type(self)(self.source, replace(selection, is_newest_first=False))
+
+    def _walk(self, place: Place[Any], fields: tuple[str, ...] = ()) -> PageWalk[Any]:
+        selection = replace(self.selection, order=self.selection.order or self.source.order, fields=fields)
+        return PageWalk(self.source, place, selection, "raise")
+
+    def _all(self, place: Place[Any], fields: tuple[str, ...] = ()) -> Flow[list[E]]:
+        return (yield from self._walk(place, fields).rest())
+
+    def _first(self, place: Place[Any]) -> Flow[E | None]:
+        found = yield from self[:1]._all(place)
+        return found[0] if found else None
+
+    def _count(self, place: Place[Any]) -> Flow[int]:
+        # The history tells no count to a HEAD request: so they are counted, by the smallest rows there are.
+        return len((yield from self._all(place, ("uri",))))
+
+    def _exists(self, place: Place[Any]) -> Flow[bool]:
+        return (yield from self._first(place)) is not None
+
+    def _run(self, ending: Callable[[Place[Any]], Flow[T]], *, writes: str = "") -> T:
+        place = self.source.find()
+        return place.runner.run(self._required(ending, place, writes))
+
+    async def _arun(self, ending: Callable[[Place[Any]], Flow[T]], *, writes: str = "") -> T:
+        place = self.source.find()
+        return await place.runner.arun(self._required(ending, place, writes))
+
+    def _required(self, ending: Callable[[Place[Any]], Flow[T]], place: Place[Any], writes: str) -> Flow[T]:
+        if writes:
+            place.runner.refuse_staging(writes)
+        yield from self.source.require(place)
+        return (yield from ending(place))
+
+    def __bool__(self) -> NoReturn:
+        raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")
+
+    def __repr__(self) -> str:
+        size = "all" if self.selection.limit is None else self.selection.limit
+        what = encode_query(self.selection.parameters()) or "no filter"
+        return f"<{type(self).__name__} of {size} {self.source.plural}: {what}>"
+
+
+class History(EntryQuery[HistoryEntry]):
+    """What happened in a bucket, the newest first: a lazy selection of its entries.
+
+    Who may not read the bucket sees the entries of what may be read. The history goes with its bucket.
+    """
+
+    __slots__ = ()
+
+    def since(self, timestamp: TimestampInput) -> Self:
+        """What happened after the timestamp (milliseconds, ETag or aware datetime)."""
+        return self._refined(self._reading.select(since=building.moment(timestamp, "since")).selection)
+
+    def before(self, timestamp: TimestampInput) -> Self:
+        """What happened before the timestamp (milliseconds, ETag or aware datetime)."""
+        return self._refined(self._reading.select(before=building.moment(timestamp, "before")).selection)
+
+    def timestamp(self) -> int | None:
+        """The timestamp of the bucket's history, in milliseconds, whatever the filters."""
+        return self._run(self._reading.timestamp)
+
+    async def atimestamp(self) -> int | None:
+        """Like :meth:`timestamp`."""
+        return await self._arun(self._reading.timestamp)
+
+    def purge(self, *, everything: bool = False, if_match: TimestampInput | None = None) -> int:
+        """Deletes the entries, on the server, every page; how many there were.
+
+        What was purged cannot be reverted to any more. ``if_match`` is the :meth:`timestamp` that the history must
+        have: raises ``ConflictError`` where something happened since. Without a filter it raises ``UsageError``,
+        unless ``everything=True``.
+        """
+        return self._run(self._purging(if_match, everything=everything), writes="purge()")
+
+    async def apurge(self, *, everything: bool = False, if_match: TimestampInput | None = None) -> int:
+        """Like :meth:`purge`."""
+        return await self._arun(self._purging(if_match, everything=everything), writes="purge()")
+
+    def _purging(self, if_match: TimestampInput | None, *, everything: bool) -> Callable[[Place[Any]], Flow[int]]:
+        selection = self.selection
+        selection.check_deletion("purge", everything=everything)
+        timestamp = None if if_match is None else parse_timestamp(if_match, "if_match")
+
+        return lambda place: delete_selected(selection, place, self._count, if_match=timestamp)
+
+
+_ALWAYS_THERE = ("last_modified", "id", "date", "action", "uri", "resource_name")
+_KINDS = ("group_id", "collection_id", "record_id")
+
+
+def history_of(bucket: Callable[[], tuple[FlowRunner, str]], about: ObjectPath | None = None) -> History:
+    """The history of the bucket whose client and id are found when the query ends; of one object only, where given."""
+
+    def find() -> Place[Any]:
+        runner, id = bucket()
+        return Place(runner, EntriesPath("history", (id,)))
+
+    def require(place: Place[Any]) -> Flow[None]:
+        if about is None:
+            yield from require_capability("history", "bucket.history", place.runner)
+        else:
+            yield from require_history("history()", about, place.runner)
+
+    source = EntrySource(
+        "history entries",
+        fields=(*_ALWAYS_THERE, "user_id", "bucket_id", *_KINDS, "target"),
+        order=("-last_modified",),
+        sortable=_ALWAYS_THERE,
+        parse=history_entry,
+        find=find,
+        require=require,
+    )
+    return History(source, Selection(conditions=conditions_about(about) if about is not None else ()))
+
+
+def permissions_of(runner: FlowRunner) -> EntryQuery[PermissionEntry]:
+    """What the user of the client may do."""
+
+    def require(place: Place[Any]) -> Flow[JSONObject]:
+        return require_capability("permissions_endpoint", "client.permissions", place.runner)
+
+    source = EntrySource(
+        "permission entries",
+        fields=("uri", "resource_name", "id", "bucket_id", *_KINDS),
+        order=PERMISSIONS_ORDER,
+        sortable=PERMISSIONS_ORDER,
+        parse=permission_entry,
+        find=lambda: Place(runner, EntriesPath("permissions")),
+        require=require,
+    )
+    return EntryQuery(source, Selection())

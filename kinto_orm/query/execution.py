@@ -1,0 +1,378 @@
+"""How a query is read: page after page, each ending a flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from typing_extensions import TypeVar as TypeVarWithDefault
+
+from kinto_orm.errors import DryRunError, MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
+from kinto_orm.protocol.filters import condition, matches_nothing
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode
+from kinto_orm.protocol.paging import (
+    RawPage,
+    check_progress,
+    delete_pages,
+    encode_query,
+    read_count,
+    read_page,
+    read_timestamp,
+    rows_of,
+)
+from kinto_orm.protocol.paths import Kind, ListPath, PluralPath
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.query.columns import Row
+from kinto_orm.query.partitions import IdRange, Partitioner
+from kinto_orm.query.selection import EVERYTHING, Selection
+from kinto_orm.repository import get, ids_in_chunks, require_kind
+from kinto_orm.repository.state import FlowRunner, ObjectState, OnInvalid, Stateful, Status
+from kinto_orm.unit_of_work import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Stateful)
+M_co = TypeVar("M_co", bound=Stateful, covariant=True)
+L = TypeVar("L")
+L_co = TypeVar("L_co", covariant=True)
+P_co = TypeVarWithDefault("P_co", bound=ListPath, default=PluralPath, covariant=True)
+
+PAGE_SIZE = 5000
+"""Records asked for at a time: the memory backend sorts the whole list for each page, and memory grows with it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place(Generic[P_co]):
+    """Where a query runs: known only when it ends."""
+
+    runner: FlowRunner
+    path: P_co
+    parent: Any = None
+    """The parent object: ``Any``, because the models stand above this module."""
+
+    def asked(self, flow: Flow[T]) -> Flow[T]:
+        """The flow; where not every server has such lists, after this one was asked whether it has."""
+        if isinstance(self.path, PluralPath):
+            yield from require_kind(self.path.kind, self.runner)
+        return (yield from flow)
+
+
+class Loader(Protocol[L_co]):
+    """What makes objects out of a page."""
+
+    def load(self, rows: LoadedRows, place: Place) -> Sequence[L_co]:
+        """The objects of a page."""
+        ...
+
+
+class Source(Loader[M_co], Protocol[M_co]):
+    """What a query selects from: knows the model, and finds client and parent when the query ends."""
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the objects."""
+        ...
+
+    def locate(self) -> Place:
+        """The client and the list; raises ``NotBoundError`` where there is none."""
+        ...
+
+    def fixed(self, runner: FlowRunner, path: PluralPath) -> Self:
+        """The same at that place, whatever the defaults are; it can be pickled."""
+        ...
+
+    def load_one(self, state: ObjectState, place: Place) -> M_co:
+        """The object of that state."""
+        ...
+
+    def resolve_field(self, name: str) -> str:
+        """The field's name on the wire; raises ``InvalidFilterError`` where the model has no such field."""
+        ...
+
+    def declared_fields(self) -> Iterable[str]:
+        """The wire names of the fields that the model declares."""
+        ...
+
+    def row_schema(self) -> JSONObject:
+        """The JSON schema of the fields that the model declares; empty where there are none."""
+        ...
+
+    def fields_stand_alone(self) -> bool:
+        """Whether the fields are read alike, each, where the others are not there."""
+        ...
+
+    def row_of(self, one: Any) -> Row:
+        """The object, as it is put in columns."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedRows:
+    """A page on its way to become objects."""
+
+    page: RawPage
+    path: PluralPath
+    on_invalid: OnInvalid
+    is_partial: bool
+    may_hold_tombstones: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[L]):
+    """One page of a query."""
+
+    objects: Sequence[L]
+    timestamp: int | None
+    """The timestamp of the whole list when the page was read, in milliseconds: the cursor for ``since()``."""
+    has_more: bool
+
+
+class PageWalk(Generic[L]):
+    """The pages of one iteration: which to read next, and what to keep of it."""
+
+    def __init__(self, source: Loader[L], place: Place[Any], selection: Selection, on_invalid: OnInvalid) -> None:
+        self._source = source
+        self._place = place
+        self._selection = selection
+        self._on_invalid: OnInvalid = on_invalid
+        self._seen: set[str] = set()
+        self._skip = selection.skip
+        self._left = selection.limit
+        self._query: str | None = self._first_query()
+
+    def _first_query(self) -> str | None:
+        if matches_nothing(self._selection.conditions) or self._left == 0:
+            return None
+        size = self._selection.page_size or PAGE_SIZE
+        if self._left is not None:
+            size = min(size, self._left + self._skip)
+        return encode_query(self._selection.parameters(size))
+
+    def next_page(self) -> Flow[Page[L]] | None:
+        """The flow that reads the next page; ``None`` at the end."""
+        return None if self._query is None else self._read(self._query)
+
+    def rest(self) -> Flow[list[L]]:
+        """What is kept of all the pages that are left."""
+        kept: list[L] = []
+        while (flow := self.next_page()) is not None:
+            kept += (yield from flow).objects
+        return kept
+
+    def _read(self, query: str) -> Flow[Page[L]]:
+        check_progress(query, self._seen, self._place.path)
+        raw = yield from read_page(self._place.path, query)
+        objects = self._keep(self._source.load(self._rows(raw), self._place))
+        self._query = None if self._left == 0 else raw.next_query
+        return Page(objects, raw.timestamp, self._query is not None)
+
+    def _rows(self, raw: RawPage) -> LoadedRows:
+        selection = self._selection
+        return LoadedRows(
+            raw, self._place.path, self._on_invalid, bool(selection.fields), selection.may_hold_tombstones
+        )
+
+    def _keep(self, objects: Sequence[L]) -> Sequence[L]:
+        skipped, self._skip = objects[self._skip :], max(0, self._skip - len(objects))
+        if self._left is None:
+            return skipped
+        kept = skipped[: self._left]
+        self._left -= len(kept)
+        return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Reading(Generic[M]):
+    """A query about to be read: what, of which model, and what to do with rows that do not fit it.
+
+    Each method is the flow of one ending, for the place that the source found.
+    """
+
+    source: Source[M]
+    selection: Selection = EVERYTHING
+    on_invalid: OnInvalid | None = None
+
+    def select(self, **changes: Any) -> Reading[M]:
+        """The same reading of another selection."""
+        return replace(self, selection=replace(self.selection, **changes))
+
+    def walk(self, place: Place) -> PageWalk[M]:
+        """The pages, to be read one by one."""
+        on_invalid = place.runner.on_invalid if self.on_invalid is None else self.on_invalid
+        return PageWalk(self.source, place, self.selection, on_invalid)
+
+    def all(self, place: Place) -> Flow[list[M]]:
+        """All the objects."""
+        return (yield from self.walk(place).rest())
+
+    def first(self, place: Place) -> Flow[M | None]:
+        """The first object."""
+        found = yield from self._at_most(1).all(place)
+        return found[0] if found else None
+
+    def one(self, place: Place) -> Flow[M]:
+        """The only object."""
+        found = yield from self._at_most(2).all(place)
+        if not found:
+            raise NotFoundError("No object matches the query.", status=404, method="GET", path=str(place.path))
+        if len(found) > 1:
+            raise MultipleObjectsError(f"More than one object of {place.path} matches the query.")
+        return found[0]
+
+    def _at_most(self, count: int) -> Reading[M]:
+        limit = self.selection.limit
+        return self.select(limit=count if limit is None else min(limit, count))
+
+    def get(self, id: str) -> Callable[[Place], Flow[M]]:
+        """The object of that id: out of the list where it was filtered, else by its own URL."""
+        if self.selection != EVERYTHING:
+            return self.select(conditions=(*self.selection.conditions, condition("id", "", id))).one
+        return lambda place: self._get(id, place)
+
+    def _get(self, id: str, place: Place) -> Flow[M]:
+        state = yield from get(place.path.object(id))
+        return self.source.load_one(state, place)
+
+    def get_or_none(self, id: str) -> Callable[[Place], Flow[M | None]]:
+        """Like :meth:`get`, with ``None`` where there is none."""
+        return lambda place: self._get_or_none(id, place)
+
+    def _get_or_none(self, id: str, place: Place) -> Flow[M | None]:
+        try:
+            return (yield from self.get(id)(place))
+        except NotFoundError:
+            return None
+
+    def get_many(self, ids: Sequence[str]) -> Callable[[Place], Flow[list[M]]]:
+        """The objects of these ids that exist, in their order."""
+        return lambda place: self._get_many(ids, place)
+
+    def _get_many(self, ids: Sequence[str], place: Place) -> Flow[list[M]]:
+        found: dict[str, M] = {}
+        for chunk in ids_in_chunks(ids):
+            some = self.select(conditions=(*self.selection.conditions, condition("id", "in", chunk)))
+            for one in (yield from some.all(place)):
+                found[one.__kinto_path__().id] = one
+        return [found[id] for id in ids if id in found]
+
+    def count(self, place: Place) -> Flow[int]:
+        """How many objects there are."""
+        selection = self.selection
+        if matches_nothing(selection.conditions):
+            return 0
+        plain = replace(selection, order=None, fields=())
+        count = yield from read_count(place.path, encode_query(plain.parameters()))
+        count = max(0, count - selection.skip)
+        return count if selection.limit is None else min(count, selection.limit)
+
+    def exists(self, place: Place) -> Flow[bool]:
+        """Whether there is any object."""
+        return (yield from self.count(place)) > 0
+
+    def ranges(self, place: Place, parts_for: Callable[[int], int]) -> Flow[list[IdRange]]:
+        """Ranges of ids, at most as many as the function says for so many objects."""
+        selection = self.selection
+        if selection.limit is not None or selection.skip or selection.order not in (None, ("id",)):
+            raise UsageError(
+                "Ranges of ids have their own order and no limit: leave out order_by(), limit() and slices."
+            )
+        return Partitioner(place.path, selection, place.runner).cut(parts_for)
+
+    def within(self, ids: IdRange) -> Reading[M]:
+        """What is in a range of ids only."""
+        return self.select(conditions=(*self.selection.conditions, *ids.conditions))
+
+    def timestamp(self, place: Place) -> Flow[int | None]:
+        """The timestamp of the whole list."""
+        return read_timestamp(place.path)
+
+    def values(self, names: tuple[str, ...]) -> Callable[[Place], Flow[list[JSONObject]]]:
+        """These fields of each object."""
+        return lambda place: self._values(names, place)
+
+    def _values(self, names: tuple[str, ...], place: Place) -> Flow[list[JSONObject]]:
+        some = self.select(fields=names)
+        # The rows themselves, without making objects of them.
+        walk = PageWalk(_Rows(), place, some.selection, "raise")
+        found: list[JSONObject] = []
+        while (flow := walk.next_page()) is not None:
+            page = yield from flow
+            found += [_picked(row, names) for row in page.objects]
+        return found
+
+    def delete(self, *, everything: bool) -> Callable[[Place], Flow[int]]:
+        """Deletes the objects on the server."""
+        self.selection.check_deletion("delete", everything=everything)
+        return self._delete
+
+    def _delete(self, place: Place) -> Flow[int]:
+        place.runner.refuse_staging("delete() of a query")
+        return (yield from delete_selected(self.selection, place, self.count))
+
+    def update(self, change: Callable[[M], object]) -> Callable[[Place], Flow[BulkReport]]:
+        """Changes each object and writes what changed."""
+        if self.selection.fields:
+            raise PartialObjectError("update() changes whole objects: it cannot be combined with only().")
+        return lambda place: self._update(change, place)
+
+    def _update(self, change: Callable[[M], object], place: Place) -> Flow[BulkReport]:
+        place.runner.refuse_staging("update() of a query")
+        report = BulkReport()
+        selection = self.selection
+        if selection.limit is not None or selection.skip:
+            # All is read before anything is written: what was written moves in the order, and would come again.
+            yield from _write(_changed((yield from self.all(place)), change), place, report)
+            return raise_for_report(report, "update")
+        # In the order of ids nothing moves.
+        walk = self.select(order=None, is_newest_first=False).walk(place)
+        while report.is_complete and (flow := walk.next_page()) is not None:
+            yield from _write(_changed((yield from flow).objects, change), place, report)
+        return raise_for_report(report, "update")
+
+
+def delete_selected(
+    selection: Selection, place: Place[Any], count: Callable[[Place[Any]], Flow[int]], *, if_match: int | None = None
+) -> Flow[int]:
+    """Deletes what is selected of the list, every page; how many there were, which in a dry client ``count`` tells."""
+    if matches_nothing(selection.conditions):
+        return 0
+    try:
+        return (yield from delete_pages(place.path, encode_query(selection.parameters()), if_match=if_match))
+    except DryRunError:
+        return (yield from count(place))
+
+
+def _write(staged: Iterable[Staged[M] | Outcome[M]], place: Place, report: BulkReport) -> Flow[None]:
+    report.is_complete = (yield from commit_all(staged, place.runner, report.add)).is_complete
+
+
+def _changed(objects: Iterable[M], change: Callable[[M], object]) -> Iterator[Staged[M] | Outcome[M]]:
+    for one in objects:
+        # A row that is as it came is no tombstone: those are in no envelope of their page.
+        if one.__kinto_is_clean__() or one.__kinto_describe__()[0].status is not Status.DELETED:
+            change(one)
+            yield stage_changed(one)
+
+
+def _picked(row: JSONObject, names: Iterable[str]) -> JSONObject:
+    found = ((name, _value_at(row, name)) for name in names)
+    return {name: value for name, value in found if value is not _MISSING}
+
+
+def _value_at(row: JSONObject, name: str) -> JSON:
+    if name in row:
+        return row[name]
+    value: JSON = row
+    for key in name.split("."):
+        value = value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
+    return value
+
+
+_MISSING: Any = object()
+
+
+class _Rows:
+    """Loads the rows of a page as they came."""
+
+    def load(self, rows: LoadedRows, place: Place) -> list[JSONObject]:
+        return rows_of(decode(rows.page.body, str(rows.path)), rows.path)

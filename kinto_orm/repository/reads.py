@@ -1,0 +1,118 @@
+"""What is read, and what is created unless it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Sequence
+from dataclasses import replace
+
+from kinto_orm.errors import CapabilityMissingError, NotFoundError
+from kinto_orm.protocol.json_values import JSONObject
+from kinto_orm.protocol.messages import Request
+from kinto_orm.protocol.paths import Kind, ObjectPath
+from kinto_orm.protocol.responses import read_document, read_object
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.repository.reconciling import reconcile
+from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Status, Verb, WriteOptions
+from kinto_orm.repository.verbs import plan
+
+_REMEDIES = {
+    "accounts": "add kinto.plugins.accounts to its kinto.includes",
+    "attachments": "install kinto-attachment there and add kinto_attachment to its kinto.includes",
+    "changes": "install kinto-remote-settings there and add kinto_remote_settings.changes to its kinto.includes",
+    "default_bucket": "add kinto.plugins.default_bucket to its kinto.includes",
+    "flush_endpoint": "add kinto.plugins.flush to its kinto.includes",
+    "history": "add kinto.plugins.history to its kinto.includes",
+    "permissions_endpoint": "set kinto.experimental_permissions_endpoint = true there",
+    "signer": "install kinto-remote-settings there and add kinto_remote_settings.signer to its kinto.includes",
+}
+"""What brings each capability to a server."""
+
+
+def require_capability(name: str, what: str, runner: FlowRunner) -> Flow[JSONObject]:
+    """What the server says of the capability, which ``what`` rests on.
+
+    Raises ``CapabilityMissingError``, which names the plugin, where the server does not advertise it.
+    """
+    for refresh in (False, True):  # it may have been added since the server was asked
+        info = yield from runner.describe_server(refresh=refresh)
+        found = info.get("capabilities", {}).get(name)
+        if isinstance(found, dict):
+            return found
+    raise CapabilityMissingError(
+        f"{what} needs the capability {name!r}, which the server does not have: {_REMEDIES[name]}. Nothing was sent."
+    )
+
+
+def require_kind(kind: Kind, runner: FlowRunner) -> Flow[None]:
+    """Nothing, where the server has objects of this kind; raises ``CapabilityMissingError`` where it does not."""
+    if kind.capability is not None:
+        yield from require_capability(kind.capability, f"An {kind.value}", runner)
+
+
+def get(path: ObjectPath, *, attempt: int = 1) -> Flow[ObjectState]:
+    """The object as the server has it; ``attempt`` above 1 waits a little, after earlier ones that were in vain.
+
+    Raises ``NotFoundError``, and ``ForbiddenError`` where the bucket does not exist or may not be read.
+    """
+    response = yield Request("GET", str(path), attempt=attempt)
+    stored = read_object(response, path, "GET")
+    return ObjectState(path, Status.LOADED).after(stored)
+
+
+def read_server_info() -> Flow[JSONObject]:
+    """What the server says of itself."""
+    request = Request("GET", "/")
+    response = yield request
+    return read_document(response, request)
+
+
+def get_or_create(path: ObjectPath, draft: Draft, *, strict: bool = False) -> Flow[tuple[ObjectState, bool]]:
+    """The object and whether it was created now, in one request: a 412 carries the data of the one that exists."""
+    intent = Intent(Verb.SAVE, ObjectState(path, Status.NEW), draft, WriteOptions(if_not_exists=True))
+    planned = plan(intent)
+    assert planned is not None
+    response = yield planned
+    verdict = yield from reconcile(intent, planned, response, strict=strict)
+    return verdict.state, not verdict.is_clean
+
+
+def update_or_create(
+    path: ObjectPath, draft: Draft, *, given: Container[str], strict: bool = False
+) -> Flow[tuple[ObjectState, bool]]:
+    """The object with the ``given`` keys set, and whether it was created now (with all of the draft).
+
+    One request where it is new, two where it exists (the second one changes just what the first one showed).
+    """
+    state, created = yield from get_or_create(path, draft, strict=strict)
+    if created:
+        return state, True
+    assert state.data is not None
+    # The rest of the draft are the defaults of its model: they are for a new object only.
+    changes = {key: value for key, value in draft.data.items() if key in given}
+    intent = Intent(Verb.SAVE, state, replace(draft, data={**state.data, **changes}))
+    planned = plan(intent)
+    if planned is None:
+        return state, False
+    response = yield planned
+    return (yield from reconcile(intent, planned, response, strict=strict)).state, False
+
+
+def get_or_none(path: ObjectPath) -> Flow[ObjectState | None]:
+    """The object; ``None`` for a 404 (and only for that)."""
+    try:
+        return (yield from get(path))
+    except NotFoundError:
+        return None
+
+
+def ids_in_chunks(ids: Sequence[str], length: int = 4000) -> list[list[str]]:
+    """The ids in groups, each short enough to be named in one URL."""
+    chunks: list[list[str]] = []
+    room = 0
+    for id in ids:
+        room -= len(id) + 12  # quotes and comma, percent-encoded
+        if room < 0 or not chunks:
+            chunks.append([])
+            room = length - len(id) - 12
+        chunks[-1].append(id)
+    return chunks

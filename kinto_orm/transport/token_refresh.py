@@ -1,0 +1,132 @@
+"""Credentials that run out: got once, however many threads ask, and got again after the server refused them.
+
+A 401 says that nothing was applied, so the request is sent again, once, with new credentials.
+https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Protocol, runtime_checkable
+
+from pydantic_core import from_json
+from requests import PreparedRequest
+
+from kinto_orm.errors import LoginFailedError
+from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.transport.auth import BearerTokenAuth
+
+logger = logging.getLogger("kinto_orm")
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """An auth object that can get new credentials: any object with this method, beside what ``requests`` asks for."""
+
+    def renew(self, refused: PreparedRequest) -> bool:
+        """Whether the next request may have other credentials than this one, which the server answered with a 401.
+
+        Gets none by itself: it drops the old ones, unless another thread has done that already.
+        """
+        ...
+
+
+def renewed(request: Request, response: Response, auth: object, sent: PreparedRequest) -> Response:
+    """The response, which says whether the request may be sent again with new credentials, where it was refused."""
+    statuses = _statuses(request, response)
+    if 401 not in statuses or not isinstance(auth, Renewable) or not _renews(auth, sent):
+        return response
+    # Kinto takes who is known no more for anybody: of a batch, a part may have been applied all the same.
+    is_whole = all(status == 401 for status in statuses)
+    return replace(response, asks_for_login=True) if is_whole or not request.is_write else response
+
+
+def _renews(auth: Renewable, sent: PreparedRequest) -> bool:
+    try:
+        return auth.renew(sent)
+    except Exception as error:  # noqa: BLE001  its traceback could hold a secret, so it is not logged
+        # The answer must not get lost for it: a part of a batch may have been applied.
+        logger.warning("renew() of the auth object raised %s: the credentials stay", type(error).__name__)
+        return False
+
+
+def _statuses(request: Request, response: Response) -> list[int]:
+    """The status of the response, or those of the answers inside a batch."""
+    if response.status != 200 or request.path != "/batch" or b"401" not in response.body:
+        return [response.status]
+    try:
+        return [answer["status"] for answer in from_json(response.body)["responses"]]
+    except (ValueError, KeyError, TypeError):
+        return [response.status]  # what is wrong with it is said where it is read
+
+
+@dataclass(slots=True)
+class _Kept:
+    auth: BearerTokenAuth
+    until: float
+    is_refused: bool = False
+
+
+@dataclass(slots=True)
+class TokenStore:
+    """The tokens of one auth object, by what they are for; ``ttl`` is how long they last, in seconds.
+
+    In memory only. Whoever comes while a token is being fetched waits for that, and gets it, or its failure.
+    """
+
+    ttl: float = math.inf
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    _kept: dict[Hashable, _Kept] = field(default_factory=dict, repr=False)
+    _flights: dict[Hashable, Future[BearerTokenAuth]] = field(default_factory=dict, repr=False)
+
+    def get(self, key: Hashable, fetch: Callable[[], BearerTokenAuth]) -> BearerTokenAuth:
+        """The token, fetched where there is none that is good. Raises ``LoginFailedError``."""
+        found = self._good(key)
+        if found is not None:
+            return found
+        # No lock: one that another thread held at a fork would stay locked in the child for ever. For the same
+        # reason, what another process was fetching is not waited for.
+        mine: Future[BearerTokenAuth] = Future()
+        flight = self._flights.setdefault((os.getpid(), key), mine)
+        if flight is mine:
+            return self._fly(key, fetch, mine)
+        try:
+            return flight.result()
+        except LoginFailedError as error:
+            raise LoginFailedError(*error.args) from error.__cause__
+
+    def _fly(
+        self, key: Hashable, fetch: Callable[[], BearerTokenAuth], flight: Future[BearerTokenAuth]
+    ) -> BearerTokenAuth:
+        try:
+            found = self._good(key)  # another thread may have landed between the two questions
+            if found is None:
+                found = fetch()
+                self._kept[key] = _Kept(found, self.clock() + self.ttl)
+            flight.set_result(found)
+        except BaseException as error:
+            # Ctrl-C is for one thread; those that wait for it shall hear of it all the same.
+            shared = error if isinstance(error, Exception) else LoginFailedError("The login was interrupted.")
+            flight.set_exception(shared)
+            raise
+        finally:
+            del self._flights[os.getpid(), key]
+        return found
+
+    def _good(self, key: Hashable) -> BearerTokenAuth | None:
+        kept = self._kept.get(key)
+        if kept is None or kept.is_refused or kept.until <= self.clock():
+            return None
+        return kept.auth
+
+    def refuse(self, key: Hashable, refused: PreparedRequest) -> None:
+        """Drops the token, if it is the one of this request; a newer one stays."""
+        kept = self._kept.get(key)
+        if kept is not None and kept.auth.is_in(refused):
+            kept.is_refused = True  # not taken out: another thread may just have put in a new one

@@ -1,0 +1,333 @@
+"""What the calls of a unit of work come to: one operation for each object, in an order that the server understands.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, Self, TypeVar
+from uuid import UUID
+
+from kinto_orm.errors import InvalidTypeError, NotStageableError
+from kinto_orm.protocol.accounts import shown_entry
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, copy_json
+from kinto_orm.protocol.patches import (
+    JSON_TYPE,
+    BasicPatch,
+    JSONPatch,
+    MergePatch,
+    Patch,
+    apply_basic_patch,
+    apply_merge_patch,
+    changed_keys,
+    removed_keys,
+)
+from kinto_orm.protocol.paths import Kind, ObjectPath
+from kinto_orm.protocol.writes import Flow, Write, encode_entry
+from kinto_orm.repository.state import Draft, FlowRunner, Intent, Stateful, Status, Verb, WriteOptions
+from kinto_orm.unit_of_work.outcome import Staged, prepare
+
+H_co = TypeVar("H_co", bound=Stateful, covariant=True)
+
+
+class Fetchable(Protocol[H_co]):
+    """What ``uow.get()`` loads from: a model, a manager, a query."""
+
+    def __kinto_locate__(self, runner: FlowRunner, id: str | UUID) -> ObjectPath:
+        """Where the object is."""
+        ...
+
+    def __kinto_fetch__(self, runner: FlowRunner, id: str | UUID) -> Flow[H_co]:
+        """The flow that loads the object."""
+        ...
+
+
+def check_source(source: object) -> None:
+    """Raises ``InvalidTypeError`` for what no object can be loaded from by its id."""
+    # An object has the class methods of its model, and would stand for all of that kind.
+    is_object = not isinstance(source, type) and hasattr(source, "__kinto_describe__")
+    if is_object or not hasattr(source, "__kinto_fetch__"):
+        raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {source!r:.60}.")
+
+
+class Stageable(Stateful, Protocol):
+    """What the verbs of a unit take: an object with these verbs of its own."""
+
+    def save(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False) -> Self:
+        """The object, saved."""
+        ...
+
+    def replace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
+        """The object, replaced."""
+        ...
+
+    def patch(
+        self,
+        changes: Patch | Mapping[str, Any] | None = None,
+        /,
+        *,
+        safe: bool = True,
+        if_match: TimestampInput | None = None,
+        **values: Any,
+    ) -> Self:
+        """The object, patched."""
+        ...
+
+    def delete(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False) -> Self:
+        """The object, deleted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedWrite:
+    """One write of a plan, with the exact request: ``method``, ``path``, ``headers`` and ``body`` where it has them.
+
+    ``object`` and ``verb`` are those of a unit of work; ``None`` in the plan of a dry client, which keeps requests.
+    ``batch`` is the number of the ``POST /batch`` that carries the write there; ``None`` for a request of its own.
+    """
+
+    object: Stateful | None
+    verb: Verb | None
+    request: JSONObject = field(repr=False)
+    batch: int | None = None
+
+    def __str__(self) -> str:
+        return _say(self.request) if self.batch is None else f"batch {self.batch}: {_say(self.request)}"
+
+
+def _say(request: JSONObject) -> str:
+    given = request.get("headers", {}).items()
+    headers = "".join(f" {name}: {value}" for name, value in given if (name, value) != ("Content-Type", JSON_TYPE))
+    body = f" {shown_entry(request)['body']}" if "body" in request else ""
+    return f"{request['method']} {request['path']}{headers}{body}"
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would be sent, in its order: by a commit, or by all the calls of a dry client.
+
+    ``lock`` is what each batch of the commit writes first, where there is one.
+    """
+
+    writes: tuple[PlannedWrite, ...]
+    lock: JSONObject | None = None
+
+    def as_json(self) -> list[JSONObject]:
+        """The requests as ``json.dumps`` takes them, each with the number of its ``batch`` where it has one."""
+        lock = [] if self.lock is None or not self.writes else [self.lock]
+        numbers: list[JSONObject] = [{} if one.batch is None else {"batch": one.batch} for one in self.writes]
+        return [*lock, *({**one.request, **number} for one, number in zip(self.writes, numbers, strict=True))]
+
+    def __str__(self) -> str:
+        lock = [] if self.lock is None or not self.writes else [f"{_say(self.lock)} (the lock)"]
+        return "\n".join([*lock, *map(str, self.writes)]) or "nothing to send"
+
+
+def plan_of(staged: Iterable[Staged[Any]], lock: Write | None = None) -> Plan:
+    """The writes that they come to, in their order."""
+    prepared = [(one, one.prepared or prepare(one.intent)) for one in staged]
+    return Plan(
+        tuple(
+            PlannedWrite(one.holder, one.intent.verb, copy_json(found.entry))
+            for one, found in prepared
+            if found is not None
+        ),
+        None if lock is None else encode_entry(lock),
+    )
+
+
+def freeze(intent: Intent) -> Intent:
+    """The intent with a copy of its patch: what its caller does with the values afterwards changes nothing."""
+    if intent.patch is None:
+        return intent
+    if isinstance(intent.patch, JSONPatch):
+        return replace(intent, patch=JSONPatch(intent.patch.body))
+    body = intent.patch.body
+    return replace(intent, patch=type(intent.patch)(body.get("data"), body.get("permissions")))
+
+
+def coalesce(before: Intent, after: Intent) -> Intent | None:
+    """The one intent that both come to; ``None`` where they cancel each other.
+
+    Raises ``NotStageableError`` where no single operation does what both would have done.
+    """
+    if _moved_on(before, after):
+        return after
+    if after.verb is Verb.DELETE:
+        return _combine_delete(before, after)
+    if before.verb is Verb.DELETE:
+        return _restore(before, after)
+    return _combine_patch(before, after) if after.verb is Verb.PATCH else _combine_save(before, after)
+
+
+def restart(after: Intent) -> Intent | None:
+    """What is staged of an object that was created and deleted in this unit, and so was never sent."""
+    if after.state.status is not Status.NEW:
+        return after  # it was stored outside of the unit since
+    if after.verb is Verb.DELETE:
+        return None  # by its id alone it would delete what somebody else has there
+    if after.verb is Verb.PATCH:
+        raise _deleted_here(after)
+    return after
+
+
+def _deleted_here(intent: Intent) -> NotStageableError:
+    return NotStageableError(f"{intent.state.path} is deleted in this unit: it cannot be patched.")
+
+
+def _moved_on(before: Intent, after: Intent) -> bool:
+    # The object was loaded again in between. What was staged for its old state could only conflict, or undo
+    # unseen what the server has now.
+    return (before.state.status, before.state.last_modified) != (after.state.status, after.state.last_modified)
+
+
+def _options(before: Intent, after: Intent) -> WriteOptions:
+    """A precondition that was said with the second call counts, else what the first one said still holds."""
+    said = after.options
+    on_conflict = said.on_conflict or before.options.on_conflict
+    chosen = said if not said.safe or said.if_match is not None or said.if_not_exists else before.options
+    return replace(chosen, if_exists=said.if_exists, on_conflict=on_conflict)
+
+
+def _combine_delete(before: Intent, after: Intent) -> Intent | None:
+    options = _options(before, after)
+    if after.state.status is not Status.NEW or before.verb in (Verb.PATCH, Verb.DELETE):
+        return replace(after, options=options)
+    if before.options.safe and not before.options.if_not_exists:
+        return None  # what was never stored needs no deletion
+    return replace(after, options=replace(options, if_exists=True))  # the upsert met something, or not
+
+
+def _restore(before: Intent, after: Intent) -> Intent:
+    path = before.state.path
+    if path.kind in (Kind.BUCKET, Kind.COLLECTION):
+        raise NotStageableError(
+            f"{path}: deleting and re-creating a {path.kind.value} in one unit would empty the new one "
+            "(Kinto cascades at the end of the batch): commit in between."
+        )
+    if after.verb is Verb.PATCH:
+        raise _deleted_here(after)
+    is_new = after.state.status is Status.NEW
+    return replace(after, verb=Verb.REPLACE, options=WriteOptions(safe=False) if is_new else _options(before, after))
+
+
+def _combine_save(before: Intent, after: Intent) -> Intent:
+    if before.verb is Verb.PATCH and after.state.status is Status.NEW:
+        raise _impossible(after, "a patch of what exists and the creation of it")
+    if isinstance(before.patch, JSONPatch):
+        raise _impossible(after, "a JSON-Patch and another change")
+    # A save after a replace replaces: what the first call promised still holds.
+    verb = Verb.REPLACE if before.verb is Verb.REPLACE else after.verb
+    wanted, seen, now = _wanted(before), _seen(before), after.draft
+    draft = Draft(
+        _with_edits(wanted.data, seen.data, now.data),
+        _with_edits(wanted.permissions or {}, seen.permissions or {}, now.permissions or {}) or None,
+        None
+        if wanted.all_permissions is None or seen.all_permissions is None or now.all_permissions is None
+        else _with_edits(wanted.all_permissions, seen.all_permissions, now.all_permissions),
+    )
+    return replace(after, verb=verb, draft=draft, options=_options(before, after), seen=now)
+
+
+def _combine_patch(before: Intent, after: Intent) -> Intent:
+    patch = after.patch
+    assert patch is not None
+    if isinstance(patch, JSONPatch):
+        raise _impossible(after, "a JSON-Patch and another change")
+    seen = _overtaken(_seen(before), after.draft, patch)
+    options = _options(before, after)
+    if before.verb is not Verb.PATCH:
+        draft = _patched(after, before.draft, patch)
+        return replace(after, verb=before.verb, patch=None, draft=draft, options=options, seen=seen)
+    if not (isinstance(before.patch, BasicPatch) and isinstance(patch, BasicPatch)):
+        raise _impossible(after, "two patches that are not both plain")
+    merged = BasicPatch(
+        {**(before.patch.data or {}), **(patch.data or {})} or None,
+        {**(before.patch.permissions or {}), **(patch.permissions or {})} or None,
+    )
+    return replace(after, patch=merged, options=options, seen=seen)
+
+
+def _impossible(intent: Intent, what: str) -> NotStageableError:
+    return NotStageableError(f"{intent.state.path}: {what} cannot become one operation: commit in between.")
+
+
+def _seen(intent: Intent) -> Draft:
+    return intent.seen or intent.draft
+
+
+def _wanted(intent: Intent) -> Draft:
+    """What the object shall be; for a patch, together with the unsaved changes that the caller wants saved now."""
+    return intent.draft if intent.patch is None else _patched(intent, _seen(intent), intent.patch)
+
+
+def _patched(intent: Intent, draft: Draft, patch: Patch) -> Draft:
+    assert not isinstance(patch, JSONPatch)
+    body = patch.body
+    given = body.get("permissions", {})
+    if isinstance(patch, MergePatch) and given:
+        raise _impossible(intent, "a merge-patch of permissions and another change")
+    apply = apply_merge_patch if isinstance(patch, MergePatch) else apply_basic_patch
+    return Draft(
+        apply(draft.data, body.get("data", {})),
+        {**(draft.permissions or {}), **given} or None,
+        None if draft.all_permissions is None else {**draft.all_permissions, **given},
+    )
+
+
+def _with_edits(wanted: Mapping[str, Any], seen: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """What was wanted, with the edits that the object got since it was seen."""
+    removed = removed_keys(seen, now)
+    return {**{key: value for key, value in wanted.items() if key not in removed}, **changed_keys(seen, now)}
+
+
+def _overtaken(seen: Draft, now: Draft, patch: BasicPatch | MergePatch) -> Draft:
+    """What was seen of the object, brought up to date where the patch sets something: there it wins over edits."""
+    body = patch.body
+    names = body.get("permissions", {})
+    return Draft(
+        _brought(seen.data, now.data, body.get("data", {})),
+        _brought(seen.permissions or {}, now.permissions or {}, names) or None,
+        None
+        if seen.all_permissions is None or now.all_permissions is None
+        else _brought(seen.all_permissions, now.all_permissions, names),
+    )
+
+
+def _brought(seen: Mapping[str, Any], now: Mapping[str, Any], keys: Collection[str]) -> dict[str, Any]:
+    kept = {key: value for key, value in seen.items() if key not in keys}
+    return {**kept, **{key: now[key] for key in keys if key in now}}
+
+
+def in_order(staged: Iterable[Staged[Any]]) -> list[Staged[Any]]:
+    """Parents first, deletions last and the other way round, by path inside: one order for all, so no deadlocks.
+
+    Raises ``NotStageableError`` where something is written below what is deleted.
+    """
+    ordered = sorted(staged, key=_rank)
+    _refuse_recreated(ordered)
+    return ordered
+
+
+def _rank(one: Staged[Any]) -> tuple[bool, int, tuple[str, ...]]:
+    path = one.intent.state.path
+    is_deletion = one.intent.verb is Verb.DELETE
+    level = path.kind.level
+    return (is_deletion, -level if is_deletion else level, path.ids)
+
+
+def _refuse_recreated(staged: Collection[Staged[Any]]) -> None:
+    deleted = {
+        one.intent.state.path.ids
+        for one in staged
+        if one.intent.verb is Verb.DELETE and one.intent.state.path.kind in (Kind.BUCKET, Kind.COLLECTION)
+    }
+    for one in staged:
+        path = one.intent.state.path
+        above = {path.ids[:depth] for depth in range(1, len(path.ids))}
+        if one.intent.verb is not Verb.DELETE and above & deleted:
+            raise NotStageableError(
+                f"{path} is written and something above it is deleted in one unit: commit in between."
+            )

@@ -1,0 +1,405 @@
+"""Many writes, staged and committed as one batch.
+
+A batch is one HTTP request; on PostgreSQL it is one transaction for failures of the server, but what is refused
+(a stale object, a missing permission) leaves the others stored. So a commit answers for each object.
+https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from functools import partial
+from types import TracebackType
+from typing import Any, Self, TypeVar, cast
+from uuid import UUID
+
+from kinto_orm.errors import (
+    DuplicateObjectError,
+    InvalidTypeError,
+    NestedUnitError,
+    NotStageableError,
+    UnitClosedError,
+    UnitOfWorkError,
+)
+from kinto_orm.protocol.json_values import TimestampInput
+from kinto_orm.protocol.patches import Patch
+from kinto_orm.protocol.paths import ObjectPath
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.repository.conflicts import check_policy, make_resolvable
+from kinto_orm.repository.state import FlowRunner, Intent, OnConflict, Stateful, Status, Verb, activate, deactivate
+from kinto_orm.unit_of_work.compensation import compensate
+from kinto_orm.unit_of_work.engine import CommitOptions, commit
+from kinto_orm.unit_of_work.lock import lock_of, lock_write
+from kinto_orm.unit_of_work.outcome import Outcome, Staged, prepare, raise_unless_stored
+from kinto_orm.unit_of_work.staging import (
+    Fetchable,
+    Plan,
+    Stageable,
+    check_source,
+    coalesce,
+    freeze,
+    in_order,
+    plan_of,
+    restart,
+)
+
+H = TypeVar("H", bound=Stateful)
+S = TypeVar("S", bound=Stageable)
+
+_open_units: ContextVar[tuple[UnitOfWork, ...]] = ContextVar("kinto_orm_open_units", default=())
+
+
+def open_unit(runner: FlowRunner) -> UnitOfWork | None:
+    """The unit of work of this very client that this context is inside of, even if it was left elsewhere."""
+    for unit in reversed(_open_units.get()):
+        if unit.runner is runner:
+            return unit
+    return None
+
+
+class UnitOfWork:
+    """Staged writes of one client. Made by ``client.unit_of_work()``; left cleanly, it commits; by an exception, it
+    sends nothing.
+
+    Staged are save, replace, patch, delete and ``manager.create`` of its own client, in the context of the block and
+    the tasks started inside it. Other threads write at once, unless they call ``uow.save(object)`` and its like.
+    """
+
+    def __init__(
+        self,
+        runner: FlowRunner,
+        *,
+        atomic: bool = False,
+        lock: str | Stateful | None = None,
+        on_conflict: OnConflict = "raise",
+        chunked: bool = False,
+    ) -> None:
+        if atomic and chunked:
+            raise UnitOfWorkError("A unit of work is atomic or chunked: several batches are never all or nothing.")
+        check_policy(on_conflict)
+        self.runner = runner
+        self._options = CommitOptions(atomic=atomic, on_conflict=on_conflict, chunked=chunked)
+        self._common_lock = None if lock is None else lock_of(lock, runner)
+        self._lock = threading.RLock()
+        self._staged: dict[ObjectPath, Staged[Any]] = {}
+        self._cancelled: set[ObjectPath] = set()
+        """Staged paths of which nothing is left to send: an object that was created and deleted again."""
+        self._loaded: dict[ObjectPath, Any] = {}
+        self._outcomes: dict[ObjectPath, Outcome[Any]] = {}
+        self._is_closed = False
+        self._commit_flow: Flow[Any] | None = None
+        self._on_its_way: frozenset[ObjectPath] = frozenset()
+
+    @property
+    def outcomes(self) -> tuple[Outcome[Any], ...]:
+        """What became of each staged object, in staging order; empty before the commit.
+
+        After several commits, each object has its last outcome here.
+        """
+        return tuple(self._outcomes.values())
+
+    # -- staging --------------------------------------------------------------------------------------------------
+
+    def stage(self, holder: H, intent: Intent) -> H:
+        """Takes the intent into the unit; what was staged for the same object becomes one operation with it."""
+        path = intent.state.path
+        with self._lock:
+            self._check_open()
+            self._check_identity(holder, path)
+            if path in self._on_its_way:
+                raise UnitOfWorkError(f"{path} is being sent: stage it again when the commit has ended.")
+            frozen = freeze(intent)
+            combined = self._combined(path, frozen)
+            if combined is None:
+                self._cancelled.add(path)
+                self._staged[path] = Staged(holder, frozen)
+            else:
+                # Refuses now, not at the end, what a batch cannot carry.
+                self._staged[path] = Staged(holder, combined, prepare(combined))
+                self._cancelled.discard(path)
+        return holder
+
+    def _combined(self, path: ObjectPath, after: Intent) -> Intent | None:
+        if path in self._cancelled:
+            return restart(after)
+        before = self._staged.get(path)
+        return after if before is None else coalesce(before.intent, after)
+
+    def save(
+        self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
+    ) -> S:
+        """Stages ``holder.save()``, from any thread."""
+        with self._inside(holder, "save"):
+            return holder.save(safe=safe, if_match=if_match, if_not_exists=if_not_exists)
+
+    def replace(self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None) -> S:
+        """Stages ``holder.replace()``, from any thread."""
+        with self._inside(holder, "replace"):
+            return holder.replace(safe=safe, if_match=if_match)
+
+    def patch(
+        self,
+        holder: S,
+        changes: Patch | Mapping[str, Any] | None = None,
+        /,
+        *,
+        safe: bool = True,
+        if_match: TimestampInput | None = None,
+        **values: Any,
+    ) -> S:
+        """Stages ``holder.patch()``, from any thread."""
+        with self._inside(holder, "patch"):
+            return holder.patch(changes, safe=safe, if_match=if_match, **values)
+
+    def delete(
+        self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False
+    ) -> S:
+        """Stages ``holder.delete()``, from any thread."""
+        with self._inside(holder, "delete"):
+            return holder.delete(safe=safe, if_match=if_match, if_exists=if_exists)
+
+    @contextmanager
+    def _inside(self, holder: Stateful, verb: str) -> Generator[None]:
+        """Puts this context inside the block for one call."""
+        if isinstance(holder, type) or not hasattr(holder, "__kinto_runner__"):
+            raise InvalidTypeError(f"{verb}() takes an object to stage, not {holder!r:.60}.")
+        activate(self.runner)
+        around = _open_units.get()
+        _open_units.set((*around, self))
+        try:
+            if holder.__kinto_runner__() is not self.runner:
+                raise NotStageableError(f"{holder!r} belongs to another client than this unit of work.")
+            yield
+        finally:
+            _open_units.set(around)
+            deactivate(self.runner)
+
+    def get(self, source: Fetchable[H], id: str | UUID) -> H:
+        """The object of that id: the same path gives the same Python object, also where it is staged already.
+
+        Asks the server only the first time. Where it is changed but not staged, it joins the commit. Takes a model, a
+        manager or a query.
+        """
+        return self.runner.run(self._get(source, id))
+
+    async def aget(self, source: Fetchable[H], id: str | UUID) -> H:
+        """Like :meth:`get`."""
+        return await self.runner.arun(self._get(source, id))
+
+    def _get(self, source: Fetchable[H], id: str | UUID) -> Flow[H]:
+        self._check_open()
+        check_source(source)
+        path = source.__kinto_locate__(self.runner, id)
+        if (known := self._known(path)) is not None:
+            return cast(H, known)
+        loaded = yield from source.__kinto_fetch__(self.runner, id)
+        with self._lock:
+            return cast(H, self._known(path) or self._loaded.setdefault(path, loaded))
+
+    def _known(self, path: ObjectPath) -> Stateful | None:
+        """The one Python object of that path, where the unit has it."""
+        staged = self._staged.get(path)
+        return staged.holder if staged is not None else self._loaded.get(path)
+
+    def _check_identity(self, holder: Stateful, path: ObjectPath) -> None:
+        known = self._staged.get(path) if path not in self._cancelled else None
+        other = known.holder if known is not None else self._loaded.get(path)
+        if other is not None and other is not holder:
+            raise DuplicateObjectError(f"{path} is in this unit already, as another Python object: use that one.")
+
+    def _check_open(self) -> None:
+        if self._is_closed:
+            raise UnitClosedError("This unit of work was left: open another one with client.unit_of_work().")
+
+    def admit(self, flow: Flow[Any] | None, what: str) -> None:
+        """Raises unless the flow is the unit's own commit: no other one may write inside the block."""
+        if flow is None or flow is not self._commit_flow:
+            self._check_open()
+            raise NotStageableError(f"{what} is sent at once and cannot be part of a unit of work: call it outside.")
+
+    # -- commit ---------------------------------------------------------------------------------------------------
+
+    def plan(self) -> Plan:
+        """The operations and the exact requests of a commit, in their order; sends nothing."""
+        lock = None if self._common_lock is None else lock_write(self._common_lock.path)
+        with self._lock:
+            return plan_of(in_order(self._to_send().values()), lock)
+
+    def commit(self) -> tuple[Outcome[Any], ...]:
+        """Sends what is staged as one batch; one outcome for each object, in staging order.
+
+        Raises ``BatchTooLargeError`` and ``AtomicityUnavailableError`` before anything is sent, and ``CommitError``
+        with all outcomes where some were not stored: those stay staged, for a second commit.
+        """
+        self._check_open()
+        return self.runner.run(self._begin())
+
+    async def acommit(self) -> tuple[Outcome[Any], ...]:
+        """Like :meth:`commit`."""
+        self._check_open()
+        return await self.runner.arun(self._begin())
+
+    def rollback(self) -> None:
+        """Forgets what is staged. Nothing that was sent is undone; the objects keep their local changes."""
+        with self._lock:
+            self._staged.clear()
+            self._cancelled.clear()
+            self._loaded.clear()
+
+    def _begin(self) -> Flow[tuple[Outcome[Any], ...]]:
+        with self._lock:
+            if self._commit_flow is not None:
+                raise UnitOfWorkError("This unit of work is being committed already.")
+            self._commit_flow = flow = self._commit()
+            return flow
+
+    def _commit(self) -> Flow[tuple[Outcome[Any], ...]]:
+        try:
+            with self._lock:
+                to_send = self._to_send()
+                ordered = in_order(to_send.values())
+                self._on_its_way = frozenset((*self._staged, *to_send))
+                in_staging_order = {**self._staged, **to_send}
+            options = self._options
+            if ordered and self._common_lock is not None:
+                options = replace(options, lock=(yield from self._common_lock.prepare(self.runner)))
+            found = (yield from commit(ordered, self.runner, options)) if ordered else []
+            outcomes = self._settle(in_staging_order, dict(zip(map(_path, ordered), found, strict=True)))
+        finally:
+            self._on_its_way = frozenset()
+            self._commit_flow = None
+        raise_unless_stored(outcomes, _Undo(self.runner, partial(self._compensate, outcomes)))
+        return outcomes
+
+    def _compensate(self, outcomes: Sequence[Outcome[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
+        """The flow that undoes what was stored. Begins like a commit: where the block is still open, it may write."""
+        with self._lock:
+            if self._commit_flow is not None:
+                raise UnitOfWorkError("This unit of work is being committed: compensate when that has ended.")
+            self._commit_flow = flow = self._undo(outcomes)
+            return flow
+
+    def _undo(self, outcomes: Sequence[Outcome[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
+        try:
+            return (yield from compensate(outcomes, self.runner))
+        finally:
+            self._commit_flow = None
+
+    def _settle(
+        self, staged: Mapping[ObjectPath, Staged[Any]], found: Mapping[ObjectPath, Outcome[Any]]
+    ) -> tuple[Outcome[Any], ...]:
+        outcomes: list[Outcome[Any]] = []
+        with self._lock:
+            for path, one in staged.items():
+                # What cancelled itself out was never sent.
+                outcome = found.get(path) or Outcome(one.holder, one.intent.verb, "unchanged")
+                make_resolvable(outcome.error, self.runner, one.holder, one.intent, partial(self._forget, path))
+                if outcome.is_stored or outcome.status == "planned":
+                    self._forget(path)
+                elif outcome.status == "unknown" and path in self._staged:
+                    self._staged[path] = _in_doubt(one)
+                outcomes.append(outcome)
+                self._outcomes[path] = outcome
+        return tuple(outcomes)
+
+    def _forget(self, path: ObjectPath) -> None:
+        with self._lock:
+            self._staged.pop(path, None)
+            self._cancelled.discard(path)
+
+    def _to_send(self) -> dict[ObjectPath, Staged[Any]]:
+        """What is staged, and the objects of ``get()`` that were changed and not staged."""
+        found = {path: one for path, one in self._staged.items() if path not in self._cancelled}
+        for path, holder in self._loaded.items():
+            if path not in self._staged:
+                intent = Intent(Verb.SAVE, *holder.__kinto_describe__())
+                # Partial objects cannot be written, deleted ones need not be.
+                if intent.state.status is not Status.LOADED or intent.state.is_partial:
+                    continue
+                if (prepared := prepare(intent)) is not None:
+                    found[path] = Staged(holder, intent, prepared)
+        if self._common_lock is not None:
+            self._common_lock.check(found)
+        return found
+
+    # -- the block ------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._check_open()
+        around = open_unit(self.runner)
+        if around is not None and not around._is_closed:
+            raise NestedUnitError("A unit of work of this client is open already: units are not nested.")
+        activate(self.runner)
+        _open_units.set((*_open_units.get(), self))
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._may_commit(kind):
+                self.runner.run(self._begin())
+        finally:
+            self._leave()
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if self._may_commit(kind):
+                await self.runner.arun(self._begin())
+        finally:
+            self._leave()
+
+    def _may_commit(self, kind: type[BaseException] | None) -> bool:
+        # From here on: what a task would stage during the last commit would be lost.
+        self._is_closed = True
+        if kind is not None:
+            self.rollback()
+            return False
+        if not any(unit is self for unit in _open_units.get()[-1:]):
+            self.rollback()
+            raise UnitOfWorkError(
+                "This unit of work is not the innermost one of this context (a generator or a task holds it): "
+                "nothing was sent."
+            )
+        return True
+
+    def _leave(self) -> None:
+        # Not Token.reset: a generator or a task may leave the block in another context than it was entered in.
+        _open_units.set(tuple(unit for unit in _open_units.get() if unit is not self))
+        deactivate(self.runner)
+
+    def __repr__(self) -> str:
+        return f"<UnitOfWork of {len(self._staged)} staged objects{', left' if self._is_closed else ''}>"
+
+
+def _path(one: Staged[Any]) -> ObjectPath:
+    return one.intent.state.path
+
+
+def _in_doubt(one: Staged[Any]) -> Staged[Any]:
+    """What is staged, such that a second commit knows its own write where it finds it."""
+    state, _ = one.holder.__kinto_describe__()
+    return Staged(one.holder, replace(one.intent, state=replace(one.intent.state, in_doubt=state.in_doubt)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Undo:
+    """What undoes the stored part of a failed commit."""
+
+    runner: FlowRunner
+    begin: Callable[[], Flow[tuple[Outcome[Any], ...]]]
+
+    def compensate(self) -> tuple[Outcome[Any], ...]:
+        return self.runner.run(self.begin())
+
+    async def acompensate(self) -> tuple[Outcome[Any], ...]:
+        return await self.runner.arun(self.begin())
