@@ -101,33 +101,8 @@ class Client(AdminMixin):
         on_invalid: OnInvalid = "raise",
         async_transport: AsyncTransport = "threads",
     ) -> None:
-        options = Options(
-            server_url=server_url,
-            auth=auth,
-            bucket=bucket,
-            collection=collection,
-            retry=retry,
-            retry_after=retry_after,
-            timeout=timeout,
-            deadline=deadline,
-            headers=headers,
-            verify=verify,
-            cert=cert,
-            proxies=proxies,
-            trust_env=trust_env,
-            allow_insecure=allow_insecure,
-            max_response_bytes=max_response_bytes,
-            session=session,
-            dry_mode=dry_mode,
-            on_request=on_request,
-            on_response=on_response,
-            on_retry=on_retry,
-            log_bodies=log_bodies,
-            on_backoff=on_backoff,
-            strict_retry=strict_retry,
-            on_invalid=on_invalid,
-            async_transport=async_transport,
-        )
+        # The signature has the names of the options, and they stand nowhere else but in Options.
+        options = Options(**{name: value for name, value in locals().items() if name != "self"})
         self._set_up(options, Connection(options.transport(None)), owns_server=False)
 
     @classmethod

@@ -100,24 +100,9 @@ class Options:
         self._check_types()
         return HttpTransport(
             self.server_url,
-            auth=self.auth,
-            timeout=self.timeout,
-            deadline=self.deadline,
-            headers=self.headers,
-            verify=self.verify,
-            cert=self.cert,
-            proxies=self.proxies,
-            trust_env=self.trust_env,
-            allow_insecure=self.allow_insecure,
-            session=self.session,
             adapter=server.adapter() if server is not None else None,
             policy=RetryPolicy(retries=self.retry, retry_after=self.retry_after, on_backoff=self.on_backoff),
-            on_request=self.on_request,
-            on_response=self.on_response,
-            on_retry=self.on_retry,
-            max_response_bytes=self.max_response_bytes,
-            log_bodies=self.log_bodies,
-            async_transport=self.async_transport,
+            **{name: getattr(self, name) for name in _WIRE_OPTIONS},
         )
 
     def fetch(
@@ -152,6 +137,10 @@ class Options:
         if not isinstance(proxies, Mapping) or not all(isinstance(url, str) for url in proxies.values()):
             # Without the value: a proxy's URL may hold its password.
             raise ConfigurationError('proxies is a mapping of schemes to URLs, as in {"https": "http://proxy:3128"}.')
+
+
+_WIRE_OPTIONS = frozenset(HttpTransport.__init__.__kwdefaults__ or ()) & {one.name for one in fields(Options)}
+"""The options that go on to the transport, under the same names."""
 
 
 def started_server(

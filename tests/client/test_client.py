@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import inspect
 import json
 import logging
 import pickle
@@ -11,6 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
@@ -39,6 +41,7 @@ from kinto_orm import (
     Record,
     TransportError,
 )
+from kinto_orm.client.connection import Options
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.state import active_runner
@@ -920,3 +923,11 @@ def test_what_the_server_says_is_a_copy(kinto_client: Client) -> None:
     kinto_client.server_info()["settings"]["batch_max_requests"] = 1
 
     assert kinto_client.server_info()["settings"]["batch_max_requests"] == 25
+
+
+def test_the_signature_and_the_options_have_the_same_names_and_defaults() -> None:
+    parameters = inspect.signature(Client).parameters.values()
+    in_signature = {one.name: one.default for one in parameters}
+    in_options = {one.name: MISSING if one.name == "server_url" else one.default for one in fields(Options)}
+
+    assert {**in_signature, "server_url": MISSING} == {name: in_options[name] for name in in_options if name != "lacks"}
