@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -14,7 +16,14 @@ from kinto_orm.server import EmbeddedServer, listening
 
 @pytest.fixture(scope="session")
 def small_server() -> Iterator[EmbeddedServer]:
-    with EmbeddedServer.memory(paginate_by=PAGE, batch_max_requests=BATCH) as server:
+    # Kinto orders the timestamps of one list; those of two lists may be equal, or in either order, within a
+    # millisecond. Tests compare the order of all timestamps of a call, so the server's clock ticks at each look.
+    ticks = itertools.count(int(time.time() * 1000))
+    with (
+        EmbeddedServer.memory(paginate_by=PAGE, batch_max_requests=BATCH) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setattr("kinto.core.utils.msec_time", lambda: next(ticks))
         yield server
 
 
