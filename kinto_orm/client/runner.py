@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing
 from functools import partial
@@ -16,7 +17,7 @@ from kinto_orm.client.dry_run import DryRun
 from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, KintoError
 from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.json_values import JSONObject
-from kinto_orm.protocol.messages import BlockingTask, Content, Request, Response, Target
+from kinto_orm.protocol.messages import BlockingTask, Content, Pause, Request, Response, Target
 from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow, Write, encode_request
 from kinto_orm.repository import read_server_info
@@ -90,11 +91,7 @@ class ClientRunner:
                 request = self._admit(flow, item)
                 try:
                     self._keep_if_dry(request)
-                    response = (
-                        request.work()
-                        if isinstance(request, BlockingTask)
-                        else self._connection.transport.send(request)
-                    )
+                    response = self._send(request)
                 except KintoError as error:
                     item = flow.throw(error)
                 else:
@@ -118,11 +115,7 @@ class ClientRunner:
                 request = self._admit(flow, item)
                 try:
                     self._keep_if_dry(request)
-                    response = await (
-                        asyncio.to_thread(request.work)
-                        if isinstance(request, BlockingTask)
-                        else self._connection.transport.asend(request)
-                    )
+                    response = await self._asend(request)
                 except KintoError as error:
                     item = flow.throw(error)
                 else:
@@ -134,6 +127,22 @@ class ClientRunner:
             flow.close()  # where it was left by an exception, it cleans up now
         self._connection.alerts.tell()
         return result
+
+    def _send(self, request: Request) -> Response:
+        if isinstance(request, BlockingTask):
+            return request.work()
+        if isinstance(request, Pause):
+            time.sleep(request.seconds)
+            return _read_clock()
+        return self._connection.transport.send(request)
+
+    async def _asend(self, request: Request) -> Response:
+        if isinstance(request, BlockingTask):
+            return await asyncio.to_thread(request.work)
+        if isinstance(request, Pause):
+            await asyncio.sleep(request.seconds)
+            return _read_clock()
+        return await self._connection.transport.asend(request)
 
     def run_concurrently(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
         """The results of several sequences of flows, moved by so many threads.
@@ -269,3 +278,7 @@ class ClientRunner:
     ) -> None:
         if deactivate(self):
             await self._connection.transport.arelease()
+
+
+def _read_clock() -> Response:
+    return Response(200, content=time.time_ns() // 1_000_000)

@@ -88,6 +88,18 @@ class BlockingTask(Request):
     work: Callable[[], Response]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause(Request):
+    """A wait between two requests.
+
+    The content of its response is the time of this machine's clock, in milliseconds since the epoch.
+    """
+
+    method: str = "GET"
+    path: str = "a pause"
+    seconds: float = 0
+
+
 class Transport(Protocol):
     """What sends a request. Raises ``TransportError`` where no answer came, never a foreign exception."""
 

@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias, TypeVar
+from typing import TypeAlias, TypeVar, cast
 
 from kinto_orm.errors import NotStageableError, PermissionsUnknownError
 from kinto_orm.protocol.frozen import quickly_made
 from kinto_orm.protocol.json_patch import apply_json_patch
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, etag
-from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.messages import BlockingTask, Pause, Request, Response
 from kinto_orm.protocol.patches import (
     JSON_TYPE,
     MERGE_PATCH_TYPE,
@@ -225,3 +225,18 @@ Flow = Generator[Request | Write, Response, T]
 
 NextFlow = Callable[[], Flow[T] | None]
 """Gives the next flow of a sequence; ``None`` at its end."""
+
+
+def call_blocking(what: str, work: Callable[[], T]) -> Flow[T]:
+    """Call ``work`` between two requests, in a thread where the flow is awaited, and return its result.
+
+    ``what`` names the work in messages. The flow can catch a ``KintoError`` of ``work``; any other error leaves it.
+    """
+    response = yield BlockingTask(path=what, work=lambda: Response(200, content=work()))
+    return cast(T, response.content)
+
+
+def pause(seconds: float = 0) -> Flow[int]:
+    """Wait, and return the time of this machine's clock, in milliseconds since the epoch."""
+    response = yield Pause(seconds=seconds)
+    return cast(int, response.content)
