@@ -13,6 +13,7 @@ from typing import Any, Self, TypeVar, cast
 
 from kinto_orm.client.concurrency import ConcurrentFlows, in_tasks, in_threads
 from kinto_orm.client.connection import Connection, Options
+from kinto_orm.client.disk import LocalDisk
 from kinto_orm.client.dry_run import DryRun
 from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, KintoError
 from kinto_orm.protocol.accounts import without_hashes
@@ -22,6 +23,7 @@ from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow, Write, encode_request
 from kinto_orm.repository import read_server_info
 from kinto_orm.repository.conflicts import carry_out
+from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.state import Intent, OnInvalid, Stateful, activate, deactivate
 from kinto_orm.transport.files import read_content
 from kinto_orm.unit_of_work import create_lock, lock_write
@@ -30,6 +32,8 @@ from kinto_orm.unit_of_work.unit_of_work import open_unit
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Stateful)
+
+_DISK = LocalDisk()
 
 
 class ClientRunner:
@@ -80,6 +84,11 @@ class ClientRunner:
     def strict_retry(self) -> bool:
         """Whether a write whose answer got lost is recognised only where nobody else can have written the same."""
         return self._options.strict_retry
+
+    @property
+    def disk(self) -> Disk:
+        """The disk of this machine: the flows of jobs read files and sort rows there."""
+        return _DISK
 
     # -- running --------------------------------------------------------------------------------------------------
 

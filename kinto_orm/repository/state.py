@@ -20,6 +20,7 @@ from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.responses import StoredObject
 from kinto_orm.protocol.writes import Flow, NextFlow, PermissionLists, Write
+from kinto_orm.repository.disk import Disk
 
 T = TypeVar("T")
 H = TypeVar("H", bound="Stateful")
@@ -179,6 +180,11 @@ class FlowRunner(Protocol):
     @property
     def strict_retry(self) -> bool:
         """Whether a write whose answer got lost is recognised only where nobody else can have written the same."""
+        ...
+
+    @property
+    def disk(self) -> Disk:
+        """The disk of this machine."""
         ...
 
     def run(self, flow: Flow[T]) -> T:

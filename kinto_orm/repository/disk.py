@@ -1,0 +1,83 @@
+"""The port to the disk of this machine: text files, and sorted lists in SQLite that may be larger than memory.
+
+Flows call it through :func:`in_thread`; the client passes the implementation.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol, TypeAlias, TypeVar, cast
+
+from kinto_orm.protocol.messages import BlockingTask, Response
+from kinto_orm.protocol.writes import Flow
+
+T = TypeVar("T")
+
+FilePath: TypeAlias = str | os.PathLike[str]
+
+
+class Entry(NamedTuple):
+    """One entry of a sorted list."""
+
+    key: str
+    position: int
+    body: bytes
+
+
+class SortedLists(Protocol):
+    """Named lists of entries, each sorted by key (by code points), then by position.
+
+    They live in SQLite, so that they may be larger than memory. Every method blocks.
+    """
+
+    def add(self, name: str, entries: Iterable[Entry]) -> None:
+        """Add entries to a list; one of the same key and position is replaced where the lists are kept in a file."""
+        ...
+
+    def read(self, name: str) -> Iterator[Entry]:
+        """Read a list in its order; other lists may be added to meanwhile."""
+        ...
+
+    def find(self, name: str, keys: Iterable[str]) -> Mapping[str, bytes]:
+        """Return the bodies of these keys that the list has."""
+        ...
+
+    def remove(self, name: str, keys: Iterable[str]) -> None:
+        """Remove the entries of these keys."""
+        ...
+
+    def close(self) -> None:
+        """Close the lists; temporary ones are deleted."""
+        ...
+
+
+class Disk(Protocol):
+    """Files and SQLite on this machine. Every method blocks; flows call them through :func:`in_thread`."""
+
+    def read_lines(self, path: FilePath) -> Iterator[str]:
+        """Read the lines of a UTF-8 file one by one, each with its end; a byte order mark is left out.
+
+        Raises ``InvalidValueError`` for text that is not UTF-8, ``OSError`` where the file cannot be read.
+        """
+        ...
+
+    def write_text(self, path: FilePath, pieces: Iterable[str]) -> None:
+        """Write a UTF-8 file; it takes its place only when it is whole. Raises ``OSError``."""
+        ...
+
+    def open_lists(self, path: FilePath | None = None) -> SortedLists:
+        """Open sorted lists: temporary ones, or those kept in a file, where each change is on the disk when it returns.
+
+        Raises ``UsageError`` where the file is no such file, ``OSError`` where it cannot be opened.
+        """
+        ...
+
+
+def in_thread(what: str, work: Callable[[], T]) -> Flow[T]:
+    """Call blocking work between two requests and return its result: in a thread when the flow is awaited.
+
+    ``what`` is the subject of the work, for messages.
+    """
+    response = yield BlockingTask(path=what, work=lambda: Response(200, content=work()))
+    return cast(T, response.content)

@@ -1,0 +1,110 @@
+"""Text files and sorted lists on the disk of this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+import threading
+from pathlib import Path
+
+import pytest
+
+from kinto_orm import Client, InvalidValueError, UsageError
+from kinto_orm.repository.disk import Entry, SortedLists, in_thread
+
+
+@pytest.fixture
+def lists(kinto_client: Client) -> SortedLists:
+    return kinto_client.disk.open_lists()
+
+
+def test_lines_come_with_their_ends_and_without_the_mark(kinto_client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes('\ufeffid,name\r\n1,"é"\n'.encode())
+
+    assert list(kinto_client.disk.read_lines(file)) == ["id,name\r\n", '1,"é"\n']
+
+
+def test_text_that_is_not_utf8_is_refused(kinto_client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "rows.csv"
+    file.write_bytes(b"id\n\xff\n")
+
+    with pytest.raises(InvalidValueError, match=r"rows\.csv is not UTF-8"):
+        list(kinto_client.disk.read_lines(file))
+
+
+def test_a_file_that_is_written_takes_its_place_whole(kinto_client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "plan.json"
+    file.write_text("old")
+
+    def pieces() -> list[str]:
+        assert file.read_text() == "old"
+        return ["ne", "w"]
+
+    kinto_client.disk.write_text(file, (piece for piece in pieces()))
+    assert file.read_text() == "new"
+
+    with pytest.raises(ZeroDivisionError):
+        kinto_client.disk.write_text(file, (str(1 // number) for number in (1, 0)))
+    assert [one.read_text() for one in tmp_path.iterdir()] == ["new"]
+
+
+def test_lists_are_sorted_by_code_points_then_by_position(lists: SortedLists) -> None:
+    keys = ["b", "a", "Z", "é", "\U0001f600", "\uffff", "a"]
+    lists.add("rows", (Entry(key, 9 - number, b"") for number, key in enumerate(keys)))
+
+    found = list(lists.read("rows"))
+    assert [entry.key for entry in found] == sorted(keys)
+    assert [entry.position for entry in found if entry.key == "a"] == [3, 8]
+
+
+def test_a_list_can_be_added_to_while_another_one_is_read(lists: SortedLists) -> None:
+    lists.add("rows", (Entry(str(number), number, b"x") for number in range(100)))
+
+    for entry in lists.read("rows"):
+        lists.add("copy", [entry])
+
+    assert list(lists.read("copy")) == list(lists.read("rows"))
+
+
+def test_entries_are_found_and_removed_by_key(lists: SortedLists) -> None:
+    lists.add("rows", (Entry(str(number), number, str(number).encode()) for number in range(1200)))
+
+    lists.remove("rows", ["7"])
+
+    assert lists.find("rows", ["7", "8", "nowhere"]) == {"8": b"8"}
+    assert len(lists.find("rows", map(str, range(1200)))) == 1199
+
+
+def test_lists_in_a_file_are_there_for_the_next_one_at_once(kinto_client: Client, tmp_path: Path) -> None:
+    file = tmp_path / "job.sqlite"
+    first = kinto_client.disk.open_lists(file)
+    first.add("rows", [Entry("a", 0, b"1"), Entry("b", 0, b"1")])
+    first.add("rows", [Entry("a", 0, b"2")])
+    first.remove("rows", ["b"])
+
+    # The first one is still open, as it is where its process was killed.
+    assert kinto_client.disk.open_lists(file).find("rows", ["a", "b"]) == {"a": b"2"}
+
+
+@pytest.mark.parametrize("content", ["text", "tables"])
+def test_a_file_of_another_program_is_left_alone(kinto_client: Client, tmp_path: Path, content: str) -> None:
+    file = tmp_path / "job.sqlite"
+    if content == "text":
+        file.write_text("This is a letter to my aunt." * 100)
+    else:
+        with sqlite3.connect(file) as database:
+            database.execute("CREATE TABLE aunts (name)")
+        database.close()
+    before = file.read_bytes()
+
+    with pytest.raises(UsageError, match=r"job\.sqlite cannot be used as a state file"):
+        kinto_client.disk.open_lists(file)
+    assert file.read_bytes() == before
+
+
+def test_work_is_done_in_a_thread_where_the_flow_is_awaited(kinto_client: Client) -> None:
+    here = threading.get_ident()
+
+    assert kinto_client.run(in_thread("work", threading.get_ident)) == here
+    assert asyncio.run(kinto_client.arun(in_thread("work", threading.get_ident))) != here
