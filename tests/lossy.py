@@ -15,7 +15,7 @@ from requests.adapters import BaseAdapter
 
 from kinto_orm import Client
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.server.snapshots import restorable, take_snapshot
+from kinto_orm.server.memory import restorable, take_snapshot
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,8 +30,8 @@ DEFAULT_SETTINGS: Mapping[str, Setting] = {
     "account_create_principals": "system.Everyone",
     "experimental_collection_schema_validation": True,
     "experimental_permissions_endpoint": True,
-    "storage_backend": "kinto_orm.server.storage",
-    "permission_backend": "kinto_orm.server.permissions",
+    "storage_backend": "kinto_orm.server.memory.MemoryStorage",
+    "permission_backend": "kinto_orm.server.memory.MemoryPermission",
 }
 
 # Kinto changes module globals while it starts, and so do we: one start at a time.

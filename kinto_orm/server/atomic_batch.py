@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Protocol, cast
 
 from kinto_orm.server.application import Registry, import_extra
-from kinto_orm.server.snapshots import backends_of, restorable, take_snapshot
+from kinto_orm.server.memory import backends_of, restorable, take_snapshot
 
 CAPABILITY = "atomic_batch"
 HEADER = "X-Batch-Atomic"

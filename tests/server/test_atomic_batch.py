@@ -14,8 +14,7 @@ from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.application import DEFAULT_SETTINGS, Setting, build_application, import_extra
 from kinto_orm.server.atomic_batch import all_succeeded, can_undo
 from kinto_orm.server.embedded import SECRET
-from kinto_orm.server.permissions import load_from_config as load_permissions
-from kinto_orm.server.snapshots import snapshot_of_cache, take_snapshot
+from kinto_orm.server.memory import MemoryPermission, snapshot_of_cache, take_snapshot
 
 ATOMIC = {"X-Batch-Atomic": "true"}
 STALE = {"If-Match": '"1"'}
@@ -480,10 +479,10 @@ class TestServersOfOperators:
         assert can_undo(app.registry)
 
 
-@pytest.mark.parametrize("storage", ["kinto_orm.server.storage", "kinto.core.storage.memory"])
+@pytest.mark.parametrize("storage", ["kinto_orm.server.memory.MemoryStorage", "kinto.core.storage.memory"])
 def test_memory_server_that_is_not_embedded_cannot(storage: str) -> None:
     """Others may write meanwhile: to bring back what was would undo their writes."""
-    ours = {"storage_backend": storage, "permission_backend": "kinto_orm.server.permissions"}
+    ours = {"storage_backend": storage, "permission_backend": "kinto_orm.server.memory.MemoryPermission"}
     app: Any = build_application(
         {**ours, "includes": "kinto_orm.server.atomic_batch", "multiauth.policies": "basicauth", SECRET: "x"}
     )
@@ -563,7 +562,7 @@ class TestMemoryBackends:
         memory.flush()
 
     def test_sets_of_principals_are_never_changed(self) -> None:
-        backend = load_permissions(None)
+        backend = MemoryPermission.load_from_config(None)
         backend.replace_object_permissions("/b", {"read": ["bob", "alice"]})
         backend.add_user_principal("bob", "/g")
         backend.add_user_principal("alice", "/g")
@@ -582,7 +581,7 @@ class TestMemoryBackends:
         assert backend._store == before
 
     def test_names_of_permissions_are_as_they_were(self) -> None:
-        backend = load_permissions(None)
+        backend = MemoryPermission.load_from_config(None)
         backend.replace_object_permissions("/b", {"read": ["bob"]})
         restore = backend.snapshot()
 

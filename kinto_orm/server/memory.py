@@ -1,0 +1,176 @@
+"""Kinto's memory backends, improved: objects that readers cannot change, fast look-ups of permissions, a way back.
+
+Kinto loads the backends by the settings ``storage_backend`` and ``permission_backend``. An embedded server has
+snapshots instead of transactions. A snapshot copies a few dicts, whatever the objects hold: it shares the objects and
+the sets of principals with the backends, which replace them and never change them in place.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Protocol, TypeGuard
+
+from kinto_orm.server.application import MEMORY_STORAGE, Backend, Registry, import_extra
+
+Restore = Callable[[], None]
+"""A function that brings a state back; call it once, because the state is in use again afterwards."""
+
+STATE = {"_store": 3, "_cemetery": 3, "_timestamps": 2}
+"""The dicts of Kinto's storage with their depth: by parent, by kind and, for objects, by id."""
+CACHE = ("_store", "_created_at", "_ttl", "_quota")
+"""The state of Kinto's cache."""
+
+
+class Restorable(Protocol):
+    """A backend that can go back."""
+
+    def snapshot(self) -> Restore:
+        """Return a function that brings the present state back."""
+        ...
+
+
+class MemoryStorage:
+    """Kinto's memory storage, which gives copies away and keeps the objects.
+
+    Kinto's own class gives away the nested values that it keeps. A merge patch changes them in place, so that even a
+    patch that the server refuses afterwards, by a JSON schema for instance, is stored.
+    """
+
+    @classmethod
+    def load_from_config(cls, config: object) -> Any:
+        """Return the backend; Kinto calls this."""
+        return type("Storage", (cls, import_extra(MEMORY_STORAGE).Storage), {})()
+
+    def get(self, *arguments: Any, **keywords: Any) -> Any:
+        """Return a copy of the object."""
+        # Not by JSON, as Kinto copies what it stores: its parser changes some floats.
+        return pickle.loads(pickle.dumps(self._own().get(*arguments, **keywords)))
+
+    def snapshot(self) -> Restore:
+        """Return a function that brings the present state back."""
+        state = vars(self)
+        return partial(state.update, {name: copied(state[name], levels) for name, levels in STATE.items()})
+
+    def _own(self) -> Any:
+        """Return Kinto's class, which is known only where Kinto is installed."""
+        return super()
+
+
+class MemoryPermission:
+    """Kinto's memory permissions, which look names up instead of walking through the permissions of all objects.
+
+    The history plugin reads all permissions of an object after each write, so that loading *n* objects into Kinto's own
+    backend takes n² steps. This class remembers the names of permissions, a dozen at most, and tries each of them.
+    """
+
+    _store: dict[str, set[str]]
+    _names: set[str]
+
+    @classmethod
+    def load_from_config(cls, config: object) -> Any:
+        """Return the backend; Kinto calls this."""
+        return type("Permission", (cls, import_extra("kinto.core.permission.memory").Permission), {})()
+
+    def snapshot(self) -> Restore:
+        """Return a function that brings the present state back."""
+        return partial(vars(self).update, {"_store": dict(self._store), "_names": set(self._names)})
+
+    def flush(self) -> None:
+        """Forget everything."""
+        self._names = set()
+        self._own().flush()
+
+    def add_principal_to_ace(self, object_id: str, permission: str, principal: str) -> None:
+        """Give a permission to a principal."""
+        self._names.add(permission)
+        self._replace(f"permission:{object_id}:{permission}")
+        self._own().add_principal_to_ace(object_id, permission, principal)
+
+    def remove_principal_from_ace(self, object_id: str, permission: str, principal: str) -> None:
+        """Take a permission from a principal."""
+        self._replace(f"permission:{object_id}:{permission}")
+        self._own().remove_principal_from_ace(object_id, permission, principal)
+
+    def add_user_principal(self, user_id: str, principal: str) -> None:
+        """Put a user into a group."""
+        self._replace(f"user:{user_id}")
+        self._own().add_user_principal(user_id, principal)
+
+    def remove_user_principal(self, user_id: str, principal: str) -> None:
+        """Take a user out of a group."""
+        self._replace(f"user:{user_id}")
+        self._own().remove_user_principal(user_id, principal)
+
+    def remove_principal(self, principal: str) -> None:
+        """Take all users out of a group."""
+        for key in [key for key, principals in self._store.items() if principal in principals]:
+            self._replace(key)
+        self._own().remove_principal(principal)
+
+    def replace_object_permissions(self, object_id: str, permissions: dict[str, Any]) -> Any:
+        """Set the named permissions."""
+        self._names.update(permissions)
+        return self._own().replace_object_permissions(object_id, permissions)
+
+    def get_objects_permissions(self, objects_ids: Iterable[str], permissions: list[str] | None = None) -> Any:
+        """Return the permissions of each object, by name."""
+        if permissions is not None:
+            return self._own().get_objects_permissions(objects_ids, permissions)
+        return [self._own().get_objects_permissions([id], self._names_of(id))[0] for id in objects_ids]
+
+    def _names_of(self, object_id: str) -> list[str]:
+        return [name for name in sorted(self._names) if f"permission:{object_id}:{name}" in self._store]
+
+    def _replace(self, key: str) -> None:
+        """Replace a set that Kinto is about to change by a copy: a snapshot may hold it."""
+        if key in self._store:
+            self._store[key] = set(self._store[key])
+
+    def _own(self) -> Any:
+        """Return Kinto's class, which is known only where Kinto is installed."""
+        return super()
+
+
+def restorable(registry: Registry) -> bool:
+    """Return whether all writes of a request can be taken back, without those of another request."""
+    return getattr(registry, "calls_are_serialised", False) and all(map(_is_restorable, backends_of(registry)))
+
+
+def take_snapshot(registry: Registry) -> Restore:
+    """Return a function that brings back the present state of a :func:`restorable` server."""
+    backends = filter(_is_restorable, backends_of(registry))
+    restores = [*(backend.snapshot() for backend in backends), snapshot_of_cache(registry.cache)]
+
+    def restore() -> None:
+        for each in restores:
+            each()
+
+    return restore
+
+
+def backends_of(registry: Registry) -> list[Backend]:
+    """Return the backends of objects and of permissions; Kinto can do without the latter."""
+    return [registry.storage, getattr(registry, "permission", registry.storage)]
+
+
+def snapshot_of_cache(cache: object) -> Restore:
+    """Return a function that brings Kinto's memory cache of passwords back; any other cache is left alone."""
+    state = vars(cache)
+    kept = {name: copied(state[name]) for name in CACHE if name in state}
+    return partial(state.update, kept)
+
+
+def copied(value: Any, levels: int = 1) -> Any:
+    """Return a copy of nested dicts down to that level, of the same classes."""
+    if not isinstance(value, dict):
+        return value
+    copy: dict[Any, Any] = value.copy()
+    if levels > 1:
+        copy.update((key, copied(each, levels - 1)) for key, each in value.items())
+    return copy
+
+
+def _is_restorable(backend: object) -> TypeGuard[Restorable]:
+    return hasattr(backend, "snapshot")
