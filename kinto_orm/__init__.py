@@ -78,8 +78,8 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
-from kinto_orm.plugins.as_of import Snapshot
 from kinto_orm.plugins.changesets import Changeset
+from kinto_orm.plugins.history import Snapshot
 from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch

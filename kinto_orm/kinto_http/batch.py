@@ -14,10 +14,9 @@ from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from kinto_orm.errors import ConcurrentWriteError, DryRunError, KintoError, NotStageableError, TransportError
 from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translated
-from kinto_orm.kinto_http.request_hooks import as_request, resumed
 from kinto_orm.kinto_http.session import described
 from kinto_orm.kinto_http.utils import chunks
-from kinto_orm.kinto_http.verbs import arun, run
+from kinto_orm.kinto_http.verbs import arun, as_request, resumed, run
 from kinto_orm.protocol.batches import DEFAULT_BATCH_LIMIT, batch_limit, batch_request, count_void, split_answer
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.messages import Request, Response

@@ -9,12 +9,11 @@ from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
-from kinto_orm.kinto_http import lists
-from kinto_orm.kinto_http.attachments import Attachments, Download
+from kinto_orm.kinto_http import objects
 from kinto_orm.kinto_http.batch import Batch, BatchSession
 from kinto_orm.kinto_http.endpoints import Endpoints
 from kinto_orm.kinto_http.exceptions import KintoException, translating
-from kinto_orm.kinto_http.features import Features
+from kinto_orm.kinto_http.features import Attachments, Download, Features
 from kinto_orm.kinto_http.kinds import Buckets, Collections, Groups, Records
 from kinto_orm.kinto_http.session import changed_session, create_session, described
 from kinto_orm.kinto_http.utils import urljoin
@@ -111,13 +110,13 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         pages: float | None,
         params: Mapping[str, Any],
     ) -> Iterator[Flow[Document | None]]:
-        for flow in lists.read_pages(self._list(Kind.RECORD, bucket, collection), params, pages):
+        for flow in objects.read_pages(self._list(Kind.RECORD, bucket, collection), params, pages):
             yield _page(flow, if_none_match)
 
 
 def _page(flow: Flow[Page[Document]], if_none_match: Timestamp | None) -> Flow[Document | None]:
     """The page as the server sends it; ``None`` where nothing changed."""
-    page = yield from lists.unless(flow, if_none_match)
+    page = yield from objects.unless(flow, if_none_match)
     return None if page is None else {"data": list(page.objects)}
 
 

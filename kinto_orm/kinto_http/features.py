@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
-from kinto_orm.kinto_http import lists, objects
+from kinto_orm.errors import InvalidTypeError, ProtocolError
+from kinto_orm.kinto_http import objects
 from kinto_orm.kinto_http.endpoints import path_of
+from kinto_orm.kinto_http.session import described
+from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timestamp, seen, verb
 from kinto_orm.plugins.changesets import bust
+from kinto_orm.protocol.attachments import Upload, attachment_of, name_of, upload_request
 from kinto_orm.protocol.entries import PERMISSIONS_ORDER
 from kinto_orm.protocol.json_values import etag, parse_timestamp
-from kinto_orm.protocol.messages import Request
+from kinto_orm.protocol.messages import Content, Request
 from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.paths import EntriesPath, Kind
 from kinto_orm.protocol.responses import read_document
 from kinto_orm.protocol.reviews import ReviewStep
 from kinto_orm.protocol.writes import Flow
+from kinto_orm.transport.files import HostOptions, download, holds, read_content
 
 
 class Features(Face):
@@ -51,7 +59,7 @@ class Features(Face):
         if exclude_resource_names:
             wanted["exclude_resource_name"] = list(exclude_resource_names)
         order = {"_sort": ",".join(PERMISSIONS_ORDER)}
-        entries = yield from lists.read_list(EntriesPath("permissions"), {**order, **wanted})
+        entries = yield from objects.read_list(EntriesPath("permissions"), {**order, **wanted})
         if "_sort" not in wanted:
             entries.sort(key=lambda entry: ("id" not in entry, entry.get("id", "")))
         return entries
@@ -67,14 +75,14 @@ class Features(Face):
         **params: Any,
     ) -> Flow[list[Document]]:
         """The entries of the bucket's history, selected by Kinto's own keywords; the newest first."""
-        return lists.read_list(self._history(bucket), params, pages=pages, if_none_match=if_none_match)
+        return objects.read_list(self._history(bucket), params, pages=pages, if_none_match=if_none_match)
 
     @verb
     def purge_history(
         self, /, *, bucket: Id | None = None, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
         """Deletes the entries of the bucket's history, or those that match; their tombstones."""
-        return lists.delete_list(self._history(bucket), params, safe=safe, if_match=if_match)
+        return objects.delete_list(self._history(bucket), params, safe=safe, if_match=if_match)
 
     @verb
     def get_changeset(
@@ -176,3 +184,87 @@ class Features(Face):
 
 def _text(name: str, value: Any) -> str:
     return etag(parse_timestamp(value, name)) if name == "_since" else str(value)
+
+
+class Attachments(Face):
+    """The verbs of attachments."""
+
+    @verb
+    def add_attachment(
+        self,
+        id: Id,
+        filepath: Content,
+        filename: str | None = None,
+        bucket: Id | None = None,
+        collection: Id | None = None,
+        data: Data = None,
+        permissions: Grants = None,
+        mimetype: str | None = None,
+    ) -> Flow[Document]:
+        """Attaches the file to the record, which is made if missing; what the server then says of the file.
+
+        ``filepath`` may also be the content or an open file; then ``filename`` says what it is called.
+        """
+        try:
+            upload = Upload(read_content(filepath), filename or name_of(filepath, None), mimetype)
+        except InvalidTypeError as error:
+            raise TypeError(str(error)) from error
+        as_json = [
+            None if value is None else json_dumps(value).encode()
+            for value in (data, objects.as_permissions(permissions))
+        ]
+        path = self._attachment(id, bucket, collection)
+        return objects.post(upload_request(path, upload, data=as_json[0], permissions=as_json[1]))
+
+    @verb
+    def remove_attachment(self, id: Id, bucket: Id | None = None, collection: Id | None = None) -> Flow[Any]:
+        """Removes the file from the record, and from the server."""
+        return objects.post(Request("DELETE", self._attachment(id, bucket, collection)))
+
+    def _attachment(self, id: Id, bucket: Id | None, collection: Id | None) -> str:
+        return path_of(
+            "attachment",
+            {
+                "id": id,
+                "bucket": self.bucket_name if bucket is None else bucket,
+                "collection": self.collection_name if collection is None else collection,
+            },
+        )
+
+
+class Download:
+    """One download: of which file, and where to."""
+
+    def __init__(self, record: Mapping[str, Any], filepath: str | os.PathLike[str] | None) -> None:
+        found = attachment_of(record)
+        if found is None:
+            raise ValueError("Specified record has no attachment")
+        self.record = record
+        self.attachment = found
+        if filepath is None:
+            self.path = found.safe_filename
+        elif os.path.isdir(filepath):
+            self.path = os.path.join(filepath, found.safe_filename)
+        else:
+            self.path = os.fspath(filepath)
+
+    def located(self, session: Any) -> Flow[str]:
+        """Where the file is: the server says on which host."""
+        info = yield from described(session)
+        try:
+            base_url = info["capabilities"]["attachments"]["base_url"]
+        except KeyError as error:
+            raise ProtocolError("This server has no attachments: its plugin kinto-attachment is not there.") from error
+        return self.attachment.url(base_url)
+
+    def fetch(self, url: str, session: Any, *, save_metadata: bool, overwrite: bool) -> str:
+        """The path, where the file now is; it is not asked for where it is there already."""
+        wanted, path = self.attachment, Path(self.path)
+        if overwrite or not holds(path, wanted.size, wanted.hash):
+            timeout = getattr(session, "timeout", None) or None
+            options = HostOptions(timeout=timeout, retries=getattr(session, "nb_retry", 0))
+            download(url, path, size=wanted.size, sha256=wanted.hash, options=options)
+        if save_metadata:
+            with open(f"{self.path}.meta.json", "w", encoding="utf-8") as file:
+                json.dump(self.record, file)
+        return self.path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kinto_orm.errors import ForbiddenError, NotFoundError, UnauthorizedError
-from kinto_orm.kinto_http import lists, objects
+from kinto_orm.kinto_http import objects
 from kinto_orm.kinto_http.exceptions import BucketNotFound, CollectionNotFound, KintoException
 from kinto_orm.kinto_http.verbs import GIVEN_NOTHING, Data, Document, Face, Grants, Id, Timestamp, id_of, seen, verb
 from kinto_orm.protocol.paging import read_timestamp
@@ -79,7 +79,7 @@ class Buckets(Face):
         self, /, *, if_none_match: Timestamp | None = None, pages: float | None = None, **params: Any
     ) -> Flow[list[Document]]:
         """The buckets, selected by Kinto's own keywords."""
-        return lists.read_list(self._list(Kind.BUCKET), params, pages=pages, if_none_match=if_none_match)
+        return objects.read_list(self._list(Kind.BUCKET), params, pages=pages, if_none_match=if_none_match)
 
     @verb
     def delete_bucket(
@@ -94,7 +94,7 @@ class Buckets(Face):
         self, /, *, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
         """Deletes all buckets that may be deleted, or those that match; their tombstones."""
-        return lists.delete_list(self._list(Kind.BUCKET), params, safe=safe, if_match=if_match)
+        return objects.delete_list(self._list(Kind.BUCKET), params, safe=safe, if_match=if_match)
 
 
 class Groups(Face):
@@ -164,7 +164,7 @@ class Groups(Face):
         **params: Any,
     ) -> Flow[list[Document]]:
         """The groups of the bucket, selected by Kinto's own keywords."""
-        return lists.read_list(self._list(Kind.GROUP, bucket), params, pages=pages, if_none_match=if_none_match)
+        return objects.read_list(self._list(Kind.GROUP, bucket), params, pages=pages, if_none_match=if_none_match)
 
     @verb
     def delete_group(
@@ -185,7 +185,7 @@ class Groups(Face):
         self, /, *, bucket: Id | None = None, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
         """Deletes all groups of the bucket, or those that match; their tombstones."""
-        return lists.delete_list(self._list(Kind.GROUP, bucket), params, safe=safe, if_match=if_match)
+        return objects.delete_list(self._list(Kind.GROUP, bucket), params, safe=safe, if_match=if_match)
 
 
 class Collections(Face):
@@ -259,7 +259,7 @@ class Collections(Face):
         **params: Any,
     ) -> Flow[list[Document]]:
         """The collections of the bucket, selected by Kinto's own keywords."""
-        return lists.read_list(self._list(Kind.COLLECTION, bucket), params, pages=pages, if_none_match=if_none_match)
+        return objects.read_list(self._list(Kind.COLLECTION, bucket), params, pages=pages, if_none_match=if_none_match)
 
     @verb
     def delete_collection(
@@ -280,7 +280,7 @@ class Collections(Face):
         self, /, *, bucket: Id | None = None, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
         """Deletes all collections of the bucket, or those that match; their tombstones."""
-        return lists.delete_list(self._list(Kind.COLLECTION, bucket), params, safe=safe, if_match=if_match)
+        return objects.delete_list(self._list(Kind.COLLECTION, bucket), params, safe=safe, if_match=if_match)
 
 
 class Records(Face):
@@ -362,7 +362,7 @@ class Records(Face):
         **params: Any,
     ) -> Flow[list[Document]]:
         """The records of the collection, selected by Kinto's own keywords."""
-        return lists.read_list(
+        return objects.read_list(
             self._list(Kind.RECORD, bucket, collection), params, pages=pages, if_none_match=if_none_match
         )
 
@@ -393,7 +393,7 @@ class Records(Face):
         **params: Any,
     ) -> Flow[list[Document]]:
         """Deletes all records of the collection, or those that match; their tombstones."""
-        return lists.delete_list(self._list(Kind.RECORD, bucket, collection), params, safe=safe, if_match=if_match)
+        return objects.delete_list(self._list(Kind.RECORD, bucket, collection), params, safe=safe, if_match=if_match)
 
     @verb
     def get_records_timestamp(self, *, collection: Id | None = None, bucket: Id | None = None) -> Flow[str]:

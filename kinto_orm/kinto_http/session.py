@@ -16,8 +16,8 @@ from kinto_orm.client import Client as OurClient
 from kinto_orm.errors import ConfigurationError, DryRunError, InvalidTypeError, KintoError
 from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translated
 from kinto_orm.kinto_http.login import BearerTokenAuth, BrowserOAuth
-from kinto_orm.kinto_http.request_hooks import awaited_by_request, moved_by_request, watched
 from kinto_orm.kinto_http.utils import json_dumps
+from kinto_orm.kinto_http.verbs import awaited_by_request, moved_by_request, watched
 from kinto_orm.protocol.attachments import Part, encode_multipart
 from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paging import encode_query

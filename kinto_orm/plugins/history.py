@@ -1,25 +1,194 @@
-"""What objects were like: the verbs of managers that rest on the history of the bucket.
+"""The history of objects: their entries, the records of a collection as they were, and going back to a version.
 
+For ``as_of()`` the server takes the records that did not change since, and takes the others from its history.
+Where the history does not reach back, the server leaves records out without an error: ``Snapshot`` checks for that.
 https://docs.kinto-storage.org/en/stable/api/1.x/history.html
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
-from kinto_orm.errors import InvalidTypeError, InvalidValueError, PartialObjectError, UnsavedChangesError, UsageError
-from kinto_orm.plugins.as_of import Snapshot
+from kinto_orm.errors import (
+    CapabilityMissingError,
+    InvalidTypeError,
+    InvalidValueError,
+    NotFoundError,
+    PartialObjectError,
+    UnsavedChangesError,
+    UsageError,
+)
 from kinto_orm.protocol.entries import HistoryEntry
-from kinto_orm.protocol.json_values import TimestampInput, is_same, parse_timestamp
-from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
+from kinto_orm.protocol.filters import condition
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, encode, is_same, parse_timestamp
+from kinto_orm.protocol.messages import Request
+from kinto_orm.protocol.paging import RawPage, rows_of
+from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id
+from kinto_orm.protocol.responses import content, raise_for_status
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query import History, Place, Query, Source, history_of, moment
-from kinto_orm.repository import get_or_none, is_schema_timestamp, require_history, version_at, version_in
+from kinto_orm.query import History, LoadedRows, Place, Query, Source, history_of, moment
+from kinto_orm.query.entry_query import RawEntries
+from kinto_orm.query.execution import PageWalk, Selection
+from kinto_orm.repository import (
+    deletion_of,
+    get_or_none,
+    history_path,
+    ids_in_chunks,
+    incomplete_history,
+    is_schema_timestamp,
+    require_history,
+    version_at,
+    version_in,
+)
 from kinto_orm.repository.conflicts import carry_out
 from kinto_orm.repository.state import Draft, Intent, ObjectState, Stateful, Status, Verb
+
+M = TypeVar("M", bound=Stateful)
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class Snapshot(Generic[M]):
+    """The records of a collection as they were at one time: lazy, and asked anew by each iteration.
+
+    The last changed ones come first, in one answer of the server, which takes neither filters nor pages. They are
+    loaded as they were, with the timestamps of then: saving or deleting one that was changed since is a conflict.
+    Each ending raises ``HistoryIncompleteError`` where the history does not reach back to what a record was like.
+    https://docs.kinto-storage.org/en/stable/api/1.x/history.html
+    """
+
+    source: Source[M]
+    timestamp: int
+    """The time, in milliseconds since the epoch."""
+
+    def __iter__(self) -> Iterator[M]:
+        yield from self.all()
+
+    async def __aiter__(self) -> AsyncIterator[M]:
+        for one in await self.aall():
+            yield one
+
+    def all(self) -> list[M]:
+        """All the records, in a list."""
+        return self._run(self._all)
+
+    async def aall(self) -> list[M]:
+        """Like :meth:`all`."""
+        return await self._arun(self._all)
+
+    def count(self) -> int:
+        """How many records there were."""
+        return self._run(self._count)
+
+    async def acount(self) -> int:
+        """Like :meth:`count`."""
+        return await self._arun(self._count)
+
+    def get(self, id: str | UUID) -> M:
+        """The record of that id, read by itself, with its permissions where they may be seen.
+
+        Raises ``NotFoundError`` where it was not there then.
+        """
+        return self._run(self._getting(id))
+
+    async def aget(self, id: str | UUID) -> M:
+        """Like :meth:`get`."""
+        return await self._arun(self._getting(id))
+
+    def _getting(self, id: str | UUID) -> Callable[[Place], Flow[M]]:
+        checked = check_id(id)
+        return lambda place: self._get(place.path.object(checked), place)
+
+    def _get(self, path: ObjectPath, place: Place) -> Flow[M]:
+        yield from require_history("as_of()", path, place.runner)
+        found: ObjectState | None = yield from get_or_none(path)
+        if found is None or (found.last_modified or 0) > self.timestamp:
+            found = yield from version_at(path, self.timestamp, exists=found is not None)
+        if found is None or found.status is Status.DELETED:
+            raise NotFoundError(f"{path} was not there at {self.timestamp}.", status=404, method="GET", path=str(path))
+        return self.source.load_one(found, place)
+
+    def _all(self, place: Place) -> Flow[list[M]]:
+        rows = yield from self._rows(place)
+        page = RawPage(encode({"data": rows}), self.timestamp, None)
+        loaded = LoadedRows(
+            page, place.path, on_invalid=place.runner.on_invalid, is_partial=False, may_hold_tombstones=False
+        )
+        return list(self.source.load(loaded, place))
+
+    def _count(self, place: Place) -> Flow[int]:
+        return len((yield from self._rows(place)))
+
+    def _rows(self, place: Place) -> Flow[list[JSONObject]]:
+        path = place.path
+        yield from require_history("as_of()", path, place.runner)
+        deleted = yield from deletion_of(path)
+        if deleted is not None and deleted > self.timestamp:
+            raise incomplete_history(f"{path} (the collection was deleted since, and made again)", self.timestamp)
+        found = yield from self._snapshot(path)
+        changed = yield from self._changed_since(place)
+        if deleted is not None:
+            # The server also finds what was in the collection before it was deleted.
+            found = [row for row in found if row["id"] not in changed or row.get("last_modified", 0) > deleted]
+        yield from self._check_is_complete(changed - {row["id"] for row in found}, place)
+        return [row for row in found if not _is_tombstone(row)]
+
+    def _snapshot(self, path: PluralPath) -> Flow[list[JSONObject]]:
+        bucket, collection = path.parent_ids
+        url = f"{ObjectPath(Kind.BUCKET, (bucket,))}/snapshot/collections/{collection}@{self.timestamp}"
+        response = yield Request("GET", url)
+        if response.status == 404:
+            raise CapabilityMissingError(
+                "as_of() needs a Kinto whose history plugin gives snapshots of collections, which this one does not; "
+                "as_of(…).get(id) does without."
+            )
+        raise_for_status(response, "GET", url)
+        return rows_of(content(response, f"GET {url}"), path)
+
+    def _changed_since(self, place: Place) -> Flow[set[str]]:
+        """The ids of the records that were created, changed or deleted since."""
+        rows = yield from _all_rows(place, Selection(since=self.timestamp, fields=("id",)))
+        return {row["id"] for row in rows}
+
+    def _check_is_complete(self, missing: Iterable[str], place: Place) -> Flow[None]:
+        """Raises ``HistoryIncompleteError`` unless the history tells of all these that they were created since."""
+        collection = place.path.parent_ids[-1]
+        entries: Place[Any] = Place(place.runner, history_path(place.path.parent_ids[0]))
+        about = (condition("resource_name", "", "record"), condition("collection_id", "", collection))
+        for chunk in ids_in_chunks(sorted(missing)):
+            conditions = (*about, condition("record_id", "in", chunk))
+            selection = Selection(conditions, order=("last_modified",), fields=("record_id", "action"))
+            first: dict[str, str] = {}
+            for row in (yield from _all_rows(entries, selection)):
+                first.setdefault(row["record_id"], row["action"])
+            for id in chunk:
+                if first.get(id) != "create":
+                    raise incomplete_history(str(place.path.object(id)), self.timestamp)
+
+    def _run(self, ending: Callable[[Place], Flow[T]]) -> T:
+        place = self.source.locate()
+        return place.runner.run(ending(place))
+
+    async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
+        place = self.source.locate()
+        return await place.runner.arun(ending(place))
+
+    def __bool__(self) -> NoReturn:
+        raise UsageError("A snapshot has no truth value, because finding out costs a request: use .count().")
+
+    def __repr__(self) -> str:
+        return f"<Snapshot of all {self.source.kind.plural} at {self.timestamp}>"
+
+
+def _all_rows(place: Place[Any], selection: Selection) -> Flow[list[JSONObject]]:
+    return PageWalk(RawEntries(), place, selection, "raise").rest()
+
+
+def _is_tombstone(row: JSONObject) -> bool:
+    return row.get("deleted") is True and row.keys() == {"id", "last_modified", "deleted"}
 
 
 class Standing(Protocol):
@@ -58,21 +227,21 @@ class Revertible(Stateful, Protocol):
         ...
 
 
-M = TypeVar("M", bound=Revertible)
+R = TypeVar("R", bound=Revertible)
 
 
-class HistoryMixin(Query[M]):
+class HistoryMixin(Query[R]):
     """The part of a manager that looks back."""
 
     __slots__ = ()
 
-    def history(self, one: M | str | UUID, /) -> History:
+    def history(self, one: R | str | UUID, /) -> History:
         """What happened to the object, or to what had that id, the newest first; asks nothing before it ends."""
         place = self.reading.source.locate()
         path = _path_of(one, place)
         return history_of(lambda: (place.runner, path.ids[0]), path)
 
-    def as_of(self, timestamp: TimestampInput) -> Snapshot[M]:
+    def as_of(self, timestamp: TimestampInput) -> Snapshot[R]:
         """The records of the collection as they were at that time (milliseconds, ETag or aware datetime).
 
         To be iterated, or ended with ``all``, ``count`` or ``get``. Raises ``UsageError`` for other kinds of objects.
@@ -82,7 +251,7 @@ class HistoryMixin(Query[M]):
             raise UsageError(f"as_of() is for records: of {kind.plural} Kinto has no snapshots; look at history(id).")
         return Snapshot(self.reading.source, moment(timestamp, "as_of"))
 
-    def revert(self, one: M | str | UUID, /, *, to: TimestampInput | HistoryEntry) -> M:
+    def revert(self, one: R | str | UUID, /, *, to: TimestampInput | HistoryEntry) -> R:
         """The object, stored as it was at that time, or after that entry of its history; permissions too where the
         history shows them.
 
@@ -93,22 +262,22 @@ class HistoryMixin(Query[M]):
         """
         return self._run(_reverting(self, one, to))
 
-    async def arevert(self, one: M | str | UUID, /, *, to: TimestampInput | HistoryEntry) -> M:
+    async def arevert(self, one: R | str | UUID, /, *, to: TimestampInput | HistoryEntry) -> R:
         """Like :meth:`revert`."""
         return await self._arun(_reverting(self, one, to))
 
 
 @dataclass(frozen=True, slots=True)
-class _Reverting(Generic[M]):
+class _Reverting(Generic[R]):
     """One call of ``revert()``."""
 
-    source: Source[M]
-    given: M | None
+    source: Source[R]
+    given: R | None
     """The object, where it was given by itself and not by its id."""
     id: str
     when: int | HistoryEntry
 
-    def flow(self, place: Place) -> Flow[M]:
+    def flow(self, place: Place) -> Flow[R]:
         """The object, stored as it was."""
         place.runner.refuse_staging("revert()")
         path = _path_of(self.id if self.given is None else self.given, place)
@@ -121,14 +290,14 @@ class _Reverting(Generic[M]):
             return (yield from self._store(ObjectState(path, Status.NEW), place))
         return (yield from self._write_over(self.given, place))
 
-    def _after_reading(self, path: ObjectPath, place: Place) -> Flow[M]:
+    def _after_reading(self, path: ObjectPath, place: Place) -> Flow[R]:
         state = (yield from get_or_none(path)) or ObjectState(path, Status.NEW)
         is_loaded = state.status is Status.LOADED
         if is_loaded and not isinstance(self.when, HistoryEntry) and (state.last_modified or 0) <= self.when:
             return self._taken(self.source.load_one(state, place))
         return (yield from self._store(state, place))
 
-    def _store(self, state: ObjectState, place: Place) -> Flow[M]:
+    def _store(self, state: ObjectState, place: Place) -> Flow[R]:
         """Writes over the state, which nobody holds yet; or creates it again."""
         version = yield from self._version(state.path, exists=state.status is Status.LOADED)
         if state.status is Status.LOADED and _is_as_in(state, version):
@@ -138,7 +307,7 @@ class _Reverting(Generic[M]):
         yield from carry_out(stored, Intent(Verb.REPLACE, state, draft), place.runner)
         return self._taken(stored)
 
-    def _write_over(self, holder: M, place: Place) -> Flow[M]:
+    def _write_over(self, holder: R, place: Place) -> Flow[R]:
         version = yield from self._version(holder.__kinto_path__(), exists=True)
         draft = _draft(version)
         self._loaded(version, draft, place)
@@ -147,7 +316,7 @@ class _Reverting(Generic[M]):
         yield from carry_out(holder, Intent(Verb.REPLACE, state, draft, seen=shown), place.runner)
         return holder
 
-    def _taken(self, stored: M) -> M:
+    def _taken(self, stored: R) -> R:
         """The object that was given, in the state of the stored one."""
         if self.given is None:
             return stored
@@ -163,7 +332,7 @@ class _Reverting(Generic[M]):
             raise UsageError(f"{path} was not there then: to go back to that, delete() it. Nothing was written.")
         return found
 
-    def _loaded(self, version: ObjectState, draft: Draft, place: Place) -> M:
+    def _loaded(self, version: ObjectState, draft: Draft, place: Place) -> R:
         """The object as it shall be; raises ``InvalidValueError`` where that does not fit its model any more."""
         state = ObjectState(version.path, Status.LOADED, draft.data, version.last_modified)
         try:
@@ -172,7 +341,7 @@ class _Reverting(Generic[M]):
             raise InvalidValueError(f"revert() wrote nothing, because the old version does not fit: {error}") from error
 
 
-def _reverting(query: Query[M], one: M | str | UUID, to: TimestampInput | HistoryEntry) -> Callable[[Place], Flow[M]]:
+def _reverting(query: Query[R], one: R | str | UUID, to: TimestampInput | HistoryEntry) -> Callable[[Place], Flow[R]]:
     when = to if isinstance(to, HistoryEntry) else parse_timestamp(to, "to")
     if not isinstance(one, str | UUID):
         _check_is_clean(one)

@@ -2,12 +2,10 @@
 ``Query``; of entries without a URL (``entries``); of what a collection was like (``snapshot``)."""
 
 from kinto_orm.query.building import check_count, moment
-from kinto_orm.query.columns import Row, import_extra
 from kinto_orm.query.entry_query import EntryQuery, History, history_of, permissions_of
-from kinto_orm.query.execution import LoadedRows, Page, Place, Reading, Source
-from kinto_orm.query.frames import empty_table, read_columns, to_pandas
-from kinto_orm.query.parallel import MOST_THREADS, ParallelQuery
-from kinto_orm.query.query import Partition, Query
+from kinto_orm.query.execution import LoadedRows, Page, Place, Reading, Row, Source
+from kinto_orm.query.frames import empty_table, import_extra, read_columns, to_pandas
+from kinto_orm.query.query import MOST_THREADS, ParallelQuery, Partition, Query
 
 __all__ = [
     "MOST_THREADS",

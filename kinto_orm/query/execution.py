@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
 from kinto_orm.errors import DryRunError, MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
-from kinto_orm.protocol.filters import condition, matches_nothing
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode
+from kinto_orm.protocol.filters import Condition, condition, encode_conditions, matches_nothing
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, etag
 from kinto_orm.protocol.paging import (
     RawPage,
     check_progress,
@@ -23,9 +23,6 @@ from kinto_orm.protocol.paging import (
 )
 from kinto_orm.protocol.paths import Kind, ListPath, PluralPath
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query.columns import Row
-from kinto_orm.query.partitions import IdRange, Partitioner
-from kinto_orm.query.selection import EVERYTHING, Selection
 from kinto_orm.repository import get, ids_in_chunks, require_kind
 from kinto_orm.repository.state import FlowRunner, ObjectState, OnInvalid, Stateful, Status
 from kinto_orm.unit_of_work import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
@@ -42,6 +39,67 @@ PAGE_SIZE = 5000
 
 
 @dataclass(frozen=True, slots=True)
+class Selection:
+    """What is asked for: a value, without the place."""
+
+    conditions: tuple[Condition, ...] = ()
+    order: tuple[str, ...] | None = None
+    fields: tuple[str, ...] = ()
+    limit: int | None = None
+    skip: int = 0
+    page_size: int | None = None
+    since: int | None = None
+    before: int | None = None
+    is_newest_first: bool = False
+    """Kinto's own order, for the native ``_limit`` only: while others write, its pages may miss updated records."""
+
+    def parameters(self, page_size: int | None = None) -> list[tuple[str, str]]:
+        """The query parameters."""
+        params = encode_conditions(self.conditions)
+        if self.since is not None:
+            params.append(("_since", etag(self.since)))
+        if self.before is not None:
+            params.append(("_before", etag(self.before)))
+        if self.order:
+            params.append(("_sort", ",".join(self.order)))
+        elif page_size is not None and not self.is_newest_first:
+            params.append(("_sort", "id"))
+        if self.fields:
+            params.append(("_fields", ",".join(self.fields)))
+        if page_size is not None:
+            params.append(("_limit", str(page_size)))
+        return params
+
+    @property
+    def is_filtered(self) -> bool:
+        """Whether it asks for less than the whole list; ``exclude()`` without values does not."""
+        return bool(encode_conditions(self.conditions)) or self.since is not None or self.before is not None
+
+    def check_deletion(self, verb: str, *, everything: bool) -> None:
+        """Raises ``UsageError`` where it is more, or less, than a deletion on the server would delete."""
+        if self.limit is not None or self.skip or self.fields:
+            raise UsageError(
+                f"{verb}() deletes all that matches: it cannot be combined with limit(), slices or only()."
+            )
+        if not self.is_filtered and not everything:
+            raise UsageError(f"{verb}() without a filter would delete everything: say {verb}(everything=True).")
+
+    @property
+    def may_hold_tombstones(self) -> bool:
+        """Whether Kinto adds tombstones: it does as soon as the time of change is asked for."""
+        asks_time = any(one.field == "last_modified" for one in self.conditions)
+        return asks_time or self.since is not None or self.before is not None or self._asks_deleted
+
+    @property
+    def _asks_deleted(self) -> bool:
+        return any(one.field == "deleted" for one in self.conditions)
+
+
+EVERYTHING = Selection()
+"""The whole list."""
+
+
+@dataclass(frozen=True, slots=True)
 class Place(Generic[P_co]):
     """Where a query runs: known only when it ends."""
 
@@ -55,6 +113,15 @@ class Place(Generic[P_co]):
         if isinstance(self.path, PluralPath):
             yield from require_kind(self.path.kind, self.runner)
         return (yield from flow)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One object, as it is put in columns."""
+
+    data: Mapping[str, JSON]
+    """What the columns hold, by wire names."""
+    undeclared: Mapping[str, JSON]
 
 
 class Loader(Protocol[L_co]):
@@ -268,19 +335,6 @@ class Reading(Generic[M]):
     def exists(self, place: Place) -> Flow[bool]:
         """Whether there is any object."""
         return (yield from self.count(place)) > 0
-
-    def ranges(self, place: Place, parts_for: Callable[[int], int]) -> Flow[list[IdRange]]:
-        """Ranges of ids, at most as many as the function says for so many objects."""
-        selection = self.selection
-        if selection.limit is not None or selection.skip or selection.order not in (None, ("id",)):
-            raise UsageError(
-                "Ranges of ids have their own order and no limit: leave out order_by(), limit() and slices."
-            )
-        return Partitioner(place.path, selection, place.runner).cut(parts_for)
-
-    def within(self, ids: IdRange) -> Reading[M]:
-        """What is in a range of ids only."""
-        return self.select(conditions=(*self.selection.conditions, *ids.conditions))
 
     def timestamp(self, place: Place) -> Flow[int | None]:
         """The timestamp of the whole list."""

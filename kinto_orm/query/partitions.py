@@ -11,15 +11,18 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise, takewhile
-from typing import Any
+from typing import Any, TypeVar
 
+from kinto_orm.errors import UsageError
 from kinto_orm.protocol.filters import Condition, condition, matches_nothing
 from kinto_orm.protocol.paging import encode_query, read_count, read_rows
 from kinto_orm.protocol.paths import PluralPath
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query.selection import Selection
-from kinto_orm.repository.state import FlowRunner
+from kinto_orm.query.execution import Place, Reading, Selection
+from kinto_orm.repository.state import FlowRunner, Stateful
 from kinto_orm.unit_of_work.batched_reads import gather_reads
+
+M = TypeVar("M", bound=Stateful)
 
 FEW = 1000
 """So many ids are read rather than guessed at."""
@@ -50,6 +53,21 @@ class IdRange:
         """What an object meets that is in the range."""
         low = () if self.start is None else (condition("id", "min", self.start),)
         return low if self.stop is None else (*low, condition("id", "lt", self.stop))
+
+    def narrow(self, reading: Reading[M]) -> Reading[M]:
+        """Return the reading of the objects in this range only."""
+        return reading.select(conditions=(*reading.selection.conditions, *self.conditions))
+
+
+def cut_into_ranges(reading: Reading[Any], place: Place, parts_for: Callable[[int], int]) -> Flow[list[IdRange]]:
+    """Return ranges of ids, at most ``parts_for(count)`` of them for a list of ``count`` objects.
+
+    Raises ``UsageError`` where the query has an order other than by id, or a limit.
+    """
+    selection = reading.selection
+    if selection.limit is not None or selection.skip or selection.order not in (None, ("id",)):
+        raise UsageError("Ranges of ids have their own order and no limit: leave out order_by(), limit() and slices.")
+    return Partitioner(place.path, selection, place.runner).cut(parts_for)
 
 
 @dataclass(frozen=True, slots=True)

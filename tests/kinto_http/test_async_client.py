@@ -12,7 +12,7 @@ from small_server import AUTH, PAGE
 from wiretap import Script, answer
 
 from kinto_orm import kinto_http
-from kinto_orm.kinto_http import AsyncClient, Client, KintoBatchException, KintoException, lists
+from kinto_orm.kinto_http import AsyncClient, Client, KintoBatchException, KintoException, objects
 
 NOT_AWAITED = {"batch", "clone", "close"}
 
@@ -149,7 +149,7 @@ def test_pages_are_awaited(url: str) -> None:
     assert [len(page["data"]) for page in awaited] == [PAGE, 2]
     assert awaited == blocking
     assert [] == unchanged == still_unchanged
-    assert isinstance(records, lists.Unchanged)
+    assert isinstance(records, objects.Unchanged)
 
 
 def test_a_dry_client_writes_nothing(url: str) -> None:

@@ -13,7 +13,7 @@ from wiretap import Script, Wiretap, answer
 
 from kinto_orm import kinto_http
 from kinto_orm.errors import ConnectionLostError, InvalidTypeError
-from kinto_orm.kinto_http import Client, KintoException, lists
+from kinto_orm.kinto_http import Client, KintoException, objects
 from kinto_orm.kinto_http.patch_type import BasicPatch, JSONPatch, MergePatch, PatchType
 from kinto_orm.protocol.messages import Response
 
@@ -189,7 +189,7 @@ def test_clones_outlive_the_client_that_they_share_connections_with(url: str) ->
 
 
 def test_a_list_may_be_unchanged_for_both_clients() -> None:
-    assert isinstance(told(Response(304))[0].get_records(if_none_match=3), lists.Unchanged)
+    assert isinstance(told(Response(304))[0].get_records(if_none_match=3), objects.Unchanged)
 
 
 def test_batches_ask_the_server_where_nobody_says_how_much_it_takes() -> None:

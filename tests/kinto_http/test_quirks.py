@@ -18,7 +18,7 @@ from wiretap import Script, Wiretap, answer
 import kinto_orm
 from kinto_orm import kinto_http
 from kinto_orm.errors import ConflictError, KintoError
-from kinto_orm.kinto_http import Client, KintoBatchException, KintoException, lists, utils
+from kinto_orm.kinto_http import Client, KintoBatchException, KintoException, objects, utils
 from kinto_orm.kinto_http.patch_type import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.protocol.messages import Response
 
@@ -165,11 +165,11 @@ def test_q12_objects_can_be_read_with_their_permissions_inside_a_batch(client: C
 def test_q13_unchanged_is_not_empty(client: Client) -> None:
     timestamp = client.get_records_timestamp()
 
-    assert isinstance(client.get_records(if_none_match=timestamp), lists.Unchanged)
+    assert isinstance(client.get_records(if_none_match=timestamp), objects.Unchanged)
     client.create_record(id="r")
     assert len(client.get_records(if_none_match=timestamp)) == 1
     assert list(client.get_paginated_records(if_none_match=client.get_records_timestamp())) == []
-    assert not isinstance(client.get_groups(), lists.Unchanged)
+    assert not isinstance(client.get_groups(), objects.Unchanged)
 
 
 def pages(count: int) -> list[Response]:
