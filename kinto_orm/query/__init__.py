@@ -1,5 +1,8 @@
-"""Lazy selections of a list: what is asked (``selection``), how it is read (``reading``), and what is public of it:
-``Query``; of entries without a URL (``entries``); of what a collection was like (``snapshot``)."""
+"""Lazy selections of a list: ``building`` makes them, ``execution`` reads them, ``query`` is their public face.
+
+``entry_query`` is for entries without a URL, ``gather`` for queries that share a request, ``partitions`` for ranges of
+ids, ``frames`` for tables.
+"""
 
 from kinto_orm.query.building import check_count, moment
 from kinto_orm.query.entry_query import EntryQuery, History, history_of, permissions_of
