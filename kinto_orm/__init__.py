@@ -36,6 +36,7 @@ from kinto_orm.errors import (
     DeletedObjectError,
     DryRunError,
     DuplicateObjectError,
+    FeedLostError,
     FieldError,
     ForbiddenError,
     HistoryIncompleteError,
@@ -77,6 +78,7 @@ from kinto_orm.errors import (
     UnsavedChangesError,
     UsageError,
 )
+from kinto_orm.jobs.changes import ChangeFeed, FeedChange
 from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
 from kinto_orm.plugins.changesets import Changeset
 from kinto_orm.plugins.history import Snapshot
@@ -107,6 +109,7 @@ __all__ = [
     "Bucket",
     "BulkReport",
     "CapabilityMissingError",
+    "ChangeFeed",
     "Changeset",
     "Client",
     "ClientClosedError",
@@ -125,6 +128,8 @@ __all__ = [
     "DuplicateObjectError",
     "EntryQuery",
     "F",
+    "FeedChange",
+    "FeedLostError",
     "FieldError",
     "ForbiddenError",
     "FxaAuth",

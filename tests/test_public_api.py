@@ -57,7 +57,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     History: {"before", "since"},
     Manager: {"as_of", "edit", "history"},
     Partition: {"on"},
-    RecordManager: {"as_of", "attachment", "edit", "history"},
+    RecordManager: {"as_of", "attachment", "changes", "edit", "history"},
     Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "parallel", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }

@@ -57,7 +57,8 @@
     │   │   └── MergeConflict                  both sides changed the same fields
     │   └── ServerError                        5xx
     ├── MultipleObjectsError (LookupError)     ``one()`` found more than one
-    └── CommitError                            some writes of a batch were not stored
+    ├── CommitError                            some writes of a batch were not stored
+    └── FeedLostError (LookupError)            the token of a change feed does not fit the list any more
 
     AlertWarning (DeprecationWarning)          the server says that it, or something that was used, will end
     PrincipalWarning (UserWarning)             a principal that stands for nobody
@@ -67,7 +68,7 @@ Error codes: https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 
 from __future__ import annotations
 
-from kinto_orm.errors.conflict import CommitError, ConflictError, MergeConflict, Resolution, Undoing
+from kinto_orm.errors.conflict import CommitError, ConflictError, FeedLostError, MergeConflict, Resolution, Undoing
 from kinto_orm.errors.response import (
     BadRequestError,
     ConcurrentWriteError,
@@ -151,6 +152,7 @@ __all__ = [
     "DeletedObjectError",
     "DryRunError",
     "DuplicateObjectError",
+    "FeedLostError",
     "FieldError",
     "ForbiddenError",
     "HistoryIncompleteError",

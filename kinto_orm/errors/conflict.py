@@ -1,8 +1,8 @@
-"""Somebody else was faster, and some of many writes were not stored: the errors that know a way out."""
+"""The errors that know a way out: a conflict, a commit that was stored in part, a feed that lost its place."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from kinto_orm.errors.response import ResponseError
@@ -144,3 +144,29 @@ class CommitError(KintoError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (rebuild, (type(self), self.args, {"outcomes": self.outcomes}))
+
+
+class FeedLostError(KintoError, LookupError):
+    """The token of a change feed does not lead to the list as it is now, so some changes cannot be told any more.
+
+    The list was flushed, deleted and made again, restored from a backup, purged of tombstones, or somebody imported
+    records with timestamps of the past. :meth:`reconcile` gives the true difference.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.restart: Callable[[Mapping[str, int]], Any] | None = None
+
+    def reconcile(self, known: Mapping[str, int]) -> Any:
+        """Return a feed that gives the difference between the list and the records that you have.
+
+        ``known`` has the ``last_modified`` of each of them, in milliseconds, by its id. Iterate the feed as any other:
+        it reads the whole list, gives what is new or changed, then what is gone, and goes on from there.
+        """
+        if getattr(self, "restart", None) is None:
+            raise UsageError("This error came from another process: call records.changes(), without a token.")
+        assert self.restart is not None
+        return self.restart(known)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (rebuild, (type(self), self.args, {}))

@@ -11,6 +11,7 @@ from typing import IO, Any, TypeVar, cast, overload
 from uuid import UUID
 
 from kinto_orm.errors import DryRunError, ForbiddenError, InvalidTypeError, NotFoundError
+from kinto_orm.jobs.changes import ChangeFeed
 from kinto_orm.models.dirty import is_clean
 from kinto_orm.models.editing import Editing
 from kinto_orm.models.kinto_object import KintoObject
@@ -25,7 +26,7 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, check_count
 from kinto_orm.repository import get, get_or_create, require_kind, update_or_create
 from kinto_orm.repository.conflicts import carry_out
-from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Status, Verb
+from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, OnInvalid, Status, Verb
 from kinto_orm.unit_of_work import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 
 M = TypeVar("M", bound=KintoObject)
@@ -317,6 +318,19 @@ class RecordManager(Manager[M]):
     """
 
     __slots__ = ()
+
+    def changes(
+        self, since: str | None = None, *, horizon: float = 10, on_invalid: OnInvalid | None = None
+    ) -> ChangeFeed[M]:
+        """Return a feed of what changed in the collection; it asks nothing before it is iterated.
+
+        ``since`` is the :attr:`~kinto_orm.ChangeFeed.token` of an earlier feed; without one, every record comes once.
+        None is missed and none comes twice, provided that no transaction of the server takes longer than ``horizon``,
+        in seconds. ``on_invalid`` says what happens to rows that do not fit the model.
+        The feed raises ``FeedLostError`` where the token does not fit the list any more.
+        https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
+        """
+        return ChangeFeed(self._source, since, horizon=horizon, on_invalid=on_invalid)
 
     def attachment(self, record: M) -> Attachment | None:
         """What the record says of its file; ``None`` where it has none. Asks nothing.

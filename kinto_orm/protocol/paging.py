@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
 from typing import TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from kinto_orm.errors import KintoError, ProtocolError
 from kinto_orm.protocol.json_values import JSON, JSONObject, etag, parse_timestamp
-from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.messages import NO_HEADERS, Request, Response
 from kinto_orm.protocol.paths import ListPath
 from kinto_orm.protocol.responses import check_json_type, content, protocol_error, raise_for_status
 from kinto_orm.protocol.writes import Flow
@@ -31,6 +32,26 @@ class RawPage:
     """The timestamp of the whole list, in milliseconds, whatever the filters."""
     next_query: str | None
     """The query string of the next page; only its absence means the end."""
+    date: str | None = None
+    """The header ``Date``, where the server sends one: it has a resolution of one second."""
+
+    @property
+    def server_time(self) -> int | None:
+        """The time of the server's clock, in milliseconds since the epoch; ``None`` where it does not say."""
+        try:
+            return None if self.date is None else int(parsedate_to_datetime(self.date).timestamp() * 1000)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class ListState:
+    """What a HEAD request tells of a list."""
+
+    count: int
+    """The number of objects that match; tombstones are not counted."""
+    timestamp: int | None
+    """The timestamp of the whole list, in milliseconds, whatever the filters."""
 
 
 def encode_query(params: Sequence[tuple[str, str]]) -> str:
@@ -39,9 +60,12 @@ def encode_query(params: Sequence[tuple[str, str]]) -> str:
     return urlencode(params, quote_via=quote, safe="")
 
 
-def read_page(path: ListPath, query: str) -> Flow[RawPage]:
-    """One page of the list."""
-    request = Request("GET", str(path), query)
+def read_page(path: ListPath, query: str, *, if_match: int | None = None) -> Flow[RawPage]:
+    """Return one page of the list.
+
+    Raises ``ConflictError`` where the list has another timestamp than ``if_match``, in milliseconds.
+    """
+    request = Request("GET", str(path), query, NO_HEADERS if if_match is None else {"If-Match": etag(if_match)})
     response = yield request
     raise_for_status(response, "GET", str(path))
     if response.status != 200:
@@ -49,7 +73,7 @@ def read_page(path: ListPath, query: str) -> Flow[RawPage]:
     check_json_type(response, f"GET {path}")
     if any(word in response.body for word in _NO_NUMBERS):
         content(response, f"GET {path}")  # takes them inside of texts only; what reads the rows takes them as numbers
-    return RawPage(response.body, list_timestamp(response), next_query(response, path))
+    return RawPage(response.body, list_timestamp(response), next_query(response, path), response.headers.get("date"))
 
 
 def read_rows(path: ListPath, query: str) -> Flow[list[JSONObject]]:
@@ -79,13 +103,22 @@ def unless_unchanged(flow: Flow[T], timestamp: int) -> Flow[T | None]:
 
 
 def read_count(path: ListPath, query: str) -> Flow[int]:
-    """How many objects match, from the header that only HEAD has."""
-    response = yield Request("HEAD", str(path), query)
+    """Return the number of objects that match."""
+    return (yield from read_state(path, query)).count
+
+
+def read_state(path: ListPath, query: str = "", *, if_match: int | None = None) -> Flow[ListState]:
+    """Return the number of objects that match, from the header that only HEAD has, and the timestamp of the list.
+
+    Raises ``ConflictError`` where the list has another timestamp than ``if_match``, in milliseconds.
+    """
+    headers = NO_HEADERS if if_match is None else {"If-Match": etag(if_match)}
+    response = yield Request("HEAD", str(path), query, headers)
     raise_for_status(response, "HEAD", str(path))
     count = response.headers.get("total-objects", response.headers.get("total-records", ""))
     if not (count.isascii() and count.isdigit() and len(count) <= 19):
         raise ProtocolError(f"HEAD {path} was answered without a count (Total-Objects).")
-    return int(count)
+    return ListState(int(count), list_timestamp(response))
 
 
 def read_timestamp(path: ListPath) -> Flow[int | None]:

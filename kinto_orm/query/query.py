@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import UsageError
@@ -299,6 +299,16 @@ class Query(Generic[M]):
             raise UsageError(f"{self!r} belongs to another client than this block.")
         return self.reading.get(self._checked(id))(place)
 
+    if not TYPE_CHECKING:  # else checkers would take any name for an attribute
+
+        def __getattr__(self, name):
+            if name in _OF_WHOLE_LISTS:
+                raise AttributeError(
+                    f"{name}() is of a whole collection, not of a query: todos.records.{name}(). Records that leave a "
+                    "filter would be missed."
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __bool__(self) -> NoReturn:
         raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")
 
@@ -353,6 +363,9 @@ class Partition(Query[M]):
         """Like :meth:`read`."""
         async for one in self if client is None else self.on(client):
             yield one
+
+
+_OF_WHOLE_LISTS = ("changes",)
 
 
 def _partitioned(reading: Reading[M], count: int, place: Place) -> Flow[tuple[Partition[M], ...]]:

@@ -845,6 +845,8 @@ NOT_WRITING: Mapping[str, str] = {
     **{f"Permissions.{name}": LOCAL for name in ("add", "assign", "changes", "complete", "remove")},
     "BulkReport.add": LOCAL,
     "RecordManager.attachment": LOCAL,
+    "RecordManager.changes": READS,
+    "FeedLostError.reconcile": READS,
     "RecordManager.download": READS,
     "Attachment.url": LOCAL,
 }

@@ -1,0 +1,31 @@
+"""Each test of this folder runs on a Kinto with the memory backend and on one with PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from canary import CANARY_HEADERS
+
+from kinto_orm import Client
+from kinto_orm.server import EmbeddedServer
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    with EmbeddedServer.postgres(tmp_path_factory.mktemp("jobs"), flush=True) as server:
+        yield server
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
+    server = request.getfixturevalue("kinto_server" if request.param == "memory" else "postgres_server")
+    yield server
+    server.flush()
+
+
+@pytest.fixture
+def kinto_client(server: EmbeddedServer) -> Iterator[Client]:
+    """The client of the other tests, on both backends."""
+    with Client.embedded(server=server, headers=CANARY_HEADERS) as client:
+        yield client
