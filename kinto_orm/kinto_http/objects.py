@@ -7,8 +7,9 @@ arguments ask for.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
 from kinto_orm.errors import ForbiddenError, InvalidFilterError, InvalidIdError
@@ -17,7 +18,7 @@ from kinto_orm.kinto_http.exceptions import KintoException
 from kinto_orm.kinto_http.patch_type import as_patch
 from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp, resumed
-from kinto_orm.protocol.filters import check_field_name
+from kinto_orm.protocol.filters import check_field_name, condition, split_keyword
 from kinto_orm.protocol.json_values import JSONObject, parse_timestamp, to_json_object
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paging import delete_pages, encode_query, unless_unchanged
@@ -58,9 +59,9 @@ def _object_params(params: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(name, field_list(value) if name == "_fields" else str(value)) for name, value in given.items()]
 
 
-def field_list(fields: str | Iterable[str]) -> str:
+def field_list(given: str | Iterable[str]) -> str:
     """The names of fields as one text; raises ``InvalidFilterError`` for what is no name of a field."""
-    names = fields.split(",") if isinstance(fields, str) else fields
+    names = given.split(",") if isinstance(given, str) else given
     return ",".join(check_field_name(name.strip()) for name in names)
 
 
@@ -290,34 +291,57 @@ def unless(flow: Flow[Page[JSONObject]], timestamp: Timestamp | None) -> Flow[Pa
     return (yield from unless_unchanged(flow, parse_timestamp(timestamp, "if_none_match")))
 
 
+@dataclass(frozen=True, slots=True)
+class NativeSelection(Selection):
+    """A selection whose filters go to the server in the caller's own words."""
+
+    filters: tuple[tuple[str, str], ...] = ()
+
+    def parameters(self, page_size: int | None = None) -> list[tuple[str, str]]:
+        """Return the query parameters."""
+        return [*self.filters, *Selection.parameters(self, page_size)]
+
+
 def selected(params: Mapping[str, Any]) -> Selection:
-    """What Kinto's own keywords select; raises ``InvalidFilterError`` for what Kinto would refuse or ignore."""
-    wanted = {_OTHER_NAMES.get(name, name): _meant(name, value) for name, value in params.items()}
-    given = {name: value for name, value in wanted.items() if value is not None or not name.startswith("_")}
-    return building.with_keywords(Reading(cast(Source[Any], ROWS)), given).selection
+    """Return what Kinto's own keywords select; raise ``InvalidFilterError`` for keywords that Kinto would ignore."""
+    given = {_OTHER_NAMES.get(name, name): value for name, value in params.items()}
+    native = {name: _moment(name, value) for name, value in given.items() if name.startswith("_") and value is not None}
+    selection = building.with_keywords(Reading(cast(Source[Any], ROWS)), native).selection
+    filters: list[tuple[str, str]] = []
+    for name, value in given.items():
+        if name.startswith("_"):
+            continue
+        operator, field = split_keyword(name)
+        if operator not in ("in", "exclude"):
+            filters.append((name, _plain_text(field, value)))
+        elif choices := value.split(",") if isinstance(value, str) else list(value):
+            filters.append((name, ",".join(_plain_text(field, one, is_choice=True) for one in choices)))
+        elif operator == "in":
+            selection = replace(selection, conditions=(condition(field, "in", []),))  # matches nothing
+    return NativeSelection(**{one.name: getattr(selection, one.name) for one in fields(selection)}, filters=(*filters,))
 
 
 _OTHER_NAMES = {"_to": "_before"}
 """Names that Kinto is about to forget."""
 
 
-def _meant(name: str, value: Any) -> Any:
-    """The value of a parameter, out of the forms in which it goes over the wire."""
-    if name.startswith("has_") and isinstance(value, (str, int)):
-        return value not in ("false", "", "0", "null", 0)
-    if name.startswith(("in_", "exclude_")):
-        return [_unquoted(one) for one in (value.split(",") if isinstance(value, str) else value)]
-    return value if name.startswith("_") else _unquoted(value)
-
-
-def _unquoted(value: Any) -> Any:
-    # '"3"' is how the text "3" is asked for where texts that look like numbers are taken for numbers.
-    if isinstance(value, str) and len(value) > 1 and value[0] == value[-1] == '"':
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
+def _moment(name: str, value: Any) -> Any:
+    # Kinto takes fractions here: above 1.5 is above 1, below 1.5 is below 2.
+    if isinstance(value, float) and name in ("_since", "_before"):
+        return math.floor(value) if name == "_since" else math.ceil(value)
     return value
+
+
+def _plain_text(field: str, value: Any, *, is_choice: bool = False) -> str:
+    """Return the value as the reference client sends it: text in its own spelling, all else as JSON."""
+    if not isinstance(value, str):
+        return json_dumps(value)
+    if value.startswith('"'):
+        return value
+    if field == "id":
+        return json.dumps(value)  # Kinto would take "123" for a number, and refuse it
+    # Kinto splits choices at every comma before it parses them: only an escape can hide one.
+    return json.dumps(value).replace(",", "\\u002c") if is_choice and "," in value else value
 
 
 def _bounded(selection: Selection, pages: float | None) -> tuple[Selection, float]:
