@@ -82,6 +82,7 @@ from kinto_orm.jobs.changes import ChangeFeed, FeedChange
 from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
 from kinto_orm.plugins.changesets import Changeset
 from kinto_orm.plugins.history import Snapshot
+from kinto_orm.plugins.publication import Publication
 from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
@@ -172,6 +173,7 @@ __all__ = [
     "PlannedWrite",
     "PrincipalWarning",
     "ProtocolError",
+    "Publication",
     "Query",
     "ReadOnlyError",
     "Record",

@@ -53,6 +53,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "unit_of_work",
     },
     Bucket: {"collection", "group"},
+    Collection: {"publication"},
     EntryQuery: {"filter", "limit", "page_size"},
     History: {"before", "since"},
     Manager: {"as_of", "edit", "history"},

@@ -24,7 +24,7 @@ from kinto_orm.protocol.writes import Flow, NextFlow, Write, encode_request
 from kinto_orm.repository import read_server_info
 from kinto_orm.repository.conflicts import carry_out
 from kinto_orm.repository.disk import Disk
-from kinto_orm.repository.state import Intent, OnInvalid, Stateful, activate, deactivate
+from kinto_orm.repository.state import Intent, OnInvalid, Stateful, activate, deactivate, observe
 from kinto_orm.transport.files import read_content
 from kinto_orm.unit_of_work import create_lock, lock_write
 from kinto_orm.unit_of_work.staging import Plan
@@ -105,6 +105,7 @@ class ClientRunner:
                     item = flow.throw(error)
                 else:
                     self._connection.alerts.note(response)
+                    observe(request, response)
                     item = flow.send(without_hashes(request, response))
         except StopIteration as stop:
             result = cast(T, stop.value)
@@ -129,6 +130,7 @@ class ClientRunner:
                     item = flow.throw(error)
                 else:
                     self._connection.alerts.note(response)
+                    observe(request, response)
                     item = flow.send(without_hashes(request, response))
         except StopIteration as stop:
             result = cast(T, stop.value)
@@ -238,6 +240,7 @@ class ClientRunner:
     def _keep_if_dry(self, request: Request) -> None:
         """Keeps a write of a dry client, and raises ``DryRunError`` in the place of its answer."""
         if self._options.dry_mode and request.is_write:
+            observe(request, None)
             raise self._dry_run.keep(request)
 
     def plan(self) -> Plan:

@@ -18,6 +18,7 @@ from kinto_orm.models.loading import reference
 from kinto_orm.models.managers import Manager, RecordManager, manager_of, record_manager_of
 from kinto_orm.models.metaclass import Given, Settable, argument
 from kinto_orm.plugins.changesets import Changeset, changeset_query, read_changeset
+from kinto_orm.plugins.publication import Publication
 from kinto_orm.plugins.reviews import review
 from kinto_orm.protocol.json_values import TimestampInput
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
@@ -295,6 +296,18 @@ class Collection(_Typed[R], KintoObject):
     async def arequest_review(self, message: str) -> Self:
         """Like :meth:`request_review`."""
         return await self.__kinto_runner__().arun(review(self, ReviewStep.REQUEST, message))
+
+    def publication(self, message: str) -> Publication[Self]:
+        """Return a block, whose changes of the records are put to review when it is left cleanly.
+
+        ``with todos.publication("new domains"): todos.records.…``. The review is asked for where the block changed
+        something, or where an earlier run was ended before it could ask. Entering raises ``CapabilityMissingError`` or
+        ``ReviewError`` where the collection is under no review; leaving raises ``ReviewError`` where records were
+        changed that the block did not write. Writes of this thread, and of the tasks and threads that kinto_orm starts
+        for it, belong to the block.
+        https://remote-settings.readthedocs.io/en/latest/tutorial-multi-signoff.html
+        """
+        return Publication(self, message)
 
     def approve(self, *, seen: TimestampInput | None = None) -> Self:
         """The collection, with the changes that were seen approved, and so published.

@@ -20,7 +20,7 @@ from kinto_orm.errors import (
 from kinto_orm.protocol.json_values import TimestampInput, is_same, parse_timestamp
 from kinto_orm.protocol.paging import read_timestamp
 from kinto_orm.protocol.patches import BasicPatch
-from kinto_orm.protocol.paths import Kind, PluralPath
+from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.responses import error_of, existing_object, raise_for_status
 from kinto_orm.protocol.reviews import ReviewRules, ReviewStatus, ReviewStep, rules_of, status_of
 from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
@@ -48,13 +48,10 @@ def review(holder: H, step: ReviewStep, message: str | None = None, *, seen: Tim
     timestamp = None if seen is None else parse_timestamp(seen, "seen")
     runner = holder.__kinto_runner__()
     runner.refuse_staging(f"{step.name.lower()} of a review")
-    capability = yield from require_capability(CAPABILITY, f"A review ({step.name.lower()})", runner)
+    rules = yield from require_rules(holder.__kinto_path__(), f"A review ({step.name.lower()})", runner)
     user = (yield from runner.describe_server()).get("user")
     own_id = user.get("id") if isinstance(user, dict) else None
     review = Review(holder, *holder.__kinto_describe__(), step, message, runner, own_id)
-    rules = rules_of(capability, *review.state.path.ids)
-    if rules is None:
-        raise ReviewError(f"{review.state.path} is under no review: the server's capability signer does not name it.")
     before = yield from review.look(rules, timestamp)
     status = status_of(before.data)
     if status in step.what.is_done_at:
@@ -63,6 +60,14 @@ def review(holder: H, step: ReviewStep, message: str | None = None, *, seen: Tim
     review.check(status, rules)
     yield from review.carry_out(before)
     return holder
+
+
+def require_rules(path: ObjectPath, what: str, runner: FlowRunner) -> Flow[ReviewRules]:
+    """Return the rules of the collection's review, which ``what`` rests on; raise ``ReviewError`` where it has none."""
+    rules = rules_of((yield from require_capability(CAPABILITY, what, runner)), *path.ids)
+    if rules is None:
+        raise ReviewError(f"{path} is under no review: the server's capability signer does not name it.")
+    return rules
 
 
 @dataclass(frozen=True, slots=True)

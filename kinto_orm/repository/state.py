@@ -15,7 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 from kinto_orm.errors import ConflictError, NotBoundError
 from kinto_orm.protocol.frozen import quickly_made
 from kinto_orm.protocol.json_values import JSONObject
-from kinto_orm.protocol.messages import Content, Target
+from kinto_orm.protocol.messages import Content, Request, Response, Target
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.responses import StoredObject
@@ -272,3 +272,25 @@ def active_runner(what: str, otherwise: FlowRunner | None = None) -> FlowRunner:
             "or a block `with client:`."
         )
     return runners[-1]
+
+
+Observer: TypeAlias = Callable[[Request, Response | None], object]
+"""A function that takes each request of the context and its response; ``None`` for a write of a dry client."""
+
+_observers: ContextVar[tuple[Observer, ...]] = ContextVar("kinto_orm_observers", default=())
+
+
+def add_observer(observer: Observer) -> None:
+    """Call the observer with each response from now on: in this context, and in the threads and tasks it starts."""
+    _observers.set((*_observers.get(), observer))
+
+
+def remove_observer(observer: Observer) -> None:
+    """Undo :func:`add_observer`."""
+    _observers.set(tuple(one for one in _observers.get() if one != observer))
+
+
+def observe(request: Request, response: Response | None) -> None:
+    """Call the observers of this context."""
+    for observer in _observers.get():
+        observer(request, response)

@@ -831,6 +831,7 @@ NOT_WRITING: Mapping[str, str] = {
     "Client.server_info": READS,
     **{f"Client.{name}": READS for name in ("heartbeat", "monitor_changes", "personal_bucket", "version")},
     "Collection.changeset": READS,
+    "Collection.publication": LOCAL,
     **{f"Client.{name}": MOVES for name in ("run", "run_concurrently", "perform", "describe_server", "prepare_lock")},
     **{f"Client.{name}": MOVES for name in ("read_file", "fetch_file")},
     **{f"Client.{name}": LOCAL for name in ("bind", "bucket", "clone", "close", "embedded", "get_endpoint")},
