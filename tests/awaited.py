@@ -7,8 +7,9 @@ import asyncio
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.transport import HttpTransport
 
-WAYS = ("requests", "threads", "httpx")
-"""What sends: ``requests``; and for those who await, ``requests`` in threads, or httpx."""
+WAYS = ("pool", "requests", "threads", "httpx")
+"""What sends: the pool of ``requests``; ``requests``, once a program has patched it; threads or httpx for callers that
+await."""
 
 
 class Awaited(HttpTransport):

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+import requests
 from awaited import Awaited
 from canary import CANARY_HEADERS, Canary
 from hypothesis import HealthCheck, settings
@@ -76,7 +77,7 @@ def serve() -> Iterator[Serve]:
 @pytest.fixture
 def way() -> str:
     """What sends: one of ``WAYS``. The tests of the wire are about all of them."""
-    return "requests"
+    return "pool"
 
 
 @pytest.fixture
@@ -85,8 +86,11 @@ def waits() -> list[float]:
 
 
 @pytest.fixture
-def connect(waits: list[float], way: str) -> Iterator[Connect]:
-    """Makes transports that do not really sleep."""
+def connect(waits: list[float], way: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Connect]:
+    """Make transports that do not really sleep."""
+    if way == "requests":
+        send = requests.Session.send
+        monkeypatch.setattr(requests.Session, "send", lambda *args, **options: send(*args, **options))
 
     async def asleep(seconds: float) -> None:
         waits.append(seconds)
@@ -97,7 +101,7 @@ def connect(waits: list[float], way: str) -> Iterator[Connect]:
             url = server if isinstance(server, str) else server.url
             policy = RetryPolicy(sleep=waits.append, asleep=asleep, random=lambda: 1.0)
             defaults = {"policy": policy, "async_transport": "httpx" if way == "httpx" else "threads"}
-            transport = (HttpTransport if way == "requests" else Awaited)(url, **{**defaults, **options})
+            transport = (HttpTransport if way in ("pool", "requests") else Awaited)(url, **{**defaults, **options})
             if isinstance(transport, Awaited):
                 transport.runner = runner
             ends.callback(transport.close)

@@ -29,7 +29,7 @@ from kinto_orm.transport.httpx_failures import Progress, translate_httpx
 from kinto_orm.transport.httpx_messages import HOW_TO_DO_WITHOUT, as_httpx, has_more, headers_of
 from kinto_orm.transport.prepare import Limits, Preparer, Verify, WireOptions, way_out
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
-from kinto_orm.transport.token_refresh import Renewable, renewed
+from kinto_orm.transport.token_refresh import renewed
 
 if TYPE_CHECKING:
     import httpx
@@ -131,7 +131,7 @@ class AsyncWire:
     async def renewed(self, request: Request, response: Response, sent: PreparedRequest) -> Response:
         """Like :func:`kinto_orm.transport.token_refresh.renewed`; the auth object may take its time."""
         auth = self._options.auth
-        if not isinstance(auth, Renewable):
+        if not hasattr(auth, "renew"):
             return response
         return await asyncio.to_thread(renewed, request, response, auth, sent)
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import metadata
 from ipaddress import ip_address
-from typing import Any, NoReturn, Self, TypeAlias, cast
+from typing import Any, NoReturn, Self, TypeAlias, TypeGuard, cast
 from urllib.parse import unquote, urlsplit
 
 import requests
@@ -81,25 +81,30 @@ class SecretAuth(AuthBase):
         raise InvalidTypeError("Credentials are never pickled: give them again where the pickle is loaded.")
 
 
-class _AuthorizationHeader(SecretAuth):
+class AuthorizationHeader(SecretAuth):
     """Immutable credentials that are one ``Authorization`` header."""
 
     def __init__(self, header: str) -> None:
         self._header = Secret(header)
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
+        """Add the header."""
         r.headers["Authorization"] = self._header.reveal()
         return r
 
+    def reveal(self) -> str:
+        """Return the value of the header."""
+        return self._header.reveal()
+
     def is_in(self, request: PreparedRequest) -> bool:
-        """Whether the request has these credentials."""
+        """Return whether the request has these credentials."""
         return request.headers.get("Authorization") == self._header.reveal()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._header})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _AuthorizationHeader) and self._header == other._header
+        return isinstance(other, AuthorizationHeader) and self._header == other._header
 
     def __hash__(self) -> int:
         return hash(self._header)
@@ -111,7 +116,7 @@ class _AuthorizationHeader(SecretAuth):
         return self
 
 
-class BearerTokenAuth(_AuthorizationHeader):
+class BearerTokenAuth(AuthorizationHeader):
     """Credentials of a token: ``Authorization: <type or Bearer> <token>``.
 
     Raises ``ConfigurationError`` for a token or a type that no header can hold (white space, control characters,
@@ -127,7 +132,7 @@ class BearerTokenAuth(_AuthorizationHeader):
         super().__init__(f"{scheme} {token}")
 
 
-class BasicAuth(_AuthorizationHeader):
+class BasicAuth(AuthorizationHeader):
     """Credentials of a user: ``Authorization: Basic ...``, encoded as UTF-8.
 
     Raises ``ConfigurationError`` for a user with a colon, and for control characters, without showing them.
@@ -166,7 +171,12 @@ def parse_auth(auth: AuthInput) -> Authenticator | None:
 
 def is_immediate(auth: Authenticator | None) -> bool:
     """Whether it is known to add its credentials without waiting for anything."""
-    return auth is None or isinstance(auth, _AuthorizationHeader) or type(auth) is HTTPBasicAuth
+    return auth is None or isinstance(auth, AuthorizationHeader) or type(auth) is HTTPBasicAuth
+
+
+def is_plain(auth: Authenticator | None) -> TypeGuard[AuthorizationHeader | None]:
+    """Return whether the credentials are one header that never changes, or none."""
+    return auth is None or type(auth) in (BasicAuth, BearerTokenAuth)
 
 
 def signed(prepared: PreparedRequest, auth: Authenticator | None) -> PreparedRequest:
@@ -174,7 +184,7 @@ def signed(prepared: PreparedRequest, auth: Authenticator | None) -> PreparedReq
     if auth is None:
         return prepared
     body = prepared.body
-    if not isinstance(auth, _AuthorizationHeader):
+    if not isinstance(auth, AuthorizationHeader):
         prepared.prepare_cookies({})  # HTTPDigestAuth fails without, to others it makes no difference
     result = with_credentials(prepared, auth)
     if result.body is not body:

@@ -97,23 +97,30 @@ def decoder_of(encoding: str) -> Decoder:
 
 
 def decoded_pieces(answer: requests.Response) -> Iterator[bytes]:
-    """The body, decoded, a bounded piece at a time, each as soon as it is there."""
+    """Return the decoded body of an answer of ``requests``, a bounded piece at a time, each as soon as it is there."""
     raw: Any = answer.raw
     if raw is None or getattr(answer, "_content_consumed", False):
         return iter([answer.content])  # an adapter, a hook or a session of the user's has read it already
     if not isinstance(raw, urllib3.BaseHTTPResponse):
-        return _chunks(raw.read)  # requests does not decode the file of an adapter, nor that of vcrpy
+        return _chunks(raw, raw.read)  # requests does not decode the file of an adapter or of vcrpy
+    return decoded(raw)
+
+
+def decoded(raw: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """Return the decoded body of an answer of ``urllib3``, as :func:`decoded_pieces` does."""
+    coding = raw.headers.get("content-encoding")
     # read1 gives what has come so far: waiting for a full chunk could take for ever.
-    chunks = _chunks(partial(raw.read1, decode_content=False))
-    return _decoded(chunks, decoder_of(raw.headers.get("content-encoding", "")))
+    chunks = _chunks(raw, partial(raw.read1, decode_content=False))
+    return chunks if coding is None else _decoded(chunks, coding)
 
 
-def _chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
-    while chunk := read(CHUNK):
+def _chunks(raw: Any, read: Callable[[int], bytes]) -> Iterator[bytes]:
+    while not getattr(raw, "closed", False) and (chunk := read(CHUNK)):
         yield chunk
 
 
-def _decoded(chunks: Iterator[bytes], decoder: Decoder) -> Iterator[bytes]:
+def _decoded(chunks: Iterator[bytes], coding: str) -> Iterator[bytes]:
+    decoder = decoder_of(coding)
     for chunk in chunks:
         yield from decoder.feed(chunk)
     yield decoder.end()

@@ -22,7 +22,7 @@ from kinto_orm.errors import ClientClosedError, ConfigurationError, InvalidTypeE
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.transport.async_wire import AsyncWire
 from kinto_orm.transport.auth import AuthInput, is_in_clear, parse_auth, parse_headers, take_credentials
-from kinto_orm.transport.bodies import Body, decoded_pieces
+from kinto_orm.transport.bodies import Body
 from kinto_orm.transport.prepare import Certificate, Limits, Verify, WireOptions
 from kinto_orm.transport.reporting import Reporter, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
@@ -40,7 +40,7 @@ from kinto_orm.transport.retry import (
     parse_timeout,
     retry_after,
 )
-from kinto_orm.transport.sessions import Wire, headers_of, make_wire
+from kinto_orm.transport.sessions import Wire, make_wire
 from kinto_orm.transport.token_refresh import renewed
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
@@ -215,14 +215,15 @@ class HttpTransport:
         return self._wire
 
     def _attempt(self, request: Request, attempt: Attempt) -> Result:
-        """The answer, or the error of an exchange without one."""
+        """Return the answer, or the error of an exchange without one."""
+        started = self._reporter.begin(request, attempt.number)
+        result: Result | None = None
         try:
-            with self._reporter.exchange(request, attempt.number) as exchange:
-                response = exchange.response = self._ask(request, attempt)
-                self._backoff.note(backoff(response.headers))
+            return (result := self._ask(request, attempt))
         except KintoError as error:
-            return error
-        return response
+            return (result := error)
+        finally:
+            self._reporter.end(request, attempt.number, started, result)
 
     async def _aattempt(self, request: Request, attempt: Attempt) -> Result:
         """Like :meth:`_attempt`."""
@@ -233,13 +234,17 @@ class HttpTransport:
         pool = await wire.pool()
         try:
             async with pool.turn(self._limits(attempt.deadline).whole, body.name) as transport:
-                with self._reporter.exchange(request, attempt.number) as exchange:
+                started = self._reporter.begin(request, attempt.number)
+                response = None
+                try:
                     limits = self._limits(attempt.deadline)
                     status, headers, sent = await wire.ask(transport, request, limits, body)
-                    response = exchange.response = _response(request, status, headers, body)
-                    self._backoff.note(backoff(headers))
-                    if attempt.may_renew:
-                        response = await wire.renewed(request, response, sent)
+                    response = self._response(request, status, headers, body)
+                finally:
+                    self._reporter.end(request, attempt.number, started, response)
+                assert response is not None
+                if attempt.may_renew:
+                    response = await wire.renewed(request, response, sent)
         except KintoError as error:
             return error
         return response
@@ -248,17 +253,25 @@ class HttpTransport:
         wire = self._wire_of_this_process()
         body = self._body(request, attempt.deadline)
         try:
-            with wire.send(request, self._limits(attempt.deadline)) as answer:
-                for piece in decoded_pieces(answer):
+            answer = wire.send(request, self._limits(attempt.deadline))
+            try:
+                for piece in answer.body:
                     body.add(piece)
+            finally:
+                answer.close()
         except KintoError:
             raise
         except FOREIGN_ERRORS as error:
             failure = translate(error, body.name)
         else:
-            response = _response(request, answer.status_code, headers_of(answer), body)
-            return renewed(request, response, wire.auth, answer.request) if attempt.may_renew else response
+            response = self._response(request, answer.status, answer.headers, body)
+            return renewed(request, response, wire.auth, answer.sent) if attempt.may_renew else response
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context
+
+    def _response(self, request: Request, status: int, headers: dict[str, str], body: Body) -> Response:
+        self._backoff.note(backoff(headers))
+        content = b"" if request.method == "HEAD" else body.whole()
+        return Response(status, headers, content, retry_after=retry_after(headers))
 
     def _limits(self, deadline: float) -> Limits:
         # Sockets take no timeout of 0; with so little left, the deadline is what will be reported.
@@ -268,12 +281,6 @@ class HttpTransport:
 
     def _body(self, request: Request, deadline: float) -> Body:
         return Body(self._reporter.name(request), self._max_response_bytes, deadline, self._policy.clock)
-
-
-def _response(request: Request, status: int, headers: dict[str, str], body: Body) -> Response:
-    return Response(
-        status, headers, b"" if request.method == "HEAD" else body.whole(), retry_after=retry_after(headers)
-    )
 
 
 def _async_wire(name: AsyncTransport, options: WireOptions, session: object, adapter: object) -> AsyncWire | None:

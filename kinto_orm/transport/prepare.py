@@ -6,14 +6,14 @@ Whatever sends it, it is the same request.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import requests
 from requests import PreparedRequest
 from requests.structures import CaseInsensitiveDict
 
 from kinto_orm.protocol.messages import Request
-from kinto_orm.transport.auth import Authenticator, own_headers, refuse_in_clear, signed
+from kinto_orm.transport.auth import Authenticator, is_plain, own_headers, refuse_in_clear, signed
 
 Verify: TypeAlias = bool | str
 Certificate: TypeAlias = str | tuple[str, str] | None
@@ -37,8 +37,7 @@ class WireOptions:
     """Whether credentials that everybody on the way can read must not be sent."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """How long one exchange may take, in seconds: for connecting, for each wait, and until all of it has come."""
 
     connect: float
@@ -47,7 +46,7 @@ class Limits:
 
 
 class Preparer:
-    """Makes requests ready to be sent. All but the request itself is prepared once.
+    """Headers, length and credentials of requests; all but the request itself is prepared once.
 
     ``sender`` is the library that sends, and its version. Raises ``ConfigurationError`` for credentials that everybody
     could read.
@@ -55,27 +54,36 @@ class Preparer:
 
     def __init__(self, options: WireOptions, *, sender: str | None = None, is_network: bool = True) -> None:
         self._options = options
-        self._headers = CaseInsensitiveDict({**own_headers(sender), **options.headers})
+        given = {name.lower() for name in options.headers}
+        own = {name: value for name, value in own_headers(sender).items() if name.lower() not in given}
+        self._headers = {**own, **options.headers}
+        self._names = {name.lower(): name for name in self._headers}
+        self._plain_auth = options.auth if is_plain(options.auth) else None
         self._is_clear = options.is_clear and is_network
         if self._is_clear:
-            refuse_in_clear(self._headers, options.auth)
+            refuse_in_clear(CaseInsensitiveDict(self._headers), options.auth)
+
+    def headers(self, request: Request) -> dict[str, str]:
+        """Return the headers of the request, with credentials that are plain."""
+        headers = self._headers.copy()
+        for name, value in request.headers.items():
+            headers[self._names.get(name.lower(), name)] = value
+        if request.body is not None or request.is_write:
+            headers["Content-Length"] = str(len(request.body or b""))
+        if self._plain_auth is not None:
+            headers[self._names.get("authorization", "Authorization")] = self._plain_auth.reveal()
+        return headers
 
     def prepare(self, request: Request) -> PreparedRequest:
-        """The request with its credentials; an auth object of the user's may take its time."""
-        prepared = signed(self._unsigned(request), self._options.auth)
-        if self._is_clear:
-            refuse_in_clear(prepared.headers)
-        return prepared
-
-    def _unsigned(self, request: Request) -> PreparedRequest:
+        """Return the request with its credentials; an auth object of the user's may take its time."""
         prepared = PreparedRequest()
         prepared.method = request.method
         prepared.url = self._options.server_url + request.target
-        prepared.headers = self._headers.copy()
-        prepared.headers.update(request.headers)
+        prepared.headers = CaseInsensitiveDict(self.headers(request))
         prepared.body = request.body
-        if request.body is not None or request.is_write:
-            prepared.headers["Content-Length"] = str(len(request.body or b""))
+        prepared = signed(prepared, self._options.auth)
+        if self._is_clear:
+            refuse_in_clear(prepared.headers)
         return prepared
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, TypeVar
 
@@ -139,13 +138,6 @@ logger = logging.getLogger("kinto_orm")
 E = TypeVar("E")
 
 
-@dataclass(slots=True)
-class Exchange:
-    """One request and its answer, where one came."""
-
-    response: Response | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Reporter:
     """Who hears of the exchanges with one host. A hook that fails does no harm."""
@@ -161,44 +153,44 @@ class Reporter:
         """How errors and the log call the request."""
         return f"{request.method} {request.path} on {self.host}"
 
-    @contextmanager
-    def exchange(self, request: Request, attempt: int) -> Generator[Exchange]:
-        """Tells that the exchange begins, and how it ended: with the answer that was set inside the block, or none."""
-        self._tell(self.on_request, RequestEvent(request.method, request.target, attempt))
-        exchange = Exchange()
-        started = self.clock()
-        try:
-            yield exchange
-        finally:
-            elapsed_ms = (self.clock() - started) * 1000
-            status = None if exchange.response is None else exchange.response.status
-            event = ResponseEvent(request.method, request.target, status, elapsed_ms, attempt)
-            self._report(event, request, exchange.response)
+    def begin(self, request: Request, attempt: int) -> float:
+        """Report that an exchange begins, and return the time of it."""
+        if self.on_request is not None:
+            self._tell(self.on_request, RequestEvent(request.method, request.target, attempt))
+        return self.clock()
+
+    def end(self, request: Request, attempt: int, started: float, result: Result | None) -> None:
+        """Report how an exchange ended: with a response, or without one."""
+        is_logged = logger.isEnabledFor(logging.DEBUG)
+        if not is_logged and self.on_response is None:
+            return
+        elapsed_ms = (self.clock() - started) * 1000
+        response = result if isinstance(result, Response) else None
+        status = None if response is None else response.status
+        if is_logged:
+            shown = "no answer" if status is None else status
+            logger.debug("%s %s: %s, %.0f ms, attempt %d", request.method, request.path, shown, elapsed_ms, attempt)
+            if self.log_bodies:
+                came = None if response is None else response.body
+                bodies = (redacted(request.body), redacted(came))
+                logger.debug("%s %s: %s -> %s", request.method, request.path, *bodies)
+        if self.on_response is not None:
+            self._tell(self.on_response, ResponseEvent(request.method, request.target, status, elapsed_ms, attempt))
 
     def tell_retry(self, request: Request, attempt: int, wait: float, result: Result) -> None:
         """Tells that the request is sent again after this attempt, in so many seconds."""
         reason = str(result.status) if isinstance(result, Response) else type(result).__name__
         logger.warning("%s: %s in attempt %d, again in %.2f s", self.name(request), reason, attempt, wait)
-        self._tell(self.on_retry, RetryEvent(request.method, request.target, attempt, reason, wait))
+        if self.on_retry is not None:
+            self._tell(self.on_retry, RetryEvent(request.method, request.target, attempt, reason, wait))
 
     def tell_empty(self, request: Request) -> None:
         """Tells that the request is not sent again, because all others were so often."""
         logger.warning("%s: not sent again, because the retry budget of this client is empty", self.name(request))
 
-    def _report(self, event: ResponseEvent, request: Request, response: Response | None) -> None:
-        status = "no answer" if event.status is None else event.status
-        logger.debug(
-            "%s %s: %s, %.0f ms, attempt %d", event.method, request.path, status, event.elapsed_ms, event.attempt
-        )
-        if self.log_bodies:
-            came = None if response is None else response.body
-            logger.debug("%s %s: %s -> %s", event.method, request.path, redacted(request.body), redacted(came))
-        self._tell(self.on_response, event)
-
-    def _tell(self, hook: Callable[[E], object] | None, event: E) -> None:
+    def _tell(self, hook: Callable[[E], object], event: E) -> None:
         try:
-            if hook is not None:
-                hook(event)
+            hook(event)
         except Exception:
             # A failing observer must not make a stored write look like a lost one.
             logger.exception("The hook for a %s failed", type(event).__name__)

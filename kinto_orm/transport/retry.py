@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
-from typing import Literal, TypeAlias, cast, get_args
+from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
 from pydantic_core import from_json
 
@@ -46,14 +46,17 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
 
     https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
     """
-    value = headers.get("retry-after", "").strip()
-    seconds = whole_seconds(value)
-    return seconds if seconds is not None or not value else _until(value, now or datetime.now(UTC))
+    value = headers.get("retry-after")
+    if not value:
+        return None
+    seconds = whole_seconds(value.strip())
+    return seconds if seconds is not None else _until(value.strip(), now or datetime.now(UTC))
 
 
 def backoff(headers: Mapping[str, str]) -> float | None:
     """The seconds of ``Backoff``; ``None`` where it is missing or says nothing."""
-    return whole_seconds(headers.get("backoff", "").strip())
+    value = headers.get("backoff")
+    return None if value is None else whole_seconds(value.strip())
 
 
 def _until(date: str, now: datetime) -> float | None:
@@ -90,6 +93,8 @@ class Failure(Enum):
 
 _NOT_APPLIED = frozenset({409, 425, 429})
 _AMBIGUOUS = frozenset({408, 500, 502, 504})
+_LENGTH = frozenset({"content-length", "transfer-encoding"})
+"""The headers that say how long an answer is."""
 _ONCE = frozenset({409, 500})
 """Again at most once: a race that is lost twice, or a failure that repeats itself, is for the caller to see."""
 
@@ -178,13 +183,17 @@ class Backoff:
         """Takes what an answer says: the seconds, or nothing, which ends the pause."""
         self._until = -math.inf if asked is None else self.policy.clock() + min(asked, self.policy.max_backoff)
 
+    @property
+    def is_on(self) -> bool:
+        """Whether the server asked for a pause with its last answer."""
+        return self._until != -math.inf
+
     def left(self) -> float:
-        """The seconds that are left of the pause."""
+        """Return the seconds that are left of the pause."""
         return max(0.0, self._until - self.policy.clock())
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """The loop wants the request to be sent. The deadline is a time of the policy's clock."""
 
     number: int
@@ -193,8 +202,7 @@ class Attempt:
     """Whether credentials that are refused now may be renewed; those that were, would be refused again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(NamedTuple):
     """The loop wants nothing to happen for so many seconds."""
 
     seconds: float
@@ -224,15 +232,16 @@ class RetryLoop:
         may_be_applied = is_renewed = False
         number = 1
         while True:
-            yield from self._leave_alone(request, deadline)
+            if self.backoff.is_on:
+                yield from self._leave_alone(request, deadline)
             result = yield Attempt(number + is_renewed, deadline, may_renew=not is_renewed)
             assert result is not None
+            failure = failure_of(result)
             if isinstance(result, Response) and result.asks_for_login:
                 self.on_retry(request, number, 0.0, result)
                 is_renewed = True
                 continue
-            failure = failure_of(result)
-            wait = self._wait(request, result, failure, number, deadline)
+            wait = None if failure is Failure.NONE else self._wait(request, result, failure, number, deadline)
             if wait is None:
                 break
             self.on_retry(request, number, wait, result)
@@ -241,6 +250,8 @@ class RetryLoop:
             number += 1
         if failure is Failure.NONE:
             self.budget.pay_back(1 if number == 1 else COST_OF_RETRY)
+        if isinstance(result, Response) and not may_be_applied:
+            return result
         return _handed_over(result, may_be_applied=may_be_applied and request.is_write)
 
     def _leave_alone(self, request: Request, deadline: float) -> Generator[Attempt | Pause, Result | None, None]:
@@ -272,7 +283,7 @@ class RetryLoop:
         return wait
 
     def _may_retry(self, request: Request, result: Result, failure: Failure, number: int) -> bool:
-        if failure in (Failure.NONE, Failure.FINAL) or number > self.policy.retries:
+        if failure is Failure.FINAL or number > self.policy.retries:
             return False
         if failure is Failure.AMBIGUOUS and not request.is_repeatable:
             return False
@@ -284,21 +295,17 @@ class RetryLoop:
 def failure_of(result: Result) -> Failure:
     """The class of what an attempt gave."""
     if isinstance(result, Response):
-        return _failure_of_answer(result)
+        status = result.status
+        if status in _NOT_APPLIED or (status == 503 and _is_of_kinto(result)):
+            return Failure.NOT_APPLIED
+        if status in _AMBIGUOUS or status == 503 or (_LENGTH.isdisjoint(result.headers) and _is_cut_short(result)):
+            return Failure.AMBIGUOUS
+        return Failure.NONE
     if isinstance(result, (FinalConnectionError, LoginFailedError)):
         return Failure.FINAL
     if isinstance(result, ConnectionFailedError):
         return Failure.NOT_SENT
     return Failure.AMBIGUOUS if isinstance(result, ConnectionLostError) else Failure.FINAL
-
-
-def _failure_of_answer(answer: Response) -> Failure:
-    status = answer.status
-    if status in _NOT_APPLIED or (status == 503 and _is_of_kinto(answer)):
-        return Failure.NOT_APPLIED
-    if status in _AMBIGUOUS or status == 503 or _is_cut_short(answer):
-        return Failure.AMBIGUOUS
-    return Failure.NONE
 
 
 def _is_of_kinto(answer: Response) -> bool:
@@ -311,16 +318,13 @@ def _is_cut_short(answer: Response) -> bool:
 
     Also of a refusal: half a 412 does not tell whose write it found.
     """
-    if answer.body.lstrip()[:1] not in (b"{", b"[") or not _LENGTH.isdisjoint(answer.headers):
+    if answer.body.lstrip()[:1] not in (b"{", b"["):
         return False
     try:
         from_json(answer.body)
     except ValueError:
         return _is_beginning(answer.body)
     return False
-
-
-_LENGTH = frozenset({"content-length", "transfer-encoding"})
 
 
 def _is_beginning(body: bytes) -> bool:

@@ -9,43 +9,36 @@ import http.client
 import io
 import os
 import time
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, TypeAlias
+from types import FunctionType, ModuleType
+from typing import Any, NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
-from requests import PreparedRequest
+from requests import PreparedRequest, adapters, sessions
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import HTTPBasicAuth
+from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import ClosedPoolError
 
 from kinto_orm.errors import ConfigurationError
 from kinto_orm.protocol.messages import Request
-from kinto_orm.transport.auth import Authenticator, anonymous, own_headers, refuse_in_clear, with_credentials
+from kinto_orm.transport.auth import Authenticator, anonymous, is_plain, own_headers, refuse_in_clear, with_credentials
+from kinto_orm.transport.bodies import decoded, decoded_pieces
 from kinto_orm.transport.prepare import POOL_SIZE, Limits, Preparer, WireOptions, way_out
 
-# Of time.monotonic(). The pools of urllib3 hand nothing on to what reads an answer; one exchange is in one thread.
-_deadline: ContextVar[float | None] = ContextVar("deadline", default=None)
-
-
-@contextmanager
-def answered_within(seconds: float) -> Generator[None]:
-    """The answers to requests that are sent inside the block have to be read within so many seconds.
-
-    Reading one that is late raises ``TimeoutError``.
-    """
-    token = _deadline.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
+# A time of time.monotonic(). urllib3 passes nothing from a pool to the reader of an answer; an exchange has one thread.
+answer_deadline: ContextVar[float | None] = ContextVar("answer_deadline", default=None)
+"""Until when the answers to requests that are sent now have to be read; later reads raise ``TimeoutError``."""
 
 
 class DeadlineAdapter(HTTPAdapter):
-    """The network, heeding :func:`answered_within`. Not for SOCKS proxies, which bring connections of their own."""
+    """The network, within :data:`answer_deadline`. Not for SOCKS proxies, which bring other connections."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
         """Makes the pools."""
@@ -75,16 +68,16 @@ _POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _Pool, "https": _TLSPool}
 
 def _heeding(connection: Any) -> Any:
     # Not a class of connection of our own: vcrpy puts its own in the place of urllib3's.
-    connection.response_class = Answer
+    connection.response_class = BoundedResponse
     return connection
 
 
-class Answer(http.client.HTTPResponse):
-    """What http.client reads from a socket, from the status line on."""
+class BoundedResponse(http.client.HTTPResponse):
+    """An answer as http.client reads it, from the status line on, until :data:`answer_deadline`."""
 
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
-        deadline = _deadline.get()
+        deadline = answer_deadline.get()
         if deadline is not None:
             self.fp = io.BufferedReader(_Bounded(sock, self.fp.detach(), deadline))
 
@@ -116,9 +109,57 @@ class _Bounded(io.RawIOBase):
 
 HELD_LOCATION = "x-kinto-orm-location"
 
+_NO_RETRIES = urllib3.Retry(0, read=False)
+"""The setting of a ``requests`` adapter that does not retry."""
+
+
+class Answer(NamedTuple):
+    """An answer whose body is still to be read."""
+
+    status: int
+    headers: dict[str, str]
+    """The headers, by their names in lower case."""
+    body: Iterator[bytes]
+    """The decoded body, a bounded piece at a time."""
+    close: Callable[[], object]
+    """Ends the exchange. A connection whose answer was not read to its end is closed."""
+    sent: PreparedRequest | None = None
+    """The request, with its credentials; ``None`` where they cannot be renewed."""
+
+
+def _shipped(function: object, module: ModuleType) -> object:
+    """Return the function if the module defines it, else an object that is no function at all."""
+    is_own = isinstance(function, FunctionType) and function.__globals__ is vars(module)
+    return function if is_own else object()
+
+
+_SESSION = requests.Session
+_SEND = _shipped(requests.Session.send, sessions)
+_GET_ADAPTER = _shipped(requests.Session.get_adapter, sessions)
+_ADAPTER_SEND = _shipped(HTTPAdapter.send, adapters)
+
+
+def _is_patched() -> bool:
+    """Return whether a program replaced a function of ``requests``, or the connections of ``urllib3``.
+
+    ``responses``, requests-mock, vcrpy and instrumentations do so, and programs with a timeout for all requests.
+    """
+    return not (
+        _SESSION.send is _SEND
+        and _SESSION.get_adapter is _GET_ADAPTER
+        and DeadlineAdapter.send is _ADAPTER_SEND
+        and vars(adapters)["TimeoutSauce"] is urllib3.Timeout
+        and _Pool.ConnectionCls is HTTPConnection
+        and _TLSPool.ConnectionCls is HTTPSConnection
+    )
+
 
 class ManagedSession:
-    """A session of ours. Nobody else changes it, so all but the request itself is prepared once."""
+    """A session of ours, in which all but the request itself is prepared once.
+
+    Requests go straight to the pool of its adapter where nothing of the user's is in between, else through
+    ``requests``.
+    """
 
     def __init__(
         self, options: WireOptions, adapter: BaseAdapter | None, ancestor: ManagedSession | None = None
@@ -126,24 +167,77 @@ class ManagedSession:
         self.pid = os.getpid()
         self._options = options
         self._adapter = adapter
-        # Kept after a fork only: closing the parent's pools could wait for a lock that nobody will ever release.
+        # Kept after a fork only: closing the parent's pools could wait for a lock that is never released.
         self._ancestor = ancestor
         self._session = _own_session(options, adapter)
         self._is_network = _is_network(self._session, options.server_url)
         self._preparer = Preparer(options, is_network=self._is_network)
+        self._path = urlsplit(options.server_url).path
+        self._pool: HTTPConnectionPool | None = None
+        self._may_use_pool = (
+            adapter is None
+            and type(self._session) is _SESSION
+            and is_plain(options.auth)
+            and not self._session.proxies
+            and not options.is_clear
+        )
         self.holds_sockets = False
 
     @property
     def auth(self) -> Authenticator | None:
-        """What adds the credentials."""
+        """The object that adds the credentials."""
         return self._options.auth
 
-    def send(self, request: Request, limits: Limits) -> requests.Response:
-        """The answer, its body still to be read."""
+    def send(self, request: Request, limits: Limits) -> Answer:
+        """Send the request and return the answer."""
+        token = answer_deadline.set(time.monotonic() + limits.whole)
+        try:
+            if self._may_use_pool and not _is_patched():
+                answer = self._send_by_pool(request, limits)
+            else:
+                answer = self._send_by_requests(request, limits)
+        finally:
+            answer_deadline.reset(token)
+        self.holds_sockets = self._is_network
+        return answer
+
+    def _send_by_pool(self, request: Request, limits: Limits) -> Answer:
+        try:
+            raw = (self._pool or self._open_pool()).urlopen(
+                request.method,
+                self._path + request.target,
+                body=request.body,
+                headers=self._preparer.headers(request),
+                retries=_NO_RETRIES,
+                timeout=urllib3.Timeout(limits.connect, limits.read),
+                redirect=False,
+                assert_same_host=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except ClosedPoolError:
+            self._pool = None  # another thread released the sockets
+            raise
+        headers = {name.lower(): value for name, value in raw.headers.itermerged()}
+        return Answer(raw.status, headers, decoded(raw), raw.close)
+
+    def _open_pool(self) -> HTTPConnectionPool:
+        options, session = self._options, self._session
+        adapter: Any = session.get_adapter(options.server_url)
+        root = PreparedRequest()
+        root.method, root.url, root.headers = "GET", options.server_url, CaseInsensitiveDict()
+        pool: HTTPConnectionPool = adapter.get_connection_with_tls_context(
+            root, session.verify, proxies={}, cert=options.cert
+        )
+        adapter.cert_verify(pool, options.server_url, session.verify, options.cert)
+        self._pool = pool
+        return pool
+
+    def _send_by_requests(self, request: Request, limits: Limits) -> Answer:
         prepared = self._preparer.prepare(request)
         prepared.hooks.setdefault("response", []).append(_hold_location)
-        with answered_within(limits.whole):
-            answer = self._session.send(
+        return _answer_of(
+            self._session.send(
                 prepared,
                 stream=True,
                 allow_redirects=False,
@@ -151,12 +245,12 @@ class ManagedSession:
                 proxies=self._session.proxies,
                 cert=self._options.cert,
             )
-        self.holds_sockets = self._is_network
-        return answer
+        )
 
     def release(self) -> None:
         """Closes idle sockets."""
         self.holds_sockets = False
+        self._pool = None
         _close_pools(self._session)
 
     def after_fork(self) -> Wire:
@@ -183,10 +277,10 @@ class ExternalSession:
         theirs = self._session.auth
         return self._options.auth or (HTTPBasicAuth(*theirs) if isinstance(theirs, tuple) else theirs)
 
-    def send(self, request: Request, limits: Limits) -> requests.Response:
-        """The answer, its body still to be read. Its headers have no limit but that for each wait."""
+    def send(self, request: Request, limits: Limits) -> Answer:
+        """Send the request and return the answer. Its headers have no limit but that for each wait."""
         # What is passed here takes the place of the session's own setting: auth, verify and hooks would get lost.
-        return self._session.request(
+        answer = self._session.request(
             request.method,
             self._options.server_url + request.target,
             data=request.body,
@@ -200,6 +294,7 @@ class ExternalSession:
             allow_redirects=False,
             hooks={"response": [*_hooks(self._session), _hold_location]},
         )
+        return _answer_of(answer)
 
     def _sign(self, prepared: PreparedRequest) -> PreparedRequest:
         result = with_credentials(prepared, self.auth or anonymous)
@@ -279,9 +374,8 @@ def _hold_location(answer: requests.Response, **_: object) -> None:
         answer.headers[HELD_LOCATION] = answer.headers.pop("location")
 
 
-def headers_of(answer: requests.Response) -> dict[str, str]:
-    """The headers of an answer, by their names in lower case."""
+def _answer_of(answer: requests.Response) -> Answer:
     headers = {name.lower(): value for name, value in answer.headers.items()}
     if HELD_LOCATION in headers:
         headers["location"] = headers.pop(HELD_LOCATION)
-    return headers
+    return Answer(answer.status_code, headers, decoded_pieces(answer), answer.close, answer.request)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol
 
 from pydantic_core import from_json
 from requests import PreparedRequest
@@ -25,7 +25,6 @@ from kinto_orm.transport.auth import BearerTokenAuth
 logger = logging.getLogger("kinto_orm")
 
 
-@runtime_checkable
 class Renewable(Protocol):
     """An auth object that can get new credentials: any object with this method, beside what ``requests`` asks for."""
 
@@ -37,19 +36,19 @@ class Renewable(Protocol):
         ...
 
 
-def renewed(request: Request, response: Response, auth: object, sent: PreparedRequest) -> Response:
-    """The response, which says whether the request may be sent again with new credentials, where it was refused."""
-    statuses = _statuses(request, response)
-    if 401 not in statuses or not isinstance(auth, Renewable) or not _renews(auth, sent):
+def renewed(request: Request, response: Response, auth: object, sent: PreparedRequest | None) -> Response:
+    """Return the response, marked where it was refused and the request may be sent again with new credentials."""
+    renew: Callable[[Any], bool] | None = getattr(auth, "renew", None)
+    if renew is None or 401 not in (statuses := _statuses(request, response)) or not _renews(renew, sent):
         return response
-    # Kinto takes who is known no more for anybody: of a batch, a part may have been applied all the same.
+    # Kinto treats unknown credentials as anonymous: a part of a batch may have been applied all the same.
     is_whole = all(status == 401 for status in statuses)
     return replace(response, asks_for_login=True) if is_whole or not request.is_write else response
 
 
-def _renews(auth: Renewable, sent: PreparedRequest) -> bool:
+def _renews(renew: Callable[[Any], bool], sent: PreparedRequest | None) -> bool:
     try:
-        return auth.renew(sent)
+        return renew(sent)
     except Exception as error:  # noqa: BLE001  its traceback could hold a secret, so it is not logged
         # The answer must not get lost for it: a part of a batch may have been applied.
         logger.warning("renew() of the auth object raised %s: the credentials stay", type(error).__name__)

@@ -8,6 +8,8 @@ import os
 import pickle
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 import time
 import traceback
@@ -43,7 +45,8 @@ from scripted_server import (
     reset,
     send_and_close,
 )
-from urllib3 import PoolManager
+from urllib3 import HTTPConnectionPool, PoolManager
+from urllib3.connection import HTTPConnection
 
 from kinto_orm.errors import (
     ClientClosedError,
@@ -61,7 +64,7 @@ from kinto_orm.protocol.messages import Request
 from kinto_orm.transport import BearerTokenAuth, HttpTransport, ResponseEvent, RetryPolicy, parse_server_url
 from kinto_orm.transport.reporting import redacted
 from kinto_orm.transport.retry import FinalConnectionError
-from kinto_orm.transport.sessions import Answer, DeadlineAdapter, answered_within
+from kinto_orm.transport.sessions import BoundedResponse, DeadlineAdapter, answer_deadline
 
 CANARY = "s3cr3t-canary"
 GET = Request("GET", "/buckets/b")
@@ -80,6 +83,10 @@ OF_REQUESTS = {
     "test_a_file_of_an_adapter_is_not_decoded_twice",
     "test_an_adapter_that_is_no_pool_is_never_closed",
     "test_threads_share_a_transport",
+    "test_a_patched_function_of_requests_is_called",
+    "test_connections_of_another_class_are_used",
+    "test_requests_is_left_out_where_nothing_of_the_user_is_in_between",
+    "test_a_pool_that_another_thread_closed_is_replaced",
 }
 """Tests of what only ``requests`` does; like all that are about its sessions and adapters."""
 
@@ -485,7 +492,7 @@ def test_a_dead_server_is_asked_again(dead_url: str, connect: Connect, waits: li
         connect(dead_url).send(GET)
 
     assert waits == [0.25, 0.5, 1.0]
-    assert type(failed.value.__cause__).__module__.partition(".")[0] in ("requests", "httpx")
+    assert type(failed.value.__cause__).__module__.partition(".")[0] in ("requests", "urllib3", "httpx")
 
 
 def test_a_host_without_address_is_asked_again(connect: Connect, waits: list[float]) -> None:
@@ -664,21 +671,22 @@ def test_the_next_answer_on_a_connection_has_its_own_deadline(serve: Serve, conn
 
 def test_an_answer_that_is_read_after_its_deadline_is_late() -> None:
     near, far = socket.socketpair()
-    with near, far, answered_within(0.01):
+    token = answer_deadline.set(time.monotonic())
+    with near, far:
         far.sendall(answer())
-        late = Answer(near)
-        time.sleep(0.02)
+        late = BoundedResponse(near)
 
         with pytest.raises(TimeoutError, match="deadline"):
             late.begin()
         late.close()
+    answer_deadline.reset(token)
 
 
-def test_an_answer_outside_of_a_block_has_no_deadline() -> None:
+def test_an_answer_may_have_no_deadline() -> None:
     near, far = socket.socketpair()
     with near, far:
         far.sendall(answer(b"[1]"))
-        on_time = Answer(near)
+        on_time = BoundedResponse(near)
         on_time.begin()
 
         assert on_time.read() == b"[1]"
@@ -1032,6 +1040,116 @@ def test_an_adapter_that_is_no_pool_is_never_closed(connect: Connect) -> None:
     connect("http://kinto.test", adapter=adapter).close()
 
     assert not adapter.is_closed
+
+
+# The pool, or requests
+
+
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        pytest.param(requests.Session, "send", id="as-requests-mock-and-instrumentations"),
+        pytest.param(requests.Session, "get_adapter", id="as-requests-mock"),
+        pytest.param(HTTPAdapter, "send", id="as-responses"),
+        pytest.param(requests.adapters, "TimeoutSauce", id="as-programs-with-timeouts-of-their-own"),
+    ],
+)
+def test_a_patched_function_of_requests_is_called(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, owner: Any, name: str
+) -> None:
+    transport = connect(serve())
+    transport.send(GET)
+    calls: list[str] = []
+    patched = getattr(owner, name)
+
+    def spy(*args: Any, **options: Any) -> Any:
+        calls.append(name)
+        return patched(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, spy)
+        transport.send(GET)
+
+        assert calls == [name]
+
+    transport.send(GET)
+    assert calls == [name]
+
+
+def test_connections_of_another_class_are_used(serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So does vcrpy, whose answers are none of urllib3's."""
+    made: list[object] = []
+
+    class Connection(HTTPConnection):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            made.append(self)
+            super().__init__(*args, **options)
+
+    monkeypatch.setattr(HTTPConnectionPool, "ConnectionCls", Connection)
+
+    assert connect(serve()).send(GET).status == 200
+    assert len(made) == 1
+
+
+def test_a_function_that_was_patched_before_the_import_is_called(serve: Serve) -> None:
+    script = f"""
+import functools, requests
+send = requests.Session.send
+
+@functools.wraps(send)
+def spy(*args, **options):
+    print("called")
+    return send(*args, **options)
+
+requests.Session.send = spy
+from kinto_orm.protocol.messages import Request
+from kinto_orm.transport import HttpTransport
+transport = HttpTransport({serve().url!r})
+transport.send(Request("GET", "/"))
+transport.close()
+"""
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+
+    assert run.stdout == "called\n"
+
+
+@pytest.mark.parametrize(
+    ("options", "is_plain"),
+    [
+        pytest.param({}, True, id="anonymous"),
+        pytest.param({"auth": "user:pass"}, True, id="basic"),
+        pytest.param({"auth": "Bearer xyz"}, True, id="bearer"),
+        pytest.param({"auth": TokenAuth("Bearer xyz")}, False, id="foreign-auth"),
+        pytest.param({"auth": requests.auth.HTTPBasicAuth("user", "pass")}, False, id="requests-auth"),
+        pytest.param({"proxies": {"ftp": "http://proxy.test"}}, False, id="proxy"),
+        pytest.param({"adapter": HTTPAdapter()}, False, id="adapter"),
+        pytest.param({"session": requests.Session()}, False, id="session"),
+    ],
+)
+def test_requests_is_left_out_where_nothing_of_the_user_is_in_between(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any], is_plain: bool
+) -> None:
+    prepared: list[object] = []
+    build_response = HTTPAdapter.build_response
+    monkeypatch.setattr(HTTPAdapter, "build_response", lambda *args: prepared.append(args) or build_response(*args))
+
+    connect(serve(), **options).send(PUT)
+
+    assert (prepared == []) is is_plain
+
+
+def test_a_pool_that_another_thread_closed_is_replaced(serve: Serve, connect: Connect) -> None:
+    server = serve()
+    transport = connect(server)
+    transport.send(GET)
+    wire = vars(transport)["_wire"]
+    pool = wire._pool
+
+    transport.release()
+    wire._pool = pool  # as by a thread that took it just before
+
+    assert transport.send(GET).status == 200
+    assert len(server.requests) == 2
 
 
 # Life

@@ -17,7 +17,7 @@ from scripted_server import RECORDS, Connect, Serve, said
 
 from kinto_orm import BearerTokenAuth, ConnectionFailedError, ConnectionLostError, LoginFailedError
 from kinto_orm.protocol.messages import Request
-from kinto_orm.transport import HttpTransport, RetryPolicy
+from kinto_orm.transport import HttpTransport, RetryPolicy, token_refresh
 from kinto_orm.transport.token_refresh import TokenStore
 
 REFUSED = said({"code": 401, "errno": 104, "error": "Unauthorized"}, "401 Unauthorized")
@@ -116,6 +116,17 @@ def test_a_batch_is_sent_again_only_where_none_of_it_was_applied(
 
     assert len(server.requests) == expected
     assert auth.number == (2 if 401 in statuses else 1)
+
+
+def test_an_answer_is_not_searched_for_a_401_where_credentials_cannot_be_renewed(
+    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(body: bytes) -> None:
+        raise AssertionError("The answer of a batch was decoded by the transport.")
+
+    monkeypatch.setattr(token_refresh, "from_json", fail)
+
+    assert connect(serve(batch(201, 401)), auth=("user", "pass")).send(batch_request()).status == 200
 
 
 @pytest.mark.parametrize("body", [b"401", b'{"responses": 401}', b'[{"status": 401}]', b'{"responses": [401]}'])
