@@ -20,13 +20,19 @@ from kinto_orm.repository.state import FlowRunner, Intent, Status
 
 @contextmanager
 def collector_paused() -> Generator[None]:
-    """Without garbage collection: thousands of new objects that all stay alive make it the largest cost of a page."""
+    """Pause garbage collection: thousands of new objects that all stay alive make it the largest cost of a page."""
     was_enabled = gc.isenabled()
+    if was_enabled:
+        gc.collect(0)  # so that afterwards all young objects are those of the page
     gc.disable()
     try:
         yield
     finally:
         if was_enabled:
+            if gc.get_freeze_count() == 0:
+                # Both together move the young objects to the oldest generation, without looking at them.
+                gc.freeze()
+                gc.unfreeze()
             gc.enable()
 
 

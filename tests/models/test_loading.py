@@ -24,6 +24,7 @@ from kinto_orm import (
     Record,
 )
 from kinto_orm.models import manager_of
+from kinto_orm.models.envelope import collector_paused
 from kinto_orm.protocol.messages import Request, Response
 
 NOW = datetime(2020, 1, 2, tzinfo=UTC)
@@ -265,6 +266,31 @@ def test_the_collector_is_left_as_it_was(collector: bool, on_invalid: Any) -> No
         Todo.records.filter(on_invalid=on_invalid).all()
 
     assert gc.isenabled() == collector
+
+
+def test_the_objects_of_a_page_are_not_looked_at_by_the_next_young_collection() -> None:
+    before = gc.isenabled()
+    gc.enable()
+    try:
+        with collector_paused():
+            page = [[number] for number in range(5000)]
+        old = {id(each) for each in gc.get_objects(generation=2)}
+    finally:
+        (gc.enable if before else gc.disable)()
+
+    assert all(id(each) in old for each in page)
+
+
+def test_objects_that_the_program_froze_stay_frozen() -> None:
+    gc.freeze()
+    try:
+        count = gc.get_freeze_count()
+        with collector_paused():
+            pass
+
+        assert gc.get_freeze_count() >= count > 0
+    finally:
+        gc.unfreeze()
 
 
 # -- answers that no Kinto gives ------------------------------------------------------------------------------------
