@@ -37,6 +37,9 @@ P_co = TypeVarWithDefault("P_co", bound=ListPath, default=PluralPath, covariant=
 PAGE_SIZE = 5000
 """Records asked for at a time: the memory backend sorts the whole list for each page, and memory grows with it."""
 
+FIRST_PAGE_SIZE = 500
+"""Records on the first page of an iteration: the server answers it much sooner than a page of the full size."""
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:
@@ -195,9 +198,21 @@ class Page(Generic[L]):
 
 
 class PageWalk(Generic[L]):
-    """The pages of one iteration: which to read next, and what to keep of it."""
+    """The pages of one iteration: which to read next, and what to keep of it.
 
-    def __init__(self, source: Loader[L], place: Place[Any], selection: Selection, on_invalid: OnInvalid) -> None:
+    ``grows``: the first page is a small one, where the selection gives no page size.
+    """
+
+    def __init__(
+        self,
+        source: Loader[L],
+        place: Place[Any],
+        selection: Selection,
+        on_invalid: OnInvalid,
+        *,
+        grows: bool = False,
+    ) -> None:
+        self._grows = grows and selection.page_size is None
         self._source = source
         self._place = place
         self._selection = selection
@@ -210,10 +225,12 @@ class PageWalk(Generic[L]):
     def _first_query(self) -> str | None:
         if matches_nothing(self._selection.conditions) or self._left == 0:
             return None
-        size = self._selection.page_size or PAGE_SIZE
-        if self._left is not None:
-            size = min(size, self._left + self._skip)
-        return encode_query(self._selection.parameters(size))
+        size = FIRST_PAGE_SIZE if self._grows else self._selection.page_size or PAGE_SIZE
+        return encode_query(self._selection.parameters(self._size(size)))
+
+    def _size(self, most: int) -> int:
+        """Return how many records to ask for: at most so many."""
+        return most if self._left is None else min(most, self._left + self._skip)
 
     def next_page(self) -> Flow[Page[L]] | None:
         """The flow that reads the next page; ``None`` at the end."""
@@ -231,7 +248,15 @@ class PageWalk(Generic[L]):
         raw = yield from read_page(self._place.path, query)
         objects = self._keep(self._source.load(self._rows(raw), self._place))
         self._query = None if self._left == 0 else raw.next_query
+        if self._grows and self._query is not None:
+            self._query = self._grown(self._query)
+            self._grows = False
         return Page(objects, raw.timestamp, self._query is not None)
+
+    def _grown(self, query: str) -> str:
+        """Return the query of the next page with the full size; as it is where the server has smaller pages itself."""
+        size = f"_limit={self._size(PAGE_SIZE)}"
+        return "&".join(size if part == f"_limit={FIRST_PAGE_SIZE}" else part for part in query.split("&"))
 
     def _rows(self, raw: RawPage) -> LoadedRows:
         selection = self._selection
@@ -263,10 +288,10 @@ class Reading(Generic[M]):
         """The same reading of another selection."""
         return replace(self, selection=replace(self.selection, **changes))
 
-    def walk(self, place: Place) -> PageWalk[M]:
-        """The pages, to be read one by one."""
+    def walk(self, place: Place, *, grows: bool = False) -> PageWalk[M]:
+        """Return the pages, to be read one by one; ``grows``: a small one first."""
         on_invalid = place.runner.on_invalid if self.on_invalid is None else self.on_invalid
-        return PageWalk(self.source, place, self.selection, on_invalid)
+        return PageWalk(self.source, place, self.selection, on_invalid, grows=grows)
 
     def all(self, place: Place) -> Flow[list[M]]:
         """All the objects."""

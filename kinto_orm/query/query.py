@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import UsageError
@@ -41,6 +41,9 @@ class Query(Generic[M]):
     """A lazy selection: nothing is asked before it ends, and each iteration asks anew."""
 
     reading: Reading[M]
+
+    _grows: ClassVar[bool] = True
+    """Whether an iteration begins with a small page."""
 
     # -- refine ---------------------------------------------------------------------------------------------------
 
@@ -140,14 +143,14 @@ class Query(Generic[M]):
     def pages(self) -> Iterator[Page[M]]:
         """The pages, one after the other."""
         place = self.reading.source.locate()
-        walk = self.reading.walk(place)
+        walk = self.reading.walk(place, grows=self._grows)
         while (flow := walk.next_page()) is not None:
             yield place.runner.run(place.asked(flow))
 
     async def apages(self) -> AsyncIterator[Page[M]]:
         """Like :meth:`pages`."""
         place = self.reading.source.locate()
-        walk = self.reading.walk(place)
+        walk = self.reading.walk(place, grows=self._grows)
         while (flow := walk.next_page()) is not None:
             yield await place.runner.arun(place.asked(flow))
 
@@ -340,6 +343,8 @@ class Partition(Query[M]):
     The pickle holds no credentials. Where it is read, the client is found in this order: ``client=``, the one that the
     model was bound to, the active one, and last its own, which raises ``CredentialsMissingError`` where it had any.
     """
+
+    _grows: ClassVar[bool] = False
 
     start: str | None
     """The least id; ``None`` for the first part."""

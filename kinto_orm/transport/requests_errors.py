@@ -79,6 +79,21 @@ def scrubbed(error: BaseException) -> BaseException | None:
     return None if any(isinstance(cause, ValueError) for cause in causes) else error
 
 
+def as_of_requests(error: Exception) -> Exception:
+    """Return the error of ``requests`` for one of ``urllib3``, as an adapter of ``requests`` raises it."""
+    reason = getattr(error, "reason", None) or error
+    kinds = ((kind, ours) for kind, ours in _OF_REQUESTS if isinstance(reason, kind))
+    return next((ours(error) for _, ours in kinds), None) or requests.ConnectionError(error)
+
+
+_OF_REQUESTS: tuple[tuple[type[Exception], type[requests.RequestException]], ...] = (
+    (urllib3_errors.NewConnectionError, requests.ConnectionError),
+    (urllib3_errors.ConnectTimeoutError, requests.ConnectTimeout),
+    (urllib3_errors.SSLError, requests.exceptions.SSLError),
+    (urllib3_errors.ReadTimeoutError, requests.ReadTimeout),
+    (urllib3_errors.InvalidHeader, requests.exceptions.InvalidHeader),
+)
+
 _NO_CONNECTION = (
     urllib3_errors.ConnectTimeoutError,  # also: refused, no such host
     urllib3_errors.ProxyError,

@@ -24,13 +24,14 @@ from requests.auth import HTTPBasicAuth
 from requests.structures import CaseInsensitiveDict
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import ClosedPoolError
+from urllib3.exceptions import ClosedPoolError, HTTPError
 
 from kinto_orm.errors import ConfigurationError
 from kinto_orm.protocol.messages import Request
 from kinto_orm.transport.auth import Authenticator, anonymous, is_plain, own_headers, refuse_in_clear, with_credentials
 from kinto_orm.transport.bodies import decoded, decoded_pieces
 from kinto_orm.transport.prepare import POOL_SIZE, Limits, Preparer, WireOptions, way_out
+from kinto_orm.transport.requests_errors import as_of_requests
 
 # A time of time.monotonic(). urllib3 passes nothing from a pool to the reader of an answer; an exchange has one thread.
 answer_deadline: ContextVar[float | None] = ContextVar("answer_deadline", default=None)
@@ -209,15 +210,16 @@ class ManagedSession:
                 body=request.body,
                 headers=self._preparer.headers(request),
                 retries=_NO_RETRIES,
-                timeout=urllib3.Timeout(limits.connect, limits.read),
+                timeout=urllib3.Timeout(connect=limits.connect, read=limits.read),
                 redirect=False,
                 assert_same_host=False,
                 preload_content=False,
                 decode_content=False,
             )
-        except ClosedPoolError:
-            self._pool = None  # another thread released the sockets
-            raise
+        except (HTTPError, OSError) as error:
+            if isinstance(error, ClosedPoolError):  # another thread released the sockets
+                self._pool = None
+            raise as_of_requests(error) from error
         headers = {name.lower(): value for name, value in raw.headers.itermerged()}
         return Answer(raw.status, headers, decoded(raw), raw.close)
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, Literal, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -37,6 +38,7 @@ from kinto_orm.models import manager_of
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.writes import Flow
+from kinto_orm.query import execution
 from kinto_orm.repository.state import OnInvalid
 from kinto_orm.server import EmbeddedServer
 
@@ -501,6 +503,48 @@ def test_objects_updated_while_they_are_read_come_once(records: Manager[Record])
         found.append(one.id)
         one.patch(n=one.data["n"] + 100)
     assert found == IDS
+
+
+# -- pages that grow --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("read", "limits"),
+    [
+        pytest.param(ids, [2, 4, 4, 4], id="an-iteration-begins-with-a-small-page"),
+        pytest.param(lambda q: [one.id for page in q.pages() for one in page.objects], [2, 4, 4, 4], id="pages"),
+        pytest.param(lambda q: ids(q[1:]), [2, 4, 4, 4], id="slice"),
+        pytest.param(lambda q: ids(q.limit(1)), [1], id="limit-below-the-small-page"),
+        pytest.param(lambda q: ids(q.limit(5)), [2, 3], id="limit"),
+        pytest.param(lambda q: ids(q.page_size(3)), [3, 3, 3, 3], id="page-size"),
+        pytest.param(lambda q: ids(q.all()), [4, 4, 4], id="all"),
+        pytest.param(lambda q: q.to_arrow(), [4, 4, 4], id="frames"),
+        pytest.param(lambda q: ids(q.parallel(1)), [4, 4, 4], id="parallel"),
+    ],
+)
+def test_pages_grow(
+    kinto_server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch, read: Callable[[Any], Any], limits: list[int]
+) -> None:
+    monkeypatch.setattr(execution, "FIRST_PAGE_SIZE", 2)
+    monkeypatch.setattr(execution, "PAGE_SIZE", 4)
+    asked: list[str] = []
+    with Client.embedded(server=kinto_server, on_request=lambda event: asked.append(event.target)) as client:
+        Bucket(id="b", client=client).save()
+        records = Collection(bucket="b", id="c", client=client).save().records
+        records.bulk_create({"id": id} for id in IDS)
+        asked.clear()
+        found = read(records.filter())
+
+    assert [int(parse_qs(urlsplit(target).query)["_limit"][0]) for target in asked] == limits
+    assert not isinstance(found, list) or found == IDS[-len(found) :] or found == IDS[: len(found)]
+
+
+def test_pages_of_a_server_with_smaller_ones_stay_as_they_are(
+    records: Manager[Record], sent: list[ResponseEvent]
+) -> None:
+    assert ids(records) == IDS
+    limits = [parse_qs(urlsplit(event.target).query)["_limit"] for event in sent]
+    assert limits == [["500"], ["5"], ["5"]]
 
 
 # -- a server of our own ----------------------------------------------------------------------------------------------
