@@ -6,24 +6,81 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 
 from __future__ import annotations
 
+import json
+import logging
 from collections import defaultdict
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
-from kinto_orm.errors import ConcurrentWriteError, DryRunError, KintoError, NotStageableError, TransportError
+from requests.structures import CaseInsensitiveDict
+
+from kinto_orm.errors import (
+    ConcurrentWriteError,
+    DryRunError,
+    KintoError,
+    NotStageableError,
+    ResponseError,
+    TransportError,
+)
 from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translated
-from kinto_orm.kinto_http.session import described
-from kinto_orm.kinto_http.utils import chunks
+from kinto_orm.kinto_http.objects import post
+from kinto_orm.kinto_http.session import described, path_below, payload_of
+from kinto_orm.kinto_http.utils import chunks, json_dumps
 from kinto_orm.kinto_http.verbs import arun, as_request, resumed, run
 from kinto_orm.protocol.batches import DEFAULT_BATCH_LIMIT, batch_limit, batch_request, count_void, split_answer
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.responses import content
 from kinto_orm.protocol.writes import Flow, Write, encode_entry
 
 T = TypeVar("T")
 C = TypeVar("C")
+
+logger = logging.getLogger("kinto_http.batch")
+
+
+class WrapDict(dict[str, Any]):
+    """A part of a batch, as Kinto has it, with its keys as attributes."""
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+class RequestDict(WrapDict):
+    """One request of a batch, with the names of ``requests``."""
+
+    @property
+    def path_url(self) -> str:
+        """The path."""
+        return str(self["path"])
+
+
+class ResponseDict(WrapDict):
+    """The answer to one request of a batch, with the names of ``requests``."""
+
+    @property
+    def status_code(self) -> int:
+        """The status."""
+        return int(self["status"])
+
+    @property
+    def ok(self) -> bool:
+        """Whether the status is below 400."""
+        return self.status_code < 400
+
+    @property
+    def text(self) -> str:
+        """The body as text."""
+        return json.dumps(self["body"])
+
+    def json(self) -> Any:
+        """Return the body."""
+        return self["body"]
 
 
 @dataclass(slots=True)
@@ -39,11 +96,11 @@ class Step:
 class BatchSession:
     """The session of a client inside a batch: reads are done at once, writes wait for :meth:`send`.
 
-    ``batch_max_requests`` is asked from the server where it is ``None``; 0 is no limit. What it lacks is the
-    session's that is behind it.
+    ``batch_max_requests`` is asked from the server where it is ``None``; 0 is no limit. Attributes that it lacks are
+    those of the session behind it.
     """
 
-    def __init__(self, client: Any, batch_max_requests: int | None = None, ignore_4xx_errors: bool = False) -> None:
+    def __init__(self, client: Any, batch_max_requests: int | None = 0, ignore_4xx_errors: bool = False) -> None:
         self.session = client.session
         self._limit = batch_max_requests
         self._ignores_4xx = ignore_4xx_errors
@@ -52,6 +109,43 @@ class BatchSession:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.session, name)
+
+    @property
+    def requests(self) -> list[tuple[str, str, Any, Any]]:
+        """The requests that wait, each as method, path, body and headers."""
+        waiting = (step.entry for step in self._steps)
+        return [(str(one["method"]), str(one["path"]), one.get("body", {}), one.get("headers")) for one in waiting]
+
+    @property
+    def batch_max_requests(self) -> int:
+        """The most requests in one batch, 0 for no limit. Reading it asks the server, where that was not asked yet."""
+        if self._limit is None:
+            self._limit = run(self.session, self._ask_limit())
+        return self._limit
+
+    @batch_max_requests.setter
+    def batch_max_requests(self, limit: int) -> None:
+        self._limit = limit
+
+    def request(
+        self,
+        method: str,
+        endpoint: str,
+        data: Any = None,
+        permissions: Any = None,
+        payload: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[Any, Any]:
+        """Let any request wait, a read too; return an empty document and empty headers."""
+        request = Request(method.upper(), path_below(self.session, endpoint), headers=dict(headers or {}))
+        try:
+            entry = {**entry_of(request), "body": json.loads(json_dumps(payload_of(data, permissions, payload)))}
+        except KintoError as error:
+            raise translated(error, Exchange()) from error
+        flow = post(request)
+        next(flow)
+        self._steps.append(Step(flow, request, entry))
+        return defaultdict(dict), defaultdict(dict)
 
     def run(self, flow: Flow[T]) -> T:
         """What the flow reads; where it writes, an empty document, and the flow waits."""
@@ -84,15 +178,16 @@ class BatchSession:
         """Forgets what waits."""
         self._steps = []
 
-    def send(self) -> None:
-        """Sends what waits. Raises ``KintoBatchException`` where some of it was not done."""
-        if self._take_waiting():
-            run(self.session, self._sending())
+    def send(self) -> list[tuple[Any, Any]]:
+        """Send the waiting requests; return body and headers of the answer to each ``POST /batch``.
 
-    async def asend(self) -> None:
+        Raises ``KintoBatchException`` where some of them were refused.
+        """
+        return run(self.session, self._sending()) if self._take_waiting() else []
+
+    async def asend(self) -> list[tuple[Any, Any]]:
         """Like :meth:`send`."""
-        if self._take_waiting():
-            await arun(self.session, self._sending())
+        return await arun(self.session, self._sending()) if self._take_waiting() else []
 
     def results(self) -> list[Any]:
         """The body of the answer to each write, in their order; empty before the batch was sent."""
@@ -107,7 +202,7 @@ class BatchSession:
         self._sent = list(self._steps)
         return bool(self._sent)
 
-    def _sending(self) -> Flow[None]:
+    def _sending(self) -> Flow[list[tuple[Any, Any]]]:
         limit = (yield from self._ask_limit()) if self._limit is None else self._limit
         failures: list[KintoException] = []
         pending, attempt = self._sent, 1
@@ -117,18 +212,29 @@ class BatchSession:
                 try:
                     response = yield batch_request([step.entry for step in steps], attempt=attempt)
                 except DryRunError:
-                    _plan(steps)
+                    _end(steps, is_planned=True)
+                    continue
+                if _is_stub(response):
+                    logger.warning("POST /batch was answered without answers: the server is a stub.")
+                    _end(steps)
                     continue
                 answers = split_answer(response, len(steps), with_headers=True)
                 void = count_void(answers)
-                if attempt > getattr(self.session, "nb_retry", 0):
+                if attempt > self._retries:
                     failures += yield from self._settled(steps, answers, void)
                 else:
                     again += steps[:void]  # a 409 undid them: sent again, as any request that was not applied
                     failures += yield from self._settled(steps[void:], answers[void:], 0)
             pending, attempt = again, attempt + 1
+        results = [({"responses": said}, CaseInsensitiveDict[str]()) for said in chunks(self._said, limit)]
         if failures:
-            raise KintoBatchException(failures, [({"responses": said}, {}) for said in chunks(self._said, limit)])
+            raise KintoBatchException(failures, results)
+        return results
+
+    @property
+    def _retries(self) -> int:
+        retries = getattr(self.session, "nb_retry", 0)
+        return retries if isinstance(retries, int) else 0
 
     def _ask_limit(self) -> Flow[int]:
         try:
@@ -153,17 +259,26 @@ class BatchSession:
         return failures
 
     def _translated(self, error: KintoError, step: Step, answer: Response) -> KintoException:
-        url: str = getattr(self.session, "server_url", None) or ""
-        said = translated(error, Exchange(url, as_request(step.item), answer))
-        if said is not error:
-            said.__cause__ = error
-        return said
+        translation = translated(error, Exchange("", as_request(step.item), answer))
+        if isinstance(error, ResponseError):
+            said = {"status": answer.status, "headers": dict(answer.headers), "body": answer.content}
+            translation.response = ResponseDict(said, path=step.entry["path"])
+        translation.request = RequestDict(step.entry)
+        if translation is not error:
+            translation.__cause__ = error
+        return translation
 
 
-def _plan(steps: Sequence[Step]) -> None:
+def _is_stub(response: Response) -> bool:
+    """Return whether the answer is the one that stubs of a server give: a batch without answers."""
+    body: Any = content(response, "POST /batch") if response.status == 200 else None
+    return isinstance(body, dict) and body.get("responses") == []
+
+
+def _end(steps: Sequence[Step], *, is_planned: bool = False) -> None:
     for step in steps:
         step.flow.close()
-        step.said = {"status": 200, "body": {}}
+        step.said = {"status": 200, "body": {}} if is_planned else None
 
 
 def _finished(step: Step, answer: Response, *, is_void: bool) -> Flow[Any]:

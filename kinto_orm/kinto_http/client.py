@@ -82,7 +82,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         if isinstance(self.session, BatchSession):
             raise KintoException("This client is in a batch already: write to it, or to another client.")
         client = self.clone(**changes)
-        session = BatchSession(client, ignore_4xx_errors=client._ignore_batch_4xx)
+        session = BatchSession(client, None, ignore_4xx_errors=client._ignore_batch_4xx)
         client.session, client.results = session, session.results
         return Batch(client, session)
 

@@ -159,10 +159,24 @@ def _put(intent: Intent, precondition: Precondition, data: Data) -> Write:
         intent.state.path,
         Action.PUT,
         precondition,
-        new=None if data is None else draft.data,
+        new=None if data is None else {**draft.data, **_given_time(data)},
         permissions=draft.permissions,
         all_permissions=draft.all_permissions,
     )
+
+
+def _given_time(data: Mapping[str, Any]) -> JSONObject:
+    """Return the ``last_modified`` of the data, where the server would take it: restores set it."""
+    timestamp = data.get("last_modified")
+    if type(timestamp) is not int:
+        return {}
+    if timestamp >= _END_OF_TIME:
+        raise KintoException(f"last_modified is milliseconds, not {timestamp}: Kinto would fail on the list for ever.")
+    return {"last_modified": timestamp}
+
+
+_END_OF_TIME = 10**15
+"""Milliseconds from which on the memory backend cannot read the list any more."""
 
 
 def _write(intent: Intent, planned: Write) -> Flow[Document]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
@@ -176,7 +177,7 @@ class Session:
     ) -> tuple[Any, Any]:
         """Body and headers of the answer to any request below the root URL; raises ``KintoException``."""
         body = payload_of(data, permissions, payload)
-        path, _, query = self._path(endpoint).partition("?")
+        path, _, query = path_below(self, endpoint).partition("?")
         query = "&".join(filter(None, [query, encode_query(plain_params(params or {}))]))
         asked = Request(method.upper(), path, query, dict(headers or {}))
         if asked.is_write:
@@ -188,14 +189,6 @@ class Session:
             return self.client.run(watched(_exchanged(asked), exchange))
         except KintoError as error:
             return self._settled(error, exchange), CaseInsensitiveDict[str]()
-
-    def _path(self, endpoint: str) -> str:
-        if not urlsplit(endpoint).scheme:
-            return f"/{endpoint.lstrip('/')}"
-        root = (self.server_url or "").rstrip("/")
-        if not endpoint.startswith(f"{root}/"):
-            raise KintoException(f"{endpoint} is not below {root}: the credentials are for that server only.")
-        return endpoint.removeprefix(root)
 
     def __reduce__(self) -> NoReturn:
         raise InvalidTypeError("A session holds sockets and credentials, which cannot be pickled or copied.")
@@ -272,6 +265,24 @@ def _exchanged(request: Request) -> Flow[tuple[Any, CaseInsensitiveDict[str]]]:
     if response.status in (204, 304) or request.method == "HEAD":
         return None, headers
     return content(response, f"{request.method} {request.path}"), headers
+
+
+def path_below(session: Any, endpoint: str) -> str:
+    """Return the path below the root URL of the session: of a path, also with the version, or of a whole URL.
+
+    Raises ``KintoException`` for a URL of another server.
+    """
+    path = endpoint
+    if urlsplit(endpoint).scheme:
+        root = (session.server_url or "").rstrip("/")
+        if not endpoint.startswith(f"{root}/"):
+            raise KintoException(f"{endpoint} is not below {root}: the credentials are for that server only.")
+        path = endpoint.removeprefix(root)
+    path = f"/{path.lstrip('/')}"
+    return _VERSION.sub("", path, count=1)
+
+
+_VERSION = re.compile(r"^/v\d+(?=/)")
 
 
 def payload_of(data: Any, permissions: Any, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:

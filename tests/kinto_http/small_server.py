@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from wiretap import Wiretap
+from wiretap import Script, Wiretap
+
+from kinto_orm.kinto_http import Client
+from kinto_orm.protocol.messages import Response
 
 AUTH = ("alexis", "p4ssw0rd")
 PAGE = 5
@@ -16,3 +19,10 @@ def listen(client: Any) -> Wiretap:
     wire = Wiretap(client.session.client._connection.transport)
     client.session.client._connection.transport = wire
     return wire
+
+
+def scripted(*responses: Response, **options: Any) -> Client:
+    """A client of ours whose server gives just these answers."""
+    client = Client(server_url="http://localhost:8888/v1", auth=AUTH, bucket="b", collection="c", **options)
+    client.session.client._connection.transport = Script(list(responses))
+    return client

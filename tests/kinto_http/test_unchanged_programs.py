@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from wiretap import Wiretap
+from small_server import BATCH, scripted
+from wiretap import Wiretap, answer
 
-from kinto_orm.kinto_http import Client
+from kinto_orm.kinto_http import Client, KintoBatchException, KintoException
+from kinto_orm.kinto_http.batch import BatchSession
 
 
 @pytest.mark.parametrize(
@@ -49,3 +51,105 @@ def test_m01_a_backport_with_a_text_filter_deletes_no_record(client: Client) -> 
     found = [client.get_records(enabled="true"), client.get_records(version="1"), client.get_records(in_version="1,2")]
 
     assert [[record["id"] for record in records] for records in found] == [["r"]] * 3
+
+
+def test_m02_a_raw_request_waits_like_a_verb(client: Client, wire: Wiretap) -> None:
+    with client.batch() as batch:
+        body, headers = batch.session.request("put", "/v1/buckets/b/collections/c/records/r", data={"n": 1})
+        batch.session.request("get", "/buckets/b/collections/c/records/r")
+        before = list(wire.requests)
+
+    assert (before, body["data"], headers["ETag"]) == ([], {}, {})
+    assert [result["data"]["n"] for result in batch.results()] == [1, 1]
+
+
+def test_m02_an_aborted_block_sends_no_raw_request(client: Client, wire: Wiretap) -> None:
+    def abort() -> None:
+        with client.batch() as batch:
+            batch.session.request("put", "/buckets/b/collections/c/records/r", data={"n": 1})
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        abort()
+
+    assert wire.requests == []
+
+
+def test_m02_a_refused_raw_request_is_told_with_its_parts(client: Client) -> None:
+    with pytest.raises(KintoBatchException) as caught, client.batch() as batch:
+        batch.session.request("patch", "/buckets/b/collections/c/records/missing", payload={"data": {"n": 1}})
+
+    (error,) = caught.value.exceptions
+    assert (error.request["path"], error.response.status_code, error.response["body"]["errno"]) == (
+        "/buckets/b/collections/c/records/missing",
+        404,
+        110,
+    )
+
+
+def test_m02_a_request_that_no_batch_can_hold_is_refused_at_the_call(client: Client, wire: Wiretap) -> None:
+    with pytest.raises(KintoException, match="inside a batch"), client.batch() as batch:
+        batch.session.request("post", "/batch", payload={"requests": []})
+
+    assert wire.requests == []
+
+
+def test_m03_a_batch_shows_what_waits_and_how_much_the_server_takes(client: Client) -> None:
+    with client.batch() as batch:
+        batch.create_record(id="r", data={"n": 1})
+        batch.delete_record(id="s", if_exists=True)
+        shown, limit = batch.session.requests, batch.session.batch_max_requests
+        batch.session.batch_max_requests = 1
+
+    assert (limit, batch.session.requests) == (BATCH, [])
+    assert shown == [
+        ("PUT", "/buckets/b/collections/c/records/r", {"data": {"n": 1}}, {"If-None-Match": "*"}),
+        ("DELETE", "/buckets/b/collections/c/records/s", {}, None),
+    ]
+
+
+def test_m04_a_restore_keeps_the_timestamps(client: Client) -> None:
+    client.create_record(data={"id": "r", "last_modified": 1_000, "n": 1})
+    client.update_record(data={"id": "s", "last_modified": 2_000}, safe=False)
+    with client.batch() as batch:
+        batch.create_record(id="t", data={"last_modified": 3_000})
+        batch.create_collection(id="d", data={"last_modified": 4_000})
+
+    assert [record["last_modified"] for record in client.get_records(_sort="id")] == [1_000, 2_000, 3_000]
+    assert client.get_collection(id="d")["data"]["last_modified"] == 4_000
+
+
+@pytest.mark.parametrize("timestamp", ["1000", True, None, 1.5])
+def test_m04_a_timestamp_that_the_server_would_drop_is_not_sent(
+    client: Client, wire: Wiretap, timestamp: object
+) -> None:
+    client.create_record(id="r", data={"last_modified": timestamp})
+
+    assert b"last_modified" not in (wire.requests[0].body or b"")
+
+
+def test_m04_a_timestamp_that_breaks_the_list_for_ever_is_refused(client: Client, wire: Wiretap) -> None:
+    with pytest.raises(KintoException, match="milliseconds"):
+        client.create_record(id="r", data={"last_modified": 10**15})
+
+    assert wire.requests == []
+
+
+def test_m11_a_batch_is_sent_by_hand(client: Client) -> None:
+    session = BatchSession(client, batch_max_requests=1)
+    session.request("PUT", "/buckets/b/collections/c/records/r")
+    session.request("PUT", "/buckets/b/collections/c/records/s")
+
+    results = session.send()
+
+    assert [[one["status"] for one in body["responses"]] for body, _ in results] == [[201], [201]]
+
+
+def test_m11_a_stub_of_a_server_may_answer_a_batch_with_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    client = scripted(answer({"responses": []}))
+    with client.batch() as batch:
+        batch.session.batch_max_requests = 0
+        batch.create_record(id="r", data={})
+
+    assert batch.results() == []
+    assert "the server is a stub" in caplog.text
