@@ -5,26 +5,26 @@
     KintoError
     ├── InvalidInputError (ValueError)         refused before anything was sent
     │   ├── ConfigurationError                 a client option that cannot work
-    │   ├── InvalidIdError                     an id that Kinto would refuse, or worse, understand differently
+    │   ├── InvalidIdError                     an id that Kinto would refuse or read differently
     │   ├── InvalidValueError                  data that JSON or Kinto cannot carry, with the path of the field
-    │   ├── InvalidPermissionError             a permission name or a principal that is none
+    │   ├── InvalidPermissionError             an unknown permission name, or a malformed principal
     │   └── InvalidFilterError                 a filter that Kinto would refuse or silently ignore
     ├── InvalidTypeError (TypeError)           the wrong kind of Python object
     ├── UsageError                             the right call at the wrong moment
     │   ├── NotBoundError (LookupError)        no client, no bucket or no collection to work on
     │   ├── NotLoadedError                     the object is only a reference: its data was never read
-    │   ├── PartialObjectError                 the object holds some of its fields only
+    │   ├── PartialObjectError                 the object holds only some of its fields
     │   ├── DeletedObjectError                 the object is a tombstone
     │   ├── UnsavedChangesError                the call would drop local changes
     │   ├── PermissionsUnknownError (LookupError)   the server has not shown the permissions
     │   ├── ReadOnlyError (AttributeError)     an attribute that only the server sets
     │   ├── ClientClosedError                  the client was closed
-    │   ├── CredentialsMissingError            a client that was pickled, used without ``clone(auth=...)``
+    │   ├── CredentialsMissingError            a client from a pickle was used without ``clone(auth=...)``
     │   ├── DryRunError                        a call that cannot be simulated by ``dry_mode``
     │   ├── CapabilityMissingError             the server lacks a plugin, or a setting
-    │   ├── ReviewError                        a step that the review of the collection is not ready for
+    │   ├── ReviewError                        the review of the collection is not ready for that step
     │   ├── MissingExtraError (ImportError)    an optional dependency is not installed
-    │   ├── HistoryIncompleteError (LookupError)    the server's history does not reach back to what was asked for
+    │   ├── HistoryIncompleteError (LookupError)    the server's history does not reach back that far
     │   └── UnitOfWorkError
     │       ├── NotStageableError              the call cannot be part of a unit of work
     │       ├── UnitClosedError                the unit was already left
@@ -32,18 +32,18 @@
     │       ├── DuplicateObjectError           two Python objects for one path
     │       ├── BatchTooLargeError             more operations than the server takes in one batch
     │       ├── AtomicityUnavailableError      the server cannot store all or nothing
-    │       ├── RolledBackError                not stored, because another write of the atomic unit was refused
-    │       └── LockError                      stored, but without the lock that was asked for
-    ├── TransportError                         no answer came
+    │       ├── RolledBackError                undone, because another write of the atomic unit was refused
+    │       └── LockError                      stored, but without the requested lock
+    ├── TransportError                         no answer arrived
     │   ├── ConnectionFailedError              nothing was sent: refused, no such host, TLS
     │   │   └── LoginFailedError               nothing was sent: there are no credentials to send it with
     │   ├── BackoffError                       nothing was sent: the server asks for a pause
-    │   └── ConnectionLostError                something was sent: the server may have applied it
+    │   └── ConnectionLostError                the request was sent: the server may have applied it
     │       ├── DeadlineError (TimeoutError)   the answer took too long
-    │       └── AmbiguousWriteError            sent again, and the answer does not tell whose write it found
-    ├── ProtocolError                          an answer came that no Kinto gives
+    │       └── AmbiguousWriteError            sent again, and the answer does not say whose write it found
+    ├── ProtocolError                          the answer is not one that Kinto sends
     │   └── ResponseTooLargeError
-    ├── ResponseError                          an answer came and said no
+    ├── ResponseError                          the server refused the request
     │   ├── RedirectError                      3xx: never followed
     │   ├── BadRequestError                    400
     │   │   └── SchemaValidationError          a JSON schema refused the object
@@ -53,15 +53,15 @@
     │   ├── MethodNotAllowedError              405
     │   ├── ConcurrentWriteError               409
     │   ├── ServiceGoneError                   410
-    │   ├── ConflictError                      412: somebody else changed the object
+    │   ├── ConflictError                      412: another client changed the object
     │   │   └── MergeConflict                  both sides changed the same fields
     │   └── ServerError                        5xx
-    ├── MultipleObjectsError (LookupError)     ``one()`` found more than one
+    ├── MultipleObjectsError (LookupError)     ``one()`` found several objects
     ├── CommitError                            some writes of a batch were not stored
-    └── FeedLostError (LookupError)            the token of a change feed does not fit the list any more
+    └── FeedLostError (LookupError)            the token of a change feed no longer fits the list
 
-    AlertWarning (DeprecationWarning)          the server says that it, or something that was used, will end
-    PrincipalWarning (UserWarning)             a principal that stands for nobody
+    AlertWarning (DeprecationWarning)          the server announces the end of itself or of a feature
+    PrincipalWarning (UserWarning)             a principal that matches no user
 
 Error codes: https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 """
@@ -70,29 +70,27 @@ from __future__ import annotations
 
 from kinto_orm.errors.conflict import CommitError, ConflictError, FeedLostError, MergeConflict, Resolution, Undoing
 from kinto_orm.errors.response import (
-    BadRequestError,
-    ConcurrentWriteError,
-    FieldError,
-    ForbiddenError,
-    MethodNotAllowedError,
-    NotFoundError,
-    RedirectError,
-    ResponseError,
-    SchemaValidationError,
-    ServerError,
-    ServiceGoneError,
-    UnauthorizedError,
-)
-from kinto_orm.errors.transport import (
     AmbiguousWriteError,
     BackoffError,
+    BadRequestError,
+    ConcurrentWriteError,
     ConnectionFailedError,
     ConnectionLostError,
     DeadlineError,
+    FieldError,
+    ForbiddenError,
     LoginFailedError,
+    MethodNotAllowedError,
+    NotFoundError,
     ProtocolError,
+    RedirectError,
+    ResponseError,
     ResponseTooLargeError,
+    SchemaValidationError,
+    ServerError,
+    ServiceGoneError,
     TransportError,
+    UnauthorizedError,
 )
 from kinto_orm.errors.usage import (
     AlertWarning,
@@ -197,6 +195,6 @@ __all__ = [
     "UsageError",
 ]
 
-# In tracebacks and pickles by the place where they are public.
+# Tracebacks and pickles name the public place.
 for _name in __all__:
     globals()[_name].__module__ = __name__

@@ -1,4 +1,4 @@
-"""The errors that know a way out: a conflict, a commit that was stored in part, a feed that lost its place."""
+"""The errors that offer a way out: conflicts, partial commits, and a feed that lost its place."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from kinto_orm.errors.usage import KintoError, UsageError, rebuild
 
 
 class Resolution(Protocol):
-    """What can be done about a conflict; set by the client that met it."""
+    """Resolution of one conflict; the client that met the conflict provides it."""
 
     def reload(self) -> Any:
-        """The object, with the server's data."""
+        """Give the object the server's data and return it."""
         ...
 
     def overwrite(self) -> Any:
-        """The object, written over what the server has now."""
+        """Write the object over the server's version and return it."""
         ...
 
     async def aoverwrite(self) -> Any:
@@ -25,7 +25,7 @@ class Resolution(Protocol):
         ...
 
     def merge(self) -> Any:
-        """The object, with the changes of both sides."""
+        """Store the changes of both sides and return the object."""
         ...
 
     async def amerge(self) -> Any:
@@ -34,11 +34,12 @@ class Resolution(Protocol):
 
 
 class ConflictError(ResponseError):
-    """412: the object was changed by somebody else since we last saw it.
+    """412: another client changed the object since it was read.
 
-    ``base`` is what we last saw, ``mine`` what we wanted, ``theirs`` what the server has now: each the ``data`` of
-    the object without ``id`` and ``last_modified``, or ``None`` where there is no object. ``theirs_last_modified``
-    is the timestamp of theirs, in milliseconds. It all comes from the answer itself: no further request was made.
+    ``base`` is the version that was read, ``mine`` the wanted one, ``theirs`` the one on the server: each is the
+    ``data`` of the object without ``id`` and ``last_modified``, or ``None`` where there is no object.
+    ``theirs_last_modified`` is the timestamp of ``theirs``, in milliseconds. All four come from the answer itself: no
+    further request was made.
     https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
     """
 
@@ -62,16 +63,22 @@ class ConflictError(ResponseError):
 
     def _resolution(self) -> Resolution:
         if getattr(self, "resolution", None) is None:
-            raise UsageError("This conflict came from another process or was made by hand: load the object again.")
+            raise UsageError("This conflict comes from another process or was made by hand: load the object again.")
         assert self.resolution is not None
         return self.resolution
 
     def reload(self) -> Any:
-        """The object, with the server's data; the local changes are dropped. Makes no request."""
+        """Give the object the server's data and return it; local changes are dropped.
+
+        Makes no request.
+        """
         return self._resolution().reload()
 
     def overwrite(self) -> Any:
-        """The object, written over what the server has now (and only over that: a newer change conflicts again)."""
+        """Write the object over the server's version and return it.
+
+        Only the version in this error is overwritten: a newer change raises another ``ConflictError``.
+        """
         return self._resolution().overwrite()
 
     async def aoverwrite(self) -> Any:
@@ -79,9 +86,10 @@ class ConflictError(ResponseError):
         return await self._resolution().aoverwrite()
 
     def merge(self) -> Any:
-        """The object, stored with the changes of both sides: each field as the side has it that changed it.
+        """Store the changes of both sides and return the object; each field takes the value of the side that changed
+        it.
 
-        Raises ``MergeConflict`` where both changed the same field, or one of them deleted the object.
+        Raises ``MergeConflict`` where both sides changed the same field, or one side deleted the object.
         """
         return self._resolution().merge()
 
@@ -90,10 +98,10 @@ class ConflictError(ResponseError):
         return await self._resolution().amerge()
 
 
-class MergeConflict(ConflictError):  # noqa: N818  the word that version control has made everybody's
-    """Both sides changed the same fields, so that they cannot be brought together.
+class MergeConflict(ConflictError):  # noqa: N818  the word of version control
+    """Both sides changed the same fields, so the changes cannot be merged.
 
-    ``paths`` names them; it is empty where one side deleted the object.
+    ``paths`` names the fields; it is empty where one side deleted the object.
     """
 
     def __init__(self, message: str, *, paths: Sequence[str] = (), **context: Any) -> None:
@@ -102,10 +110,10 @@ class MergeConflict(ConflictError):  # noqa: N818  the word that version control
 
 
 class Undoing(Protocol):
-    """What undoes the stored part of a commit; set by the unit of work that met the failure."""
+    """Undoing of the stored part of a commit; the unit of work that failed provides it."""
 
     def compensate(self) -> Sequence[Any]:
-        """What became of undoing each stored write."""
+        """Undo each stored write and return the outcomes."""
         ...
 
     async def acompensate(self) -> Sequence[Any]:
@@ -126,15 +134,16 @@ class CommitError(KintoError):
 
     def _undoing(self) -> Undoing:
         if getattr(self, "undoing", None) is None:
-            raise UsageError("Only the error of a unit of work can be compensated, and in the process it came from.")
+            raise UsageError("Only an error that a unit of work raised in this process can be compensated.")
         assert self.undoing is not None
         return self.undoing
 
     def compensate(self) -> Sequence[Any]:
-        """Undoes what was stored: one outcome for each such write, the last one first, also where it was not possible.
+        """Undo the stored writes, the last one first, and return one outcome for each, undone or not.
 
-        Created objects are deleted, changed ones get their data back, deleted ones are created again, each only where
-        nobody wrote it since: ``error`` says why something was left. It is no transaction: others may have seen it.
+        Created objects are deleted, changed objects get their data back, deleted objects are created again. An object
+        that another client wrote since is left alone, and ``error`` of its outcome says why. This is no transaction:
+        other clients may have seen the writes.
         """
         return self._undoing().compensate()
 

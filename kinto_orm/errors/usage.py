@@ -1,4 +1,4 @@
-"""The root of all errors, and what is wrong with a call before anything is sent."""
+"""The root of all errors, and the errors of calls that are refused before anything is sent."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ class ConfigurationError(InvalidInputError):
 
 
 class InvalidIdError(InvalidInputError):
-    """The id is none that Kinto accepts; ids are validated, never rewritten."""
+    """Kinto would not accept the id; ids are validated, never rewritten."""
 
 
 class InvalidValueError(InvalidInputError):
-    """The data cannot be carried unchanged by JSON and Kinto."""
+    """JSON and Kinto cannot carry the data unchanged."""
 
 
 class InvalidPermissionError(InvalidInputError):
-    """The permission name is unknown for this kind of object, or the principals are none."""
+    """The permission name is unknown for this kind of object, or a principal is malformed."""
 
 
 class InvalidFilterError(InvalidInputError):
-    """The filter would be refused, or silently ignored, by the server."""
+    """The server would refuse the filter, or silently ignore it."""
 
 
 class InvalidTypeError(KintoError, TypeError):
@@ -42,7 +42,7 @@ class InvalidTypeError(KintoError, TypeError):
 
 
 class UsageError(KintoError):
-    """The call is right but not now, or not on this object."""
+    """The call is valid, but not now or not on this object."""
 
 
 class NotBoundError(UsageError, LookupError):
@@ -78,7 +78,7 @@ class ClientClosedError(UsageError):
 
 
 class CredentialsMissingError(UsageError):
-    """The client came out of a pickle, which holds no credentials."""
+    """The client was unpickled, and pickles hold no credentials."""
 
 
 class DryRunError(UsageError):
@@ -90,15 +90,15 @@ class MissingExtraError(UsageError, ImportError):
 
 
 class CapabilityMissingError(UsageError):
-    """The server does not advertise what the call rests on: a plugin or a setting is missing there."""
+    """The server lacks a plugin or a setting that the call needs."""
 
 
 class ReviewError(UsageError):
-    """The collection is in no state for that step of its review, or under none; nothing was sent."""
+    """The collection is under no review, or its review is in another state; nothing was sent."""
 
 
 class HistoryIncompleteError(UsageError, LookupError):
-    """The server's history does not hold, or not any more, what was asked for."""
+    """The server's history does not hold the requested version, or no longer does."""
 
 
 class UnitOfWorkError(UsageError):
@@ -118,7 +118,7 @@ class NestedUnitError(UnitOfWorkError):
 
 
 class DuplicateObjectError(UnitOfWorkError):
-    """Another Python object of the same path is already staged."""
+    """Another Python object with the same path is already staged."""
 
 
 class BatchTooLargeError(UnitOfWorkError):
@@ -130,11 +130,11 @@ class AtomicityUnavailableError(UnitOfWorkError):
 
 
 class RolledBackError(UnitOfWorkError):
-    """The server undid the write, because another one of the same atomic unit was refused."""
+    """The server undid the write, because it refused another write of the same atomic unit."""
 
 
 class LockError(UnitOfWorkError):
-    """The write was stored without the lock that was asked for."""
+    """The write was stored without the requested lock."""
 
 
 class MultipleObjectsError(KintoError, LookupError):
@@ -142,7 +142,10 @@ class MultipleObjectsError(KintoError, LookupError):
 
 
 def rebuild(cls: type[KintoError], args: tuple[Any, ...], attributes: Mapping[str, Any]) -> KintoError:
-    """The error out of its pickle: ``Exception`` itself would call the class with the message alone."""
+    """Return the error from its pickle.
+
+    ``Exception`` itself would call the class with the message alone.
+    """
     error = cls.__new__(cls, *args)
     error.args = args
     for name, value in attributes.items():
@@ -154,7 +157,7 @@ _HERE = str(Path(__file__).parents[1])
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Warns, naming the first line up the stack that is not ours."""
+    """Warn, at the first line up the stack that is outside this package."""
     frame = inspect.currentframe()
     level = 0
     while frame is not None and frame.f_code.co_filename.startswith(_HERE):
@@ -163,11 +166,11 @@ def warn_user(message: str, category: type[Warning]) -> None:
 
 
 class AlertWarning(DeprecationWarning):
-    """The server says by its header ``Alert`` that it, or what was used of it, will end.
+    """The server announces, in its ``Alert`` header, the end of itself or of a feature that was used.
 
     https://docs.kinto-storage.org/en/stable/api/1.x/deprecation.html
     """
 
 
 class PrincipalWarning(UserWarning):
-    """The principal is of a form that matches nobody: Kinto takes it, and nobody gets the permission."""
+    """The principal has a form that matches no user: Kinto takes it, but it grants nothing."""
