@@ -90,10 +90,14 @@ def is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+def python_files(path: Path) -> list[Path]:
+    """Return the modules in a folder, or the one module."""
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
 def main() -> int:
     """Print every fault; return 1 if there is one."""
-    folders = sys.argv[1:] or FOLDERS
-    paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py")) if path != THIS_FILE]
+    paths = [path for name in sys.argv[1:] or FOLDERS for path in python_files(ROOT / name) if path != THIS_FILE]
     faults = [(path, line, fault) for path in paths for line, fault in check(path)]
     for path, line, fault in faults:
         print(f"{path.relative_to(ROOT)}:{line}: {fault}")

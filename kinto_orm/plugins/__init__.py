@@ -1,1 +1,1 @@
-"""What rests on plugins of Kinto: attachments, reviews, changesets, the state of a collection at some time."""
+"""Features that need a plugin of Kinto: attachments, reviews, changesets, history."""

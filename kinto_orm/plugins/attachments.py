@@ -1,7 +1,7 @@
-"""The file of a record, as flows: attached, detached and fetched as one unit with the record.
+"""Flows for the file of a record: attach, detach, download.
 
-The endpoint of kinto-attachment ignores preconditions. So the record is looked at first, under the precondition that
-any write of it would have; and where an answer gets lost, the record is looked at again before anything else is sent.
+The endpoint of kinto-attachment ignores preconditions. So each flow reads the record first, with the precondition that
+a write of the record would have. After a lost answer it reads the record again before it sends anything else.
 https://github.com/Kinto/kinto-attachment
 """
 
@@ -49,10 +49,11 @@ _OLD_FILE = (
 def attach(
     holder: H, file: Content, filename: str | None, mimetype: str | None, runner: FlowRunner, *, safe: bool
 ) -> Flow[Outcome[H]]:
-    """Sends the file, with the record where that is new; nothing where the record has this file already.
+    """Send the file, with the record where the record is new; send nothing where the record already has this file.
 
-    Raises ``ConflictError`` where somebody else changed the record, or made one of that id; ``UnsavedChangesError``
-    for a record with changes, ``AmbiguousWriteError`` where it cannot be told what became of the file.
+    Raises ``ConflictError`` where another client changed the record, or created one with that id. Raises
+    ``UnsavedChangesError`` for a record with changes. Raises ``AmbiguousWriteError`` where the record does not show
+    whether the file was stored.
     """
     runner.refuse_staging("attach()")
     name = name_of(file, filename)
@@ -77,9 +78,9 @@ def attach(
 
 
 def detach(holder: H, runner: FlowRunner, *, safe: bool) -> Flow[Outcome[H]]:
-    """Removes the file from the record, and from the server; sends nothing where the record has none.
+    """Remove the file from the record and from the server; send nothing where the record has none.
 
-    Raises as :func:`attach` does, and ``NotFoundError`` where there is no record.
+    Raises the errors of :func:`attach`, and ``NotFoundError`` where there is no record.
     """
     runner.refuse_staging("detach()")
     yield from require_capability(CAPABILITY, "detach()", runner)
@@ -96,7 +97,7 @@ def detach(holder: H, runner: FlowRunner, *, safe: bool) -> Flow[Outcome[H]]:
 
 
 def download(holder: Stateful, target: Target, runner: FlowRunner, *, overwrite: bool) -> Flow[Path | None]:
-    """Puts the record's file there, checked, and gives the path; ``None`` where it was written to an open file."""
+    """Write the record's file to the target, check it and return its path; ``None`` for an open file."""
     check_target(target)
     found = attachment(holder)
     if found is None:
@@ -115,7 +116,7 @@ def download(holder: Stateful, target: Target, runner: FlowRunner, *, overwrite:
 
 
 def attachment(holder: Stateful) -> Attachment | None:
-    """What the record says of its file, as it was seen last; ``None`` where it has none.
+    """Return the record's attachment, as it was last read; ``None`` where it has none.
 
     Raises ``NotLoadedError`` for a record that was never read.
     """
@@ -137,18 +138,18 @@ class Change(Generic[H]):
     safe: bool
 
     def check(self) -> None:
-        """Raises ``UsageError`` where the record is in no state for it."""
-        # It sends no data of a record that is there: without a precondition that could undo what others wrote.
+        """Raise ``UsageError`` where the state of the record forbids the change."""
+        # The endpoint takes no precondition, so the data of an existing record is not sent: it could undo other writes.
         is_dirty = self.draft.permissions or not is_same(self.state.data or {}, self.draft.data)
         if self.state.status in (Status.LOADED, Status.REFERENCE) and not self.state.is_partial and is_dirty:
             raise UnsavedChangesError(f"{self.state.path} has unsaved changes: save() before {self.verb.value}().")
 
     def look(self, *, may_be_new: bool) -> Flow[ObjectState | None]:
-        """The record as the server has it now; ``None`` where there is none, and none is expected.
+        """Return the record's current state on the server; ``None`` where there is no record and none is needed.
 
-        Raises ``ConflictError`` where it is not the one that was seen last.
+        Raises ``ConflictError`` where it is not the version that was last read.
         """
-        # Whatever it sends, a deletion of the record has the same precondition.
+        # Every change needs the precondition that a deletion of the record would have.
         intent = Intent(Verb.DELETE, self.state, self.draft, WriteOptions(safe=self.safe))
         planned = plan(intent)
         assert planned is not None
@@ -167,7 +168,7 @@ class Change(Generic[H]):
     def _find(self) -> Flow[ObjectState | None]:
         try:
             return (yield from get_or_none(self.state.path))
-        except ForbiddenError:  # who may only create sees no more
+        except ForbiddenError:  # a caller who may only create cannot read
             return None
 
     def _conflict(self, error: ResponseError, theirs: StoredObject | ObjectState | None) -> ResponseError:
@@ -176,7 +177,7 @@ class Change(Generic[H]):
     def carry_out(
         self, request: Request, before: ObjectState | None, is_done: Callable[[ObjectState | None], bool]
     ) -> Flow[Outcome[H]]:
-        """Sends the request, and brings the record up to date."""
+        """Send the request and give the record its new state."""
         try:
             response = yield from self._send(request, before, is_done)
         except DryRunError:
@@ -185,16 +186,16 @@ class Change(Generic[H]):
         try:
             after = yield from get(self.state.path)
         except KintoError as error:
-            error.add_note(f"{what} was applied, only the record could not be read again: refresh() it.")
+            error.add_note(f"{what} was applied, but the record could not be read afterwards: refresh() it.")
             raise
         if response is not None and not _is_newer(after, before):
             raise ProtocolError(f"{what} was answered by {response.status}, but the record is as it was before.")
         if before is not None and _is_made_anew(after, before, response):
-            text = f"{what}: somebody else deleted this record in the same moment, and it was made anew, without data."
+            text = f"{what}: another client deleted this record just then, so the server made an empty one."
             raise self._conflict(ConflictError(text, method=request.method, path=request.path), after)
-        # Not where it is just ours: an earlier attempt of this one may have been late.
+        # A record as we sent it is no conflict: an earlier attempt of ours may have been applied late.
         if response is not None and before is None and response.status == 200 and not is_done(after):
-            text = f"{what}: somebody else made this record in the same moment, and yours was merged into it."
+            text = f"{what}: another client created this record at that moment, and the server merged yours into it."
             raise self._conflict(ConflictError(text, status=200, method=request.method, path=request.path), after)
         self.holder.__kinto_apply_state__(after, None)
         status: OutcomeStatus = "created" if before is None else "updated"
@@ -203,7 +204,7 @@ class Change(Generic[H]):
     def _send(
         self, request: Request, before: ObjectState | None, is_done: Callable[[ObjectState | None], bool]
     ) -> Flow[Response | None]:
-        """The answer; ``None`` where it got lost, and the record shows that the request was applied."""
+        """Return the answer; ``None`` where it was lost and the record shows that the request was applied."""
         failure: KintoError | None = None
         for attempt in range(1, self.runner.retry + 2):
             try:
@@ -222,10 +223,10 @@ class Change(Generic[H]):
                 return None
             if _version(now) != _version(before):
                 raise AmbiguousWriteError(
-                    f"{request.method} {request.path}: the answer got lost, and the record was changed since, "
-                    "so it cannot be told whether it was applied: refresh() the record, and see."
+                    f"{request.method} {request.path}: the answer was lost and the record was changed since, "
+                    "so it is unknown whether the request was applied: refresh() the record and look."
                 ) from failure
-            # It was not applied so far. If it is late, and is applied after the next one, then to the same effect.
+            # It is not applied yet. If the server applies it after the next attempt, the effect is the same.
         assert failure is not None
         raise failure
 
@@ -238,12 +239,12 @@ class Change(Generic[H]):
     def _check_strictness(self, request: Request) -> None:
         if self.runner.strict_retry and not (self.state.status is Status.NEW and self.state.has_drawn_id):
             raise AmbiguousWriteError(
-                f"{request.method} {request.path}: the answer got lost. The record is as it was to be, by us or by "
-                "somebody else who did the same (strict_retry). refresh() it and decide."
+                f"{request.method} {request.path}: the answer was lost. The record has the wanted content, written by "
+                "this client or by another one that wrote the same (strict_retry). refresh() it and decide."
             )
 
     def unchanged(self, now: ObjectState | None = None, *, reconciled: bool = False) -> Outcome[H]:
-        """The outcome where nothing has to be sent; the record takes the state that was found."""
+        """Return the outcome of a change that needs no request; the record takes the state that was read."""
         if now is not None:
             self.holder.__kinto_apply_state__(now, None)
         return Outcome(self.holder, self.verb, "unchanged", reconciled=reconciled)
@@ -266,20 +267,20 @@ def _is_newer(now: ObjectState | None, before: ObjectState | None) -> bool:
 
 
 def _is_made_anew(after: ObjectState, before: ObjectState, response: Response | None) -> bool:
-    """Whether the record was gone, so that kinto-attachment made one that has nothing but what it writes."""
+    """Return whether the record had been deleted, and kinto-attachment made a new one with its keys only."""
     is_created = response is not None and response.status == 201
     return is_created or (bool(_own(before.data or {})) and not _own(after.data or {}))
 
 
 def _has_already(state: ObjectState, upload: Upload, filename: str | None, mimetype: str | None) -> bool:
-    """Whether the record has a file of this content; also of this name and type, where these were asked for."""
+    """Return whether the record has a file of this content, and of this name and type where they were given."""
     found = attachment_of(state.data or {})
     is_asked = found is not None and filename in (None, found.filename) and mimetype in (None, found.mimetype)
     return is_asked and found is not None and found.hash == upload.sha256
 
 
 def _is_result(now: ObjectState | None, before: ObjectState | None, change: Change[H], upload: Upload) -> bool:
-    """Whether the record has the file now that was sent, and where it was new also the data."""
+    """Return whether the record has the file that was sent and, where it was new, also its data."""
     if now is None or not _is_newer(now, before) or not upload.is_stored_as(attachment_of(now.data or {})):
         return False
     return change.state.status is not Status.NEW or _is_as_drafted(now, change.draft)
@@ -290,7 +291,7 @@ def _is_as_drafted(now: ObjectState, draft: Draft) -> bool:
 
 
 def _own(data: JSONObject) -> JSONObject:
-    """The data without what the server adds."""
+    """Return the data without the keys that the server adds."""
     return {
         key: value
         for key, value in data.items()

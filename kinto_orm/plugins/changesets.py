@@ -1,4 +1,4 @@
-"""What changed in a collection, as Remote Settings tells it: one answer, made for caches in front of the server.
+"""Changesets of Remote Settings: the changes of a collection in one answer that caches can keep.
 
 https://remote-settings.readthedocs.io/en/latest/client-specifications.html
 """
@@ -20,39 +20,39 @@ from kinto_orm.repository.reads import require_capability
 from kinto_orm.repository.state import FlowRunner
 
 MONITOR = ("monitor", "changes")
-"""The ids of the bucket and the collection in which the server tells what changed in all of them."""
+"""The ids of the bucket and the collection in which the server lists the last change of every collection."""
 
 _BUSTING = range(9_999_000_000_000, 10_000_000_000_000)
-"""Values of ``_expected`` that no cache has seen, and that are later than any timestamp."""
+"""Values of ``_expected`` that no cache has seen, later than any timestamp."""
 
 
 @dataclass(frozen=True, slots=True)
 class Changeset:
-    """The state of a collection, or what changed in it since a timestamp."""
+    """The records of a collection, or its changes since a timestamp."""
 
     metadata: JSONObject
     """The data of the collection, with its signatures where it is signed."""
     timestamp: int
-    """The timestamp of the records, in milliseconds: what to ask ``since`` the next time."""
+    """The timestamp of the records, in milliseconds: the next ``since``."""
     changes: tuple[JSONObject, ...]
     """The records as the server sends them, the last changed first; with ``since``, tombstones too."""
     since: int | None = None
-    """The timestamp after which these changes were made; ``None``: they are all there is."""
+    """The timestamp after which these changes were made; ``None`` where they are the whole collection."""
 
     @property
     def updated(self) -> tuple[JSONObject, ...]:
-        """The records that are there: created, changed, or all of them."""
+        """The records that exist: created, changed, or all of them."""
         return tuple(one for one in self.changes if one.get("deleted") is not True)
 
     @property
     def deleted(self) -> tuple[str, ...]:
-        """The ids of the records that were deleted."""
+        """The ids of the deleted records."""
         return tuple(one["id"] for one in self.changes if one.get("deleted") is True)
 
 
 @dataclass(frozen=True, slots=True)
 class ChangesetQuery:
-    """What is asked of a changeset endpoint."""
+    """The parameters of a request to a changeset endpoint."""
 
     since: int | None
     expected: int
@@ -72,9 +72,9 @@ def changeset_query(
     bust_cache: bool,
     filters: Mapping[str, str | None] | None = None,
 ) -> ChangesetQuery:
-    """The query of these arguments.
+    """Return the query for these arguments.
 
-    Raises ``InvalidValueError`` for an ``expected`` that is older than ``since``, and where it is both given and drawn.
+    Raises ``InvalidValueError`` for an ``expected`` older than ``since``, and for ``expected`` with ``bust_cache``.
     """
     after = None if since is None else parse_timestamp(since, "since")
     if expected is not None and bust_cache:
@@ -83,21 +83,24 @@ def changeset_query(
     if bust_cache:
         wanted = bust()
     if after is not None and wanted < after:
-        raise InvalidValueError(f"changeset(): expected={wanted} is older than since={after}, so there is no answer.")
+        raise InvalidValueError(
+            f"changeset(): expected={wanted} is older than since={after}: the server has no answer."
+        )
     return ChangesetQuery(
         after, wanted, [(name, value) for name, value in (filters or {}).items() if value is not None]
     )
 
 
 def bust() -> int:
-    """A value of ``_expected`` for which every cache on the way has to ask the server."""
+    """Return a value of ``_expected`` for which every cache on the way must ask the server."""
     return random.choice(_BUSTING)
 
 
 def read_changeset(ids: tuple[str, ...], query: ChangesetQuery, what: str, runner: FlowRunner) -> Flow[Changeset]:
-    """The changeset of the collection of these ids, of all its pages.
+    """Return the changeset of a collection, from all its pages.
 
-    Where the server does not go back as far as ``since``, all there is. Raises ``CapabilityMissingError``.
+    Where the server does not go back as far as ``since``, the changeset holds the whole collection. Raises
+    ``CapabilityMissingError``.
     """
     yield from require_capability("changes", what, runner)
     path = EntriesPath("changeset", ids)
@@ -127,5 +130,5 @@ def _page(response: Response, request: Request, since: int | None) -> Changeset:
     metadata, timestamp, changes = (body.get(name) for name in ("metadata", "timestamp", "changes"))
     is_one = isinstance(metadata, dict) and type(timestamp) is int and isinstance(changes, list)
     if not is_one or not all(isinstance(one, dict) and isinstance(one.get("id"), str) for one in changes or ()):
-        raise protocol_error(response, f"GET {request.path}", "the answer is no changeset")
+        raise protocol_error(response, f"GET {request.path}", "the answer is not a changeset")
     return Changeset(body["metadata"], body["timestamp"], tuple(body["changes"]), since)

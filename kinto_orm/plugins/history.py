@@ -52,11 +52,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Snapshot(Generic[M]):
-    """The records of a collection as they were at one time: lazy, and asked anew by each iteration.
+    """The records of a collection as they were at one time: lazy, and read anew by each iteration.
 
-    The last changed ones come first, in one answer of the server, which takes neither filters nor pages. They are
-    loaded as they were, with the timestamps of then: saving or deleting one that was changed since is a conflict.
-    Each ending raises ``HistoryIncompleteError`` where the history does not reach back to what a record was like.
+    The server sends all records in one answer, the last changed first; it takes neither filters nor pages here. The
+    records have the data and the timestamps of that time, so saving or deleting one that was changed since conflicts.
+    Every ending raises ``HistoryIncompleteError`` where the history does not reach back to a record's version.
     https://docs.kinto-storage.org/en/stable/api/1.x/history.html
     """
 
@@ -72,7 +72,7 @@ class Snapshot(Generic[M]):
             yield one
 
     def all(self) -> list[M]:
-        """All the records, in a list."""
+        """Return all the records, in a list."""
         return self._run(self._all)
 
     async def aall(self) -> list[M]:
@@ -80,7 +80,7 @@ class Snapshot(Generic[M]):
         return await self._arun(self._all)
 
     def count(self) -> int:
-        """How many records there were."""
+        """Return the number of records at that time."""
         return self._run(self._count)
 
     async def acount(self) -> int:
@@ -88,9 +88,9 @@ class Snapshot(Generic[M]):
         return await self._arun(self._count)
 
     def get(self, id: str | UUID) -> M:
-        """The record of that id, read by itself, with its permissions where they may be seen.
+        """Return the record of that id, read alone, with its permissions where the caller may see them.
 
-        Raises ``NotFoundError`` where it was not there then.
+        Raises ``NotFoundError`` where there was no such record at that time.
         """
         return self._run(self._getting(id))
 
@@ -108,7 +108,7 @@ class Snapshot(Generic[M]):
         if found is None or (found.last_modified or 0) > self.timestamp:
             found = yield from version_at(path, self.timestamp, exists=found is not None)
         if found is None or found.status is Status.DELETED:
-            raise NotFoundError(f"{path} was not there at {self.timestamp}.", status=404, method="GET", path=str(path))
+            raise NotFoundError(f"{path} did not exist at {self.timestamp}.", status=404, method="GET", path=str(path))
         return self.source.load_one(found, place)
 
     def _all(self, place: Place) -> Flow[list[M]]:
@@ -127,7 +127,7 @@ class Snapshot(Generic[M]):
         yield from require_history("as_of()", path, place.runner)
         deleted = yield from deletion_of(path)
         if deleted is not None and deleted > self.timestamp:
-            raise incomplete_history(f"{path} (the collection was deleted since, and made again)", self.timestamp)
+            raise incomplete_history(f"{path} (the collection was deleted since, and created again)", self.timestamp)
         found = yield from self._snapshot(path)
         changed = yield from self._changed_since(place)
         if deleted is not None:
@@ -142,19 +142,19 @@ class Snapshot(Generic[M]):
         response = yield Request("GET", url)
         if response.status == 404:
             raise CapabilityMissingError(
-                "as_of() needs a Kinto whose history plugin gives snapshots of collections, which this one does not; "
-                "as_of(…).get(id) does without."
+                "as_of() needs a Kinto whose history plugin has snapshots of collections, and this one has none; "
+                "as_of(…).get(id) does not need them."
             )
         raise_for_status(response, "GET", url)
         return rows_of(content(response, f"GET {url}"), path)
 
     def _changed_since(self, place: Place) -> Flow[set[str]]:
-        """The ids of the records that were created, changed or deleted since."""
+        """Return the ids of the records that were created, changed or deleted since."""
         rows = yield from _all_rows(place, Selection(since=self.timestamp, fields=("id",)))
         return {row["id"] for row in rows}
 
     def _check_is_complete(self, missing: Iterable[str], place: Place) -> Flow[None]:
-        """Raises ``HistoryIncompleteError`` unless the history tells of all these that they were created since."""
+        """Raise ``HistoryIncompleteError`` unless the history shows that all these were created since."""
         collection = place.path.parent_ids[-1]
         entries: Place[Any] = Place(place.runner, history_path(place.path.parent_ids[0]))
         about = (condition("resource_name", "", "record"), condition("collection_id", "", collection))
@@ -223,7 +223,7 @@ class Revertible(Stateful, Protocol):
         ...
 
     def __kinto_state__(self) -> ObjectState:
-        """Return what the server last said of the object."""
+        """Return the object's state, as the server last sent it."""
         ...
 
 
@@ -231,34 +231,37 @@ R = TypeVar("R", bound=Revertible)
 
 
 class HistoryMixin(Query[R]):
-    """The part of a manager that looks back."""
+    """The verbs of managers that rest on the history of the bucket."""
 
     __slots__ = ()
 
     def history(self, one: R | str | UUID, /) -> History:
-        """What happened to the object, or to what had that id, the newest first; asks nothing before it ends."""
+        """Return the history of the object, or of the object that had that id, the newest entry first.
+
+        Nothing is sent before the query ends.
+        """
         place = self.reading.source.locate()
         path = _path_of(one, place)
         return history_of(lambda: (place.runner, path.ids[0]), path)
 
     def as_of(self, timestamp: TimestampInput) -> Snapshot[R]:
-        """The records of the collection as they were at that time (milliseconds, ETag or aware datetime).
+        """Return the records of the collection as they were at that time (milliseconds, ETag or aware datetime).
 
-        To be iterated, or ended with ``all``, ``count`` or ``get``. Raises ``UsageError`` for other kinds of objects.
+        Iterate over it, or end it with ``all``, ``count`` or ``get``. Raises ``UsageError`` for other kinds of objects.
         """
         kind = self.reading.source.kind
         if kind is not Kind.RECORD:
-            raise UsageError(f"as_of() is for records: of {kind.plural} Kinto has no snapshots; look at history(id).")
+            raise UsageError(f"as_of() is for records: Kinto has no snapshots of {kind.plural}; look at history(id).")
         return Snapshot(self.reading.source, moment(timestamp, "as_of"))
 
     def revert(self, one: R | str | UUID, /, *, to: TimestampInput | HistoryEntry) -> R:
-        """The object, stored as it was at that time, or after that entry of its history; permissions too where the
-        history shows them.
+        """Store the object as it was at that time, or after that entry of its history, and return it.
 
-        The write expects the version that was seen last: of an object that was given the one it holds, of an id the
-        one that is read now. Raises ``ConflictError`` where somebody changed it since. One that was deleted is created
-        again, unless somebody else did. Raises ``UsageError`` where it was not there then, ``HistoryIncompleteError``
-        where the history does not reach back to then, ``UnsavedChangesError`` where local changes would be lost.
+        Permissions are restored where the history shows them. The write has a precondition: for an object, the version
+        it holds; for an id, the current version. A deleted object is created again, unless another client created it.
+        Raises ``ConflictError`` where another client changed the object since. Raises ``UsageError`` where the object
+        did not exist at that time. Raises ``HistoryIncompleteError`` where the history does not reach back that far.
+        Raises ``UnsavedChangesError`` where local changes would be lost.
         """
         return self._run(_reverting(self, one, to))
 
@@ -273,12 +276,12 @@ class _Reverting(Generic[R]):
 
     source: Source[R]
     given: R | None
-    """The object, where it was given by itself and not by its id."""
+    """The given object; ``None`` where an id was given."""
     id: str
     when: int | HistoryEntry
 
     def flow(self, place: Place) -> Flow[R]:
-        """The object, stored as it was."""
+        """Store the old version and return the object."""
         place.runner.refuse_staging("revert()")
         path = _path_of(self.id if self.given is None else self.given, place)
         if isinstance(self.when, HistoryEntry):
@@ -298,7 +301,7 @@ class _Reverting(Generic[R]):
         return (yield from self._store(state, place))
 
     def _store(self, state: ObjectState, place: Place) -> Flow[R]:
-        """Writes over the state, which nobody holds yet; or creates it again."""
+        """Write the old version over a state that no object holds yet, or create the object again."""
         version = yield from self._version(state.path, exists=state.status is Status.LOADED)
         if state.status is Status.LOADED and _is_as_in(state, version):
             return self._taken(self.source.load_one(state, place))
@@ -312,12 +315,12 @@ class _Reverting(Generic[R]):
         draft = _draft(version)
         self._loaded(version, draft, place)
         state, shown = holder.__kinto_describe__()
-        # ``seen`` says that the object is not what is sent: its own data are no edits made since.
+        # ``seen``: the object's data is not the version that is sent, and must not count as edits made since.
         yield from carry_out(holder, Intent(Verb.REPLACE, state, draft, seen=shown), place.runner)
         return holder
 
     def _taken(self, stored: R) -> R:
-        """The object that was given, in the state of the stored one."""
+        """Give the caller's object the stored state and return it."""
         if self.given is None:
             return stored
         self.given.__kinto_apply_state__(stored.__kinto_state__(), None)
@@ -329,11 +332,11 @@ class _Reverting(Generic[R]):
         else:
             found = yield from version_at(path, self.when, exists=exists)
         if found is None or found.status is Status.DELETED:
-            raise UsageError(f"{path} was not there then: to go back to that, delete() it. Nothing was written.")
+            raise UsageError(f"{path} did not exist then: to go back to that, delete() it. Nothing was written.")
         return found
 
     def _loaded(self, version: ObjectState, draft: Draft, place: Place) -> R:
-        """The object as it shall be; raises ``InvalidValueError`` where that does not fit its model any more."""
+        """Return the object as it shall be; raise ``InvalidValueError`` where the version no longer fits its model."""
         state = ObjectState(version.path, Status.LOADED, draft.data, version.last_modified)
         try:
             return self.source.load_one(state, place)
@@ -350,12 +353,12 @@ def _reverting(query: Query[R], one: R | str | UUID, to: TimestampInput | Histor
 
 
 def _path_of(one: Revertible | str | UUID, place: Place) -> ObjectPath:
-    """Where the object is; raises ``InvalidTypeError`` where that is not in the list of the manager."""
+    """Return the path of the object; raise ``InvalidTypeError`` where the manager's list does not hold it."""
     if place.path.kind is Kind.ACCOUNT:
         raise UsageError("Kinto keeps no history of accounts.")
     path = one.__kinto_path__() if not isinstance(one, str | UUID) else place.path.object(check_id(one))
     if path.plural != place.path:
-        raise InvalidTypeError(f"{path} is not of {place.path}: ask the manager of its own list.")
+        raise InvalidTypeError(f"{path} is not in {place.path}: ask the manager of its list.")
     return path
 
 
@@ -369,10 +372,10 @@ def _check_is_clean(given: Revertible) -> None:
 
 
 def _check_is_about(entry: HistoryEntry, path: ObjectPath) -> None:
-    # The default bucket is in its history by its real id.
+    # The history names the default bucket by its real id.
     mine, its = (uri.split("/")[3 if path.ids[0] == "default" else 2 :] for uri in (str(path), entry.uri))
     if mine != its:
-        raise InvalidValueError(f"to is an entry about {entry.uri}, not about {path}.")
+        raise InvalidValueError(f"to= is an entry of {entry.uri}, not of {path}.")
 
 
 def _draft(version: ObjectState) -> Draft:
@@ -384,7 +387,7 @@ def _draft(version: ObjectState) -> Draft:
 
 
 def _is_as_in(state: ObjectState, version: ObjectState) -> bool:
-    """Whether the object, just read, is as it was in that version."""
+    """Return whether the object, just read, has the content of that version."""
     now, then = _draft(state), _draft(version)
     return is_same(now.data, then.data) and (not then.permissions or _granted(now) == _granted(then))
 

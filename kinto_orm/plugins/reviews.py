@@ -1,6 +1,7 @@
-"""The steps of a review, as flows: each only where it changes something, and on what was seen.
+"""Flows for the steps of a review; each is sent only where it changes something, for the version that was read.
 
-With the signer every write of a record changes its collection, too: a precondition on the collection covers them all.
+With the signer plugin every write of a record also changes its collection: a precondition on the collection covers all
+its records.
 """
 
 from __future__ import annotations
@@ -33,18 +34,18 @@ H = TypeVar("H", bound=Stateful)
 CAPABILITY = "signer"
 
 _OF_THE_MOMENT = (ReviewStep.REQUEST, ReviewStep.REFRESH)
-"""The steps that are about the collection as it is now, and not about what somebody saw of it."""
+"""The steps that concern the current collection, not the version that the caller read."""
 
 
 def review(holder: H, step: ReviewStep, message: str | None = None, *, seen: TimestampInput | None = None) -> Flow[H]:
-    """The collection after the step; nothing is sent where there is nothing to do.
+    """Carry out one step of a review and return the collection; send nothing where the step is already done.
 
-    ``seen`` is the timestamp of the records that were looked at. Raises ``ReviewError`` where the collection is in no
-    state for the step, ``ConflictError`` where it, or one of its records, was changed since it was seen,
-    ``NotLoadedError`` where it was never seen.
+    ``seen`` is the timestamp of the records that the caller looked at. Raises ``ReviewError`` where the status of the
+    collection does not allow the step. Raises ``ConflictError`` where the collection, or one of its records, was
+    changed since it was read. Raises ``NotLoadedError`` where the collection was never read.
     """
     if step.what.comment is not None and not isinstance(message, str):
-        raise InvalidTypeError(f"The message is text for those who come next in the review, not {message!r:.60}.")
+        raise InvalidTypeError(f"The message of a review is text, not {message!r:.60}.")
     timestamp = None if seen is None else parse_timestamp(seen, "seen")
     runner = holder.__kinto_runner__()
     runner.refuse_staging(f"{step.name.lower()} of a review")
@@ -83,7 +84,7 @@ class Review(Generic[H]):
     user: str | None
 
     def look(self, rules: ReviewRules, seen: int | None) -> Flow[ObjectState]:
-        """The state of the collection that the step is about."""
+        """Return the state of the collection that the step concerns."""
         state, path = self.state, self.state.path
         is_dirty = self.draft.permissions or not is_same(state.data or {}, self.draft.data)
         if state.status is not Status.DELETED and not state.is_partial and is_dirty:
@@ -93,7 +94,7 @@ class Review(Generic[H]):
             state = yield from get(path)
         elif not is_seen:
             raise NotLoadedError(
-                f"{path} was never read, and only what was seen can be judged: refresh() it, and look at its records."
+                f"{path} was never read, and a review judges the version that was read: refresh() it and its records."
             )
         if seen is not None:
             self.check(status_of(state.data), rules)
@@ -105,21 +106,21 @@ class Review(Generic[H]):
         now = yield from read_timestamp(records)
         if now != seen:
             raise ReviewError(
-                f"{records} were changed since they were looked at: then at {seen}, now at {now}. Look at them again."
+                f"{records} were changed since you read them: then at {seen}, now at {now}. Read them again."
             )
 
     def check(self, status: ReviewStatus | None, rules: ReviewRules) -> None:
-        """Raises ``ReviewError`` where the step is not possible in this status."""
+        """Raise ``ReviewError`` where the step is not possible in this status."""
         possible = rules.sources(self.step)
         if status not in possible and status not in self.step.what.is_done_at:
             names = " or ".join(sorted(one.value for one in possible if one is not None))
             raise ReviewError(
                 f"{self.state.path} is {status.value if status else 'in no status'}, and {self.step.name.lower()} "
-                f"is for what is {names}. Nothing was sent. refresh() it where that may have changed."
+                f"needs a collection that is {names}. Nothing was sent. refresh() it where that may have changed."
             )
 
     def carry_out(self, before: ObjectState) -> Flow[None]:
-        """Sends the step, and reads the collection again: the answer shows what was asked for, not what came of it."""
+        """Send the step and read the collection again: the answer shows the request, not its effect."""
         path = before.path
         patch = BasicPatch(data=self.step.data(self.message))
         precondition = Precondition(last_modified=before.last_modified)
@@ -131,7 +132,7 @@ class Review(Generic[H]):
                 raise conflict_over(error, theirs, self.holder, Intent(Verb.SAVE, self.state, self.draft), self.runner)
             raise_for_status(response, "PATCH", path)
         except DryRunError:
-            return  # it is planned; the collection stays as it was seen
+            return  # the step is planned; the collection keeps its state
         except IN_DOUBT as error:
             if is_abort(error):
                 raise
@@ -141,21 +142,21 @@ class Review(Generic[H]):
             if after.last_modified == before.last_modified:
                 raise failure
             raise AmbiguousWriteError(
-                f"{path}: the answer to {self.step.name.lower()} got lost, and the collection was changed since: "
-                "refresh() it, and see."
+                f"{path}: the answer to {self.step.name.lower()} was lost and the collection was changed since: "
+                "refresh() it and look."
             ) from failure
         self.holder.__kinto_apply_state__(after, None)
 
     def _is_done(self, after: ObjectState, before: ObjectState) -> bool:
-        """Whether the collection shows that the step was applied, and by the same user."""
+        """Return whether the collection shows that the step was applied, and by the same user."""
         what, data = self.step.what, after.data or {}
         wanted = {} if what.comment is None or self.step is ReviewStep.ROLLBACK else {what.comment: self.message}
         if what.actor is not None:
             wanted[what.actor] = self.user
         if self.runner.strict_retry and (what.actor is None or self.user is None):
-            return False  # anybody may have done the same
+            return False  # another user may have done the same
         is_there = status_of(data) is (what.leads_to or status_of(before.data))
         is_changed = after.last_modified != before.last_modified
-        if what.moment is not None:  # a write by somebody else changes the timestamp, too
+        if what.moment is not None:  # a write by another client changes the timestamp, too
             is_changed = data.get(what.moment) != (before.data or {}).get(what.moment)
         return is_changed and is_there and all(data.get(key) == value for key, value in wanted.items())

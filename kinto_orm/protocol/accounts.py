@@ -1,7 +1,6 @@
-"""Accounts: what is peculiar to them is that they have a password, of which the server shows the hash.
+"""Passwords of accounts: the server shows their hashes, and takes a hash that is sent back for a new password.
 
-A hash that is sent back is hashed again, and nobody can log in any more. So it is taken out of every answer, before
-anything else sees it.
+After that no one can log in. So hashes are removed from every answer before any other code sees it.
 https://docs.kinto-storage.org/en/stable/api/1.x/accounts.html
 """
 
@@ -19,20 +18,20 @@ from kinto_orm.protocol.paths import PASSWORD, ObjectPath
 
 HIDDEN = "***"
 DUMPED = "**********"
-"""What pydantic makes of a password in JSON."""
+"""The text that pydantic dumps in place of a password."""
 MAX_PASSWORD_BYTES = 72
-"""Kinto hashes passwords by bcrypt, which takes no more."""
+"""The limit of bcrypt, by which Kinto hashes passwords."""
 
 
 def without_hashes(request: Request, response: Response) -> Response:
-    """The answer, without the hashes of passwords."""
+    """Return the answer without the hashes of passwords."""
     is_batch = request.path == "/batch" and b"/accounts" in response.body
     if not is_batch and not _is_of_accounts(request.path):
         return response
     try:
         body = decode(response.body, request.path)
     except ProtocolError:
-        return response  # whoever reads it says so; an answer without a body has no hash
+        return response  # the code that reads it raises; an answer without a body has no hash
     if is_batch:
         answers = body.get("responses") if isinstance(body, dict) else None
         for answer in answers if isinstance(answers, list) else ():
@@ -48,7 +47,7 @@ def _is_of_accounts(path: str) -> bool:
 
 
 def _clean(body: JSON) -> None:
-    """Takes the hashes out of an object, a list, or a 412 with what exists."""
+    """Remove the hashes from an object, a list, or the existing object in a 412."""
     if not isinstance(body, dict):
         return
     data, details = body.get("data"), body.get("details")
@@ -59,14 +58,14 @@ def _clean(body: JSON) -> None:
 
 
 def without_secrets(path: ObjectPath, data: JSONObject | None) -> JSONObject | None:
-    """The data as it may be shown."""
+    """Return the data without its secrets."""
     if data is None or path.kind.secrets.isdisjoint(data):
         return data
     return {key: value for key, value in data.items() if key not in path.kind.secrets}
 
 
 def shown_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """An entry of a batch as it may be shown."""
+    """Return an entry of a batch as messages may show it, without its password."""
     body = entry.get("body")
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, dict) or PASSWORD.isdisjoint(data) or not _is_of_accounts(entry["path"]):
@@ -75,25 +74,28 @@ def shown_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def check_password(path: ObjectPath, password: object) -> None:
-    """Raises ``InvalidValueError``, which does not show it, for a password with which nobody could log in."""
+    """Raise ``InvalidValueError`` for a password that cannot be used to log in; the message does not show it."""
     if not isinstance(password, str) or not password:
-        raise InvalidValueError(f"{path}: the password is a string with something in it.")
+        raise InvalidValueError(f"{path}: the password must be a string that is not empty.")
     if len(password.encode("utf-8", "surrogatepass")) > MAX_PASSWORD_BYTES:
         raise InvalidValueError(
             f"{path}: the password has more than {MAX_PASSWORD_BYTES} bytes, which is bcrypt's limit."
         )
     if password == DUMPED:
-        raise InvalidValueError(f"{path}: the password is the stars that a dump shows: set the password itself.")
+        raise InvalidValueError(f"{path}: the password is the stars of a dump: set the password itself.")
     if any(letter < " " or letter == "\x7f" for letter in password):
         raise InvalidValueError(f"{path}: the password has a control character: no header can carry it.")
 
 
 def check_json_patch(path: ObjectPath, patch: JSONPatch) -> None:
-    """Raises ``InvalidValueError`` for a JSON-Patch that reads or writes the password: Kinto would not hash it."""
+    """Raise ``InvalidValueError`` for a JSON-Patch that reads or writes the password.
+
+    Kinto would store the password in clear.
+    """
     for operation in patch.operations:
         for pointer in (str(operation.get(name, "/")) for name in ("path", "from")):
             if pointer in ("", "/data") or pointer.startswith("/data/password"):
                 raise InvalidValueError(
-                    f"{path}: Kinto would store a password out of a JSON-Patch as it is, in clear: "
+                    f"{path}: Kinto would store a password from a JSON-Patch in clear: "
                     "use account.password = … and save(), or patch(password=…)."
                 )

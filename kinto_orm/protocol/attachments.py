@@ -1,4 +1,4 @@
-"""Files that belong to records: what a record says of its file, where that file is, and how one is sent.
+"""Attachments: the file that a record names, its URL, and the request that uploads it.
 
 https://github.com/Kinto/kinto-attachment
 """
@@ -25,7 +25,7 @@ BINARY = "application/octet-stream"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One part: a text field, or with a ``filename`` a file."""
+    """One part of a multipart body: a text field or, with a ``filename``, a file."""
 
     name: str
     content: bytes = field(repr=False)
@@ -34,7 +34,7 @@ class Part:
 
 
 def encode_multipart(parts: Sequence[Part], boundary: str | None = None) -> tuple[str, bytes]:
-    """The value of the header ``Content-Type``, and the body.
+    """Return the value of the header ``Content-Type``, and the body.
 
     Raises ``InvalidValueError`` for a content type that is not one line of ASCII.
     """
@@ -56,8 +56,8 @@ def _head(part: Part) -> str:
 
 
 def _quoted(text: str) -> str:
-    # As Kinto reads it, to the very same name: what browsers write for a quote, %22, it would keep as it is.
-    # Line ends have no such form, so they go as browsers write them; the rest goes as UTF-8.
+    # Kinto reads this form back to the very same name; it would keep %22, the form of browsers, as it is.
+    # Line ends have no such form, so they are sent as browsers send them; the rest is UTF-8.
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return escaped.replace("\r", "%0D").replace("\n", "%0A")
 
@@ -67,25 +67,26 @@ KEY = "attachment"
 
 _OUTSIDE = ("", ".", "..")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9]) *(\..*)?", re.IGNORECASE)
-"""Windows opens a device where a file is called so."""
+"""Names that Windows opens as devices."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What a record says of its file. ``size`` in bytes, ``hash`` as SHA-256 in hexadecimal; ``None``: it is not said.
+    """The record's description of its file. ``size`` is in bytes, ``hash`` is SHA-256 in hexadecimal.
 
+    ``None`` stands for a value that the record does not give.
     https://github.com/Kinto/kinto-attachment#attributes
     """
 
     location: str
-    """Where it is, below the server's ``base_url``, or its whole URL."""
+    """The path of the file below the server's ``base_url``, or its whole URL."""
     filename: str
     mimetype: str | None = None
     size: int | None = None
     hash: str | None = None
 
     def url(self, base_url: str) -> str:
-        """Where the file is; raises ``ProtocolError`` where that is not below ``base_url``."""
+        """Return the URL of the file; raise ``ProtocolError`` where it is not below ``base_url``."""
         base = base_url.rstrip("/") + "/"
         url = urljoin(base, self.location.lstrip("/"))
         is_below = url.startswith(base) and ".." not in unquote(url).split("/")
@@ -95,45 +96,45 @@ class Attachment:
 
     @property
     def safe_filename(self) -> str:
-        """The name; raises ``ProtocolError`` for one that would leave the folder that it is put in."""
-        # The drive: on Windows, "C:a.txt" is in another folder, wherever it is put.
+        """The name of the file; raises ``ProtocolError`` for a name that would leave the target folder."""
+        # On Windows, "C:a.txt" is in another folder than the target.
         is_special = _DEVICE.fullmatch(self.filename) or PureWindowsPath(self.filename).drive
         if not _is_plain(self.filename) or is_special:
             raise ProtocolError(
-                f"The attachment's name {self.filename!r:.200} leads out of its folder: say which file it shall be."
+                f"The attachment's name {self.filename!r:.200} leads out of its folder: name the target file."
             )
         return self.filename
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """A file that is to be attached."""
+    """A file to attach."""
 
     content: bytes = field(repr=False)
     filename: str
     mimetype: str | None = None
     sha256: str = ""
-    """In hexadecimal, of the content."""
+    """The SHA-256 of the content, in hexadecimal."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "sha256", hashlib.sha256(self.content).hexdigest())
 
     def is_stored_as(self, attachment: Attachment | None) -> bool:
-        """Whether the record has this very file, under this name."""
+        """Return whether the attachment is this very file, under this name."""
         return attachment is not None and (attachment.hash, attachment.filename) == (self.sha256, self.filename)
 
 
 def _is_plain(filename: str) -> bool:
-    """Whether it is the name of a file, and no path; half a character is no part of a name."""
+    """Return whether the text is the name of a file, not a path, without lone surrogates."""
     return filename not in _OUTSIDE and not any(
         letter in "/\\" or letter < " " or "\ud800" <= letter <= "\udfff" for letter in filename
     )
 
 
 def name_of(file: Content, filename: str | None) -> str:
-    """What the file is called: as given, or by its path.
+    """Return the name of the file: the given one, or the last part of its path.
 
-    Raises ``InvalidTypeError`` where it has no name and none is given, ``InvalidValueError`` for a name that is a path.
+    Raises ``InvalidTypeError`` where there is neither, ``InvalidValueError`` for a name that is a path.
     """
     if filename is None:
         path = file if isinstance(file, (str, os.PathLike)) else getattr(file, "name", "")
@@ -146,7 +147,7 @@ def name_of(file: Content, filename: str | None) -> str:
 
 
 def check_target(target: object) -> None:
-    """Raises ``InvalidTypeError`` for what no file can be put into, before anything is asked."""
+    """Raise ``InvalidTypeError`` for a target that cannot take a file, before anything is sent."""
     is_writable = callable(getattr(target, "write", None)) and not isinstance(target, io.TextIOBase)
     if not is_writable and not isinstance(target, (str, os.PathLike)):
         raise InvalidTypeError(
@@ -157,7 +158,7 @@ def check_target(target: object) -> None:
 def upload_request(
     path: str, upload: Upload, *, data: bytes | None = None, permissions: bytes | None = None
 ) -> Request:
-    """The request that attaches the file to the record at ``path``, in one with its data and permissions (as JSON).
+    """Return the request that attaches the file to the record at ``path``, with its data and permissions (as JSON).
 
     Raises ``InvalidValueError`` for a content type that is not one line of ASCII.
     """
@@ -169,19 +170,19 @@ def upload_request(
 
 
 def attachment_of(data: Mapping[str, Any]) -> Attachment | None:
-    """The attachment of a record, out of its data; ``None`` where it has none.
+    """Return the attachment in the data of a record; ``None`` where it has none.
 
-    Raises ``ProtocolError`` for what is no attachment.
+    Raises ``ProtocolError`` for a malformed attachment.
     """
-    said = data.get(KEY)
-    if said is None:
+    stated = data.get(KEY)
+    if stated is None:
         return None
-    if not isinstance(said, Mapping) or not all(isinstance(said.get(key), str) for key in ("location", "filename")):
-        raise ProtocolError(f"The record's attachment has no location or no filename: {said!r:.200}.")
-    mimetype, size, sha256 = (said.get(key) for key in ("mimetype", "size", "hash"))
+    if not isinstance(stated, Mapping) or not all(isinstance(stated.get(key), str) for key in ("location", "filename")):
+        raise ProtocolError(f"The record's attachment has no location or no filename: {stated!r:.200}.")
+    mimetype, size, sha256 = (stated.get(key) for key in ("mimetype", "size", "hash"))
     return Attachment(
-        said["location"],
-        said["filename"],
+        stated["location"],
+        stated["filename"],
         mimetype if isinstance(mimetype, str) else None,
         size if type(size) is int else None,
         sha256 if isinstance(sha256, str) else None,

@@ -1,4 +1,4 @@
-"""The entries of the two lists whose entries have no URL of their own: what happened, and what the user may do.
+"""Entries of the two lists whose entries have no URL: history and permissions.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/history.html
 https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
@@ -14,24 +14,26 @@ from kinto_orm.protocol.json_values import JSON, JSONObject
 from kinto_orm.protocol.responses import StoredObject, stored_object
 
 PERMISSIONS_ORDER = ("uri",)
-"""The order in which no page of the list of permissions leaves an entry out: no two have the same URI, and all have
-one, which cannot be said of their ids."""
+"""The order in which no page of the list of permissions leaves an entry out.
+
+Every entry has a URI, and no two have the same one; neither holds for their ids.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class HistoryEntry:
-    """One write of one object: who did what, when, and what the object was like then."""
+    """One write of one object: its author, its time, and the object after it."""
 
     id: str
     """The id of the entry itself."""
     last_modified: int
-    """When the entry was written, in milliseconds; :attr:`target` has the timestamp of the object."""
+    """The time of the entry, in milliseconds; :attr:`target` has the timestamp of the object."""
     date: datetime
-    """The same, with a timezone."""
+    """The time of the entry, with a timezone."""
     action: str
     """``"create"``, ``"update"`` or ``"delete"``."""
     user_id: str | None
-    """The principal of who did it; ``None`` for somebody without credentials."""
+    """The principal of the author; ``None`` for a request without credentials."""
     resource_name: str
     """The kind of the object, such as ``"record"``."""
     uri: str
@@ -46,14 +48,14 @@ class HistoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class PermissionEntry:
-    """What the user of the client may do with one object, as far as the object itself or the settings say it."""
+    """The permissions of the client's user on one object, granted by the object itself or by the settings."""
 
     uri: str
     """The path of the object; ``"/"`` for the server itself."""
     resource_name: str
     """The kind of the object, such as ``"record"``; ``"root"`` for the server itself."""
     permissions: frozenset[str]
-    """Such as ``"read"`` or ``"record:create"``, with those that follow from others."""
+    """Names such as ``"read"`` or ``"record:create"``, with those that follow from others."""
     id: str | None = None
     bucket_id: str | None = None
     group_id: str | None = None
@@ -62,12 +64,12 @@ class PermissionEntry:
 
 
 def history_entry(row: JSONObject) -> HistoryEntry:
-    """The entry of a row; raises ``ProtocolError`` where it is none."""
+    """Return the entry of a row; raise ``ProtocolError`` for a malformed one."""
     target = row.get("target")
     data = target.get("data") if isinstance(target, dict) else None
     uri, action = _text(row, "uri"), _text(row, "action")
     if not isinstance(target, dict) or not isinstance(data, dict) or type(row.get("last_modified")) is not int:
-        raise ProtocolError(f"This is no entry of a history: {str(row)[:200]}.")
+        raise ProtocolError(f"This is not an entry of a history: {str(row)[:200]}.")
     return HistoryEntry(
         id=_text(row, "id"),
         last_modified=row["last_modified"],
@@ -77,7 +79,7 @@ def history_entry(row: JSONObject) -> HistoryEntry:
         resource_name=_text(row, "resource_name"),
         uri=uri,
         target=_target(data, target.get("permissions"), is_deleted=action == "delete"),
-        # Kinto names the bucket in the entries of the bucket itself only.
+        # Kinto names the bucket only in entries of the bucket itself.
         bucket_id=[*uri.split("/"), "", "", ""][2],
         group_id=_text_or_none(row, "group_id"),
         collection_id=_text_or_none(row, "collection_id"),
@@ -86,16 +88,16 @@ def history_entry(row: JSONObject) -> HistoryEntry:
 
 
 def _target(data: JSONObject, permissions: JSON, *, is_deleted: bool) -> StoredObject:
-    if is_deleted:  # then Kinto's own "deleted" is no data
+    if is_deleted:  # then Kinto's own "deleted" is not data
         data = {name: value for name, value in data.items() if name != "deleted"}
     return stored_object(data, permissions, is_deleted=is_deleted)
 
 
 def permission_entry(row: JSONObject) -> PermissionEntry:
-    """The entry of a row; raises ``ProtocolError`` where it is none."""
+    """Return the entry of a row; raise ``ProtocolError`` for a malformed one."""
     permissions = row.get("permissions")
     if not isinstance(permissions, list) or not all(isinstance(one, str) for one in permissions):
-        raise ProtocolError(f"This is no entry of a list of permissions: {str(row)[:200]}.")
+        raise ProtocolError(f"This is not an entry of a list of permissions: {str(row)[:200]}.")
     return PermissionEntry(
         uri=_text(row, "uri"),
         resource_name=_text(row, "resource_name"),
@@ -123,7 +125,7 @@ def _date(row: JSONObject) -> datetime:
     try:
         date = datetime.fromisoformat(_text(row, "date"))
     except ValueError as error:
-        raise ProtocolError(f"The date of an entry is none: {row['date']!r:.60}.") from error
+        raise ProtocolError(f"The date of an entry is malformed: {row['date']!r:.60}.") from error
     if date.tzinfo is None:
         raise ProtocolError(f"The date of an entry has no timezone: {row['date']!r:.60}.")
     return date

@@ -1,4 +1,4 @@
-"""Which fields a 400 is about. Kinto names only the end of a field's path; what was sent tells the rest.
+"""The fields that a 400 names. Kinto sends only the end of a field's path; the data that was sent shows the rest.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/errors.html#validation-errors
 """
@@ -14,10 +14,10 @@ from kinto_orm.errors import FieldError
 from kinto_orm.protocol.json_values import JSON, JSONObject
 
 INVALID_PARAMETERS = 107
-"""Kinto's number for what it found by looking at the request."""
+"""Kinto's error number for an invalid request."""
 
 _KINTOS_OWN = re.compile(r"(data|permissions)(\..*)?|")
-"""The names that Kinto gives to what is in a body; a JSON schema's are those of the data's keys."""
+"""The names of the parts of a body; a JSON schema names keys of the data."""
 
 _OBJECTS = re.compile(r"/buckets/[^/]+/(groups|collections)(/[^/]+(/records(/[^/]+)?)?)?|/buckets(/[^/]+)?")
 _MISSING = re.compile(r"(.*) is a required property", re.DOTALL)
@@ -27,7 +27,7 @@ _Path = tuple[str | int, ...]
 
 
 def is_of_a_schema(errno: Any, details: Any, path: str) -> bool:
-    """Whether it was a JSON schema, of the collection or the bucket, that refused the object."""
+    """Return whether a JSON schema, of the collection or the bucket, refused the object."""
     found = _entries(details)
     return (
         errno == INVALID_PARAMETERS
@@ -43,7 +43,7 @@ def _is_kintos_own(name: Any) -> bool:
 
 
 def field_errors(details: Any) -> tuple[FieldError, ...]:
-    """What Kinto says in ``details``, field by field, by the names that it gives them."""
+    """Return the errors of fields in Kinto's ``details``, with Kinto's names."""
     return tuple(
         FieldError(_parts(one.get("name")), str(one.get("description", "")), str(one.get("location", "")))
         for one in _entries(details)
@@ -61,10 +61,10 @@ def _parts(name: Any) -> _Path:
 
 
 def schema_errors(details: Any, data: JSONObject | None) -> tuple[FieldError, ...]:
-    """The same for what a JSON schema refused, with the paths in the data that was sent; ``None`` where it is unknown.
+    """Return the errors of a JSON schema, with paths in the data that was sent; ``None`` where it is unknown.
 
-    Kinto names the last part of the path; of what is missing or too much the object that it is missing in or too much
-    of, or something else. Where that may mean several fields none is chosen, and the path is its last part only.
+    Kinto names the last part of the path. For a missing or unexpected key it names the object around it, or something
+    else. Where several fields fit none is chosen, and the path is its last part only.
     """
     (entry,) = _entries(details)
     name, message = entry.get("name"), str(entry.get("description", ""))
@@ -78,7 +78,7 @@ def schema_errors(details: Any, data: JSONObject | None) -> tuple[FieldError, ..
 
 
 def _names(text: str) -> list[str]:
-    """The names in a message, which has them as Python writes them."""
+    """Return the names in a message, which shows them as Python does."""
     try:
         return [name for name in ast.literal_eval(f"[{text}]") if isinstance(name, str)]
     except (SyntaxError, ValueError):
@@ -86,7 +86,7 @@ def _names(text: str) -> list[str]:
 
 
 def _in_object(name: Any, key: str, data: JSONObject | None, *, is_there: bool) -> _Path:
-    """The path of a key that is, or is not, in the object of that name, or at the top of the data."""
+    """Return the path of a key that is, or is not, in the object of that name, or at the top of the data."""
     may_be_at_top = not is_there or name == "additionalProperties"
     found = [
         path
@@ -98,7 +98,7 @@ def _in_object(name: Any, key: str, data: JSONObject | None, *, is_there: bool) 
 
 def _found(name: Any, message: str, data: JSONObject | None) -> _Path:
     if not isinstance(name, (str, int)):
-        return ()  # Kinto takes what comes last in the schema for a name, whatever that is
+        return ()  # Kinto takes the last step in the schema for a name, even a number
     found = [(path, value) for path, value in _walk(data) if path and path[-1] == name]
     if len(found) > 1:
         found = [(path, value) for path, value in found if message.startswith(f"{value!r} ")]
@@ -106,7 +106,7 @@ def _found(name: Any, message: str, data: JSONObject | None) -> _Path:
 
 
 def _walk(value: JSON, path: _Path = ()) -> Iterator[tuple[_Path, JSON]]:
-    """Each value in it, with its path."""
+    """Yield each value with its path."""
     yield path, value
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, one in items:

@@ -1,4 +1,4 @@
-"""What a JSON-Patch makes of an object, the way the Kinto server applies it.
+"""Applying a JSON-Patch to an object the way the Kinto server does.
 
 The operations work on ``{"data": {…}, "permissions": {"read": {"principal": …}}}``: a permission is an object there,
 whose keys are the principals.
@@ -16,7 +16,7 @@ from kinto_orm.errors import InvalidValueError, PermissionsUnknownError
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, is_same, to_json_value
 
 _Steps: TypeAlias = tuple[str, ...]
-"""A JSON pointer (RFC 6901), read: the keys and indexes that lead somewhere."""
+"""A parsed JSON pointer (RFC 6901): keys and indexes."""
 
 _MEMBERS = frozenset({"op", "path", "from", "value"})
 _INDEX = re.compile("0|[1-9][0-9]{0,17}")
@@ -24,27 +24,27 @@ _BAD_ESCAPE = re.compile("~(?![01])")
 
 _OWN_KEYS = ("id", "last_modified")
 _SERVER_KEYS = (*_OWN_KEYS, "deleted", "__permissions__")
-"""Keys of the data that only the server sets: it refuses, ignores or obeys what is written there, never stores it."""
+"""Keys of the data that only the server sets: it refuses, ignores or obeys a value there, never stores it."""
 
 _UNKNOWN: JSON = object()
-"""In the place of an ``id`` or ``last_modified`` that the caller does not know."""
+"""The placeholder of an ``id`` or ``last_modified`` that the caller does not know."""
 
 _UNREADABLE = "it reads the id or last_modified of the object, which is unknown: refresh() it first"
 
 
 @dataclass(frozen=True, slots=True)
 class Patched:
-    """What the operations give."""
+    """The result of the operations."""
 
     data: JSONObject
-    """Without ``id`` and ``last_modified``; shares nothing with what it was made of."""
+    """The data without ``id`` and ``last_modified``; shares nothing with the arguments."""
     permissions: dict[str, frozenset[str]] | None
-    """``None``: they stay as they are."""
+    """``None``: they stay unchanged."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    """One operation, checked and read."""
+    """One operation, checked and parsed."""
 
     index: int
     op: str
@@ -55,9 +55,9 @@ class _Operation:
 
     @property
     def value(self) -> JSON:
-        """Raises ``InvalidValueError`` where it has none."""
+        """The value of the operation; raises ``InvalidValueError`` where it has none."""
         if self.path.startswith(("/permissions/read/", "/permissions/write/")):
-            # Kinto puts the principal there, as it is written in the path: escaped.
+            # Kinto stores the principal as it stands in the path: escaped.
             return self.path.rpartition("/")[2]
         if "value" not in self.members:
             raise self.error("it needs a value")
@@ -65,17 +65,17 @@ class _Operation:
 
     @property
     def origin(self) -> _Steps:
-        """Where a move or copy takes the value; raises ``InvalidValueError`` where that is not said."""
+        """The place from which a move or copy takes the value; raises ``InvalidValueError`` where it is missing."""
         if self.source is None:
             raise self.error("it needs a 'from'")
         return self.source
 
     def error(self, reason: str) -> InvalidValueError:
-        """What says that the operation cannot be applied, and why."""
+        """Return the error that says why the operation cannot be applied."""
         return InvalidValueError(f"{self}: {reason}.")
 
     def concerns(self, steps: _Steps) -> bool:
-        """Whether the operation names this place, or one above or below it."""
+        """Return whether the operation names this place, or one above or below it."""
         named = (self.target,) if self.source is None else (self.target, self.source)
         return any(one[: len(steps)] == steps[: len(one)] for one in named)
 
@@ -92,13 +92,13 @@ def apply_json_patch(
     id: str | None = None,
     last_modified: int | None = None,
 ) -> Patched:
-    """The data and permissions after all operations; changes none of its arguments.
+    """Return the data and permissions after all operations; the arguments stay unchanged.
 
     ``id`` and ``last_modified`` (in milliseconds) are for operations that read them. As on the server, a permission
-    that is removed whole is kept (give it an empty object instead), and what is written beside ``/data`` and
-    ``/permissions`` is dropped. The server itself adds the writer to ``write`` afterwards.
-    Raises ``InvalidValueError`` naming the operation that cannot be applied, ``PermissionsUnknownError`` where one
-    names permissions and they are ``None``.
+    that is removed whole is kept (give it an empty object instead), and values beside ``/data`` and ``/permissions``
+    are dropped. The server itself adds the writer to ``write`` afterwards. Raises ``InvalidValueError``, which names
+    the operation that cannot be applied. Raises ``PermissionsUnknownError`` where an operation names permissions and
+    they are ``None``.
     """
     steps = _read_operations(operations)
     document: JSONObject = {"data": _with_own_keys(data, id, last_modified), "permissions": _as_objects(permissions)}
@@ -120,7 +120,7 @@ def _with_own_keys(data: Mapping[str, JSON], id: str | None, last_modified: int 
 
 
 def _as_objects(permissions: Mapping[str, Iterable[str]] | None) -> JSONObject:
-    # Kinto always has these two, and the others only where somebody has them.
+    # Kinto always has these two, and the others only where they are granted.
     sets = {"read": (), "write": (), **(permissions or {})}
     return {name: {principal: principal for principal in principals} for name, principals in sets.items()}
 
@@ -137,14 +137,14 @@ def _read_operations(operations: Iterable[Mapping[str, Any]]) -> list[_Operation
 def _read_operation(index: int, members: JSON) -> _Operation:
     where = f"operations[{index}]"
     if not isinstance(members, dict):
-        raise InvalidValueError(f"{where}: {members!r:.60} is no operation: it takes an object with 'op' and 'path'.")
+        raise InvalidValueError(f"{where}: {members!r:.60} is not an operation: give an object with 'op' and 'path'.")
     if unknown := members.keys() - _MEMBERS:
         raise InvalidValueError(
             f"{where}: Kinto refuses {min(unknown)!r}; an operation has 'op', 'path', 'from', 'value'."
         )
     op: JSON = members.get("op")
     if not isinstance(op, str) or op not in _APPLY:
-        raise InvalidValueError(f"{where}: {op!r:.60} is none of the operations: they are {', '.join(_APPLY)}.")
+        raise InvalidValueError(f"{where}: {op!r:.60} is not an operation: use one of {', '.join(_APPLY)}.")
     path = _check_pointer(members.get("path"), f"{where}, {op}: 'path'")
     # Kinto takes an empty 'from' for none, and reads it only where it is needed.
     origin = _check_pointer(members["from"], f"{where}, {op}: 'from'") if members.get("from") else None
@@ -180,13 +180,13 @@ def _find(operation: _Operation, document: JSON, steps: _Steps) -> JSON:
 
 
 def _index(operation: _Operation, items: JSON, step: str, *, room: int = 0) -> int:
-    """The index in a list; ``room`` is 1 where it may be the one behind the last item."""
+    """Return the index in a list; ``room`` is 1 where the index after the last item is valid, too."""
     if not isinstance(items, list):
-        raise operation.error(f"there is no {step!r:.60} in what is no object and no list")
+        raise operation.error(f"there is no {step!r:.60} in a value that is neither object nor list")
     if room and step == "-":
         return len(items)
     if not _INDEX.fullmatch(step):
-        raise operation.error(f"{step!r:.60} is no index of an item")
+        raise operation.error(f"{step!r:.60} is not an index")
     index = int(step)
     if index >= len(items) + room:
         raise operation.error(f"there is no item {index}, the list has {len(items)}")
@@ -261,7 +261,7 @@ _APPLY: dict[str, Callable[[_Operation, JSON], None]] = {
 
 
 def _last_at(operations: list[_Operation], *steps: str) -> _Operation:
-    """The last operation that may have changed this place."""
+    """Return the last operation that may have changed this place."""
     return next(one for one in reversed(operations) if one.concerns(steps))
 
 
@@ -270,7 +270,7 @@ def _data_of(document: JSONObject, own: JSONObject, operations: list[_Operation]
     if not isinstance(data, dict):
         raise _last_at(operations, "data").error("the data must stay an object")
     for key in _SERVER_KEYS:
-        # Without them the server uses its own.
+        # The server sets these keys itself.
         if key in data and not (key in own and is_same(own[key], data[key])):
             raise _last_at(operations, "data", key).error(f"data[{key!r}] is set by the server only: leave it")
     data = {key: value for key, value in data.items() if key not in _OWN_KEYS}
@@ -281,7 +281,7 @@ def _data_of(document: JSONObject, own: JSONObject, operations: list[_Operation]
 
 
 def _find_unknown(value: JSON) -> _Steps | None:
-    """Where something is that the caller did not know."""
+    """Return the place of a value that the caller did not know; ``None`` where there is none."""
     pending: list[tuple[_Steps, JSON]] = [((), value)]
     while pending:
         steps, one = pending.pop()

@@ -1,6 +1,6 @@
-"""The values that travel: a request, and the response to it.
+"""The request, the response, and the transport that turns one into the other.
 
-Flows yield requests and receive responses; transports turn the one into the other. Nothing here does I/O.
+Flows yield requests and receive responses. Nothing here does I/O.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Content: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
 """A file by its path, its content, or an open file (in binary mode)."""
 
 Target: TypeAlias = str | os.PathLike[str] | IO[bytes]
-"""Where a file is put: a path, or an open file (in binary mode)."""
+"""The place for a file: a path, or an open file (in binary mode)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +33,13 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     body: bytes | None = None
     is_guarded: bool = False
-    """Whether each write in it carries a precondition, so that sending it twice does no more than sending it once."""
+    """Whether each write in it carries a precondition, so that sending it twice has no second effect."""
     reads_only: bool = False
     """Whether it only reads, although it is a POST."""
     takes_any_answer: bool = False
-    """Whether a 5xx is an answer like any other, so that nothing is asked for again because of it."""
+    """Whether a 5xx is an answer like any other, and not a reason to send the request again."""
     attempt: int = 1
-    """Above 1: earlier requests for the same purpose were in vain, and the transport waits before it sends this."""
+    """Above 1: earlier requests for the same purpose failed, and the transport waits before it sends this one."""
 
     @property
     def target(self) -> str:
@@ -48,43 +48,43 @@ class Request:
 
     @property
     def is_write(self) -> bool:
-        """Whether the server may change something because of it."""
+        """Whether the server may change something when it gets the request."""
         return self.method not in ("GET", "HEAD") and not self.reads_only
 
     @property
     def is_repeatable(self) -> bool:
-        """Whether it may be sent again where the answer got lost."""
+        """Whether the transport may send it again after a lost answer."""
         return self.is_guarded or not self.is_write
 
 
 @quickly_made
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What the server answered. Header names are lower case."""
+    """The server's answer. Header names are lower case."""
 
     status: int
     headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
     body: bytes = b""
     content: Any = None
-    """The body already decoded: the answers inside a batch have it, and no bytes."""
+    """The decoded body of an answer inside a batch, which has no bytes."""
     retry_after: float | None = None
-    """The seconds that the server asks to wait before the next attempt, where it does."""
+    """The pause before the next attempt that the server asks for, in seconds."""
     is_repeated: bool = False
-    """Whether an earlier attempt of this very write lost its answer: what is refused now may have been done then."""
+    """Whether an earlier attempt of this write lost its answer, and may have done what is refused now."""
     asks_for_login: bool = False
-    """Whether nothing of the request was applied, for credentials that have run out and that can be got again."""
+    """Whether the credentials have run out and can be renewed; nothing of the request was applied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockingTask(Request):
-    """Work that is done between two requests and takes its time: a file that is read, or fetched from another host.
+    """Blocking work between two requests: a file that is read, or fetched from another host.
 
-    Whoever moves the flow calls it, in a thread where the flow is awaited; what it gives is the response.
+    The runner calls ``work`` (in a thread when async) and sends its result into the flow.
     """
 
     method: str = "GET"
     path: str
-    """What it is about, for messages."""
+    """The subject of the work, for messages."""
     work: Callable[[], Response]
 
 
@@ -101,18 +101,18 @@ class Pause(Request):
 
 
 class Transport(Protocol):
-    """What sends a request. Raises ``TransportError`` where no answer came, never a foreign exception."""
+    """The sender of requests. Raises ``TransportError`` where no answer arrives, never a foreign exception."""
 
     def send(self, request: Request) -> Response:
-        """The answer, whatever its status; 3xx are not followed."""
+        """Send the request and return the answer, whatever its status; redirects are not followed."""
         ...
 
     async def asend(self, request: Request) -> Response:
-        """Like :meth:`send`, without blocking the event loop. Where it is cancelled, nothing more is sent."""
+        """Like :meth:`send`, without blocking the event loop. A cancelled call sends nothing more."""
         ...
 
     def release(self) -> None:
-        """Closes idle sockets; the transport stays usable."""
+        """Close idle sockets; the transport stays usable."""
         ...
 
     async def arelease(self) -> None:
@@ -120,7 +120,7 @@ class Transport(Protocol):
         ...
 
     def close(self) -> None:
-        """Closes everything; sending afterwards raises ``ClientClosedError``."""
+        """Close all sockets; sending afterwards raises ``ClientClosedError``."""
         ...
 
     async def aclose(self) -> None:
@@ -129,6 +129,6 @@ class Transport(Protocol):
 
 
 def whole_seconds(text: str) -> float | None:
-    """The number of seconds in a header; ``None`` for anything but a whole number of at most 10 digits."""
+    """Return the number of seconds in a header; ``None`` for anything but a whole number of at most 10 digits."""
     # isdigit() alone is also true of "²" and of the digits of other scripts.
     return float(text) if text.isascii() and text.isdigit() and len(text) <= 10 else None

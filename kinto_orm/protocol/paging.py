@@ -25,7 +25,7 @@ _NO_NUMBERS = (b"NaN", b"Infinity")
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
-    """One page of a list, as it came: the bytes are kept, because they are also the rows' snapshot."""
+    """One page of a list, undecoded: the bytes are also the snapshot of its rows."""
 
     body: bytes
     timestamp: int | None
@@ -55,7 +55,7 @@ class ListState:
 
 
 def encode_query(params: Sequence[tuple[str, str]]) -> str:
-    """The query string of the parameters."""
+    """Return the query string of the parameters."""
     # `;` separates parameters for Kinto, as `&` does: urlencode with an empty `safe` escapes it.
     return urlencode(params, quote_via=quote, safe="")
 
@@ -72,20 +72,21 @@ def read_page(path: ListPath, query: str, *, if_match: int | None = None) -> Flo
         raise protocol_error(response, f"GET {path}", "the answer is no list")
     check_json_type(response, f"GET {path}")
     if any(word in response.body for word in _NO_NUMBERS):
-        content(response, f"GET {path}")  # takes them inside of texts only; what reads the rows takes them as numbers
+        content(response, f"GET {path}")  # refuses them outside texts; the loader of rows would take them as numbers
     return RawPage(response.body, list_timestamp(response), next_query(response, path), response.headers.get("date"))
 
 
 def read_rows(path: ListPath, query: str) -> Flow[list[JSONObject]]:
-    """The rows of one page, decoded: out of a batch, too."""
+    """Return the decoded rows of one page; works inside a batch, too."""
     response = yield Request("GET", str(path), query)
     raise_for_status(response, "GET", str(path))
     return rows_of(content(response, f"GET {path}"), path)
 
 
 def unless_unchanged(flow: Flow[T], timestamp: int) -> Flow[T | None]:
-    """The result of a flow that reads pages; ``None`` where their list still has that timestamp, in milliseconds.
+    """Return the result of a flow that reads pages; ``None`` where their list still has the timestamp.
 
+    The timestamp is in milliseconds.
     https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
     """
     try:
@@ -122,7 +123,7 @@ def read_state(path: ListPath, query: str = "", *, if_match: int | None = None) 
 
 
 def read_timestamp(path: ListPath) -> Flow[int | None]:
-    """The timestamp of the list, in milliseconds."""
+    """Return the timestamp of the list, in milliseconds."""
     response = yield Request("HEAD", str(path))
     raise_for_status(response, "HEAD", str(path))
     return list_timestamp(response)
@@ -135,10 +136,10 @@ def delete_pages(
     if_match: int | None = None,
     on_rows: Callable[[list[JSONObject]], object] | None = None,
 ) -> Flow[int]:
-    """Deletes what matches, on every page; how many were deleted.
+    """Delete the objects that match, on every page, and return their number.
 
-    ``on_rows`` is given the tombstones of each page. ``if_match`` is the timestamp, in milliseconds, that the list
-    must have: raises ``ConflictError`` where somebody else changes the list, also between two pages.
+    ``on_rows`` is called with the tombstones of each page. ``if_match`` is the timestamp, in milliseconds, that the
+    list must have: raises ``ConflictError`` where another client changes the list, also between two pages.
     """
     count = 0
     following: str | None = query
@@ -161,16 +162,16 @@ def delete_pages(
 
 
 def _before_all_of(tombstones: Sequence[JSONObject]) -> str:
-    """The condition that leaves out what was written since the deletion began.
+    """Return the condition that leaves out objects written since the deletion began.
 
-    Kinto's own cursor is the time of the last tombstone, so that it would go on to what others wrote just before.
+    Kinto's cursor is the time of the last tombstone, so it would reach objects that others wrote just before.
     """
     timestamps = [one["last_modified"] for one in tombstones if type(one.get("last_modified")) is int]
     return f"&_before=%22{min(timestamps)}%22" if timestamps else ""
 
 
 def rows_of(body: JSON, path: ListPath) -> list[JSONObject]:
-    """The rows of a list; raises ``ProtocolError`` where it is none, or a row has no id."""
+    """Return the rows of a list; raise ``ProtocolError`` where the body is no list, or a row has no id."""
     rows = entries_of(body, path)
     for number, row in enumerate(rows):
         if not isinstance(row.get("id"), str):
@@ -179,7 +180,7 @@ def rows_of(body: JSON, path: ListPath) -> list[JSONObject]:
 
 
 def entries_of(body: JSON, path: ListPath) -> list[JSONObject]:
-    """The entries of a list, which may be without an id; raises ``ProtocolError`` where it is none."""
+    """Return the entries of a list, which need no id; raise ``ProtocolError`` where the body is no list."""
     entries = body.get("data") if isinstance(body, dict) else None
     if not isinstance(entries, list):
         raise ProtocolError(f"The answer to {path} holds no list.")
@@ -190,7 +191,7 @@ def entries_of(body: JSON, path: ListPath) -> list[JSONObject]:
 
 
 def list_timestamp(response: Response) -> int | None:
-    """The timestamp in the ETag of a list; ``None`` where there is none."""
+    """Return the timestamp in the ETag of a list; ``None`` where there is none."""
     try:
         return parse_timestamp(response.headers["etag"], "ETag")
     except (KeyError, KintoError):
@@ -198,9 +199,9 @@ def list_timestamp(response: Response) -> int | None:
 
 
 def next_query(response: Response, path: ListPath) -> str | None:
-    """The query string of the next page.
+    """Return the query string of the next page; ``None`` on the last one.
 
-    Only that part of the ``Next-Page`` header is used: its host is what the server believes to be called, and
+    Only the query of the ``Next-Page`` header is used: its host is the one that the server believes to have, and
     credentials must not follow it elsewhere. Raises ``ProtocolError`` where it names another list.
     """
     header = response.headers.get("next-page")
@@ -219,7 +220,7 @@ def next_query(response: Response, path: ListPath) -> str | None:
 
 
 def check_progress(query: str, seen: set[str], path: ListPath) -> None:
-    """Remembers the page; raises ``ProtocolError`` for one that was there before (the pages run in a circle)."""
+    """Remember the page; raise ``ProtocolError`` for a page that came before."""
     if query in seen:
         raise ProtocolError(f"The pages of {path} run in a circle: {query!r:.200} came twice.")
     seen.add(query)

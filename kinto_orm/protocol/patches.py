@@ -20,7 +20,10 @@ JSON_PATCH_TYPE = "application/json-patch+json"
 
 @dataclass(frozen=True)
 class BasicPatch:
-    """Sets the named keys of ``data``, whole; ``None`` is stored as null. Sets the named permissions, whole."""
+    """A patch that sets the named keys of ``data`` and the named permissions, each to a whole new value.
+
+    ``None`` is stored as null.
+    """
 
     data: Mapping[str, Any] | None = None
     permissions: Mapping[str, Iterable[str]] | None = None
@@ -34,7 +37,7 @@ class BasicPatch:
 
 @dataclass(frozen=True)
 class MergePatch:
-    """Merges into ``data`` at every level; ``None`` removes the key (RFC 7396)."""
+    """A patch that merges into ``data`` at every level; ``None`` removes the key (RFC 7396)."""
 
     data: Mapping[str, Any] | None = None
     permissions: Mapping[str, Iterable[str] | None] | None = None
@@ -48,7 +51,7 @@ class MergePatch:
 
 @dataclass(frozen=True)
 class JSONPatch:
-    """Operations on the whole object: ``/data/…`` and ``/permissions/read/principal`` (RFC 6902)."""
+    """A patch of operations on the whole object: ``/data/…``, ``/permissions/read/principal`` (RFC 6902)."""
 
     operations: Iterable[Mapping[str, Any]]
     content_type: str = field(default=JSON_PATCH_TYPE, init=False)
@@ -87,17 +90,17 @@ def _principals(name: str, principals: Iterable[str] | None) -> list[str] | None
 
 
 def changed_keys(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject:
-    """The keys of ``new`` that are missing or different in ``old``, with their new values."""
+    """Return the keys of ``new`` that are missing or different in ``old``, with their new values."""
     return {key: value for key, value in new.items() if key not in old or not is_same(old[key], value)}
 
 
 def removed_keys(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> tuple[str, ...]:
-    """The keys of ``old`` that ``new`` lacks."""
+    """Return the keys of ``old`` that ``new`` lacks."""
     return tuple(key for key in old if key not in new)
 
 
 def merge_patch(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject | None:
-    """The merge-patch that turns ``old`` into ``new``; ``None`` where there is none that the server takes."""
+    """Return the merge-patch that turns ``old`` into ``new``; ``None`` where the server takes none."""
     patch: JSONObject = dict.fromkeys(removed_keys(old, new))
     for key, value in changed_keys(old, new).items():
         # In a merge-patch a null removes; and Kinto answers 500 where an object is merged into a plain value.
@@ -108,12 +111,12 @@ def merge_patch(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject 
 
 
 def apply_basic_patch(data: Mapping[str, JSON], patch: Mapping[str, JSON]) -> JSONObject:
-    """What a plain PATCH makes of the data."""
+    """Return the data after a basic patch."""
     return {**data, **patch}
 
 
 def apply_merge_patch(data: Mapping[str, JSON], patch: Mapping[str, JSON]) -> JSONObject:
-    """What a merge-patch makes of the data (RFC 7396)."""
+    """Return the data after a merge-patch (RFC 7396)."""
     merged = dict(data)
     for key, value in patch.items():
         if value is None:
@@ -127,5 +130,5 @@ def apply_merge_patch(data: Mapping[str, JSON], patch: Mapping[str, JSON]) -> JS
 
 
 def is_plain(patch: JSONObject) -> bool:
-    """Whether a merge-patch of data does just what a plain PATCH would do with it."""
+    """Return whether a merge-patch of data has the same effect as a basic patch."""
     return not any(value is None or isinstance(value, dict) for value in patch.values())

@@ -23,14 +23,14 @@ MAX_ID_LENGTH = 255
 
 _ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_-]*")
 _ACCOUNT_ID = re.compile(r"[a-zA-Z0-9][+.@a-zA-Z0-9_-]*")
-# Segments that quoting cannot protect: on the way to the server they are left out.
-_DONE_AWAY_WITH = ("", ".", "..")
+# Quoting cannot protect these segments: URL normalisation removes them on the way to the server.
+_REMOVED_SEGMENTS = ("", ".", "..")
 _DRAWN_LETTERS = string.ascii_lowercase + string.digits
 _DRAWN_LENGTH = 8
 
 
 class Kind(Enum):
-    """A kind of object; the value is Kinto's own name for it."""
+    """A kind of object; the value is Kinto's name for it."""
 
     BUCKET = "bucket"
     GROUP = "group"
@@ -43,17 +43,17 @@ class Kind(Enum):
 
     @property
     def plural(self) -> str:
-        """The segment of its plural endpoint."""
+        """The last segment of its plural endpoint."""
         return f"{self.value}s"
 
     @property
     def parent(self) -> Kind | None:
-        """The kind that holds it."""
+        """The kind of its parent."""
         return _PARENTS[self]
 
     @property
     def level(self) -> int:
-        """Its place in the order in which objects are made: parents first."""
+        """Its place in the order of creation: parents first."""
         return _LEVELS[self]
 
     @property
@@ -66,12 +66,12 @@ class Kind(Enum):
 
     @property
     def capability(self) -> str | None:
-        """The capability of a server that has this kind; ``None`` where each one has."""
+        """The capability of servers that have this kind; ``None`` where every server has it."""
         return "accounts" if self is Kind.ACCOUNT else None
 
     @property
     def secrets(self) -> frozenset[str]:
-        """The keys of its data that are written, and neither read nor shown."""
+        """The keys of its data that are written but neither read nor shown."""
         return PASSWORD if self is Kind.ACCOUNT else _NO_SECRETS
 
 
@@ -111,14 +111,15 @@ class PluralPath:
         return self.kind.plural
 
     def object(self, id: str) -> ObjectPath:
-        """The path of the object of that id."""
+        """Return the path of the object with that id."""
         return ObjectPath(self.kind, (*self.parent_ids, id))
 
 
 @dataclass(frozen=True, slots=True)
 class EntriesPath:
-    """The endpoint of a list whose entries have no URL of their own: ``/permissions``, ``/buckets/b/history``, or the
-    ``changeset`` of a collection."""
+    """The endpoint of a list whose entries have no URL: ``/permissions``, ``/buckets/b/history`` or the ``changeset``
+    of a collection.
+    """
 
     name: str
     parent_ids: tuple[str, ...] = ()
@@ -133,9 +134,9 @@ ListPath: TypeAlias = PluralPath | EntriesPath
 
 
 class ObjectPath(NamedTuple):
-    """Where an object is: its kind and the ids from the bucket down to its own."""
+    """The path of an object: its kind and the ids from the bucket down to the object."""
 
-    # A tuple, because it is made and hashed several times for each write.
+    # A tuple, because each write makes and hashes several paths.
 
     kind: Kind
     ids: tuple[str, ...]
@@ -145,11 +146,11 @@ class ObjectPath(NamedTuple):
 
     @property
     def id(self) -> str:
-        """The object's own id."""
+        """The object's id."""
         return self.ids[-1]
 
     def is_in(self, path: PluralPath) -> bool:
-        """Whether that list holds the object."""
+        """Return whether that list holds the object."""
         return self.kind is path.kind and self.ids[:-1] == path.parent_ids
 
     @property
@@ -175,18 +176,18 @@ def _object_path(kind: Kind, ids: tuple[str, ...]) -> str:
 def _segment(id: str) -> str:
     if _ID.fullmatch(id):
         return id
-    if id in _DONE_AWAY_WITH:
-        raise InvalidIdError(f"{id!r} is no id: the URL would be that of another object.")
-    return quote(id, safe="")  # one that the server let in
+    if id in _REMOVED_SEGMENTS:
+        raise InvalidIdError(f"{id!r} is not an id: the URL would be that of another object.")
+    return quote(id, safe="")  # an id of another form that the server accepted
 
 
 def check_id(value: Any, what: str = "id", kind: Kind | None = None) -> str:
-    """The id as a string, exactly as given.
+    """Return the id as a string, exactly as given.
 
     ``what`` names the argument in the message. Takes strings and UUIDs; of accounts also e-mail addresses.
 
-    Raises ``InvalidIdError`` for a string that Kinto does not take as an id (it is never rewritten into one that
-    it takes: that would be another object) and ``InvalidTypeError`` for other types.
+    Raises ``InvalidIdError`` for a string that Kinto does not take as an id. Ids are never rewritten, because the new
+    id would be that of another object. Raises ``InvalidTypeError`` for other types.
     """
     if isinstance(value, UUID):
         return str(value)
@@ -205,12 +206,12 @@ def check_id(value: Any, what: str = "id", kind: Kind | None = None) -> str:
 
 
 def draw_id(kind: Kind) -> str:
-    """A fresh random id: a UUID4 for a record, 8 letters and digits for the others, as Kinto draws them."""
+    """Return a fresh random id as Kinto draws them: a UUID4 for a record, 8 letters and digits for other kinds."""
     if kind is Kind.RECORD:
         return _draw_uuid4()
     while True:
         id = "".join(secrets.choice(_DRAWN_LETTERS) for _ in range(_DRAWN_LENGTH))
-        # Kinto refuses every path with the text "/batch" inside a batch, ids that begin so included.
+        # Inside a batch Kinto refuses every path with the text "/batch", so also such ids.
         if not id.startswith("batch"):
             return id
 
@@ -247,14 +248,14 @@ _ENDPOINTS: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def endpoint_ids(name: str) -> tuple[str, ...]:
-    """What the path of a named endpoint is made of; raises ``InvalidIdError`` for an unknown name."""
+    """Return the names of the ids in the path of an endpoint; raise ``InvalidIdError`` for an unknown endpoint."""
     if name not in _ENDPOINTS:
         raise InvalidIdError(f"There is no endpoint {name!r}; there are {', '.join(_ENDPOINTS)}.")
     return _ENDPOINTS[name][1]
 
 
 def endpoint(name: str, **ids: str | None) -> str:
-    """The path of a named endpoint, below the server's root URL.
+    """Return the path of a named endpoint, below the server's root URL.
 
     Raises ``InvalidIdError`` (a ``ValueError``) for an unknown name, and for an id that is missing or invalid.
     """

@@ -1,4 +1,4 @@
-"""What an answer means: the object or the page in it, or the error.
+"""Reading answers: the object or document in an answer, or the error.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 """
@@ -48,9 +48,9 @@ _ADVICE: dict[type[ResponseError], str] = {
     RedirectError: "Redirects are not followed: give the server's final URL, with its version (…/v1).",
     UnauthorizedError: "Check the credentials of the client (auth=…).",
     ForbiddenError: "The caller may not do that, or the bucket does not exist: Kinto does not tell them apart.",
-    ConcurrentWriteError: "Another writer was in the way and nothing was stored: the call may be repeated.",
+    ConcurrentWriteError: "Another client wrote at the same moment and nothing was stored: the call may be repeated.",
     SchemaValidationError: "The JSON schema of the collection or the bucket refused it: .errors has the fields.",
-    ConflictError: "Somebody else changed the object: see .theirs, and call .merge(), .reload() or .overwrite().",
+    ConflictError: "Another client changed the object: see .theirs, and call .merge(), .reload() or .overwrite().",
 }
 
 _MAX_TEXT = 300
@@ -61,17 +61,17 @@ _JSON_TYPE = re.compile(r"[^;]*\bjson\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 @quickly_made
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """An object as the server showed it. ``data`` is without ``id`` and ``last_modified``."""
+    """An object in the server's answer. ``data`` is without ``id`` and ``last_modified``."""
 
     data: JSONObject
     last_modified: int | None
     permissions: dict[str, frozenset[str]] | None
-    """``None``: unknown. Kinto shows ``{}`` to whom it does not show them."""
+    """``None``: unknown. Kinto shows ``{}`` to callers who may not see them."""
     is_deleted: bool = False
 
 
 def content(response: Response, what: str) -> JSON:
-    """The decoded body; raises ``ProtocolError`` where it is not JSON."""
+    """Return the decoded body; raise ``ProtocolError`` where it is not JSON."""
     if response.content is not None:
         return response.content
     check_json_type(response, what)
@@ -82,13 +82,13 @@ def content(response: Response, what: str) -> JSON:
 
 
 def check_json_type(response: Response, what: str) -> None:
-    """Raises ``ProtocolError`` where the answer says that it is something else than JSON."""
+    """Raise ``ProtocolError`` where the answer's content type is not JSON."""
     if not _JSON_TYPE.fullmatch(response.headers.get("content-type", "json")):
         raise protocol_error(response, what, "the answer is not JSON")
 
 
 def protocol_error(response: Response, what: str, problem: str) -> ProtocolError:
-    """The error for an answer that no Kinto gives: it shows what was asked, and what came."""
+    """Return the error for an answer that no Kinto sends; it shows the request and the answer."""
     sent_as = response.headers.get("content-type", "no content type")
     begin = (response.body or str(response.content or "").encode("utf-8", "replace"))[: 4 * _EXCERPT]
     excerpt = begin.decode("utf-8", "replace")[:_EXCERPT]
@@ -97,9 +97,9 @@ def protocol_error(response: Response, what: str, problem: str) -> ProtocolError
 
 
 def raise_for_status(response: Response, method: str, path: str | ObjectPath) -> None:
-    """Raises the error that the status stands for; nothing for 2xx.
+    """Raise the error of the status; do nothing for 2xx.
 
-    Raises ``AmbiguousWriteError`` where it is a second attempt that was refused: the first one may have been applied.
+    Raises ``AmbiguousWriteError`` where a second attempt was refused: the first one may have been applied.
     """
     if 200 <= response.status < 300:
         return
@@ -115,7 +115,7 @@ def raise_for_status(response: Response, method: str, path: str | ObjectPath) ->
 
 
 def error_of(response: Response, method: str, path: str) -> ResponseError:
-    """The error that the answer stands for; never fails, whatever the answer holds."""
+    """Return the error of the answer; works for any answer."""
     status = response.status
     cls = STATUS_ERRORS.get(status) or _CLASS_ERRORS.get(status // 100, ServerError)
     said = _said(response, f"{method} {path}")
@@ -147,12 +147,12 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
 
 
 def locate_errors(error: SchemaValidationError, data: JSONObject | None) -> None:
-    """Gives the fields that are at fault their paths in the data, where that is known."""
+    """Set the fields of the error, with their paths in the data where it is known."""
     error.errors = schema_errors(error.details, data)
 
 
 def _shown_url(url: str) -> str:
-    """The URL as a message may show it: without credentials and query string."""
+    """Return the URL as a message may show it: without credentials and query string."""
     return re.sub(r"(?<=//)[^/]*@", "", re.split(r"[?#]", url)[0])[:_EXCERPT]
 
 
@@ -176,14 +176,14 @@ def _text(said: JSONObject) -> str:
 
 
 def read_object(response: Response, path: ObjectPath, method: str) -> StoredObject:
-    """The object of a 2xx answer.
+    """Return the object of a 2xx answer.
 
     Raises the error of any other status, and ``ProtocolError`` where the answer is not that object.
     """
     raise_for_status(response, method, path)
     if response.status == 204 and method == "DELETE":
         return StoredObject({}, None, None, is_deleted=True)
-    # Inside of a batch it is decoded already, and nobody needs the text that names the request.
+    # An answer inside a batch is decoded already; the text that names the request is for errors only.
     body = content(response, f"{method} {path}") if response.content is None else response.content
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, dict):
@@ -195,8 +195,8 @@ def read_object(response: Response, path: ObjectPath, method: str) -> StoredObje
 
 
 def stored_object(data: JSONObject, permissions: Any = None, *, is_deleted: bool = False) -> StoredObject:
-    """An object out of its ``data`` and ``permissions`` as the server sends them."""
-    # Only the answer to a DELETE is a tombstone: Kinto stores a ``deleted`` of somebody's own like any other key.
+    """Return the object with this ``data`` and ``permissions``, as the server sends them."""
+    # Only the answer to a DELETE is a tombstone: Kinto stores a ``deleted`` that a client sent like any other key.
     rest = data.copy()
     rest.pop("id", None)
     last_modified = rest.pop("last_modified", None)
@@ -216,14 +216,14 @@ def _principals(permissions: JSONObject) -> dict[str, frozenset[str]]:
 
 
 def existing_object(response: Response, what: str) -> StoredObject | None:
-    """The object that a 412 carries; ``None`` where there is none any more (or it is hidden)."""
+    """Return the existing object in a 412; ``None`` where there is none, or the server hides it."""
     details = _said(response, what).get("details")
     existing = details.get("existing") if isinstance(details, dict) else None
     return stored_object(existing) if isinstance(existing, dict) else None
 
 
 def read_document(response: Response, request: Request) -> JSONObject:
-    """The JSON object of a 2xx answer that is no Kinto object (server information, for example)."""
+    """Return the JSON object of a 2xx answer that is no Kinto object (server information, for example)."""
     raise_for_status(response, request.method, request.path)
     what = f"{request.method} {request.path}"
     body = content(response, what)

@@ -1,4 +1,4 @@
-"""The review of a collection's changes before they are published: the steps, and what each one writes.
+"""Reviews of a collection's changes before their publication: the steps, and the data that each one writes.
 
 https://remote-settings.readthedocs.io/en/latest/case-studies.html, and the plugin ``kinto_remote_settings.signer``.
 """
@@ -14,15 +14,16 @@ from kinto_orm.protocol.json_values import JSONObject
 
 
 class ReviewStatus(StrEnum):
-    """Where a collection is on its way to publication: its ``status``.
+    """The ``status`` of a collection on its way to publication.
 
-    Only the first three stay; the others are requests, which the server answers by one of those.
+    A collection stays in one of the first three. The others are requests, which the server answers with one of the
+    three.
     """
 
     WORK_IN_PROGRESS = "work-in-progress"
-    """Its records were changed since they were published."""
+    """Its records were changed since its publication."""
     TO_REVIEW = "to-review"
-    """Somebody asked for a review, and nothing was changed since."""
+    """An editor asked for a review, and nothing was changed since."""
     SIGNED = "signed"
     """It is as published."""
     TO_SIGN = "to-sign"
@@ -36,24 +37,24 @@ _WORK, _REVIEW, _SIGNED = ReviewStatus.WORK_IN_PROGRESS, ReviewStatus.TO_REVIEW,
 
 @dataclass(frozen=True, slots=True)
 class StepDescription:
-    """What a step writes, where it leads to, and where it comes from."""
+    """The status that a step writes, the one that it leads to, and those that it starts from."""
 
     writes: ReviewStatus
     leads_to: ReviewStatus | None
-    """``None``: where it was."""
+    """The status after the step; ``None`` where it stays the same."""
     comes_from: frozenset[ReviewStatus | None]
     comment: str | None = None
     """The key of the message."""
     actor: str | None = None
-    """The key in which the server keeps who did it last."""
+    """The key in which the server stores the last user of the step."""
     moment: str | None = None
-    """The key in which the server keeps when it was done last, of a step that shows nowhere else."""
+    """The key in which the server stores the time of the last step, where only that shows it."""
     is_done_at: frozenset[ReviewStatus | None] = frozenset()
-    """Where there is nothing left to do."""
+    """The statuses in which nothing is left to do."""
 
 
 class ReviewStep(Enum):
-    """What is done in a review."""
+    """A step of a review."""
 
     REQUEST = StepDescription(
         _REVIEW,
@@ -83,39 +84,39 @@ class ReviewStep(Enum):
 
     @property
     def what(self) -> StepDescription:
-        """What it does."""
+        """The description of the step."""
         description: StepDescription = self.value
         return description
 
     def data(self, message: str | None = None) -> JSONObject:
-        """What is written into the collection."""
+        """Return the data that the step writes into the collection."""
         what = self.what
         comment = {} if what.comment is None or message is None else {what.comment: message}
         return {"status": what.writes.value, **comment}
 
 
 def status_of(data: Mapping[str, Any] | None) -> ReviewStatus | None:
-    """The status of a collection with that data; ``None`` where it has none of these."""
-    said = (data or {}).get("status")
-    return _BY_VALUE.get(said) if isinstance(said, str) else None
+    """Return the status of a collection with that data; ``None`` where it has none of these."""
+    stated = (data or {}).get("status")
+    return _BY_VALUE.get(stated) if isinstance(stated, str) else None
 
 
 @dataclass(frozen=True, slots=True)
 class ReviewRules:
-    """What the server says of the review of one collection."""
+    """The server's rules for the review of one collection."""
 
     is_enabled: bool
-    """Whether somebody else must approve."""
+    """Whether another user must approve."""
 
     def sources(self, step: ReviewStep) -> frozenset[ReviewStatus | None]:
-        """The statuses in which the step is possible."""
+        """Return the statuses in which the step is possible."""
         if step is ReviewStep.APPROVE and not self.is_enabled:
             return step.what.comes_from | {_WORK}
         return step.what.comes_from
 
 
 def rules_of(capability: Mapping[str, Any], bucket: str, collection: str) -> ReviewRules | None:
-    """The rules for that collection, out of the capability ``signer``; ``None`` where it is not under review."""
+    """Return the rules for the collection, from the capability ``signer``; ``None`` where it is under no review."""
     resources = capability.get("resources")
     enabled = capability.get("to_review_enabled", False)
     found: ReviewRules | None = None
@@ -125,7 +126,7 @@ def rules_of(capability: Mapping[str, Any], bucket: str, collection: str) -> Rev
             continue
         rules = ReviewRules(bool(resource.get("to_review_enabled", enabled)))
         if source.get("collection") == collection:
-            return rules  # said of this very collection, which counts more
+            return rules  # a rule for the collection overrides one for its bucket
         if source.get("collection") is None:
             found = rules
     return found

@@ -421,9 +421,9 @@ def test_what_was_not_there_cannot_come_back(todos: Collection[Record], times: l
     assert two is not None
 
     for to in (times[0], times[3], two):
-        with pytest.raises(UsageError, match="was not there then"):
+        with pytest.raises(UsageError, match="did not exist then"):
             todos.records.revert("two", to=to)
-    with pytest.raises(UsageError, match="was not there then"):
+    with pytest.raises(UsageError, match="did not exist then"):
         todos.records.revert("never", to=times[3])
 
     assert contents(todos.records) == {"one": {"n": 2}}
@@ -465,7 +465,7 @@ def test_objects_that_cannot_be_reverted_are_refused(
         todos.records.revert(partial, to=times[0])
     with pytest.raises(InvalidTypeError):
         todos.records.revert(stranger, to=times[0])
-    with pytest.raises(InvalidValueError, match="an entry about"):
+    with pytest.raises(InvalidValueError, match="an entry of"):
         todos.records.revert("one", to=entry)
     with pytest.raises(InvalidValueError):
         todos.records.revert("one", to="yesterday")

@@ -520,7 +520,7 @@ def test_a_record_that_somebody_else_makes_in_the_same_moment_is_not_taken_for_o
     adapter.plan.append("ok")
     mine = Record(collection=collection, id="new", data={"n": 1})
 
-    with pytest.raises(ConflictError, match="same moment") as caught:
+    with pytest.raises(ConflictError, match="created this record at that moment") as caught:
         collection.records.attach(mine, CONTENT, filename="a.txt")
 
     assert caught.value.theirs is not None and caught.value.theirs["theirs"] is True

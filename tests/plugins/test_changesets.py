@@ -156,7 +156,7 @@ INFO = answer({"capabilities": {"changes": {}}})
     ],
 )
 def test_what_is_no_changeset_is_an_error(body: object) -> None:
-    with pytest.raises(ProtocolError, match="no changeset"):
+    with pytest.raises(ProtocolError, match="not a changeset"):
         scripted_client(INFO, answer(body)).bucket("main").collection("c").changeset()
 
 

@@ -279,7 +279,7 @@ def test_the_default_bucket_has_a_history(kinto_client: Client) -> None:
 def test_an_object_of_another_list_has_another_history(todos: Collection[Record]) -> None:
     other = Record(collection=Collection(bucket=todos.bucket, id="other"), id="x")
 
-    with pytest.raises(InvalidTypeError, match="is not of"):
+    with pytest.raises(InvalidTypeError, match="is not in"):
         todos.records.history(other)
 
 

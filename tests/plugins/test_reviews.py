@@ -180,7 +180,7 @@ def test_where_nothing_was_changed_nothing_is_asked(collection: Collection[Recor
 def test_a_step_that_is_not_possible_is_not_sent(
     collection: Collection[Record], adapter: LossyAdapter, theirs: Collection[Record]
 ) -> None:
-    with pytest.raises(ReviewError, match="is signed, and approve is for what is to-review"):
+    with pytest.raises(ReviewError, match="is signed, and approve needs a collection that is to-review"):
         collection.approve()
     collection.records.create(id="r")
     collection.refresh()
@@ -196,7 +196,7 @@ def test_a_step_needs_what_it_is_about(
     client: Client, waiting: Collection[Record], theirs: Collection[Record], adapter: LossyAdapter
 ) -> None:
     for step in (theirs.approve, lambda: theirs.decline("no"), lambda: theirs.rollback("no")):
-        with pytest.raises(NotLoadedError, match="only what was seen"):
+        with pytest.raises(NotLoadedError, match="was never read"):
             step()
     waiting.data["title"] = "mine"
     with pytest.raises(UnsavedChangesError, match="save"):
@@ -250,9 +250,9 @@ def test_records_that_were_changed_since_they_were_seen_are_not_approved(
     waiting.records.create(id="late")
     waiting.request_review("one more")
 
-    with pytest.raises(ReviewError, match="changed since they were looked at"):
+    with pytest.raises(ReviewError, match="changed since you read them"):
         theirs.refresh().approve(seen=seen)
-    with pytest.raises(ReviewError, match="changed since they were looked at"):
+    with pytest.raises(ReviewError, match="changed since you read them"):
         theirs.bucket.collection("c").approve(seen=seen)
 
     assert theirs.approve(seen=theirs.records.timestamp()).status is ReviewStatus.SIGNED
