@@ -24,7 +24,7 @@ DONE, FAILED, NOT_INSTALLED = 0, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One subcommand: what it is for, its options, and what it does."""
+    """One subcommand: its purpose, its options and its action."""
 
     help: str
     add_options: Callable[[argparse.ArgumentParser], None]
@@ -32,14 +32,14 @@ class Command:
 
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
-    """``kinto-orm serve``."""
+    """Add the options of ``kinto-orm serve``."""
     parser.add_argument("--data", metavar="DIR", help="keep the data there, in PostgreSQL; without it, in memory only")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8888, help="0 is any free one (default: %(default)s)")
 
 
 def run_serve(options: argparse.Namespace) -> None:
-    """Serves until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C or SIGTERM."""
     keeps = options.data is not None
     where = f"data in {options.data}" if keeps else "in memory: nothing is kept"
 
@@ -51,15 +51,15 @@ def run_serve(options: argparse.Namespace) -> None:
 
 
 def add_info_options(parser: argparse.ArgumentParser) -> None:
-    """``kinto-orm info``."""
+    """Add the options of ``kinto-orm info``."""
     add_parser_options(parser, include_bucket=False, include_collection=False)
     parser.add_argument("--json", action="store_true", help="print all that the server says, as JSON")
 
 
 def run_info(options: argparse.Namespace) -> None:
-    """Prints what the server says of itself, and who it takes the user for.
+    """Print the server's description and the user that it sees.
 
-    Raises ``UsageError`` afterwards where it does not know the credentials.
+    Raises ``UsageError`` afterwards where the server does not know the credentials.
     https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
     """
     setup_logger(logging.getLogger("kinto_orm"), options)
@@ -71,7 +71,7 @@ def run_info(options: argparse.Namespace) -> None:
 
 
 def described(info: JSONObject, url: str) -> str:
-    """The root of a server, for people."""
+    """Return the description of a server as text for people."""
     user, settings = info.get("user") or {}, info.get("settings") or {}
     limits = {"batch_max_requests": "requests in a batch", "paginate_by": "objects on a page"}
     rows = {
@@ -86,7 +86,7 @@ def described(info: JSONObject, url: str) -> str:
         "End of life": str(info.get("eos") or ""),
     }
     lines = "\n".join(f"{name:<14}{text}" for name, text in rows.items() if text)
-    # What a server says shall not command the terminal.
+    # Control characters from a server must not reach the terminal.
     return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in lines)
 
 
@@ -97,7 +97,7 @@ COMMANDS = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command line and gives its exit code: 0 done, 1 failed, 2 wrong usage or a missing extra."""
+    """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage or a missing extra."""
     options = build_parser().parse_args(argv)
     command: Command = options.command
     try:
@@ -110,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all subcommands."""
+    """Return the parser of all subcommands."""
     parser = argparse.ArgumentParser(prog="kinto-orm", description="Tools for Kinto.")
     parser.add_argument("--version", action="version", version=f"%(prog)s {installed_version()}")
     subparsers = parser.add_subparsers(required=True, metavar="command")
@@ -122,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def installed_version() -> str:
-    """The version of this distribution."""
+    """Return the version of this distribution."""
     try:
         return version("kinto-orm")
     except PackageNotFoundError:
@@ -130,15 +130,15 @@ def installed_version() -> str:
 
 
 def complain(error: KintoError, code: int) -> int:
-    """Prints the message where errors belong, and passes the exit code on."""
+    """Print the message to stderr and return the exit code."""
     print(f"kinto-orm: {error}", file=sys.stderr)
     return code
 
 
 @contextmanager
 def interruptible() -> Generator[None]:
-    """Leaves the block quietly at the first Ctrl-C or SIGTERM; more of them do not disturb the end of the block."""
-    is_signalled = threading.current_thread() is threading.main_thread()  # no other thread is
+    """Leave the block quietly at the first Ctrl-C or SIGTERM; ignore further ones until the block has ended."""
+    is_signalled = threading.current_thread() is threading.main_thread()  # Python signals no other thread
     signals = (signal.SIGINT, signal.SIGTERM) if is_signalled else ()
 
     def interrupt(number: int, frame: FrameType | None) -> None:

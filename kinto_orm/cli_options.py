@@ -1,4 +1,4 @@
-"""The options by which a command finds its server: the one place that defines them.
+"""The options by which a command finds its server.
 
 ::
 
@@ -6,7 +6,7 @@
     with client_from_args(parser.parse_args()) as client:
         ...
 
-What ``--server`` and ``--auth`` leave out is taken from the environment: ``KINTO_SERVER`` and ``KINTO_AUTH``.
+Without ``--server`` and ``--auth``, the environment's ``KINTO_SERVER`` and ``KINTO_AUTH`` are used.
 """
 
 from __future__ import annotations
@@ -25,7 +25,10 @@ SERVER_VARIABLE, AUTH_VARIABLE = "KINTO_SERVER", "KINTO_AUTH"
 
 
 class AuthAction(argparse.Action):
-    """Makes credentials of the option's value, which do not show; asks for the password where it is left out."""
+    """Conversion of the option's value into credentials, which messages do not show.
+
+    Asks for the password where the value has none.
+    """
 
     token_auth: Any = BearerTokenAuth
     user_auth: Any = BasicAuth
@@ -37,7 +40,7 @@ class AuthAction(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Puts the credentials among the options."""
+        """Store the credentials among the options."""
         try:
             setattr(namespace, self.dest, self.parsed(values))
         except ConfigurationError as error:
@@ -45,7 +48,7 @@ class AuthAction(argparse.Action):
 
     @classmethod
     def parsed(cls, text: str) -> Any:
-        """The credentials. Raises ``ConfigurationError``, which does not show them."""
+        """Return the credentials; raise ``ConfigurationError``, which does not show them."""
         scheme, space, token = text.partition(" ")
         if space and (":" not in text or scheme.lower() == "basic" or scheme.lower().startswith("bearer")):
             return cls.token_auth(token.strip(), type=scheme)
@@ -53,7 +56,7 @@ class AuthAction(argparse.Action):
 
 
 def get_auth(auth: str) -> tuple[str, str]:
-    """User and password; the password is asked for where there is no colon."""
+    """Return user and password; ask for the password where there is no colon."""
     user, colon, password = auth.partition(":")
     return user, password if colon else getpass.getpass(f"Please enter a password for {user}: ")
 
@@ -72,9 +75,9 @@ def add_parser_options(
     include_collection: bool = True,
     auth_action: type[argparse.Action] = AuthAction,
 ) -> argparse.ArgumentParser:
-    """The parser, with ``-s -a -b -c --retry --retry-after -v -q -D`` and these defaults added.
+    """Add ``-s -a -b -c --retry --retry-after -v -q -D`` with these defaults, and return the parser.
 
-    ``ignore_batch_4xx`` adds the option of that name, which only the reference client's scripts have.
+    ``ignore_batch_4xx`` adds the option of that name, which only scripts of the reference client have.
     """
     add = parser.add_argument
     add("-s", "--server", help="The location of the remote server (with prefix)", default=server)
@@ -108,7 +111,7 @@ def add_parser_options(
 
 
 def add_verbosity_options(parser: argparse.ArgumentParser) -> None:
-    """Adds ``-v``, ``-q`` and ``-D``."""
+    """Add ``-v``, ``-q`` and ``-D``."""
     for short, long, level, text in (
         ("-v", "--verbose", logging.INFO, "Show all messages."),
         ("-q", "--quiet", logging.CRITICAL, "Show only critical errors."),
@@ -118,7 +121,7 @@ def add_verbosity_options(parser: argparse.ArgumentParser) -> None:
 
 
 def client_from_args(args: argparse.Namespace) -> Client:
-    """The client that the options name, and the environment where they leave something out (it puts those in).
+    """Return the client that the options and the environment name; store values of the environment among the options.
 
     Raises ``ConfigurationError`` where neither names a server.
     """
@@ -140,7 +143,7 @@ def client_from_args(args: argparse.Namespace) -> Client:
 
 
 def setup_logger(logger: logging.Logger, args: argparse.Namespace) -> None:
-    """Has the logger write to stderr, as much as the options ask for. A second call adds no second writer."""
+    """Make the logger write to stderr, at the level of the options. A second call adds no second writer."""
     if not any(type(handler) is logging.StreamHandler for handler in logger.handlers):
         logger.addHandler(logging.StreamHandler())
     if args.verbosity:

@@ -1,6 +1,6 @@
-"""Queries as collections of Dask, whose workers read and write the parts of a query with clients of their own.
+"""Queries as collections of Dask, whose workers read and write the parts of a query with their own clients.
 
-Nothing that is sent to a worker holds credentials: a function gives each its client. Needs the extra ``dask``.
+Tasks hold no credentials: a function gives each worker its client. Needs the extra ``dask``.
 https://docs.dask.org/en/stable/
 """
 
@@ -22,9 +22,9 @@ from kinto_orm.unit_of_work import BulkReport
 M = TypeVar("M", bound=KintoObject)
 
 Connect: TypeAlias = Callable[[], FlowRunner]
-"""A function that gives the client where it is called: it knows where the credentials are there.
+"""A function that returns a client where it is called, with the credentials of that machine.
 
-It is called for each part, so ``functools.cache`` it. It and the model are in a module that the workers import.
+It is called for each part, so use ``functools.cache``. The workers must be able to import it and the model.
 """
 
 BulkVerb: TypeAlias = Literal["bulk_create", "bulk_update", "bulk_delete"]
@@ -34,15 +34,15 @@ BulkVerb: TypeAlias = Literal["bulk_create", "bulk_update", "bulk_delete"]
 
 
 def bag(query: Query[M], partitions: int, *, client: Connect | None = None) -> Any:
-    """The objects as a ``dask.bag.Bag``, whose parts are those of ``query.partitions()``; read when it is computed.
+    """Return the objects as a ``dask.bag.Bag``, with the parts of ``query.partitions()``; computing it reads them.
 
-    ``client`` gives the worker its client; else it is found as by ``Partition.read()``.
-    Raises ``UsageError`` where the query has an order other than by id, or a limit.
+    ``client`` returns the worker's client; without it, ``Partition.read()`` finds one. Raises ``UsageError`` where the
+    query has an order other than by id, or a limit.
     """
     dask_bag = import_extra("dask.bag", "bag()", "dask")
     delayed = import_extra("dask", "bag()", "dask").delayed
     connect = _checked_connect(client)
-    # Dask looks into arguments, and takes what has an equal name for the same: a query is asked anew each time.
+    # Dask takes tasks with equal names for the same task; new names make it read the query anew each time.
     parts = [
         delayed(partial(_objects, part, connect), name=_new_name("kinto-records"), traverse=False)()
         for part in query.partitions(partitions)
@@ -51,9 +51,9 @@ def bag(query: Query[M], partitions: int, *, client: Connect | None = None) -> A
 
 
 def dataframe(query: Query[M], partitions: int, *, client: Connect | None = None) -> Any:
-    """The objects as a ``dask.dataframe.DataFrame``, with the columns of ``query.to_pandas()``; else like :func:`bag`.
+    """Return the objects as a ``dask.dataframe.DataFrame``, with the columns of ``query.to_pandas()``.
 
-    The server is asked only for the columns that are used, where that makes no difference to them.
+    Otherwise like :func:`bag`. The server is asked only for the columns that are used, where the others do not matter.
     Raises ``UsageError`` where the model declares no fields.
     """
     from_map = import_extra("dask.dataframe", "dataframe()", "dask").from_map
@@ -68,11 +68,11 @@ def _objects(part: Partition[M], connect: Connect | None) -> list[M]:
 
 @dataclass(frozen=True)
 class _ReadFrame:
-    """Reads a part as a frame; Dask passes the columns that are used."""
+    """Reader of a part as a frame; Dask passes the columns that are used."""
 
     connect: Connect | None
     name: str = field(default_factory=lambda: _new_name("read"))
-    """Makes it another function for each frame."""
+    """A name that makes the reader of each frame unequal to the others."""
 
     def __call__(self, part: Partition[Any], columns: Sequence[str] | None = None) -> Any:
         here = part if self.connect is None else part.on(self.connect)
@@ -85,35 +85,35 @@ class _ReadFrame:
 
 
 def bulk_create(objects: Any, records: Manager[Any], *, client: Connect | None = None) -> BulkReport:
-    """Creates what the bag holds: objects or their data, each with its id, in full batches, by the workers.
+    """Create the objects of the bag (objects or their data, each with its id), in full batches, by the workers.
 
-    Runs at once, and needs a ``distributed.Client``, which knows what became of each part. The report is that of all
-    parts. Raises ``CommitError`` after all of them were tried: it has the outcomes that failed, and says which parts
-    stopped. A worker that dies is replaced, and its part is written again: hence the ids.
+    Runs at once, and needs a ``distributed.Client``, which keeps the report of each part. Returns the sum of the
+    reports. A worker that dies is replaced, and its part is written again: hence the ids. Raises ``CommitError`` after
+    all parts were tried, with the failed outcomes and the parts that stopped.
     """
     return _write_back("bulk_create", objects, records, client)
 
 
 def bulk_update(objects: Any, records: Manager[Any], *, client: Connect | None = None) -> BulkReport:
-    """Saves the loaded objects that the bag holds, each with ``If-Match``; else like :func:`bulk_create`.
+    """Save the loaded objects of the bag, each with ``If-Match``; otherwise like :func:`bulk_create`.
 
-    A part that is written again is read again before, and changed again: a change must be one that can be made twice.
+    A part that is written again is first read and changed again: make changes that can be made twice.
     """
     return _write_back("bulk_update", objects, records, client)
 
 
 def bulk_delete(objects: Any, records: Manager[Any], *, client: Connect | None = None) -> BulkReport:
-    """Deletes the objects that the bag holds, each with ``If-Match``; else like :func:`bulk_create`."""
+    """Delete the objects of the bag, each with ``If-Match``; otherwise like :func:`bulk_create`."""
     return _write_back("bulk_delete", objects, records, client)
 
 
 @dataclass(frozen=True, slots=True)
 class _Written:
-    """What became of one part."""
+    """The result of one part."""
 
     report: BulkReport
     stopped: str = ""
-    """Why what came after that was not tried."""
+    """The reason why the rest of the part was not tried; empty where all of it was."""
 
 
 def _write_back(verb: BulkVerb, objects: Any, records: Manager[Any], client: Connect | None) -> BulkReport:
@@ -130,9 +130,9 @@ def _write_back(verb: BulkVerb, objects: Any, records: Manager[Any], client: Con
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Writes a part, once: what became of it is kept by the scheduler, for a worker that dies takes its results along.
+    """Task that writes a part once; the scheduler keeps its result, because the results of a worker die with it.
 
-    Dask then runs again what had ended well, too.
+    Dask then also runs parts again that had ended well.
     """
 
     call: str
@@ -144,7 +144,7 @@ class _Part:
 
     @property
     def kept(self) -> Any:
-        """Where it is kept."""
+        """The scheduler's queue for the result."""
         return import_extra("distributed", f"{self.verb}()", "dask").Queue(f"{self.call}-{self.number}")
 
     def __call__(self, given: Sequence[Any]) -> None:
@@ -153,7 +153,7 @@ class _Part:
             kept.put(pickle.dumps(_write_all(self.records, self.verb, self.connect, list(given))))
 
     def written(self) -> _Written | None:
-        """What became of it, where it has come to its end; asked once."""
+        """Return the result of the part, where it has ended; to be called once."""
         kept = self.kept
         found: _Written | None = pickle.loads(kept.get()) if kept.qsize() else None
         return found
@@ -170,10 +170,10 @@ def _write_all(records: Manager[Any], verb: BulkVerb, connect: Connect | None, o
         write: Callable[..., BulkReport] = getattr(records, verb)
         report.is_complete = write(objects, on_outcome=report.add).is_complete
     except CommitError:
-        # It says what the report says; that all was tried follows from the number of outcomes.
+        # The error has the content of the report; the number of outcomes shows whether all objects were tried.
         report.is_complete = report.stored + report.planned + len(report.failed) == len(objects)
         return _Written(report, "" if report.is_complete else "the server could not be reached any more")
-    except Exception as error:  # noqa: BLE001  the other parts have reports, which one part must not take along
+    except Exception as error:  # noqa: BLE001  the reports of the other parts must not be lost with this part
         report.is_complete = False
         return _Written(report, f"{type(error).__name__}: {error}")
     return _Written(report)

@@ -14,7 +14,7 @@ SERVER = pytest.StashKey[EmbeddedServer]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Adds ``--kinto-postgres``."""
+    """Add ``--kinto-postgres``."""
     text = "run kinto_server on an embedded PostgreSQL (pip install 'kinto-orm[server-postgres]')"
     parser.getgroup("kinto").addoption("--kinto-postgres", action="store_true", help=text)
 
@@ -29,7 +29,7 @@ def kinto_server_settings() -> Mapping[str, Any]:
 def kinto_server(
     request: pytest.FixtureRequest, kinto_server_settings: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedServer]:
-    """An ``EmbeddedServer``, started once; what a test left there is removed after the test."""
+    """An ``EmbeddedServer``, started once and emptied after each test."""
     if request.config.getoption("--kinto-postgres"):
         started = EmbeddedServer.postgres(tmp_path_factory.mktemp("kinto"), **kinto_server_settings)
     else:
@@ -49,7 +49,7 @@ def kinto_client(kinto_server: EmbeddedServer) -> Iterator[Client]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item) -> None:
-    """Empties the server, after the fixtures of the test itself are torn down."""
+    """Empty the server, after the fixtures of the test itself are torn down."""
     server = item.config.stash.get(SERVER, None)
     if server is not None:
         server.flush()

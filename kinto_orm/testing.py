@@ -1,4 +1,4 @@
-"""What tests of programs that use kinto_orm need: cassettes without secrets. Fixtures are in ``pytest_plugin``."""
+"""Helpers for tests of programs that use kinto_orm: cassettes without secrets. Fixtures are in ``pytest_plugin``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _SECRET_HEADER = re.compile(r"authori[sz]ation|cookie|token|secret|api-?key|cred
 
 
 def vcr_config() -> dict[str, Any]:
-    """The settings of ``vcrpy`` under which no credentials get into a cassette: ``vcr.VCR(**vcr_config())``.
+    """Return settings of ``vcrpy`` that keep credentials out of cassettes: ``vcr.VCR(**vcr_config())``.
 
     For ``pytest-recording``, return it from a fixture of the same name. Headers that authenticate, cookies, the
     credentials in a URL, and the values of JSON keys that look secret are replaced, in requests and in answers.
@@ -37,7 +37,7 @@ def _scrub_request(request: Recorded) -> Recorded:
 
 
 def _scrub_response(response: Recorded) -> Recorded:
-    # A copy: what is given here is also what the caller gets.
+    # A copy: the caller gets this very dictionary, too.
     headers = {
         name: [HIDDEN] if _SECRET_HEADER.search(name) else values for name, values in response["headers"].items()
     }
@@ -46,7 +46,7 @@ def _scrub_response(response: Recorded) -> Recorded:
 
 
 def _scrub_body(body: Recorded) -> Recorded:
-    """The body without secrets; as it is, where it is no JSON or holds none."""
+    """Return the body without secrets; unchanged, where it is no JSON or holds none."""
     try:
         content = json.loads(body)
     except (TypeError, ValueError, RecursionError):

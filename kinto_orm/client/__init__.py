@@ -1,4 +1,4 @@
-"""The client: where everything is put together (``client``), and what moves the flows (``running``)."""
+"""The client (``client``), the runner that moves its flows (``runner``), and its options (``connection``)."""
 
 from kinto_orm.client.client import Client
 

@@ -1,4 +1,4 @@
-"""The verbs of a client for whoever runs a server, and the bucket that every user has.
+"""Server administration: heartbeat, version, flush, monitoring; and the user's personal bucket.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
 """
@@ -23,16 +23,16 @@ from kinto_orm.repository.state import FlowRunner, ObjectState, Status
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """How a server is: what it checked of itself, by name (``storage``, ``permission``, ``cache``, …)."""
+    """The server's checks of itself, by name (``storage``, ``permission``, ``cache``, …)."""
 
     checks: Mapping[str, bool | None]
-    """``None`` where there is nothing to check."""
+    """``None`` for a check that does not apply."""
     status: int = 200
-    """200, or the 503 by which a load balancer knows."""
+    """200, or the 503 that tells load balancers."""
 
     @property
     def is_healthy(self) -> bool:
-        """Whether all is well."""
+        """Whether no check failed."""
         return self.status == 200 and not self.unhealthy
 
     @property
@@ -42,9 +42,9 @@ class Heartbeat:
 
 
 def read_heartbeat() -> Flow[Heartbeat]:
-    """How the server is; also where it is not well, which it says with a 503.
+    """Return the heartbeat; the 503 of an unhealthy server is a heartbeat, too.
 
-    Raises ``ServerError`` for a 503 of something in front of it.
+    Raises ``ServerError`` for a 503 of a proxy in front of the server.
     """
     request = Request("GET", "/__heartbeat__", takes_any_answer=True)
     response = yield request
@@ -66,21 +66,21 @@ _CHECKED = {bool, type(None)}
 
 
 def read_deployment() -> Flow[JSONObject]:
-    """What the server's operator says of this installation."""
+    """Return the operator's description of this installation."""
     request = Request("GET", "/__version__")
     try:
         return read_document((yield request), request)
     except ServerError as error:
-        error.add_note("A Kinto without a version.json answers so: server_info()['project_version'] is Kinto's own.")
+        error.add_note("A Kinto without version.json answers so: server_info()['project_version'] is Kinto's version.")
         raise
 
 
 def flush(runner: FlowRunner, *, everything: bool) -> Flow[None]:
-    """Removes everything that the server has, of everybody."""
+    """Remove all objects of all users from the server."""
     runner.refuse_staging("flush()")
     if not everything:
         raise UsageError(
-            "flush() removes all objects, permissions and accounts of everybody on that server, history included, "
+            "flush() removes all objects, permissions and accounts of all users on that server, history included, "
             "and nothing brings them back: say flush(everything=True)."
         )
     yield from require_capability("flush_endpoint", "flush()", runner)
@@ -88,12 +88,12 @@ def flush(runner: FlowRunner, *, everything: bool) -> Flow[None]:
     try:
         response = yield request
     except DryRunError:
-        return  # it is planned
+        return  # the request is planned
     read_document(response, request)
 
 
 def read_personal_bucket(runner: FlowRunner) -> Flow[ObjectState]:
-    """The bucket that ``default`` stands for, by its real id. Kinto makes it where it is not there."""
+    """Return the user's personal bucket, with its real id. Kinto creates it where it is missing."""
     yield from require_capability("default_bucket", "personal_bucket()", runner)
     path = ObjectPath(Kind.BUCKET, ("default",))
     response = yield Request("GET", str(path))
@@ -103,12 +103,12 @@ def read_personal_bucket(runner: FlowRunner) -> Flow[ObjectState]:
 
 
 class AdminMixin(ClientRunner):
-    """The part of a client that looks after its server."""
+    """The verbs of a client that administer its server."""
 
     def heartbeat(self) -> Heartbeat:
-        """How the server is, check by check; a server that is not well is an answer too, and asked once only.
+        """Return the server's heartbeat; it is asked for only once, even where it is unhealthy.
 
-        Raises ``TransportError`` where there is none, ``ServerError`` where something in front of it answers.
+        Raises ``TransportError`` where no answer arrives, ``ServerError`` where a proxy answers for the server.
         https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html#get-heartbeat
         """
         return self.run(read_heartbeat())
@@ -118,9 +118,9 @@ class AdminMixin(ClientRunner):
         return await self.arun(read_heartbeat())
 
     def version(self) -> JSONObject:
-        """What the server's operator says of this installation (``name``, ``version``, ``commit``, …), as it is.
+        """Return the operator's description of this installation (``name``, ``version``, ``commit``, …), unchanged.
 
-        Raises ``ServerError`` where nothing is said: Kinto's own version is ``server_info()["project_version"]``.
+        Raises ``ServerError`` where there is none: Kinto's version is ``server_info()["project_version"]``.
         https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html#get-version
         """
         return self.run(read_deployment())
@@ -130,10 +130,10 @@ class AdminMixin(ClientRunner):
         return await self.arun(read_deployment())
 
     def flush(self, *, everything: bool = False) -> None:
-        """Removes all that the server has, of everybody: objects, history, permissions, accounts. Nothing undoes it.
+        """Remove the data of all users: objects, history, permissions, accounts. This cannot be undone.
 
-        Without ``everything=True`` it raises ``UsageError``. Needs the capability ``flush_endpoint``, which is for
-        tests; never sent again where its answer got lost.
+        Raises ``UsageError`` without ``everything=True``. Needs the capability ``flush_endpoint``, which is for tests.
+        After a lost answer the request is not sent again.
         https://docs.kinto-storage.org/en/stable/api/1.x/flush.html
         """
         return self.run(self._flush(everything=everything))
@@ -154,10 +154,10 @@ class AdminMixin(ClientRunner):
         collection: str | None = None,
         bust_cache: bool = False,
     ) -> Changeset:
-        """Which collections changed, of all or of these, and when: ``changes`` has an entry for each, newest first.
+        """Return the collections that changed, of all or of these: ``changes`` has an entry for each, newest first.
 
-        Each has ``bucket``, ``collection`` and ``last_modified``, the timestamp that its changeset will have. Needs the
-        capability ``changes``. A server that does not go back as far as ``since`` gives all there is.
+        An entry has ``bucket``, ``collection`` and ``last_modified``, the timestamp of the collection's changeset.
+        Needs the capability ``changes``. A server that does not go back as far as ``since`` returns all collections.
         https://remote-settings.readthedocs.io/en/latest/client-specifications.html
         """
         return self.run(self._monitor(since, bucket, collection, bust_cache=bust_cache))
@@ -182,7 +182,7 @@ class AdminMixin(ClientRunner):
         return read_changeset(MONITOR, query, "monitor_changes()", self)
 
     def personal_bucket(self) -> Bucket:
-        """The bucket that ``"default"`` stands for, loaded, by its real id; Kinto makes it where it is not there.
+        """Return the user's personal bucket (``"default"``), loaded, with its real id; Kinto creates it if missing.
 
         Needs the capability ``default_bucket``; raises ``UnauthorizedError`` without credentials.
         https://docs.kinto-storage.org/en/stable/api/1.x/buckets.html#personal-bucket-default

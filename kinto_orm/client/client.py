@@ -1,4 +1,4 @@
-"""The client: where everything is put together."""
+"""The client: the composition root."""
 
 from __future__ import annotations
 
@@ -49,27 +49,30 @@ M = TypeVar("M", bound=KintoObject)
 logger = logging.getLogger("kinto_orm")
 
 EMBEDDED_AUTH = ("user", "embedded")
-"""The credentials of an embedded client that was given none: any will do there."""
+"""The credentials of an embedded client without ``auth``: the embedded server accepts any."""
 
 
 class Client(AdminMixin):
     """A connection to a Kinto server, with defaults for bucket and collection.
 
     ``auth`` takes a tuple, ``"user:password"``, ``"Bearer xyz"``, ``"Basic xyz"``, ``BearerTokenAuth`` or any auth
-    object of ``requests``; credentials in ``server_url`` are taken out of it. ``timeout`` is (connect, read) and
-    ``deadline`` bounds a whole call, in seconds. ``retry`` is how often a request is sent again where that is safe,
-    ``retry_after`` a fixed wait in seconds; ``on_backoff`` says what happens while the server asks for a pause. A write
-    whose answer got lost is recognised in the answer to the second one; with ``strict_retry`` only where nobody else
-    can have written the same, else ``AmbiguousWriteError``. ``verify`` is ``False`` or a CA bundle, ``cert`` the
-    client's certificate or (certificate, key); ``proxies`` are given here, or by the environment with ``trust_env``.
-    Credentials go over plain http to this machine only, unless ``allow_insecure``. No answer is larger than
-    ``max_response_bytes``. The hooks hear of each request, each response and each retry; ``log_bodies`` logs what
-    travels, without what looks like a secret. With ``dry_mode`` reads are real and no write
-    is sent: ``plan()`` has them all. ``on_invalid`` says what happens to rows that do not fit their model.
-    ``async_transport`` is what sends for the verbs that are awaited: threads, or ``"httpx"`` (extra ``async``).
+    object of ``requests``; credentials in ``server_url`` are moved there. Credentials travel over plain http to this
+    machine only, unless ``allow_insecure``. ``verify`` is ``False`` or a CA bundle, ``cert`` the client's certificate
+    or (certificate, key); ``proxies`` are given here, or by the environment with ``trust_env``.
 
-    Safe in threads and after a fork. Pickled, it is its options without credentials.
-    Raises ``ConfigurationError`` for options that cannot work, ``MissingExtraError`` without the extra; asks nothing.
+    Times are seconds: ``timeout`` is (connect, read), ``deadline`` bounds a whole call, ``retry_after`` is a fixed
+    wait. ``retry`` is the number of times that a request is sent again where that is safe; ``on_backoff`` says how to
+    act while the server asks for a pause. A write whose answer was lost is recognised in the answer to its second
+    attempt; with ``strict_retry`` only where no other client can have written the same, else it raises
+    ``AmbiguousWriteError``. An answer larger than ``max_response_bytes`` is refused.
+
+    The hooks ``on_request``, ``on_response`` and ``on_retry`` are called with each event; ``log_bodies`` logs bodies
+    without values that look secret. With ``dry_mode`` reads are sent and writes are kept for ``plan()``. ``on_invalid``
+    says how to treat rows that do not fit their model. ``async_transport`` is the sender for awaited verbs: threads, or
+    ``"httpx"`` (extra ``async``).
+
+    A client is safe in threads and after a fork. Its pickle holds its options without credentials. Creating one sends
+    nothing. Raises ``ConfigurationError`` for options that cannot work, ``MissingExtraError`` without the extra.
     """
 
     def __init__(
@@ -101,7 +104,7 @@ class Client(AdminMixin):
         on_invalid: OnInvalid = "raise",
         async_transport: AsyncTransport = "threads",
     ) -> None:
-        # The signature has the names of the options, and they stand nowhere else but in Options.
+        # The options are named in this signature and in Options, nowhere else.
         options = Options(**{name: value for name, value in locals().items() if name != "self"})
         self._set_up(options, Connection(options.transport(None)), owns_server=False)
 
@@ -115,12 +118,12 @@ class Client(AdminMixin):
         settings: Mapping[str, Any] | None = None,
         **options: Any,
     ) -> Self:
-        """A client of a real Kinto inside this process.
+        """Return a client of a real Kinto inside this process.
 
-        Without ``data_dir`` nothing is kept (extra ``server``); with it the data lives there, in a PostgreSQL that
-        is started and stopped with the client (extra ``server-postgres``). ``settings`` are Kinto's own; ``server``
-        is an ``EmbeddedServer`` that is running already and is left running. Other options as for ``Client``.
-        Raises ``MissingExtraError`` where the extra is not installed.
+        Without ``data_dir`` nothing is kept (extra ``server``); with it the data stays there, in a PostgreSQL that is
+        started and stopped with the client (extra ``server-postgres``). ``settings`` are Kinto's; ``server`` is a
+        running ``EmbeddedServer``, which the client does not stop. Other options as for ``Client``. Raises
+        ``MissingExtraError`` where the extra is not installed.
         """
         if "server_url" in options:
             raise ConfigurationError("An embedded client has its server's URL: it takes no server_url.")
@@ -140,10 +143,10 @@ class Client(AdminMixin):
     # -- configuration --------------------------------------------------------------------------------------------
 
     def clone(self, **changes: Any) -> Self:
-        """A client with these options changed and all others kept.
+        """Return a client with these options changed and all others kept.
 
-        Shares the connections where it can; never closes what it shares. An embedded server is shared always. The
-        clone of a dry client plans into the same plan, unless it is to be dry no more.
+        The clone shares the connections where it can, and never closes shared ones. It always shares an embedded
+        server. The clone of a dry client adds to the same plan, unless it is no longer dry.
         """
         options = self._options.changed(changes)
         clone = type(self).__new__(type(self))
@@ -167,7 +170,7 @@ class Client(AdminMixin):
         collection: str | None = None,
         id: str | None = None,
     ) -> str:
-        """The path of a named endpoint, below the root URL; bucket and collection default to the client's.
+        """Return the path of a named endpoint, below the root URL; bucket and collection default to the client's.
 
         Raises ``InvalidIdError`` for an unknown name, and for ids that are missing or invalid.
         """
@@ -180,7 +183,7 @@ class Client(AdminMixin):
         )
 
     def bind(self, model: type[M]) -> type[M]:
-        """The model, with this client as its own: its objects need no other way to find one."""
+        """Make this the client of the model, and return the model: its objects then need no other way to find one."""
         if not isinstance(cast(object, model), type) or not issubclass(model, KintoObject):
             raise InvalidTypeError(f"bind() takes a model class, such as Record or your own, not {model!r:.60}.")
         model.__kinto_client__ = self
@@ -189,8 +192,9 @@ class Client(AdminMixin):
     # -- what is on the server ------------------------------------------------------------------------------------
 
     def server_info(self, *, refresh: bool = False) -> JSONObject:
-        """What the server says of itself: version, settings, capabilities, user. Asked once, unless refreshed.
+        """Return the server's description: version, settings, capabilities, user.
 
+        The server is asked once, unless ``refresh``.
         https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
         """
         return copy_json(self.run(self.describe_server(refresh=refresh)))
@@ -205,15 +209,15 @@ class Client(AdminMixin):
         return manager_of(Bucket, plain=Bucket, client=self)
 
     def bucket(self, id: str | UUID | None = None) -> Bucket:
-        """A reference to the bucket of that id, or else to the client's default bucket; asks nothing.
+        """Return a reference to the bucket of that id, by default the client's bucket; send nothing.
 
-        ``"default"`` is the user's own, whose real id ``personal_bucket()`` knows.
+        ``"default"`` is the user's personal bucket; ``personal_bucket()`` returns it with its real id.
         """
         return bucket_reference(check_id(self.default_bucket if id is None else id, "bucket"), self)
 
     @property
     def permissions(self) -> EntryQuery[PermissionEntry]:
-        """What the user may do, object by object: a lazy selection of entries, of every page.
+        """The permissions of the user, object by object: a lazy selection of entries.
 
         https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
         """
@@ -221,21 +225,21 @@ class Client(AdminMixin):
 
     @property
     def accounts(self) -> Manager[Account]:
-        """The accounts that the user may see: all of them for administrators, else their own.
+        """The accounts that the user may see: all of them for administrators, else only the user's account.
 
         https://docs.kinto-storage.org/en/stable/api/1.x/accounts.html
         """
         return manager_of(Account, plain=Account, client=self)
 
     def account(self, id: str) -> Account:
-        """A reference to the account of that id; asks nothing."""
+        """Return a reference to the account of that id; send nothing."""
         return account_reference(id, self)
 
     def ensure(self, *objects: Stateful) -> tuple[Outcome[Any], ...]:
-        """Makes sure that these new objects exist, with at least their data and permissions, in one batch.
+        """Make sure that these new objects exist, with at least their data and permissions, in one batch.
 
-        Sends no write where all is there; keys and principals that others set are left alone. Each object ends up
-        loaded. Raises ``CommitError`` where something could not be stored.
+        Sends no write where they do. Keys and principals that others set stay. Each object is loaded afterwards. Raises
+        ``CommitError`` where an object could not be stored.
         """
         return self.run(ensure(self._bound(objects), self))
 
@@ -254,11 +258,11 @@ class Client(AdminMixin):
     def bulk_create(
         self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
     ) -> dict[Collection[Any], BulkReport]:
-        """Creates objects of several collections at once, in full batches, each collection by a thread of its own.
+        """Create objects of several collections, in full batches, with one thread for each collection.
 
-        ``{todos: ({"title": …} for …), receipts: [Receipt(…), …]}``. At most ``parallel`` threads, which also take what
-        the iterables give; the counts of each collection. ``on_outcome`` is called in the caller's thread.
-        Raises ``CommitError`` with the outcomes of those that were not stored; the others were.
+        ``{todos: ({"title": …} for …), receipts: [Receipt(…), …]}``. At most ``parallel`` threads, which also run the
+        iterables. Returns the counts of each collection. ``on_outcome`` is called in the caller's thread. Raises
+        ``CommitError`` with the outcomes of the objects that were not stored; the others were.
         https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
         """
         return CollectionsBulk(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).run()
@@ -272,7 +276,7 @@ class Client(AdminMixin):
     def bulk_update(
         self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
     ) -> dict[Collection[Any], BulkReport]:
-        """Saves loaded objects of several collections at once; else like :meth:`bulk_create`."""
+        """Save loaded objects of several collections; otherwise like :meth:`bulk_create`."""
         return CollectionsBulk(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).run()
 
     async def abulk_update(
@@ -284,7 +288,7 @@ class Client(AdminMixin):
     def bulk_delete(
         self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
     ) -> dict[Collection[Any], BulkReport]:
-        """Deletes objects of several collections at once; else like :meth:`bulk_create`."""
+        """Delete objects of several collections; otherwise like :meth:`bulk_create`."""
         return CollectionsBulk(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).run()
 
     async def abulk_delete(
@@ -301,18 +305,17 @@ class Client(AdminMixin):
         on_conflict: OnConflict = "raise",
         chunked: bool = False,
     ) -> UnitOfWork:
-        """A block whose writes are staged and sent as one batch when it is left cleanly.
+        """Return a block whose writes are staged, and sent as one batch when the block ends without an exception.
 
-        ``with client.unit_of_work() as uow:``; nothing is sent where the block raises. ``atomic``: all or nothing, of a
-        server with the capability ``atomic_batch``. ``lock``: a name, or an object, that all units write first, so that
-        on PostgreSQL they come one after the other. ``on_conflict``: as for ``save()``. ``chunked``: as many batches as
-        it takes, each for itself.
+        ``with client.unit_of_work() as uow:``. ``atomic``: all or nothing, on a server with the capability
+        ``atomic_batch``. ``lock``: a name or an object that all units write first, so that PostgreSQL runs them one
+        after the other. ``on_conflict``: as for ``save()``. ``chunked``: as many batches as needed, each independent.
         https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
         """
         return UnitOfWork(self, atomic=atomic, lock=lock, on_conflict=on_conflict, chunked=chunked)
 
     def gather(self) -> Gathering:
-        """A block whose reads travel in one request: counts and single objects, of as many collections as you like.
+        """Return a block whose reads travel in one request: counts and single objects, of any collections.
 
         ``with client.gather() as reads: todos_left = reads.count(todos.records.filter(done=False))``, then
         ``todos_left.value``.

@@ -1,7 +1,7 @@
-"""Several sequences of flows, moved side by side: by threads, or by tasks of an event loop.
+"""Concurrency: several sequences of flows, moved by threads or by tasks of an event loop.
 
-Memory is bounded: what was not taken yet makes the workers wait. When the iteration ends, however it ends, they stop
-after the request that they are at, and it waits for them: nothing goes on behind the caller's back.
+Memory is bounded: the workers wait while the consumer has results to take. When the iteration ends, the workers stop
+after their current request, and all of them are joined before it returns.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ R = TypeVar("R")
 
 
 class ConcurrentFlows(Generic[T]):
-    """Who may do what next. It does not wait and has no lock: who moves it has them.
+    """The state of the workers and of the consumer, without waiting and without a lock: its callers have them.
 
-    In order, a sequence comes after the other, and twice as many as there are workers are begun; each has one result
-    waiting. Else results come as they come, and as many wait.
+    In order, one sequence comes after the other; twice as many sequences as workers are started, each with one result
+    waiting. Out of order, results come as they arrive, and as many wait.
     """
 
     def __init__(self, sequences: Sequence[NextFlow[T]], workers: int, *, ordered: bool) -> None:
@@ -41,19 +41,19 @@ class ConcurrentFlows(Generic[T]):
     # -- what workers ask -----------------------------------------------------------------------------------------
 
     def may_begin(self) -> bool:
-        """Whether a worker can go on: with a new sequence, or to its end because there is none."""
+        """Return whether a worker can go on: start a new sequence, or end because there is none."""
         is_near = not self._ordered or self._begun < self._first + self._held
         return self._is_stopped or self._begun == len(self._sequences) or is_near
 
     def begin(self) -> int | None:
-        """The sequence that the worker takes; ``None`` where none is left."""
+        """Return the sequence for a worker; ``None`` where none is left."""
         if self._is_stopped or self._begun == len(self._sequences):
             return None
         self._begun += 1
         return self._begun - 1
 
     def may_fetch(self, number: int) -> bool:
-        """Whether the worker can go on with that sequence, or to its end."""
+        """Return whether the worker can go on with that sequence, or end."""
         if self._is_stopped:
             return True
         if self._ordered:
@@ -61,7 +61,7 @@ class ConcurrentFlows(Generic[T]):
         return sum(map(len, self._ready)) + self._fetching < self._held
 
     def fetch(self, number: int) -> Flow[T] | None:
-        """The flow to run; ``None`` where none comes any more."""
+        """Return the next flow of the sequence; ``None`` at its end."""
         flow = None if self._is_stopped else self._sequences[number]()
         if flow is None:
             self._has_ended[number] = True
@@ -70,23 +70,26 @@ class ConcurrentFlows(Generic[T]):
         return flow
 
     def put(self, number: int, result: T) -> None:
-        """Takes the result of the flow."""
+        """Store the result of a flow."""
         self._fetching -= 1
         self._ready[number].append(result)
 
     def fail(self, error: BaseException) -> None:
-        """Takes the error of a worker: all others stop."""
+        """Store the error of a worker, and stop all others."""
         self._error = self._error or error
         self._is_stopped = True
 
     # -- what the consumer asks -----------------------------------------------------------------------------------
 
     def may_take(self) -> bool:
-        """Whether there is a result, an error, or the end."""
+        """Return whether there is a result, an error, or the end."""
         return self._is_stopped or self._next() is not None or self._first == len(self._sequences)
 
     def take(self) -> list[T]:
-        """The next result; empty at the end. Raises the error of a worker, after what had come before it."""
+        """Return the next result in a list, which is empty at the end.
+
+        Raises the error of a worker, after the results before it.
+        """
         ready = self._next()
         if ready is not None:
             return [ready.popleft()]
@@ -95,7 +98,7 @@ class ConcurrentFlows(Generic[T]):
         return []
 
     def stop(self) -> None:
-        """Makes the workers stop."""
+        """Stop the workers."""
         self._is_stopped = True
 
     def _next(self) -> deque[T] | None:
@@ -106,9 +109,9 @@ class ConcurrentFlows(Generic[T]):
 
 
 def in_threads(work: ConcurrentFlows[T], run: Callable[[Flow[T]], T]) -> Generator[T]:
-    """The results, with threads that are there as long as the iteration."""
+    """Yield the results, produced by threads that live as long as the iteration."""
     condition = threading.Condition()
-    # Each in a context of its own, so that hooks find there what the caller put there.
+    # Each thread runs in a copy of the caller's context, so that hooks find the caller's context variables.
     threads = [
         threading.Thread(target=copy_context().run, args=(_work, work, run, condition), name="kinto-orm", daemon=True)
         for _ in range(work.workers)
@@ -131,7 +134,7 @@ def _work(work: ConcurrentFlows[T], run: Callable[[Flow[T]], T], condition: thre
             may_fetch, fetch = partial(work.may_fetch, number), partial(work.fetch, number)
             while (flow := _when(condition, may_fetch, fetch)) is not None:
                 _when(condition, _always, partial(work.put, number, run(flow)))
-    except BaseException as error:  # noqa: BLE001  it is raised where the results are taken
+    except BaseException as error:  # noqa: BLE001  the consumer raises it
         _when(condition, _always, partial(work.fail, error))
 
 
@@ -144,7 +147,7 @@ def _when(condition: threading.Condition, may: Callable[[], bool], do: Callable[
 
 
 async def in_tasks(work: ConcurrentFlows[T], run: Callable[[Flow[T]], Awaitable[T]]) -> AsyncGenerator[T]:
-    """The results, with tasks that are there as long as the iteration; where it is cancelled, so are they."""
+    """Yield the results, produced by tasks that live as long as the iteration; cancelling it cancels them."""
     condition = asyncio.Condition()
     tasks = [asyncio.create_task(_awork(work, run, condition)) for _ in range(work.workers)]
     try:
@@ -167,7 +170,7 @@ async def _awork(
             may_fetch, fetch = partial(work.may_fetch, number), partial(work.fetch, number)
             while (flow := await _awhen(condition, may_fetch, fetch)) is not None:
                 await _awhen(condition, _always, partial(work.put, number, await run(flow)))
-    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  it is raised where the results are taken
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  the consumer raises it
         await _awhen(condition, _always, partial(work.fail, error))
 
 

@@ -1,4 +1,4 @@
-"""The options of a client, and what clients with the same ones share."""
+"""The options of a client, and the connection that clients with equal options share."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Options:
     on_invalid: OnInvalid = "raise"
     async_transport: AsyncTransport = "threads"
     lacks: frozenset[str] = frozenset()
-    """The names of options that a pickle left out because they may hold secrets, and that were not given again."""
+    """The options that a pickle left out because they may hold secrets, until they are given again."""
 
     def __post_init__(self) -> None:
         # From here on credentials are in an object that does not show them.
@@ -72,18 +72,18 @@ class Options:
         object.__setattr__(self, "auth", parse_auth(auth))
 
     def changed(self, changes: Mapping[str, Any]) -> Options:
-        """The options with these changes. Raises ``ConfigurationError`` for names that are none."""
+        """Return the options with these changes; raise ``ConfigurationError`` for unknown names."""
         unknown = set(changes) - {one.name for one in fields(self) if one.name != "lacks"}
         if unknown:
             raise ConfigurationError(f"A client has no option {', '.join(sorted(unknown))}.")
         if "server_url" in changes and merge_credentials(changes["server_url"], None)[1] is not None:
-            changes = {"auth": None, **changes}  # those in the URL take the place of the others
-        # A session of the user's may have credentials of its own.
+            changes = {"auth": None, **changes}  # credentials in the URL replace the others
+        # The user's session may hold credentials.
         given = {*changes, "auth"} if "session" in changes else set(changes)
         return replace(self, **changes, lacks=self.lacks - given)
 
     def without_secrets(self) -> Options:
-        """What a pickle keeps."""
+        """Return the options that a pickle keeps."""
         lacks = {name for name in ("auth", "headers", "proxies") if getattr(self, name)}
         if self.session is not None:
             lacks.add("auth")
@@ -91,12 +91,12 @@ class Options:
         return replace(kept, auth=None, session=None, headers=None, proxies=None, lacks=self.lacks | lacks)
 
     def connects_like(self, other: Options) -> bool:
-        """Whether both can share their connections."""
+        """Return whether both can share their connections."""
         own = ("bucket", "collection", "dry_mode", "on_invalid", "strict_retry", "lacks")
         return all(getattr(self, one.name) is getattr(other, one.name) for one in fields(self) if one.name not in own)
 
     def transport(self, server: EmbeddedServer | None) -> HttpTransport:
-        """A transport with these options."""
+        """Return a transport with these options."""
         self._check_types()
         return HttpTransport(
             self.server_url,
@@ -115,7 +115,8 @@ class Options:
         is_stopped: Callable[[], bool],
         overwrite: bool,
     ) -> Response:
-        """Puts a file of any host there; it gets nothing of these options but how long it may take, and by which way.
+        """Download a file of any host to the target; only the timeout, the retries and the proxies of the options
+        apply.
 
         A file that is there already stays, unless ``overwrite``.
         """
@@ -140,13 +141,13 @@ class Options:
 
 
 _WIRE_OPTIONS = frozenset(HttpTransport.__init__.__kwdefaults__ or ()) & {one.name for one in fields(Options)}
-"""The options that go on to the transport, under the same names."""
+"""The options that the transport takes under the same names."""
 
 
 def started_server(
     data_dir: str | os.PathLike[str] | None, server: EmbeddedServer | None, settings: Mapping[str, Any] | None
 ) -> EmbeddedServer:
-    """The server, or one that is started now."""
+    """Return the given server, or start one."""
     if server is not None and not isinstance(cast(object, server), EmbeddedServer):
         raise InvalidTypeError(f"server is an EmbeddedServer, not {server!r:.60}.")
     if settings is not None and not isinstance(cast(object, settings), Mapping):
@@ -161,17 +162,17 @@ def started_server(
 
 @dataclass(slots=True)
 class Connection:
-    """What clones share: the transport, the embedded server behind it, and what is known of the server."""
+    """The parts that clones share: the transport, its embedded server, and facts about the server."""
 
     transport: Transport
     server: EmbeddedServer | None = None
     server_info: JSONObject | None = None
     locks: set[ObjectPath] = field(default_factory=set)
-    """The locks whose objects are known to be there."""
+    """The locks whose objects are known to exist."""
     alerts: Alerts = field(default_factory=Alerts)
 
     def fitting(self, mine: Options, others: Options) -> Connection:
-        """The connection for other options than mine: this one, where they make no difference to it."""
+        """Return a connection for other options: this one, where the changes do not concern it."""
         if others.connects_like(mine):
             return self
         if self.server is not None and others.server_url != mine.server_url:

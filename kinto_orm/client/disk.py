@@ -102,7 +102,7 @@ class _Lists:
 
 
 class _LastingLists(_Lists):
-    """Lists in a file of their own: each change is one transaction, on the disk when it returns."""
+    """Lists in a file: each change is one transaction, on the disk when it returns."""
 
     _columns = "key TEXT, position INTEGER, body BLOB, PRIMARY KEY (key, position)"
 

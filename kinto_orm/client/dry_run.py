@@ -1,4 +1,4 @@
-"""What a dry client did not send: the requests, in their order, and the plan that they come to."""
+"""Dry mode: the requests that a dry client keeps instead of sending them, and its plan."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ logger = logging.getLogger("kinto_orm")
 
 @dataclass(slots=True)
 class DryRun:
-    """The writes that a dry client and its dry clones keep, instead of sending them."""
+    """The writes that a dry client and its dry clones kept instead of sending them."""
 
     requests: list[Request] = field(default_factory=list)
     locks: set[ObjectPath] = field(default_factory=set)
-    """The locks whose objects are created by what is kept."""
+    """The locks whose objects the kept writes create."""
 
     def keep(self, request: Request) -> DryRunError:
-        """Keeps the request; the error that tells its flow that there will be no answer."""
+        """Keep the request and return the error that its flow gets in place of an answer."""
         self.requests.append(request)
         logger.info("(dry mode) %s %s", request.method, request.target)
         return DryRunError(
@@ -33,11 +33,11 @@ class DryRun:
         )
 
     def plan(self) -> Plan:
-        """What is kept, write by write."""
+        """Return the kept requests, write by write."""
         return Plan(tuple(_planned(self.requests)))
 
     def clear(self) -> None:
-        """Forgets what is kept."""
+        """Forget the kept requests."""
         self.requests.clear()
         self.locks.clear()
 
@@ -50,7 +50,7 @@ def _planned(requests: Iterable[Request]) -> Iterator[PlannedWrite]:
             yield PlannedWrite(None, None, whole)
             continue
         batch += 1
-        # What the batch itself says in its headers holds for each of its writes.
+        # The headers of a batch hold for each of its writes.
         outer = {name: value for name, value in whole.get("headers", {}).items() if name != "Content-Type"}
         for entry in whole["body"]["requests"]:
             headers = {**outer, **entry.get("headers", {})}
@@ -58,12 +58,12 @@ def _planned(requests: Iterable[Request]) -> Iterator[PlannedWrite]:
 
 
 def _as_json(request: Request) -> JSONObject:
-    said: JSONObject = {"method": request.method, "path": request.target}
+    shown: JSONObject = {"method": request.method, "path": request.target}
     if request.headers:
-        said["headers"] = dict(request.headers)
+        shown["headers"] = dict(request.headers)
     if request.body is not None:
         content_type = request.headers.get("Content-Type", "json")
         is_json = "json" in content_type
         what = f"{request.method} {request.path}"
-        said["body"] = decode(request.body, what) if is_json else f"{len(request.body)} bytes of {content_type}"
-    return said
+        shown["body"] = decode(request.body, what) if is_json else f"{len(request.body)} bytes of {content_type}"
+    return shown

@@ -1,4 +1,4 @@
-"""What moves the flows of a client: sends their requests, stages their writes in an open unit of work."""
+"""The runner of a client: it sends the requests of flows, and stages writes in an open unit of work."""
 
 from __future__ import annotations
 
@@ -72,17 +72,17 @@ class ClientRunner:
 
     @property
     def on_invalid(self) -> OnInvalid:
-        """What happens to rows that do not fit their model."""
+        """The treatment of rows that do not fit their model."""
         return self._options.on_invalid
 
     @property
     def retry(self) -> int:
-        """How often what was not applied is sent again."""
+        """The number of times that a request is sent again after it was not applied."""
         return self._options.retry
 
     @property
     def strict_retry(self) -> bool:
-        """Whether a write whose answer got lost is recognised only where nobody else can have written the same."""
+        """Whether a write after a lost answer is recognised only where no other client can have written the same."""
         return self._options.strict_retry
 
     @property
@@ -93,7 +93,7 @@ class ClientRunner:
     # -- running --------------------------------------------------------------------------------------------------
 
     def run(self, flow: Flow[T]) -> T:
-        """The result of the flow: its requests are sent one after the other."""
+        """Send the requests of the flow one after the other, and return its result."""
         try:
             item = next(flow)
             while True:
@@ -110,12 +110,12 @@ class ClientRunner:
         except StopIteration as stop:
             result = cast(T, stop.value)
         finally:
-            flow.close()  # where it was left by an exception, it cleans up now
+            flow.close()  # after an exception, the flow cleans up now
         self._connection.alerts.tell()
         return result
 
     async def arun(self, flow: Flow[T]) -> T:
-        """The result of the flow, without blocking the event loop.
+        """Like :meth:`run`, without blocking the event loop.
 
         A cancelled call may have been sent: the server may have applied it.
         """
@@ -135,7 +135,7 @@ class ClientRunner:
         except StopIteration as stop:
             result = cast(T, stop.value)
         finally:
-            flow.close()  # where it was left by an exception, it cleans up now
+            flow.close()  # after an exception, the flow cleans up now
         self._connection.alerts.tell()
         return result
 
@@ -156,9 +156,9 @@ class ClientRunner:
         return await self._connection.transport.asend(request)
 
     def run_concurrently(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
-        """The results of several sequences of flows, moved by so many threads.
+        """Yield the results of several sequences of flows, moved by this number of threads.
 
-        ``ordered``: one sequence after the other. What a flow raises is raised here, and the others stop.
+        ``ordered``: one sequence after the other. An error of a flow is raised here, and the other flows stop.
         """
         return in_threads(ConcurrentFlows(sequences, workers, ordered=ordered), self.run)
 
@@ -171,7 +171,7 @@ class ClientRunner:
                 yield result
 
     def perform(self, holder: H, intent: Intent) -> H:
-        """Carries out the intent now, or stages it in the unit of work that is open."""
+        """Carry out the intent now, or stage it in the open unit of work."""
         unit = open_unit(self)
         return unit.stage(holder, intent) if unit is not None else self.run(self._perform(holder, intent))
 
@@ -185,48 +185,51 @@ class ClientRunner:
         return holder
 
     def refuse_staging(self, what: str) -> None:
-        """Raises ``NotStageableError`` inside a unit of work of this client, which ``what`` cannot be part of."""
+        """Raise ``NotStageableError`` inside a unit of work of this client; ``what`` names the refused call."""
         if (unit := open_unit(self)) is not None:
             unit.admit(None, what)
 
     def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
-        """The flow that gives the write by which a unit of work takes this lock."""
+        """Return the flow whose result is the write by which a unit of work takes this lock."""
         known, dry_run = self._connection.locks, self._dry_run
         if path not in known and path not in dry_run.locks:
             yield from create_lock(path)
-            # The connection is shared with clients that are not dry: what was only planned is not there for them.
+            # Clients that are not dry share the connection, and for them a planned lock does not exist.
             (dry_run.locks if self._options.dry_mode else known).add(path)
         return lock_write(path)
 
     def forget_lock(self, path: ObjectPath) -> None:
-        """Has the object of this lock made sure of again: it may have been deleted."""
+        """Forget that the object of this lock exists: it may have been deleted."""
         self._connection.locks.discard(path)
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
-        """The flow that gives what the server says of itself: to be read, as clients share it."""
+        """Return the flow whose result is the server's description, which clones share and must not change."""
         connection = self._connection
         if connection.server_info is None or refresh:
             connection.server_info = yield from read_server_info()
         return connection.server_info
 
     def read_file(self, file: Content) -> Flow[bytes]:
-        """The flow that gives the content of a file."""
+        """Return the flow that reads the content of a file."""
         response = yield BlockingTask(path="a file", work=lambda: Response(200, body=read_content(file)))
         return response.body
 
     def fetch_file(
         self, url: str, target: Target, *, size: int | None, sha256: str | None, overwrite: bool
     ) -> Flow[None]:
-        """The flow that fetches a file, from any host and without credentials; not one that is there already."""
+        """Return the flow that downloads a file, from any host and without credentials.
+
+        A file that is there already stays, unless ``overwrite``.
+        """
         stopped = threading.Event()
         fetch = partial(self._options.fetch, url, target, size, sha256, is_stopped=stopped.is_set, overwrite=overwrite)
         try:
             yield BlockingTask(path=url, work=fetch)
         finally:
-            stopped.set()  # where nobody waits any more, a thread may still be at it
+            stopped.set()  # after a cancelled call, its thread may still be downloading
 
     def _admit(self, flow: Flow[Any], item: Request | Write) -> Request:
-        """The request, if it may be sent now."""
+        """Return the request, or raise where the client may not send it now."""
         request = encode_request(item) if isinstance(item, Write) else item
         if self._is_closed:
             raise ClientClosedError("This client was closed: make a new one.")
@@ -238,26 +241,26 @@ class ClientRunner:
         return request
 
     def _keep_if_dry(self, request: Request) -> None:
-        """Keeps a write of a dry client, and raises ``DryRunError`` in the place of its answer."""
+        """Keep a write of a dry client, and raise ``DryRunError`` in place of its answer."""
         if self._options.dry_mode and request.is_write:
             observe(request, None)
             raise self._dry_run.keep(request)
 
     def plan(self) -> Plan:
-        """What ``dry_mode`` did not send, of this client and its dry clones: the writes and exact requests, in order.
+        """Return the writes that ``dry_mode`` kept, of this client and its dry clones, with their requests, in order.
 
-        ``print(client.plan())``, or ``client.plan().as_json()``. Nothing, where the client is not dry.
+        ``print(client.plan())``, or ``client.plan().as_json()``. The plan of a client that is not dry is empty.
         """
         return self._dry_run.plan()
 
     def clear_plan(self) -> None:
-        """Forgets what ``dry_mode`` has kept, also for the dry clones that share it."""
+        """Forget the writes that ``dry_mode`` kept, also for the dry clones that share them."""
         self._dry_run.clear()
 
     # -- lifetime -------------------------------------------------------------------------------------------------
 
     def close(self) -> None:
-        """Ends the client, and the embedded server that it started. A clone closes only what is its own."""
+        """End the client and the embedded server that it started. A clone closes nothing that it shares."""
         self._is_closed = True
         if self._owns_transport:
             self._connection.transport.close()

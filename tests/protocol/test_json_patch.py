@@ -131,7 +131,9 @@ def test_the_body_of_a_patch_is_taken() -> None:
         pytest.param(None, "not an operation", id="null"),
         pytest.param({}, "None is not an operation", id="empty"),
         pytest.param(op("append", "/data/n", 1), "'append' is not an operation", id="unknown operation"),
-        pytest.param({**op("test", "/data/n", 1), "op": ["add"]}, "is not an operation", id="operation of another type"),
+        pytest.param(
+            {**op("test", "/data/n", 1), "op": ["add"]}, "is not an operation", id="operation of another type"
+        ),
         pytest.param({**op("test", "/data/n", 1), "comment": ""}, "refuses 'comment'", id="unknown member"),
         pytest.param({"op": "remove"}, "'path' must be a JSON pointer", id="no path"),
         pytest.param(op("remove", ""), "'path' must be a JSON pointer", id="empty path"),
@@ -161,7 +163,9 @@ def test_the_body_of_a_patch_is_taken() -> None:
         pytest.param(op("remove", "/data/tags/2"), "no item 2", id="remove a missing item"),
         pytest.param(op("replace", "/data/tags/2", 1), "no item 2", id="replace a missing item"),
         pytest.param(op("replace", "/data/tags/-", 1), "'-' is not an index", id="replace behind the end"),
-        pytest.param(op("copy", "/data/n", origin="/data/tags/-"), "'-' is not an index", id="copy from behind the end"),
+        pytest.param(
+            op("copy", "/data/n", origin="/data/tags/-"), "'-' is not an index", id="copy from behind the end"
+        ),
         pytest.param(op("add", "/data/tags/01", 1), "'01' is not an index", id="zero first"),
         pytest.param(op("add", "/data/tags/-1", 1), "'-1' is not an index", id="negative"),
         pytest.param(op("add", "/data/tags/x", 1), "'x' is not an index", id="key of a list"),
