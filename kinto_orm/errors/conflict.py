@@ -156,10 +156,10 @@ class CommitError(KintoError):
 
 
 class FeedLostError(KintoError, LookupError):
-    """The token of a change feed does not lead to the list as it is now, so some changes cannot be told any more.
+    """The token of a change feed no longer fits the list, so some changes can no longer be told.
 
-    The list was flushed, deleted and made again, restored from a backup, purged of tombstones, or somebody imported
-    records with timestamps of the past. :meth:`reconcile` gives the true difference.
+    The list was flushed, deleted and created again, restored from a backup, purged of tombstones, or a client imported
+    records with timestamps of the past. :meth:`reconcile` returns the true difference.
     """
 
     def __init__(self, message: str) -> None:
