@@ -204,7 +204,7 @@ def test_a_change_between_the_look_and_the_request_is_not_put_to_review(
 
     monkeypatch.setattr(publication, "_check_are_own", look_too_early)
 
-    with pytest.raises(ReviewError, match="were changed since they were looked at"), publication:
+    with pytest.raises(ReviewError, match="were changed since you read them"), publication:
         create_one(collection)
     assert asked(adapter) == 0
 
