@@ -35,10 +35,13 @@ from kinto_orm.errors import (
     DeadlineError,
     DeletedObjectError,
     DryRunError,
+    DuplicateKeyError,
     DuplicateObjectError,
+    EmptySourceError,
     FeedLostError,
     FieldError,
     ForbiddenError,
+    GuardError,
     HistoryIncompleteError,
     InvalidFilterError,
     InvalidIdError,
@@ -71,6 +74,8 @@ from kinto_orm.errors import (
     SchemaValidationError,
     ServerError,
     ServiceGoneError,
+    StalePlanError,
+    TooManyDeletesError,
     TransportError,
     UnauthorizedError,
     UnitClosedError,
@@ -78,13 +83,17 @@ from kinto_orm.errors import (
     UnsavedChangesError,
     UsageError,
 )
+from kinto_orm.jobs.applying import SyncReport
 from kinto_orm.jobs.changes import ChangeFeed, FeedChange
+from kinto_orm.jobs.comparing import PlannedChange
+from kinto_orm.jobs.plans import SyncPlan
 from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
 from kinto_orm.plugins.changesets import Changeset
 from kinto_orm.plugins.history import Snapshot
 from kinto_orm.plugins.publication import Publication
 from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
+from kinto_orm.protocol.json_values import MISSING
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.protocol.responses import StoredObject
 from kinto_orm.protocol.reviews import ReviewStatus
@@ -96,6 +105,7 @@ from kinto_orm.unit_of_work.staging import Plan, PlannedWrite
 from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 
 __all__ = [
+    "MISSING",
     "Account",
     "AlertWarning",
     "AmbiguousWriteError",
@@ -126,7 +136,9 @@ __all__ = [
     "Deferred",
     "DeletedObjectError",
     "DryRunError",
+    "DuplicateKeyError",
     "DuplicateObjectError",
+    "EmptySourceError",
     "EntryQuery",
     "F",
     "FeedChange",
@@ -136,6 +148,7 @@ __all__ = [
     "FxaAuth",
     "Gathering",
     "Group",
+    "GuardError",
     "Heartbeat",
     "History",
     "HistoryEntry",
@@ -170,6 +183,7 @@ __all__ = [
     "Permissions",
     "PermissionsUnknownError",
     "Plan",
+    "PlannedChange",
     "PlannedWrite",
     "PrincipalWarning",
     "ProtocolError",
@@ -191,7 +205,11 @@ __all__ = [
     "ServerError",
     "ServiceGoneError",
     "Snapshot",
+    "StalePlanError",
     "StoredObject",
+    "SyncPlan",
+    "SyncReport",
+    "TooManyDeletesError",
     "TransportError",
     "UnauthorizedError",
     "UnitClosedError",

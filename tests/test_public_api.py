@@ -25,12 +25,13 @@ from kinto_orm import (
     Record,
     RecordManager,
     Snapshot,
+    SyncPlan,
     UnitOfWork,
     errors,
 )
 
 SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
-SURFACES += [EntryQuery, History, Partition, RecordManager, Snapshot]
+SURFACES += [EntryQuery, History, Partition, RecordManager, Snapshot, SyncPlan]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
@@ -58,7 +59,8 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     History: {"before", "since"},
     Manager: {"as_of", "edit", "history"},
     Partition: {"on"},
-    RecordManager: {"as_of", "attachment", "changes", "edit", "history"},
+    RecordManager: {"as_of", "attachment", "changes", "edit", "history", "unsaved"},
+    SyncPlan: {"as_json"},
     Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "parallel", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }
@@ -94,11 +96,17 @@ def find_twins() -> Iterator[tuple[type[Any], str]]:
     for surface in SURFACES:
         for name in dir(surface):
             method = inspect.getattr_static(surface, name)
-            if inspect.isfunction(method) and name.startswith("a") and hasattr(surface, name[1:]):
-                yield surface, name[1:]
+            verb = "sync" if name == "async_" else name[1:]
+            if inspect.isfunction(method) and name.startswith("a") and hasattr(surface, verb):
+                yield surface, verb
 
 
 TWINS = list(find_twins())
+
+
+def twin_of(verb: str) -> str:
+    """Return the name of the awaitable twin; ``async`` is a keyword of Python."""
+    return "async_" if verb == "sync" else f"a{verb}"
 
 
 def body_of(method: Any) -> list[ast.stmt]:
@@ -125,12 +133,12 @@ def without_twin(surface: type[Any]) -> set[str]:
     """Return the methods that ask the server and have no twin."""
     methods = {name for name, method in own_methods(surface).items() if inspect.isfunction(method)}
     silent = set().union(*(names for cls, names in WITHOUT_IO.items() if issubclass(surface, cls)))
-    twins = {name for name in methods if name[0] == "a" and name[1:] in methods}
-    return {name for name in methods - silent - twins if f"a{name}" not in methods}
+    twins = {twin_of(name) for name in methods}
+    return {name for name in methods - silent - twins if twin_of(name) not in methods}
 
 
 def has_same_signature(surface: type[Any], name: str) -> bool:
-    verb, twin = (inspect.signature(getattr(surface, one)) for one in (name, f"a{name}"))
+    verb, twin = (inspect.signature(getattr(surface, one)) for one in (name, twin_of(name)))
     returned = str(twin.return_annotation)
     return verb.parameters == twin.parameters and str(verb.return_annotation) in (
         returned,
@@ -139,19 +147,22 @@ def has_same_signature(surface: type[Any], name: str) -> bool:
 
 
 def says_the_same(surface: type[Any], name: str) -> bool:
-    verb, twin = (body_of(getattr(surface, one)) for one in (name, f"a{name}"))
+    verb, twin = (body_of(getattr(surface, one)) for one in (name, twin_of(name)))
     same = [ast.dump(one) for one in verb] == [ast.dump(Plain().visit(one)) for one in twin]
     return same and (len(verb) == 1 or surface is UnitOfWork)
 
 
 def is_awaited(surface: type[Any], name: str) -> bool:
-    twin = getattr(surface, f"a{name}")
+    twin = getattr(surface, twin_of(name))
     awaits = inspect.iscoroutinefunction(twin) or inspect.isasyncgenfunction(twin)
     return awaits and not inspect.iscoroutinefunction(getattr(surface, name))
 
 
 def test_the_public_names_are_sorted() -> None:
-    assert kinto_orm.__all__ == sorted(kinto_orm.__all__)
+    # As ruff sorts them: constants first.
+    assert kinto_orm.__all__ == sorted(
+        kinto_orm.__all__, key=lambda name: (not (len(name) > 1 and name.isupper()), name)
+    )
 
 
 def test_every_public_name_is_there_and_documented() -> None:

@@ -13,6 +13,8 @@ from kinto_orm.client.bulk import ByCollection, CollectionsBulk, OnOutcome
 from kinto_orm.client.connection import Connection, Options, started_server
 from kinto_orm.errors import ConfigurationError, InvalidTypeError
 from kinto_orm.jobs.ensure import ensure
+from kinto_orm.jobs.plans import SyncPlan, load_plan
+from kinto_orm.jobs.sources import RowCodec
 from kinto_orm.models import (
     Account,
     Bucket,
@@ -26,7 +28,7 @@ from kinto_orm.models import (
 from kinto_orm.protocol.entries import PermissionEntry
 from kinto_orm.protocol.json_values import JSONObject, copy_json
 from kinto_orm.protocol.paths import check_id, endpoint
-from kinto_orm.query import EntryQuery, permissions_of
+from kinto_orm.query import EntryQuery, Place, permissions_of
 from kinto_orm.query.gather import Gathering
 from kinto_orm.repository.state import OnConflict, OnInvalid, Stateful, Verb
 from kinto_orm.server import EmbeddedServer
@@ -254,6 +256,20 @@ class Client(AdminMixin):
             if one.client is None:
                 one.__kinto_envelope__().client = self
         return objects
+
+    def load_plan(self, path: str | os.PathLike[str]) -> SyncPlan:
+        """Return the plan of a sync that ``plan.save()`` wrote to a file; nothing is sent until you apply it.
+
+        Raises ``InvalidValueError`` for a file that holds no plan, ``OSError`` where it cannot be read.
+        """
+        return self.run(load_plan(path, self, self._records_of))
+
+    async def aload_plan(self, path: str | os.PathLike[str]) -> SyncPlan:
+        """Like :meth:`load_plan`."""
+        return await self.arun(load_plan(path, self, self._records_of))
+
+    def _records_of(self, bucket: str, collection: str) -> tuple[Place, RowCodec]:
+        return self.bucket(bucket).collection(collection).records.__kinto_rows__()
 
     def bulk_create(
         self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None

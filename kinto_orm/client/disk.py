@@ -76,11 +76,16 @@ class _Lists:
         rows = self._database.execute(f"SELECT key, position, body FROM {self._table(name)} ORDER BY key, position")
         return map(Entry._make, rows)
 
+    def find_repeated(self, name: str) -> tuple[Entry, Entry] | None:
+        table = self._index(name)
+        twice = f"SELECT key FROM {table} GROUP BY key HAVING count(*) > 1 LIMIT 1"
+        rows = self._database.execute(
+            f"SELECT key, position, body FROM {table} WHERE key = ({twice}) ORDER BY position LIMIT 2"
+        ).fetchall()
+        return (Entry(*rows[0]), Entry(*rows[1])) if rows else None
+
     def find(self, name: str, keys: Iterable[str]) -> Mapping[str, bytes]:
-        table = self._table(name)
-        if name not in self._indexed:
-            self._database.execute(f"CREATE INDEX IF NOT EXISTS {table}_keys ON {table} (key)")
-            self._indexed.add(name)
+        table = self._index(name)
         found: dict[str, bytes] = {}
         rest = iter(keys)
         while chunk := list(islice(rest, _AT_ONCE)):
@@ -93,6 +98,13 @@ class _Lists:
 
     def close(self) -> None:
         self._database.close()
+
+    def _index(self, name: str) -> str:
+        table = self._table(name)
+        if name not in self._indexed:
+            self._database.execute(f"CREATE INDEX IF NOT EXISTS {table}_keys ON {table} (key, position)")
+            self._indexed.add(name)
+        return table
 
     def _table(self, name: str) -> str:
         if name not in self._names:

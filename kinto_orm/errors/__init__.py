@@ -7,6 +7,7 @@
     │   ├── ConfigurationError                 a client option that cannot work
     │   ├── InvalidIdError                     an id that Kinto would refuse or read differently
     │   ├── InvalidValueError                  data that JSON or Kinto cannot carry, with the path of the field
+    │   ├── DuplicateKeyError                  two rows of a job have the same key
     │   ├── InvalidPermissionError             an unknown permission name, or a malformed principal
     │   └── InvalidFilterError                 a filter that Kinto would refuse or silently ignore
     ├── InvalidTypeError (TypeError)           the wrong kind of Python object
@@ -25,6 +26,10 @@
     │   ├── ReviewError                        the review of the collection is not ready for that step
     │   ├── MissingExtraError (ImportError)    an optional dependency is not installed
     │   ├── HistoryIncompleteError (LookupError)    the server's history does not reach back that far
+    │   ├── GuardError                         a guard of a job refused it before the first write
+    │   │   ├── EmptySourceError               an empty source would delete all records
+    │   │   ├── TooManyDeletesError            more deletions than ``max_deletes``
+    │   │   └── StalePlanError                 the collection changed since the plan was made
     │   └── UnitOfWorkError
     │       ├── NotStageableError              the call cannot be part of a unit of work
     │       ├── UnitClosedError                the unit was already left
@@ -102,7 +107,10 @@ from kinto_orm.errors.usage import (
     CredentialsMissingError,
     DeletedObjectError,
     DryRunError,
+    DuplicateKeyError,
     DuplicateObjectError,
+    EmptySourceError,
+    GuardError,
     HistoryIncompleteError,
     InvalidFilterError,
     InvalidIdError,
@@ -124,6 +132,8 @@ from kinto_orm.errors.usage import (
     ReadOnlyError,
     ReviewError,
     RolledBackError,
+    StalePlanError,
+    TooManyDeletesError,
     UnitClosedError,
     UnitOfWorkError,
     UnsavedChangesError,
@@ -149,10 +159,13 @@ __all__ = [
     "DeadlineError",
     "DeletedObjectError",
     "DryRunError",
+    "DuplicateKeyError",
     "DuplicateObjectError",
+    "EmptySourceError",
     "FeedLostError",
     "FieldError",
     "ForbiddenError",
+    "GuardError",
     "HistoryIncompleteError",
     "InvalidFilterError",
     "InvalidIdError",
@@ -186,6 +199,8 @@ __all__ = [
     "SchemaValidationError",
     "ServerError",
     "ServiceGoneError",
+    "StalePlanError",
+    "TooManyDeletesError",
     "TransportError",
     "UnauthorizedError",
     "Undoing",

@@ -124,12 +124,14 @@ class Undoing(Protocol):
 class CommitError(KintoError):
     """Some writes of a batch were not stored; the others were.
 
-    ``outcomes`` has one entry for each staged object, in staging order.
+    ``outcomes`` has one entry for each staged object, in staging order. ``report`` is the ``BulkReport`` of a bulk verb
+    or a job; its ``outcomes`` are the failed ones only.
     """
 
-    def __init__(self, message: str, outcomes: Sequence[Any] = ()) -> None:
+    def __init__(self, message: str, outcomes: Sequence[Any] = (), *, report: Any = None) -> None:
         super().__init__(message)
         self.outcomes = tuple(outcomes)
+        self.report = report
         self.undoing: Undoing | None = None
 
     def _undoing(self) -> Undoing:
@@ -152,7 +154,7 @@ class CommitError(KintoError):
         return await self._undoing().acompensate()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (rebuild, (type(self), self.args, {"outcomes": self.outcomes}))
+        return (rebuild, (type(self), self.args, {"outcomes": self.outcomes, "report": self.report}))
 
 
 class FeedLostError(KintoError, LookupError):

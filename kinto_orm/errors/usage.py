@@ -33,6 +33,10 @@ class InvalidPermissionError(InvalidInputError):
     """The permission name is unknown for this kind of object, or a principal is malformed."""
 
 
+class DuplicateKeyError(InvalidInputError):
+    """Two rows have the same key, so that which one is meant cannot be known; nothing was written."""
+
+
 class InvalidFilterError(InvalidInputError):
     """The server would refuse the filter, or silently ignore it."""
 
@@ -99,6 +103,22 @@ class ReviewError(UsageError):
 
 class HistoryIncompleteError(UsageError, LookupError):
     """The server's history does not hold the requested version, or no longer does."""
+
+
+class GuardError(UsageError):
+    """A guard refused the job before anything was written."""
+
+
+class EmptySourceError(GuardError):
+    """The source is empty, and to make a collection equal to it would delete all records."""
+
+
+class TooManyDeletesError(GuardError):
+    """The job would delete more records than ``max_deletes`` allows."""
+
+
+class StalePlanError(GuardError):
+    """Another client changed the collection since the plan was made."""
 
 
 class UnitOfWorkError(UsageError):

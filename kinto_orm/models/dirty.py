@@ -17,8 +17,9 @@ from uuid import UUID
 from pydantic import ValidationError
 from pydantic_core import SchemaValidator, core_schema
 
-from kinto_orm.models.envelope import PageSnapshot, collector_paused, shared_page
+from kinto_orm.models.envelope import PageSnapshot, shared_page
 from kinto_orm.models.fields import field_schemas, validate_page, validator_within, wire_names
+from kinto_orm.protocol.json_values import collector_paused
 from kinto_orm.protocol.paths import PluralPath
 
 # These very classes: those below them may hold anything. What is equal and of one type is the same on the wire, but

@@ -5,35 +5,15 @@ Nothing is stored for each row of a page: the page's bytes are the snapshot of a
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from copy import copy
 from typing import Any
 
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode
+from kinto_orm.protocol.json_values import JSON, JSONObject, collector_paused, decode
 from kinto_orm.protocol.paging import rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.repository.state import FlowRunner, Intent, Status
-
-
-@contextmanager
-def collector_paused() -> Generator[None]:
-    """Pause garbage collection: thousands of new objects that all stay alive make it the largest cost of a page."""
-    was_enabled = gc.isenabled()
-    if was_enabled:
-        gc.collect(0)  # so that afterwards all young objects are those of the page
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            if gc.get_freeze_count() == 0:
-                # Both together move the young objects to the oldest generation, without looking at them.
-                gc.freeze()
-                gc.unfreeze()
-            gc.enable()
 
 
 class PageSnapshot:

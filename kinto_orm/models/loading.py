@@ -13,7 +13,6 @@ from kinto_orm.models.envelope import (
     Envelope,
     PageSnapshot,
     bare,
-    collector_paused,
     is_kinto_object,
     put_in_envelope,
     without_envelope,
@@ -30,7 +29,7 @@ from kinto_orm.models.fields import (
 )
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.json_values import JSONObject, decode, encode, is_same
+from kinto_orm.protocol.json_values import JSONObject, collector_paused, decode, encode, is_same
 from kinto_orm.protocol.paging import rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow

@@ -4,29 +4,45 @@ creates."""
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast, overload
 from uuid import UUID
 
 from kinto_orm.errors import DryRunError, ForbiddenError, InvalidTypeError, NotFoundError
+from kinto_orm.jobs.applying import OnOutcome, SyncReport
 from kinto_orm.jobs.changes import ChangeFeed
+from kinto_orm.jobs.planning import Fields, SyncOptions
+from kinto_orm.jobs.plans import SyncPlan, make_plan, sync
+from kinto_orm.jobs.sources import Rows
 from kinto_orm.models.dirty import is_clean
 from kinto_orm.models.editing import Editing
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.permissions import PermissionsInput
+from kinto_orm.models.rows import ModelRows, unsaved_fields
 from kinto_orm.models.source import ModelSource
 from kinto_orm.plugins.attachments import attach, attachment, detach, download
 from kinto_orm.plugins.history import HistoryMixin
 from kinto_orm.protocol.attachments import Attachment
+from kinto_orm.protocol.json_values import JSON
 from kinto_orm.protocol.messages import Content
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, check_count
 from kinto_orm.repository import get, get_or_create, require_kind, update_or_create
 from kinto_orm.repository.conflicts import carry_out
-from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, OnInvalid, Status, Verb
+from kinto_orm.repository.state import (
+    Draft,
+    FlowRunner,
+    Intent,
+    ObjectState,
+    OnConflict,
+    OnInvalid,
+    Progress,
+    Status,
+    Verb,
+)
 from kinto_orm.unit_of_work import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 
 M = TypeVar("M", bound=KintoObject)
@@ -331,6 +347,154 @@ class RecordManager(Manager[M]):
         https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
         """
         return ChangeFeed(self._source, since, horizon=horizon, on_invalid=on_invalid)
+
+    def sync(
+        self,
+        rows: Rows,
+        *,
+        key: str | Sequence[str] = "id",
+        delete: bool = False,
+        max_deletes: int | float = 0.5,
+        fields: Fields = None,
+        on_conflict: OnConflict = "raise",
+        progress: Progress | None = None,
+        on_outcome: OnOutcome | None = None,
+    ) -> SyncReport:
+        """Make the collection equal to the rows: create and update records, and with ``delete`` delete the others.
+
+        ``rows`` are dictionaries, models, a path (``.jsonl``, ``.json``, ``.csv``), a query or any other iterable. They
+        are matched with the records by ``key``: the id, or one or more fields; new records get an id derived from such
+        a key. Both sides are compared before anything is written; nothing is written where they are equal.
+        ``max_deletes`` is a number of records, or a share of them as a float. ``fields`` is ``"exact"`` (a record loses
+        the keys that its row lacks; the default for dictionaries), ``"given"`` (only keys that the row mentions are
+        compared; the default for models), or the keys to compare. ``attachment`` and the server's ``schema`` are
+        compared only where they are among those.
+        Each write has a precondition: a record that another client changed since is an outcome ``conflict``, or what
+        ``on_conflict`` makes of it, as in ``save()``. ``progress`` is called with the number done, the total or
+        ``None``, and of what; ``on_outcome`` with each outcome.
+        Interrupted, it is finished by another call: what is stored is compared again, and not written twice.
+
+        Raises ``InvalidInputError`` for a row that cannot be written, ``DuplicateKeyError``, ``EmptySourceError`` and
+        ``TooManyDeletesError`` before anything is written, and ``CommitError`` (with ``.report``) at the end where
+        records were not stored.
+        """
+        return self._run(
+            partial(
+                sync,
+                rows,
+                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
+                self._rows(),
+                on_conflict,
+                progress,
+                on_outcome,
+            )
+        )
+
+    async def async_(
+        self,
+        rows: Rows,
+        *,
+        key: str | Sequence[str] = "id",
+        delete: bool = False,
+        max_deletes: int | float = 0.5,
+        fields: Fields = None,
+        on_conflict: OnConflict = "raise",
+        progress: Progress | None = None,
+        on_outcome: OnOutcome | None = None,
+    ) -> SyncReport:
+        """Like :meth:`sync`; files and temporary tables are used in a thread."""
+        return await self._arun(
+            partial(
+                sync,
+                rows,
+                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
+                self._rows(),
+                on_conflict,
+                progress,
+                on_outcome,
+            )
+        )
+
+    def plan(
+        self,
+        rows: Rows,
+        *,
+        key: str | Sequence[str] = "id",
+        delete: bool = False,
+        max_deletes: int | float = 0.5,
+        fields: Fields = None,
+        progress: Progress | None = None,
+    ) -> SyncPlan:
+        """Return what :meth:`sync` would do, as a plan that can be printed, saved and applied; only reads are sent."""
+        return self._run(
+            partial(
+                make_plan,
+                rows,
+                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
+                self._rows(),
+                progress,
+            )
+        )
+
+    async def aplan(
+        self,
+        rows: Rows,
+        *,
+        key: str | Sequence[str] = "id",
+        delete: bool = False,
+        max_deletes: int | float = 0.5,
+        fields: Fields = None,
+        progress: Progress | None = None,
+    ) -> SyncPlan:
+        """Like :meth:`plan`."""
+        return await self._arun(
+            partial(
+                make_plan,
+                rows,
+                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
+                self._rows(),
+                progress,
+            )
+        )
+
+    def diff(
+        self,
+        rows: Rows,
+        *,
+        key: str | Sequence[str] = "id",
+        fields: Fields = None,
+        progress: Progress | None = None,
+    ) -> SyncPlan:
+        """Return all differences from the rows: the plan that would make the collection equal to them, with deletions.
+
+        ``a.records.diff(b.records)`` compares two collections, of one server or of two.
+        """
+        return self._run(partial(make_plan, rows, SyncOptions.of_diff(key, fields), self._rows(), progress))
+
+    async def adiff(
+        self,
+        rows: Rows,
+        *,
+        key: str | Sequence[str] = "id",
+        fields: Fields = None,
+        progress: Progress | None = None,
+    ) -> SyncPlan:
+        """Like :meth:`diff`."""
+        return await self._arun(partial(make_plan, rows, SyncOptions.of_diff(key, fields), self._rows(), progress))
+
+    def unsaved(self, record: M) -> dict[str, tuple[JSON, JSON]]:
+        """Return the keys of the record's data that ``save()`` would send: the old and the new value of each.
+
+        ``MISSING`` stands for a key that is not there. Nothing is asked.
+        """
+        self._check_class(record)
+        return unsaved_fields(record)
+
+    def __kinto_rows__(self) -> tuple[Place, ModelRows]:
+        return self._source.locate(), self._rows()
+
+    def _rows(self) -> ModelRows:
+        return ModelRows(self._source)
 
     def attachment(self, record: M) -> Attachment | None:
         """What the record says of its file; ``None`` where it has none. Asks nothing.

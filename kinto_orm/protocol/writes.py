@@ -16,7 +16,7 @@ from kinto_orm.errors import NotStageableError, PermissionsUnknownError
 from kinto_orm.protocol.frozen import quickly_made
 from kinto_orm.protocol.json_patch import apply_json_patch
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, etag
-from kinto_orm.protocol.messages import Pause, Request, Response
+from kinto_orm.protocol.messages import BlockingTask, Pause, Request, Response
 from kinto_orm.protocol.patches import (
     JSON_TYPE,
     MERGE_PATCH_TYPE,
@@ -225,6 +225,15 @@ Flow = Generator[Request | Write, Response, T]
 
 NextFlow = Callable[[], Flow[T] | None]
 """Gives the next flow of a sequence; ``None`` at its end."""
+
+
+def call_blocking(what: str, work: Callable[[], T]) -> Flow[T]:
+    """Call ``work`` between two requests, in a thread where the flow is awaited, and return its result.
+
+    ``what`` names the work in messages. The flow can catch a ``KintoError`` of ``work``; any other error leaves it.
+    """
+    response = yield BlockingTask(path=what, work=lambda: Response(200, content=work()))
+    return cast(T, response.content)
 
 
 def pause(seconds: float = 0) -> Flow[int]:

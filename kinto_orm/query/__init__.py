@@ -6,7 +6,7 @@ ids, ``frames`` for tables.
 
 from kinto_orm.query.building import check_count, moment
 from kinto_orm.query.entry_query import EntryQuery, History, history_of, permissions_of
-from kinto_orm.query.execution import LoadedRows, Page, Place, Reading, Row, Source
+from kinto_orm.query.execution import LoadedRows, Page, PageWalk, Place, RawRows, Reading, Row, Selection, Source
 from kinto_orm.query.frames import empty_table, import_extra, read_columns, to_pandas
 from kinto_orm.query.query import MOST_THREADS, ParallelQuery, Partition, Query
 
@@ -16,12 +16,15 @@ __all__ = [
     "History",
     "LoadedRows",
     "Page",
+    "PageWalk",
     "ParallelQuery",
     "Partition",
     "Place",
     "Query",
+    "RawRows",
     "Reading",
     "Row",
+    "Selection",
     "Source",
     "check_count",
     "empty_table",

@@ -10,7 +10,7 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 
 from kinto_orm.errors import DryRunError, MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
 from kinto_orm.protocol.filters import Condition, condition, encode_conditions, matches_nothing
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode, etag
+from kinto_orm.protocol.json_values import JSON, JSONObject, collector_paused, decode, etag
 from kinto_orm.protocol.paging import (
     RawPage,
     check_progress,
@@ -372,7 +372,7 @@ class Reading(Generic[M]):
     def _values(self, names: tuple[str, ...], place: Place) -> Flow[list[JSONObject]]:
         some = self.select(fields=names)
         # The rows themselves, without making objects of them.
-        walk = PageWalk(_Rows(), place, some.selection, "raise")
+        walk = PageWalk(RawRows(), place, some.selection, "raise")
         found: list[JSONObject] = []
         while (flow := walk.next_page()) is not None:
             page = yield from flow
@@ -450,8 +450,10 @@ def _value_at(row: JSONObject, name: str) -> JSON:
 _MISSING: Any = object()
 
 
-class _Rows:
-    """Loads the rows of a page as they came."""
+class RawRows:
+    """Rows as they came, without making objects of them."""
 
     def load(self, rows: LoadedRows, place: Place) -> list[JSONObject]:
-        return rows_of(decode(rows.page.body, str(rows.path)), rows.path)
+        """Return the rows of a page."""
+        with collector_paused():
+            return rows_of(decode(rows.page.body, str(rows.path)), rows.path)

@@ -1,18 +1,13 @@
 """The port to the disk of this machine: text files, and sorted lists in SQLite that may be larger than memory.
 
-Flows call it through :func:`in_thread`; the client passes the implementation.
+Flows call it through ``call_blocking``; the client passes the implementation.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple, Protocol, TypeAlias, TypeVar, cast
-
-from kinto_orm.protocol.messages import BlockingTask, Response
-from kinto_orm.protocol.writes import Flow
-
-T = TypeVar("T")
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol, TypeAlias
 
 FilePath: TypeAlias = str | os.PathLike[str]
 
@@ -39,6 +34,10 @@ class SortedLists(Protocol):
         """Read a list in its order; other lists may be added to meanwhile."""
         ...
 
+    def find_repeated(self, name: str) -> tuple[Entry, Entry] | None:
+        """Return the first two entries of a list that have the same key."""
+        ...
+
     def find(self, name: str, keys: Iterable[str]) -> Mapping[str, bytes]:
         """Return the bodies of these keys that the list has."""
         ...
@@ -53,7 +52,7 @@ class SortedLists(Protocol):
 
 
 class Disk(Protocol):
-    """Files and SQLite on this machine. Every method blocks; flows call them through :func:`in_thread`."""
+    """Files and SQLite on this machine. Every method blocks: flows use ``call_blocking``."""
 
     def read_lines(self, path: FilePath) -> Iterator[str]:
         """Read the lines of a UTF-8 file one by one, each with its end; a byte order mark is left out.
@@ -72,12 +71,3 @@ class Disk(Protocol):
         Raises ``UsageError`` where the file is no such file, ``OSError`` where it cannot be opened.
         """
         ...
-
-
-def in_thread(what: str, work: Callable[[], T]) -> Flow[T]:
-    """Call blocking work between two requests and return its result: in a thread when the flow is awaited.
-
-    ``what`` is the subject of the work, for messages.
-    """
-    response = yield BlockingTask(path=what, work=lambda: Response(200, content=work()))
-    return cast(T, response.content)

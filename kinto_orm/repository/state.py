@@ -36,6 +36,10 @@ OnConflict: TypeAlias = ConflictPolicy | Callable[[ConflictError], ConflictPolic
 one, or the data that the object shall have."""
 
 
+Progress: TypeAlias = Callable[[int, int | None, str], object]
+"""A function that is called while a job runs: the number that is done, the total where it is known, and of what."""
+
+
 class Status(Enum):
     """What the object knows of itself."""
 

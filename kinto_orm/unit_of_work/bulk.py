@@ -160,5 +160,6 @@ def raise_for_report(report: BulkReport, verb: str) -> BulkReport:
             f"{verb}: failed for {len(report.failed)}, stored for {report.stored} objects. "
             f"The first one: {first.status}: {said(first)}. See .outcomes for the failed ones.{rest}",
             report.failed,
+            report=report,
         ) from first.error
     return report

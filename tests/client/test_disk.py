@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import sqlite3
-import threading
 from pathlib import Path
 
 import pytest
 
 from kinto_orm import Client, InvalidValueError, UsageError
-from kinto_orm.repository.disk import Entry, SortedLists, in_thread
+from kinto_orm.repository.disk import Entry, SortedLists
 
 
 @pytest.fixture
@@ -101,10 +99,3 @@ def test_a_file_of_another_program_is_left_alone(kinto_client: Client, tmp_path:
     with pytest.raises(UsageError, match=r"job\.sqlite cannot be used as a state file"):
         kinto_client.disk.open_lists(file)
     assert file.read_bytes() == before
-
-
-def test_work_is_done_in_a_thread_where_the_flow_is_awaited(kinto_client: Client) -> None:
-    here = threading.get_ident()
-
-    assert kinto_client.run(in_thread("work", threading.get_ident)) == here
-    assert asyncio.run(kinto_client.arun(in_thread("work", threading.get_ident))) != here

@@ -115,7 +115,7 @@ def public_methods() -> set[str]:
     for cls in public:
         if inspect.isclass(cls) and cls.__name__ not in OTHER_PARTIES:
             methods = {name for name in dir(cls) if name[0] != "_" and is_ours(cls, name)}
-            twins = {name for name in methods if name[0] == "a" and name[1:] in methods}
+            twins = {name for name in methods if name == "async_" or (name[0] == "a" and name[1:] in methods)}
             found |= {f"{origin(cls, name)}.{name}" for name in methods - twins}
     return found
 

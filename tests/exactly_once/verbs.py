@@ -66,7 +66,8 @@ class Call:
 
     async def later(self) -> Any:
         """Awaits its twin."""
-        result = getattr(self.target, f"a{self.method}")(*self.arguments, **self.keywords)
+        twin = "async_" if self.method == "sync" else f"a{self.method}"
+        result = getattr(self.target, twin)(*self.arguments, **self.keywords)
         return [one async for one in result] if self.is_stream else await result
 
 
@@ -503,6 +504,38 @@ def delete_query(world: World) -> Call:
     return Call(world.collection.records.filter(n=1), "delete", expected, is_right=lambda count: count == 3)
 
 
+SYNCED: Mapping[str, Data | None] = {
+    path("new"): NEW,
+    path("r1"): {**OLD, "id_": "r1", "n": 2},
+    path("r3"): None,
+}
+
+
+def rows_to_sync(world: World) -> list[Data]:
+    """The rows that come to ``SYNCED``: of the three records, one is to be changed, one is equal, one is missing."""
+    three(world)
+    return [{**NEW, "id": "new"}, {**OLD, "id_": "r1", "n": 2, "id": "r1"}, {**OLD, "id_": "r2", "id": "r2"}]
+
+
+def sync(world: World) -> Call:
+    rows = rows_to_sync(world)
+    counts = {"created": 1, "updated": 1, "deleted": 1, "unchanged": 1}
+    return Call(
+        world.collection.records,
+        "sync",
+        SYNCED,
+        arguments=(rows,),
+        keywords={"delete": True},
+        is_right=lambda report: has_counts(report, counts),
+    )
+
+
+def apply_plan(world: World) -> Call:
+    plan = world.collection.records.plan(rows_to_sync(world), delete=True)
+    counts = {"created": 1, "updated": 1, "deleted": 1, "unchanged": 1}
+    return Call(plan, "apply", SYNCED, is_right=lambda report: has_counts(report, counts))
+
+
 FILE = b"hello, world"
 
 
@@ -579,6 +612,8 @@ LIST_VERBS = [
     Verb("Manager.edit", edit_record),
     Verb("Query.update", update_query),
     Verb("Query.delete", delete_query, is_guarded=False),
+    Verb("RecordManager.sync", sync),
+    Verb("SyncPlan.apply", apply_plan),
     Verb("Manager.revert-changed", revert),
     Verb("Manager.revert-deleted", lambda world: revert(world, deletes=True)),
     Verb("Manager.revert-deleted-id", revert_id),
@@ -845,7 +880,10 @@ NOT_WRITING: Mapping[str, str] = {
     "ConflictError.reload": LOCAL,
     **{f"Permissions.{name}": LOCAL for name in ("add", "assign", "changes", "complete", "remove")},
     "BulkReport.add": LOCAL,
-    "RecordManager.attachment": LOCAL,
+    **{f"RecordManager.{name}": LOCAL for name in ("attachment", "unsaved")},
+    **{f"RecordManager.{name}": READS for name in ("diff", "plan")},
+    **{f"SyncPlan.{name}": LOCAL for name in ("as_json", "save")},
+    "Client.load_plan": LOCAL,
     "RecordManager.changes": READS,
     "FeedLostError.reconcile": READS,
     "RecordManager.download": READS,

@@ -1,0 +1,153 @@
+"""Write the changes of a plan: each with the precondition of the record that was compared, in full batches.
+
+https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any, TypeAlias
+
+from kinto_orm.errors import KintoError, StalePlanError, TransportError
+from kinto_orm.jobs.comparing import ENVELOPE, FieldRules, PlannedChange
+from kinto_orm.jobs.planning import Planned
+from kinto_orm.protocol.json_values import JSONObject, etag, is_stored_as
+from kinto_orm.protocol.messages import Request
+from kinto_orm.protocol.responses import raise_for_status
+from kinto_orm.protocol.writes import Flow, call_blocking
+from kinto_orm.query import PageWalk, RawRows, Selection
+from kinto_orm.repository.state import Draft, Intent, ObjectState, OnConflict, Progress, Stateful, Status, Verb
+from kinto_orm.unit_of_work import (
+    BulkReport,
+    CommitOptions,
+    Outcome,
+    Staged,
+    commit,
+    full_batch,
+    prepare,
+    raise_for_report,
+)
+
+OnOutcome: TypeAlias = Callable[[Outcome[Any]], object]
+
+_VERBS = {"create": Verb.SAVE, "update": Verb.SAVE, "delete": Verb.DELETE}
+
+
+@dataclass
+class SyncReport(BulkReport):
+    """How many records a sync created, updated, deleted and left unchanged; the failed ones are kept whole."""
+
+    without_key: int = 0
+    """The number of records of the target that lack the natural key; they were left alone."""
+    is_atomic: bool = False
+    """Whether all was stored in one transaction, which a change by another client would have undone."""
+
+
+@dataclass
+class Applying:
+    """The writing of one plan."""
+
+    planned: Planned
+    on_conflict: OnConflict = "raise"
+    progress: Progress | None = None
+    on_outcome: OnOutcome | None = None
+
+    def __post_init__(self) -> None:
+        counts = self.planned.counts
+        self._report = SyncReport(unchanged=counts.unchanged, without_key=counts.without_key)
+        self._done: frozenset[str] = frozenset()
+        """The ids of records that an earlier run of the same plan has written."""
+
+    def write(self, verb: str) -> Flow[SyncReport]:
+        """Write all changes, and report. Raises ``CommitError`` where records were not stored; the others were."""
+        if self.planned.counts.changes:
+            yield from self._write_all()
+        raise_for_report(self._report, verb)
+        return self._report
+
+    def apply(self) -> Flow[SyncReport]:
+        """Write all changes, unless another client changed the collection since the plan was made.
+
+        Raises ``StalePlanError`` then, and nothing is sent.
+        """
+        if self.planned.counts.changes and self.planned.timestamp is not None:
+            yield from self._check_unmoved(self.planned.timestamp)
+        return (yield from self.write("apply"))
+
+    def _write_all(self) -> Flow[None]:
+        runner = self.planned.place.runner
+        limit = yield from full_batch(runner)
+        changes = iter(self.planned.changes)
+        total = self.planned.counts.changes
+        written = 0
+        while chunk := (yield from call_blocking("changes", lambda: list(islice(changes, limit)))):
+            yield from self._write(chunk)
+            written += len(chunk)
+            if self.progress is not None:
+                self.progress(written, total, "write records")
+            if not self._report.is_complete:
+                return
+
+    def _write(self, chunk: list[PlannedChange]) -> Flow[None]:
+        left = [change for change in chunk if change.id not in self._done]
+        self._report.unchanged += len(chunk) - len(left)
+        staged = [self._stage(change) for change in left]
+        to_send = [one for one in staged if isinstance(one, Staged)]
+        options = CommitOptions(chunked=True, on_conflict=self.on_conflict)
+        sent = iter((yield from commit(to_send, self.planned.place.runner, options)) if to_send else ())
+        for one in staged:
+            self._tell(next(sent) if isinstance(one, Staged) else one)
+
+    def _tell(self, outcome: Outcome[Stateful]) -> None:
+        self._report.add(outcome)
+        if isinstance(outcome.error, TransportError):
+            self._report.is_complete = False
+        if self.on_outcome is not None:
+            self.on_outcome(outcome)
+
+    def _stage(self, change: PlannedChange) -> Staged[Stateful] | Outcome[Stateful]:
+        path = self.planned.place.path.object(change.id)
+        if change.kind == "create":
+            state, draft = ObjectState(path, Status.NEW), Draft(change.new or {}, None, {})
+        else:
+            state = ObjectState(path, Status.LOADED, change.old, change.last_modified)
+            draft = Draft((change.old if change.new is None else change.new) or {})
+        holder = self.planned.codec.make(state, change.new, self.planned.place)
+        intent = Intent(_VERBS[change.kind], state, draft)
+        try:
+            return Staged(holder, intent, prepare(intent))
+        except KintoError as error:
+            return Outcome(holder, intent.verb, "rejected", error)
+
+    def _check_unmoved(self, timestamp: int) -> Flow[None]:
+        """Raise ``StalePlanError`` where the list has another timestamp, and not for this plan's own writes alone."""
+        path = self.planned.place.path
+        response = yield Request("HEAD", str(path), headers={"If-Match": etag(timestamp)})
+        if response.status != 412:
+            raise_for_status(response, "HEAD", str(path))
+            return
+        done: set[str] = set()
+        walk = PageWalk(RawRows(), self.planned.place, Selection(since=timestamp), "raise")
+        while (flow := walk.next_page()) is not None:
+            rows = (yield from flow).objects
+            ids = [row["id"] for row in rows]
+            changes = yield from call_blocking("changes", lambda ids=ids: self.planned.changes.find(ids))  # type: ignore[misc]
+            for row in rows:
+                change = changes.get(row["id"])
+                if change is None or not _is_done(change, row):
+                    raise StalePlanError(
+                        f"Another client changed {path}/{row['id']} since the plan was made: make a new plan. Nothing "
+                        "was sent."
+                    )
+            done.update(ids)
+        self._done = frozenset(done)
+
+
+def _is_done(change: PlannedChange, row: JSONObject) -> bool:
+    """Return whether the record is as the change wants it: an earlier run of the plan was interrupted after it."""
+    if row.get("deleted") is True and row.keys() <= {"deleted", *ENVELOPE}:
+        return change.kind == "delete"
+    rules = FieldRules(dict)
+    return change.new is not None and is_stored_as(rules.own(change.new), rules.own(row))

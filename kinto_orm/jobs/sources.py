@@ -1,0 +1,251 @@
+"""The rows of a job: dictionaries, models, a file (.jsonl, .json, .csv), a query, or any other iterable.
+
+All but a ``.json`` file are read as they come, some rows at a time.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import PurePath
+from typing import Any, Literal, Protocol, TypeAlias, cast
+
+from kinto_orm.errors import InvalidTypeError, InvalidValueError, KintoError, ProtocolError
+from kinto_orm.jobs.comparing import GivenRow
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode
+from kinto_orm.protocol.writes import Flow, call_blocking
+from kinto_orm.query import Page, PageWalk, Place, Query, RawRows
+from kinto_orm.repository.disk import Disk, FilePath
+from kinto_orm.repository.state import FlowRunner, ObjectState, Stateful
+
+Rows: TypeAlias = Iterable[Any] | FilePath | Query[Any]
+"""The rows that a job takes: an iterable of mappings or of models, a path, or a query."""
+
+ROWS_AT_A_TIME = 500
+"""The number of rows that are taken from a source at a time."""
+
+
+NumberedRow: TypeAlias = tuple[int, Any]
+"""A row of the source as it came, after its number, from 1; lines of a file are counted, a header too."""
+
+
+class RowCodec(Protocol):
+    """The model of the records, as a job sees it."""
+
+    def encode(self, given: Any, mode: Literal["exact", "given"] | None) -> GivenRow:
+        """Return the row in JSON types and by wire names, checked by the model.
+
+        ``mode`` is ``exact`` for a mapping and ``given`` for a model unless it is said. Raises ``InvalidInputError``
+        with the path of a value that does not fit.
+        """
+        ...
+
+    def values_of(self, given: Any) -> Mapping[str, JSON]:
+        """Return the values of a row by wire names, with its ``id``; raises ``InvalidTypeError`` for another thing."""
+        ...
+
+    def parse_cells(self, cells: Mapping[str, str]) -> JSONObject:
+        """Return the values of the cells of a table, as the fields of the model want them."""
+        ...
+
+    def canonical(self, data: JSONObject) -> Mapping[str, JSON]:
+        """Return the declared fields of this data as the model writes them; nothing where the data does not fit."""
+        ...
+
+    def make(self, state: ObjectState, data: JSONObject | None, place: Place) -> Stateful:
+        """Return an object in that state; with ``data``, as an unsaved change of it."""
+        ...
+
+
+class Source(Protocol):
+    """Rows that are taken some at a time."""
+
+    name: str
+    is_partial: bool
+    """Whether its rows are records of which only some fields were asked for."""
+
+    def take(self) -> Flow[list[NumberedRow]]:
+        """Return the next rows; none at the end."""
+        ...
+
+    def describe(self, position: int) -> str:
+        """Return the words for one row in a message: ``line 3 of rows.csv``."""
+        ...
+
+
+def open_source(rows: Rows, codec: RowCodec, runner: FlowRunner) -> Source:
+    """Return the source; nothing is read yet.
+
+    Raises ``InvalidTypeError`` for a single row and for what cannot be iterated, ``InvalidValueError`` for a file of
+    another kind.
+    """
+    if isinstance(rows, (str, os.PathLike)):
+        return _open_file(rows, codec, runner.disk)
+    if isinstance(rows, Query):
+        return _QueryRows(rows, runner)
+    if isinstance(rows, (Mapping, bytes)) or hasattr(rows, "__kinto_describe__") or not hasattr(rows, "__iter__"):
+        raise InvalidTypeError(
+            f"A job takes many rows, a path (.jsonl, .json, .csv) or a query, not {type(rows).__name__}: {rows!r:.60}."
+        )
+    return _IterableRows(iter(rows))
+
+
+def _open_file(path: FilePath, codec: RowCodec, disk: Disk) -> Source:
+    name = PurePath(path).name
+    suffix = PurePath(path).suffix.lower()
+    readers: dict[str, Callable[[], Iterator[NumberedRow]]] = {
+        ".jsonl": lambda: read_json_lines(disk.read_lines(path), name),
+        ".json": lambda: read_json("".join(disk.read_lines(path)), name),
+        ".csv": lambda: read_csv(disk.read_lines(path), name, codec.parse_cells),
+    }
+    if suffix not in readers:
+        raise InvalidValueError(f"{name}: rows are read from files that end in .jsonl, .json or .csv.")
+    return _FileRows(name, "row" if suffix == ".json" else "line", readers[suffix])
+
+
+class _IterableRows:
+    name = "the source"
+    is_partial = False
+
+    def __init__(self, rows: Iterator[Any]) -> None:
+        self._rows = enumerate(rows, 1)
+
+    def take(self) -> Flow[list[NumberedRow]]:
+        yield from ()
+        # Here, and not in a thread: the iterable is the caller's own code.
+        return list(islice(self._rows, ROWS_AT_A_TIME))
+
+    def describe(self, position: int) -> str:
+        return f"row {position} of the source"
+
+
+class _FileRows:
+    is_partial = False
+
+    def __init__(self, name: str, unit: str, read: Callable[[], Iterator[NumberedRow]]) -> None:
+        self.name = name
+        self._unit = unit
+        self._read = read
+        self._rows: Iterator[NumberedRow] | None = None
+
+    def take(self) -> Flow[list[NumberedRow]]:
+        return (yield from call_blocking(self.name, self._take))
+
+    def _take(self) -> list[NumberedRow]:
+        if self._rows is None:
+            self._rows = self._read()
+        return list(islice(self._rows, ROWS_AT_A_TIME))
+
+    def describe(self, position: int) -> str:
+        return f"{self._unit} {position} of {self.name}"
+
+
+class _QueryRows:
+    """The records that a query selects, as the server has them; a query of another client is run by that one."""
+
+    def __init__(self, query: Query[Any], runner: FlowRunner) -> None:
+        reading = query.reading
+        self._place = reading.source.locate()
+        self._is_ours = self._place.runner is runner
+        self._walk: PageWalk[JSONObject] = PageWalk(RawRows(), self._place, reading.selection, "raise")
+        self._may_hold_tombstones = reading.selection.may_hold_tombstones
+        self._count = 0
+        self.name = str(self._place.path)
+        self.is_partial = bool(reading.selection.fields)
+
+    def take(self) -> Flow[list[NumberedRow]]:
+        while (flow := self._walk.next_page()) is not None:
+            page = yield from (flow if self._is_ours else self._read_elsewhere(flow))
+            rows = [row for row in page.objects if not (self._may_hold_tombstones and row.get("deleted") is True)]
+            if rows:
+                first, self._count = self._count + 1, self._count + len(rows)
+                return list(enumerate(rows, first))
+        return []
+
+    def _read_elsewhere(self, flow: Flow[Page[JSONObject]]) -> Flow[Page[JSONObject]]:
+        return call_blocking(self.name, lambda: self._place.runner.run(flow))
+
+    def describe(self, position: int) -> str:
+        return f"record {position} of {self.name}"
+
+
+def read_json_lines(lines: Iterable[str], name: str) -> Iterator[NumberedRow]:
+    """Read JSON Lines; empty lines are left out.
+
+    Raises ``InvalidValueError`` for a line that is no JSON object.
+    https://jsonlines.org/
+    """
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            where = f"line {number} of {name}"
+            yield number, _object(_parse(line, where), where)
+
+
+def read_json(text: str, name: str) -> Iterator[NumberedRow]:
+    """Read a JSON document: a list of objects, or ``{"data": [...]}``. Raises ``InvalidValueError`` for any other."""
+    found = _parse(text, name)
+    rows = found.get("data") if isinstance(found, dict) else found
+    if not isinstance(rows, list):
+        raise InvalidValueError(f'{name} holds no list of rows: it is a list, or {{"data": [...]}}.')
+    return ((number, _object(row, f"row {number} of {name}")) for number, row in enumerate(rows, 1))
+
+
+def read_csv(
+    lines: Iterable[str], name: str, parse_cells: Callable[[Mapping[str, str]], JSONObject]
+) -> Iterator[NumberedRow]:
+    """Read a table whose first line has the wire names; an empty cell is a missing key.
+
+    Raises ``InvalidValueError`` for a header or a row that cannot be read.
+    https://www.rfc-editor.org/rfc/rfc4180
+    """
+    reader = csv.reader(lines, strict=True)
+    header = _header(_next_row(reader, name), name)
+    start = reader.line_num + 1
+    while (cells := _next_row(reader, name)) is not None:
+        if cells:
+            where = f"line {start} of {name}"
+            if len(cells) > len(header):
+                raise InvalidValueError(f"{where}: it has {len(cells)} cells, the header has {len(header)}.")
+            given = {key: cell for key, cell in zip(header, cells, strict=False) if cell}
+            yield start, _at(where, parse_cells, given)
+        start = reader.line_num + 1
+
+
+def _next_row(reader: Any, name: str) -> list[str] | None:
+    try:
+        return cast("list[str] | None", next(reader, None))
+    except csv.Error as error:
+        raise InvalidValueError(f"line {reader.line_num} of {name}: {error}.") from error
+
+
+def _header(names: list[str] | None, name: str) -> list[str]:
+    if not names:
+        raise InvalidValueError(f"{name} has no header: its first line names the columns.")
+    for column, wire_name in enumerate(names, 1):
+        if not wire_name:
+            raise InvalidValueError(f"{name}: column {column} has no name in the header.")
+        if names.index(wire_name) < column - 1:
+            raise InvalidValueError(f"{name}: the header names {wire_name!r} twice.")
+    return names
+
+
+def _at(where: str, call: Callable[[Any], JSONObject], argument: Any) -> JSONObject:
+    try:
+        return call(argument)
+    except KintoError as error:
+        raise InvalidValueError(f"{where}: {error}") from error
+
+
+def _parse(text: str, where: str) -> JSON:
+    try:
+        return decode(text.encode(), where)
+    except (ProtocolError, UnicodeEncodeError) as error:
+        raise InvalidValueError(f"{where} is not JSON: {error.__cause__ or error}.") from error
+
+
+def _object(value: JSON, where: str) -> JSONObject:
+    if not isinstance(value, dict):
+        raise InvalidValueError(f"{where} is no JSON object: {value!r:.60}.")
+    return value
