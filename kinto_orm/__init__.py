@@ -71,7 +71,9 @@ from kinto_orm.errors import (
     ResponseTooLargeError,
     ReviewError,
     RolledBackError,
+    SchemaDiffersError,
     SchemaValidationError,
+    SchemaViolationsError,
     ServerError,
     ServiceGoneError,
     StalePlanError,
@@ -87,6 +89,7 @@ from kinto_orm.jobs.applying import SyncReport
 from kinto_orm.jobs.changes import ChangeFeed, FeedChange
 from kinto_orm.jobs.comparing import PlannedChange
 from kinto_orm.jobs.plans import SyncPlan
+from kinto_orm.jobs.schemas import SchemaDiff, Violation
 from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
 from kinto_orm.plugins.changesets import Changeset
 from kinto_orm.plugins.history import Snapshot
@@ -201,7 +204,10 @@ __all__ = [
     "ReviewError",
     "ReviewStatus",
     "RolledBackError",
+    "SchemaDiff",
+    "SchemaDiffersError",
     "SchemaValidationError",
+    "SchemaViolationsError",
     "ServerError",
     "ServiceGoneError",
     "Snapshot",
@@ -217,4 +223,5 @@ __all__ = [
     "UnitOfWorkError",
     "UnsavedChangesError",
     "UsageError",
+    "Violation",
 ]

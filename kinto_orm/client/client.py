@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self, TypeVar, cast
 from uuid import UUID
 
@@ -14,6 +14,7 @@ from kinto_orm.client.connection import Connection, Options, started_server
 from kinto_orm.errors import ConfigurationError, InvalidTypeError
 from kinto_orm.jobs.ensure import ensure
 from kinto_orm.jobs.plans import SyncPlan, load_plan
+from kinto_orm.jobs.schemas import NamedSchema
 from kinto_orm.jobs.sources import RowCodec
 from kinto_orm.models import (
     Account,
@@ -21,13 +22,17 @@ from kinto_orm.models import (
     Collection,
     KintoObject,
     Manager,
+    Record,
     account_reference,
     bucket_reference,
+    holders_of,
     manager_of,
+    schema_of,
 )
 from kinto_orm.protocol.entries import PermissionEntry
 from kinto_orm.protocol.json_values import JSONObject, copy_json
 from kinto_orm.protocol.paths import check_id, endpoint
+from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import EntryQuery, Place, permissions_of
 from kinto_orm.query.gather import Gathering
 from kinto_orm.repository.state import OnConflict, OnInvalid, Stateful, Verb
@@ -237,25 +242,38 @@ class Client(AdminMixin):
         """Return a reference to the account of that id; send nothing."""
         return account_reference(id, self)
 
-    def ensure(self, *objects: Stateful) -> tuple[Outcome[Any], ...]:
+    def ensure(self, *objects: Stateful | type[Record], schema: bool = False) -> tuple[Outcome[Any], ...]:
         """Make sure that these new objects exist, with at least their data and permissions, in one batch.
 
-        Sends no write where they do. Keys and principals that others set stay. Each object is loaded afterwards. Raises
-        ``CommitError`` where an object could not be stored.
+        A model (``Todo``) stands for its collection, and for the bucket of that. With ``schema=True`` a collection
+        without a JSON schema gets the one of its model. Sends no write where all is there; keys and principals that
+        others set are left alone. Each object ends up loaded.
+        Raises ``CommitError`` where something could not be stored, ``SchemaDiffersError`` where a collection has a
+        schema, and another one than its model.
         """
-        return self.run(ensure(self._bound(objects), self))
+        return self.run(self._ensure(objects, schema=schema))
 
-    async def aensure(self, *objects: Stateful) -> tuple[Outcome[Any], ...]:
+    async def aensure(self, *objects: Stateful | type[Record], schema: bool = False) -> tuple[Outcome[Any], ...]:
         """Like :meth:`ensure`."""
-        return await self.arun(ensure(self._bound(objects), self))
+        return await self.arun(self._ensure(objects, schema=schema))
 
-    def _bound(self, objects: tuple[Stateful, ...]) -> tuple[Stateful, ...]:
-        for one in objects:
-            if not isinstance(one, KintoObject):
-                raise InvalidTypeError(f"ensure() takes buckets, groups, collections and records, not {one!r:.80}.")
-            if one.client is None:
-                one.__kinto_envelope__().client = self
-        return objects
+    def _ensure(self, given: Sequence[Stateful | type[Record]], *, schema: bool) -> Flow[tuple[Outcome[Any], ...]]:
+        objects = [self._bound(one) for one in given if not isinstance(one, type)]
+        known = {one.__kinto_path__(draw=True) for one in objects}
+        for model in given:
+            holders = holders_of(model, self) if isinstance(model, type) else ()
+            objects += [one for one in holders if one.__kinto_path__() not in known]
+            known |= {one.__kinto_path__() for one in holders}
+        typed = [one for one in objects if isinstance(one, Collection) and one.model is not Record] if schema else []
+        schemas = {one.__kinto_path__(): NamedSchema(one.model.__name__, schema_of(one.model)) for one in typed}
+        return ensure(objects, self, schemas)
+
+    def _bound(self, one: object) -> KintoObject:
+        if not isinstance(one, KintoObject):
+            raise InvalidTypeError(f"ensure() takes buckets, groups, collections, records and models, not {one!r:.80}.")
+        if one.client is None:
+            one.__kinto_envelope__().client = self
+        return one
 
     def load_plan(self, path: str | os.PathLike[str]) -> SyncPlan:
         """Return the plan of a sync that ``plan.save()`` wrote to a file; nothing is sent until you apply it.

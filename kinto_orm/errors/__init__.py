@@ -24,6 +24,8 @@
     │   ├── DryRunError                        a call that cannot be simulated by ``dry_mode``
     │   ├── CapabilityMissingError             the server lacks a plugin, or a setting
     │   ├── ReviewError                        the review of the collection is not ready for that step
+    │   ├── SchemaDiffersError                 the collection has another JSON schema than the model
+    │   ├── SchemaViolationsError              records violate the JSON schema that was to be stored
     │   ├── MissingExtraError (ImportError)    an optional dependency is not installed
     │   ├── HistoryIncompleteError (LookupError)    the server's history does not reach back that far
     │   ├── GuardError                         a guard of a job refused it before the first write
@@ -132,6 +134,8 @@ from kinto_orm.errors.usage import (
     ReadOnlyError,
     ReviewError,
     RolledBackError,
+    SchemaDiffersError,
+    SchemaViolationsError,
     StalePlanError,
     TooManyDeletesError,
     UnitClosedError,
@@ -196,7 +200,9 @@ __all__ = [
     "ResponseTooLargeError",
     "ReviewError",
     "RolledBackError",
+    "SchemaDiffersError",
     "SchemaValidationError",
+    "SchemaViolationsError",
     "ServerError",
     "ServiceGoneError",
     "StalePlanError",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +99,24 @@ class CapabilityMissingError(UsageError):
 
 class ReviewError(UsageError):
     """The collection is under no review, or its review is in another state; nothing was sent."""
+
+
+class SchemaDiffersError(UsageError):
+    """The collection has another JSON schema than the model; nothing was sent."""
+
+
+class SchemaViolationsError(UsageError):
+    """Records violate the JSON schema that was to be stored; nothing was sent.
+
+    ``violations`` has one entry for each field, with ``id``, ``loc`` and ``msg``.
+    """
+
+    def __init__(self, message: str, violations: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.violations = tuple(violations)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (rebuild, (type(self), self.args, {"violations": self.violations}))
 
 
 class HistoryIncompleteError(UsageError, LookupError):

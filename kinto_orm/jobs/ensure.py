@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kinto_orm.errors import DuplicateObjectError, ForbiddenError, InvalidTypeError, PermissionsUnknownError
+from kinto_orm.jobs.schemas import NamedSchema, lacks_schema, require_enforcement
 from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.json_values import is_same
 from kinto_orm.protocol.paths import Kind, ObjectPath
@@ -14,15 +15,22 @@ from kinto_orm.repository import get_or_none
 from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Stateful, Status, Verb
 from kinto_orm.unit_of_work import Outcome, Staged, commit, raise_unless_stored
 
+NO_SCHEMAS: Mapping[ObjectPath, NamedSchema] = {}
 
-def ensure(objects: Sequence[Stateful], runner: FlowRunner) -> Flow[tuple[Outcome[Any], ...]]:
-    """Makes sure that the objects exist with at least this data and these permissions, in one batch.
+
+def ensure(
+    objects: Sequence[Stateful], runner: FlowRunner, schemas: Mapping[ObjectPath, NamedSchema] = NO_SCHEMAS
+) -> Flow[tuple[Outcome[Any], ...]]:
+    """Make sure that the objects exist with at least this data and these permissions, in one batch.
 
     Sends no write where all is there already. Keys and principals that others set are left alone; each object ends
-    up loaded. Raises ``CommitError`` where something was not stored.
+    up loaded. ``schemas`` has those of the collections that shall have one. Raises ``CommitError`` where something was
+    not stored, and ``SchemaDiffersError``, before anything is sent, where a collection has another schema.
     """
     runner.refuse_staging("ensure()")
     described = _described(objects)
+    for path in schemas:
+        yield from require_enforcement(path, runner, "ensure(schema=True)")
     staged: list[Staged[Stateful]] = []
     missing: set[ObjectPath] = set()
     for one, state, draft in described:
@@ -31,6 +39,9 @@ def ensure(objects: Sequence[Stateful], runner: FlowRunner) -> Flow[tuple[Outcom
             missing.add(state.path)
         else:
             _complete(one, found, draft)
+        wanted = schemas.get(state.path)
+        if wanted is not None and lacks_schema(None if found is None else found.data, wanted, state.path):
+            one.__kinto_edit__({"schema": wanted.schema}, {})
         staged.append(Staged(one, Intent(Verb.SAVE, *one.__kinto_describe__())))
     outcomes = {id(outcome.object): outcome for outcome in (yield from commit(staged, runner))}
     in_order = tuple(outcomes[id(one)] for one in objects)

@@ -1,7 +1,17 @@
 """What users hold: buckets, groups, collections, records, accounts, and the managers that list and create them."""
 
 from kinto_orm.models.expressions import F
-from kinto_orm.models.kinds import Account, Bucket, Collection, Group, Record, account_reference, bucket_reference
+from kinto_orm.models.kinds import (
+    Account,
+    Bucket,
+    Collection,
+    Group,
+    Record,
+    account_reference,
+    bucket_reference,
+    holders_of,
+    schema_of,
+)
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.managers import Manager, RecordManager, manager_of
 from kinto_orm.models.permissions import Permissions
@@ -19,5 +29,7 @@ __all__ = [
     "RecordManager",
     "account_reference",
     "bucket_reference",
+    "holders_of",
     "manager_of",
+    "schema_of",
 ]

@@ -5,22 +5,25 @@ https://docs.kinto-storage.org/en/stable/concepts.html
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast, overload
 from uuid import UUID
 
 from pydantic import ConfigDict, Field, SecretStr, SerializationInfo, field_serializer
 from typing_extensions import TypeVar
 
-from kinto_orm.errors import InvalidTypeError, NotBoundError
-from kinto_orm.models.fields import WIRE
+from kinto_orm.errors import InvalidTypeError, NotBoundError, UsageError
+from kinto_orm.jobs.schemas import SchemaDiff, SchemaSource, compare_schema, prepare_schema
+from kinto_orm.models.fields import WIRE, declared_fields
 from kinto_orm.models.kinto_object import KintoObject
-from kinto_orm.models.loading import reference
+from kinto_orm.models.loading import find_parent, reference
 from kinto_orm.models.managers import Manager, RecordManager, manager_of, record_manager_of
 from kinto_orm.models.metaclass import Given, Settable, argument
+from kinto_orm.models.source import record_schema
 from kinto_orm.plugins.changesets import Changeset, changeset_query, read_changeset
 from kinto_orm.plugins.publication import Publication
 from kinto_orm.plugins.reviews import review
-from kinto_orm.protocol.json_values import TimestampInput
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.reviews import ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.writes import Flow
@@ -202,6 +205,7 @@ class Record(KintoObject):
 
 
 R = TypeVar("R", bound=Record, default=Record)
+S = TypeVar("S", bound=Record)
 
 if TYPE_CHECKING:
 
@@ -280,6 +284,40 @@ class Collection(_Typed[R], KintoObject):
         query = changeset_query(since, expected, bust_cache=bust_cache)
         return read_changeset(self.__kinto_path__().ids, query, "changeset()", self.__kinto_runner__())
 
+    @overload
+    def schema_diff(self, model: None = None, *, enforce_formats: bool = False) -> SchemaDiff[R]: ...
+    @overload
+    def schema_diff(self, model: type[S], *, enforce_formats: bool = False) -> SchemaDiff[S]: ...
+    @overload
+    def schema_diff(self, model: Mapping[str, Any], *, enforce_formats: bool = False) -> SchemaDiff[R]: ...
+    def schema_diff(self, model: Any = None, *, enforce_formats: bool = False) -> Any:
+        """Return the difference between the schema of the collection and that of the model, to be looked at and stored.
+
+        Without ``model`` it is the collection's own; a mapping is a JSON schema. With ``enforce_formats`` each field of
+        a format that Kinto does not check gets a pattern. Raises ``InvalidValueError`` for a schema that would make
+        Kinto fail, ``UsageError`` for a model without fields.
+        https://docs.kinto-storage.org/en/stable/api/1.x/collections.html#collection-json-schema
+        """
+        return self.__kinto_runner__().run(self.__kinto_schema_diff__(model, enforce_formats=enforce_formats))
+
+    @overload
+    async def aschema_diff(self, model: None = None, *, enforce_formats: bool = False) -> SchemaDiff[R]: ...
+    @overload
+    async def aschema_diff(self, model: type[S], *, enforce_formats: bool = False) -> SchemaDiff[S]: ...
+    @overload
+    async def aschema_diff(self, model: Mapping[str, Any], *, enforce_formats: bool = False) -> SchemaDiff[R]: ...
+    async def aschema_diff(self, model: Any = None, *, enforce_formats: bool = False) -> Any:
+        """Like :meth:`schema_diff`."""
+        return await self.__kinto_runner__().arun(self.__kinto_schema_diff__(model, enforce_formats=enforce_formats))
+
+    def __kinto_schema_diff__(self, model: Any, *, enforce_formats: bool) -> Flow[SchemaDiff[Any]]:
+        given = self.model if model is None or isinstance(model, Mapping) else model
+        wanted = prepare_schema(dict(model), enforce_formats=enforce_formats) if isinstance(model, Mapping) else None
+        reading = record_manager_of(given, plain=Record, parent=self).reading
+        name = "the schema" if isinstance(model, Mapping) else given.__name__
+        source = SchemaSource(self, reading, reading.source.locate(), name)
+        return compare_schema(source, wanted or schema_of(given, enforce_formats=enforce_formats))
+
     @property
     def status(self) -> ReviewStatus | None:
         """How far the review of its changes is, as it was seen last; ``None`` where it is under no review."""
@@ -353,6 +391,27 @@ class Collection(_Typed[R], KintoObject):
 
 
 Record.__kinto_parent__ = Collection
+
+
+def schema_of(model: Any, *, enforce_formats: bool = False) -> JSONObject:
+    """Return the JSON schema of a model, as it is stored in its collection."""
+    if not isinstance(model, type) or not issubclass(model, Record):
+        raise InvalidTypeError(f"A schema is made of a model, such as class Todo(Record), not of {model!r:.60}.")
+    if not declared_fields(model):
+        raise UsageError(f"{model.__name__} declares no fields, so it has no schema: give a model that does.")
+    return prepare_schema(record_schema(model), enforce_formats=enforce_formats)
+
+
+def holders_of(model: Any, client: FlowRunner) -> Sequence[KintoObject]:
+    """Return the bucket and the collection that hold the model's records, as new objects.
+
+    The bucket ``default`` is left out: Kinto makes it. Raises ``NotBoundError`` where the model has no collection.
+    """
+    if not issubclass(model, Record):
+        raise InvalidTypeError(f"ensure() takes models of records, not {model.__name__}.")
+    bucket, collection = find_parent(model, None, None, lambda: client).__kinto_path__().ids
+    holder = Collection(bucket=bucket, id=collection, model=model, client=client)
+    return (holder,) if bucket == "default" else (Bucket(id=bucket, client=client), holder)
 
 
 def bucket_reference(id: str, client: FlowRunner) -> Bucket:

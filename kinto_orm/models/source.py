@@ -15,7 +15,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.models.data import current_data
 from kinto_orm.models.envelope import bare, shared_row
-from kinto_orm.models.fields import declared_fields, dump_declared, field_validator
+from kinto_orm.models.fields import declared_fields, dump_declared, field_validator, wire_names
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import find_parent, load, load_page, reference, reference_at
 from kinto_orm.models.metaclass import HIDDEN_FIELDS
@@ -130,6 +130,31 @@ def row_schema(model: type[Any]) -> JSONObject:
         raise UsageError(f"{model.__name__} has a field without a JSON schema, so no columns: {error}") from error
     # Computed fields are not stored; one with exclude=True is stored, and in no schema.
     return {**found, "properties": {name: found["properties"].get(name, {}) for name in fields}}
+
+
+def record_schema(model: type[Any]) -> JSONObject:
+    """Return the JSON schema of the model's records, by wire names, as pydantic writes it.
+
+    Raises ``UsageError`` for a field that has none.
+    """
+    try:
+        found: JSONObject = model.model_json_schema(mode="validation", by_alias=True)
+    except PydanticInvalidForJsonSchema as error:
+        raise UsageError(f"{model.__name__} has a field without a JSON schema: {error}") from error
+    # Of several names by which a field is read, pydantic takes the first; Kinto has the one by which it is written.
+    properties = found.get("properties", {})
+    for name, wire in wire_names(model).items():
+        read = _first_alias(model, name)
+        if read != wire and read in properties:
+            properties[wire] = properties.pop(read)
+            found["required"] = [wire if one == read else one for one in found.get("required", ())]
+    return found
+
+
+def _first_alias(model: type[Any], name: str) -> str:
+    alias = model.__pydantic_fields__[name].validation_alias
+    first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
+    return first if isinstance(first, str) else name
 
 
 def fields_stand_alone(model: type[Any]) -> bool:

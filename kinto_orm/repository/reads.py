@@ -23,6 +23,7 @@ _REMEDIES = {
     "flush_endpoint": "add kinto.plugins.flush to its kinto.includes",
     "history": "add kinto.plugins.history to its kinto.includes",
     "permissions_endpoint": "set kinto.experimental_permissions_endpoint = true there",
+    "schema": "set kinto.experimental_collection_schema_validation = true there",
     "signer": "install kinto-remote-settings there and add kinto_remote_settings.signer to its kinto.includes",
 }
 """What brings each capability to a server."""

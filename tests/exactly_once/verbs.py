@@ -754,6 +754,23 @@ def flush(world: World) -> Call:
     return Call(world.client, "flush", dict.fromkeys(paths), keywords={"everything": True})
 
 
+SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
+
+
+def push_schema(world: World) -> Call:
+    collection = world.bucket.collections.get("c")
+    diff = collection.schema_diff(SCHEMA)
+    return Call(diff, "push", {"/buckets/b/collections/c": {"schema": SCHEMA}}, (collection,))
+
+
+def ensure_schema(world: World) -> Call:
+    class Todo(Record, bucket="b", collection="c"):
+        n: int
+
+    schema = {"type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"]}
+    return Call(world.client, "ensure", {"/buckets/b/collections/c": {"schema": schema}}, (), (Todo,), {"schema": True})
+
+
 UNIT_VERBS = [
     Verb("UnitOfWork.commit", commit),
     Verb("UnitOfWork.commit-tree", commit_tree),
@@ -768,6 +785,8 @@ UNIT_VERBS = [
     Verb("Client.bulk_delete", by_collection(bulk_delete)),
     Verb("Client.ensure-new", ensure),
     Verb("Client.ensure-existing", ensure_more),
+    Verb("Client.ensure-schema", ensure_schema),
+    Verb("SchemaDiff.push", push_schema),
     Verb("Client.flush", flush, is_guarded=False),
 ]
 
@@ -886,6 +905,8 @@ NOT_WRITING: Mapping[str, str] = {
     "Client.load_plan": LOCAL,
     "RecordManager.changes": READS,
     "FeedLostError.reconcile": READS,
+    "Collection.schema_diff": READS,
+    **{f"SchemaDiff.{name}": READS for name in ("pending", "violations")},
     "RecordManager.download": READS,
     "Attachment.url": LOCAL,
 }

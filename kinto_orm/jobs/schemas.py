@@ -1,0 +1,394 @@
+"""The JSON schema of a collection, made of a model: compared, checked against the records, stored.
+
+Kinto checks a schema with the meta-schema of draft 7, and records with the newest draft that ``jsonschema`` knows.
+https://docs.kinto-storage.org/en/stable/api/1.x/collections.html#collection-json-schema
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
+
+from kinto_orm.errors import (
+    HistoryIncompleteError,
+    InvalidValueError,
+    SchemaDiffersError,
+    SchemaViolationsError,
+    UsageError,
+)
+from kinto_orm.protocol.filters import condition, encode_conditions
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, is_same, say_path
+from kinto_orm.protocol.paging import encode_query, entries_of, read_page, rows_of
+from kinto_orm.protocol.patches import BasicPatch
+from kinto_orm.protocol.paths import ObjectPath
+from kinto_orm.protocol.writes import Flow
+from kinto_orm.query import Place, Reading, import_extra
+from kinto_orm.repository import conditions_about, get, history_path, require_capability, require_history
+from kinto_orm.repository.conflicts import carry_out
+from kinto_orm.repository.state import FlowRunner, Intent, ObjectState, Stateful, Verb, WriteOptions
+
+M = TypeVar("M", bound=Stateful)
+
+CAPABILITY = "schema"
+
+Progress = Callable[[int, int | None, str], object]
+"""A function that takes the number of what is done, of how many (``None`` where that is not known), and what it is."""
+
+_NAMES = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
+"""Keywords whose keys are names, each with a schema."""
+
+_VALUES = ("default", "const", "enum", "examples")
+"""Keywords that hold values, not schemas."""
+
+_CRASHING = ("minProperties", "maxProperties", "propertyNames", "not", "dependentRequired", "const")
+"""Keywords that Kinto answers with 500 where they refuse the record as a whole."""
+
+_PATTERNS = {
+    "date-time": r"^\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:?\d{2})$",
+    "date": r"^\d{4}-\d{2}-\d{2}$",
+    "time": r"^\d{2}:\d{2}(:\d{2}(\.\d+)?)?([Zz]|[+-]\d{2}:?\d{2})?$",
+    "duration": r"^-?P(\d+Y)?(\d+M)?(\d+W)?(\d+D)?(T(\d+H)?(\d+M)?(\d+(\.\d+)?S)?)?$",
+    "uuid": r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$",
+    "email": r"^[^@\s]+@[^@\s]+\.[^@\s]+$",
+    "uri": r"^[a-zA-Z][a-zA-Z0-9+.-]*:[^\s]+$",
+    "ipv4": r"^\d{1,3}(\.\d{1,3}){3}$",
+    "ipv6": r"^[0-9a-fA-F:.]*:[0-9a-fA-F:.]*$",
+}
+"""What Kinto can enforce in the place of a format."""
+
+PAGE_SIZE = 5000
+
+
+# -- the schema of a model --------------------------------------------------------------------------------------------
+
+
+def prepare_schema(schema: JSONObject, *, enforce_formats: bool = False) -> JSONObject:
+    """Return the schema as it is stored: without titles; with a pattern for each known format, if asked for.
+
+    Raises ``InvalidValueError`` for keywords by which Kinto answers 500 to a record, which a client would send again.
+    """
+    prepared: JSONObject = _prepared(schema, enforce_formats=enforce_formats)
+    for path in _crashing(prepared, prepared, ()):
+        raise InvalidValueError(
+            f"The schema has {say_path(path)}, by which Kinto answers 500 to each record that it refuses as a whole, "
+            "so that clients send it again and again: say it of a field, or leave it to the model."
+        )
+    return prepared
+
+
+def _prepared(schema: JSON, *, enforce_formats: bool) -> JSON:
+    if isinstance(schema, list):
+        return [_prepared(one, enforce_formats=enforce_formats) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found: JSONObject = {}
+    for key, value in schema.items():
+        if key in _NAMES and isinstance(value, dict):
+            found[key] = {name: _prepared(one, enforce_formats=enforce_formats) for name, one in value.items()}
+        elif key in _VALUES:
+            found[key] = value
+        elif key != "title" or not isinstance(value, str):
+            found[key] = _prepared(value, enforce_formats=enforce_formats)
+    if enforce_formats and found.get("format") in _PATTERNS and "pattern" not in found:
+        found["pattern"] = _PATTERNS[found["format"]]
+    return found
+
+
+def _crashing(schema: JSON, root: JSONObject, path: tuple[str | int, ...]) -> Iterator[tuple[str | int, ...]]:
+    """Yield the paths of the keywords that make Kinto crash: those of the record itself."""
+    if not isinstance(schema, dict) or len(path) > 20:  # a schema may refer to itself
+        return
+    yield from ((*path, key) for key in _CRASHING if key in schema)
+    for key in ("then", "else"):
+        yield from _crashing(schema.get(key), root, (*path, key))
+    for index, one in enumerate(schema.get("allOf", ())):
+        yield from _crashing(one, root, (*path, "allOf", index))
+    for name, one in schema.get("dependentSchemas", {}).items():
+        yield from _crashing(one, root, (*path, "dependentSchemas", name))
+    if isinstance(reference := schema.get("$ref"), str) and reference.startswith("#/$defs/"):
+        name = reference.removeprefix("#/$defs/")
+        yield from _crashing(root.get("$defs", {}).get(name), root, (*path, "$ref"))
+
+
+def _formats(schema: JSON, path: tuple[str | int, ...] = ()) -> Iterator[str]:
+    """Yield the paths of the formats, which Kinto enforces nowhere; those beside a pattern are left out."""
+    if isinstance(schema, list):
+        for index, one in enumerate(schema):
+            yield from _formats(one, (*path, index))
+    if not isinstance(schema, dict):
+        return
+    if isinstance(schema.get("format"), str) and "pattern" not in schema:
+        yield f"{say_path(path)}: {schema['format']}"
+    for key, value in schema.items():
+        if key in _NAMES and isinstance(value, dict):
+            for name, one in value.items():
+                yield from _formats(one, (*path, key, name))
+        elif key not in _VALUES:
+            yield from _formats(value, (*path, key))
+
+
+# -- what differs -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A record that a schema refuses, and why."""
+
+    id: str
+    loc: tuple[str | int, ...]
+    """The path of the field in the data; empty for the record as a whole."""
+    msg: str
+
+    def __str__(self) -> str:
+        return f"{self.id}: {say_path(self.loc) or 'the record'}: {self.msg}"
+
+
+class NamedSchema(NamedTuple):
+    """A schema, and the name of its model in messages."""
+
+    name: str
+    schema: JSONObject
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaSource(Generic[M]):
+    """What a schema is compared for: a collection, its records, and the name of the model in messages."""
+
+    collection: Stateful
+    records: Reading[M]
+    place: Place
+    name: str
+
+    @property
+    def runner(self) -> FlowRunner:
+        """The client."""
+        return self.place.runner
+
+    @property
+    def path(self) -> ObjectPath:
+        """The path of the collection."""
+        return self.collection.__kinto_path__()
+
+
+class SchemaDiff(Generic[M]):
+    """The schema that a collection has beside that of a model: made by ``collection.schema_diff(Todo)``.
+
+    ``print(diff)`` shows each difference, old -> new.
+    """
+
+    def __init__(self, source: SchemaSource[M], state: ObjectState, wanted: JSONObject) -> None:
+        self._source = source
+        self._state = state
+        self.wanted = wanted
+        """The schema of the model, as it is stored by :meth:`push`."""
+
+    @property
+    def stored(self) -> JSONObject | None:
+        """The schema that the collection has; ``None`` where it has none."""
+        found = (self._state.data or {}).get("schema")
+        return found if isinstance(found, dict) else None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether the collection has that schema already."""
+        return is_same(self.stored, self.wanted)
+
+    @property
+    def unenforced(self) -> tuple[str, ...]:
+        """The formats in the schema, which Kinto stores and never checks: ``schema_diff(enforce_formats=True)``."""
+        return tuple(_formats(self.wanted))
+
+    def violations(self, *, progress: Progress | None = None) -> list[Violation]:
+        """Return each record that the schema of the model would refuse, with the path of each field.
+
+        Existing records stay as they are when a schema is stored, but every later write of them is refused, also of
+        other fields. Reads all records; needs the extra ``schemas``.
+        """
+        return self._source.runner.run(self._violations(progress))
+
+    async def aviolations(self, *, progress: Progress | None = None) -> list[Violation]:
+        """Like :meth:`violations`."""
+        return await self._source.runner.arun(self._violations(progress))
+
+    def push(self, *, force: bool = False) -> None:
+        """Store the schema; send nothing where the collection has it already.
+
+        Raises ``SchemaViolationsError`` where records violate it, unless ``force``; ``ConflictError`` where the
+        collection was changed since it was compared.
+        """
+        return self._source.runner.run(self._push(force=force))
+
+    async def apush(self, *, force: bool = False) -> None:
+        """Like :meth:`push`."""
+        return await self._source.runner.arun(self._push(force=force))
+
+    def pending(self) -> list[M]:
+        """Return the records that were not written since the schema of the collection was changed.
+
+        The server never checked them against it. The history tells when that was; without one, every edit of the
+        collection counts, a step of its review, too.
+        """
+        return self._source.runner.run(self._pending())
+
+    async def apending(self) -> list[M]:
+        """Like :meth:`pending`."""
+        return await self._source.runner.arun(self._pending())
+
+    def _violations(self, progress: Progress | None) -> Flow[list[Violation]]:
+        check = _checker(self.wanted)
+        path = self._source.place.path
+        query: str | None = encode_query([("_sort", "id"), ("_limit", str(PAGE_SIZE))])
+        found: list[Violation] = []
+        done = 0
+        while query is not None:
+            page = yield from read_page(path, query)
+            rows = rows_of(decode(page.body, str(path)), path)
+            for row in rows:
+                found += check(row)
+            query, done = page.next_query, done + len(rows)
+            if progress is not None:
+                progress(done, None, f"records of {path} checked")
+        return found
+
+    def _push(self, *, force: bool) -> Flow[None]:
+        source = self._source
+        source.runner.refuse_staging("push() of a schema")
+        if self.is_empty:
+            return
+        yield from require_enforcement(source.path, source.runner, "push()")
+        violations = [] if force else (yield from self._violations(None))
+        if violations:
+            count = len({one.id for one in violations})
+            raise SchemaViolationsError(
+                f"{source.path}: {count} records violate the schema of {source.name}, and "
+                f"could not be written any more. The first one: {violations[0]}. See .violations, mend them, or "
+                "push(force=True). Nothing was sent.",
+                violations,
+            )
+        state, draft = source.collection.__kinto_describe__()
+        options = WriteOptions(if_match=self._state.last_modified)
+        patch = BasicPatch(data={"schema": self.wanted})
+        yield from carry_out(source.collection, Intent(Verb.PATCH, state, draft, options, patch), source.runner)
+        self._state = yield from get(source.path)
+
+    def _pending(self) -> Flow[list[M]]:
+        source = self._source
+        state = yield from get(source.path)
+        if not isinstance((state.data or {}).get("schema"), dict):
+            raise UsageError(f"{source.path} has no schema, so no record waits for being checked: push() it first.")
+        moment = yield from _moment_of_schema(state, source.runner)
+        found: list[M] = []
+        for one in (condition("schema", "lt", moment), condition("schema", "has", value=False)):
+            found += yield from source.records.select(conditions=(one,)).all(source.place)
+        return found
+
+    def __str__(self) -> str:
+        if self.is_empty:
+            return f"{self._source.path} has the schema of {self._source.name}."
+        lines = [f"{say_path(path) or 'schema'}: {old} -> {new}" for path, old, new in self._differences()]
+        return "\n".join([f"{self._source.path} and {self._source.name}:", *lines])
+
+    def _differences(self) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+        if self.stored is None:
+            yield (), "no schema", _shown(self.wanted)
+        else:
+            yield from _differences(self.stored, self.wanted, ())
+
+    def __repr__(self) -> str:
+        return f"<SchemaDiff of {self._source.path} and {self._source.name}{'' if self.is_empty else ', not empty'}>"
+
+
+def _differences(old: JSON, new: JSON, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in sorted({*old, *new}):
+            if key not in old:
+                yield (*path, key), "nothing", _shown(new[key])
+            elif key not in new:
+                yield (*path, key), _shown(old[key]), "nothing"
+            else:
+                yield from _differences(old[key], new[key], (*path, key))
+    elif not is_same(old, new):
+        yield path, _shown(old), _shown(new)
+
+
+def _shown(value: JSON) -> str:
+    text = encode(value).decode()
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+# -- flows ------------------------------------------------------------------------------------------------------------
+
+
+def compare_schema(source: SchemaSource[M], wanted: JSONObject) -> Flow[SchemaDiff[M]]:
+    """Return the difference between the collection's schema and this one."""
+    return SchemaDiff(source, (yield from get(source.path)), wanted)
+
+
+def lacks_schema(stored: Mapping[str, JSON] | None, wanted: NamedSchema, path: ObjectPath) -> bool:
+    """Return whether the collection with this data, or without any, has no schema yet.
+
+    Raises ``SchemaDiffersError`` where it has another schema.
+    """
+    found = (stored or {}).get("schema")
+    if found is None or is_same(found, wanted.schema):
+        return found is None
+    lines = [f"{say_path(where)}: {old} -> {new}" for where, old, new in _differences(found, wanted.schema, ())]
+    raise SchemaDiffersError(
+        f"{path} has another schema than {wanted.name} ({'; '.join(lines)[:400]}). Nothing was sent. "
+        f"collection.schema_diff({wanted.name}) shows the difference and the records that violate the new schema, and "
+        "its push() stores it."
+    )
+
+
+def require_enforcement(path: ObjectPath, runner: FlowRunner, what: str) -> Flow[None]:
+    """Raise ``CapabilityMissingError`` or ``UsageError`` where the server would not check records by a schema."""
+    yield from require_capability(CAPABILITY, what, runner)
+    if path.ids[0] == "default":
+        raise UsageError(
+            f"{path}: Kinto does not check records by a schema where they are written through /buckets/default. Use "
+            "the bucket's own id: client.clone(bucket=client.personal_bucket().id)."
+        )
+
+
+def _moment_of_schema(state: ObjectState, runner: FlowRunner) -> Flow[int]:
+    """Return when the collection got the schema that it has, as far as its history tells; else its own timestamp."""
+    path, moment = state.path, state.last_modified or 0
+    schema = (state.data or {}).get("schema")
+    info = yield from runner.describe_server()
+    try:
+        if "history" in info.get("capabilities", {}):
+            yield from require_history("pending()", path, runner)
+        else:
+            return moment
+    except HistoryIncompleteError:
+        return moment
+    history = history_path(path.ids[0])
+    fields = ("_fields", "action,target.data.schema,target.data.last_modified")
+    query: str | None = encode_query([*encode_conditions(conditions_about(path)), ("_sort", "-last_modified"), fields])
+    while query is not None:
+        page = yield from read_page(history, query)
+        for entry in entries_of(decode(page.body, str(history)), history):
+            data = entry.get("target", {}).get("data", {})
+            if entry.get("action") == "delete" or not is_same(data.get("schema"), schema):
+                return moment
+            moment = data.get("last_modified", moment)
+        query = page.next_query
+    return moment
+
+
+def _checker(schema: JSONObject) -> Callable[[JSONObject], Sequence[Violation]]:
+    """Return the function that finds the violations of a row, as the server looks for them."""
+    validators = import_extra("jsonschema.validators", "violations()", "schemas")
+    cls = validators.validator_for(schema)
+    is_id_checked = "id" in schema.get("properties", {})
+    ignored = {"last_modified", "schema", "__permissions__"} | (set() if is_id_checked else {"id"})
+    required = [name for name in schema.get("required", ()) if name not in ignored]
+    validator = cls({**{key: value for key, value in schema.items() if key != "required"}, "required": required})
+
+    def check(row: JSONObject) -> Sequence[Violation]:
+        data = {key: value for key, value in row.items() if key not in ignored}
+        errors = sorted(validator.iter_errors(data), key=lambda error: list(map(str, error.absolute_path)))
+        return [Violation(row["id"], tuple(error.absolute_path), error.message) for error in errors]
+
+    return check
