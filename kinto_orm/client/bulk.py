@@ -17,14 +17,14 @@ from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow, NextFlow
 from kinto_orm.query import MOST_THREADS, check_count
 from kinto_orm.repository.state import FlowRunner, Verb
-from kinto_orm.unit_of_work import Bulk, BulkReport, Outcome, raise_for_report
+from kinto_orm.unit_of_work import Answered, Bulk, BulkReport, Outcome, outcome_of, raise_for_report
 
 ByCollection: TypeAlias = Mapping[Collection[Any], Iterable[Any]]
 """What to write, by where it belongs."""
 
 OnOutcome: TypeAlias = Callable[[Outcome[Any]], object] | None
 
-Outcomes: TypeAlias = list[Outcome[Any]]
+Outcomes: TypeAlias = Sequence[Answered[Any]]
 
 
 class CollectionsBulk:
@@ -67,9 +67,9 @@ class CollectionsBulk:
     def _tell(self) -> None:
         on_outcome, self._on_outcome = self._on_outcome, None  # one that raises is not called again
         while self._untold:
-            for outcome in self._untold.popleft():
+            for one in self._untold.popleft():
                 if on_outcome is not None:
-                    on_outcome(outcome)
+                    on_outcome(outcome_of(one))
         self._on_outcome = on_outcome
 
     @contextmanager

@@ -22,11 +22,10 @@ from kinto_orm.protocol.messages import BlockingTask, Content, Pause, Request, R
 from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow, Write, encode_request
 from kinto_orm.repository import read_server_info
-from kinto_orm.repository.conflicts import carry_out
 from kinto_orm.repository.disk import Disk
-from kinto_orm.repository.state import Intent, OnInvalid, Stateful, activate, deactivate, observe
+from kinto_orm.repository.state import Change, OnInvalid, Stateful, activate, deactivate, observe
 from kinto_orm.transport.files import read_content
-from kinto_orm.unit_of_work import create_lock, lock_write
+from kinto_orm.unit_of_work import carry_out, create_lock, lock_write
 from kinto_orm.unit_of_work.staging import Plan
 from kinto_orm.unit_of_work.unit_of_work import open_unit
 
@@ -170,19 +169,21 @@ class ClientRunner:
             async for result in results:
                 yield result
 
-    def perform(self, holder: H, intent: Intent) -> H:
-        """Carry out the intent now, or stage it in the open unit of work."""
+    def perform(self, change: Change[H]) -> H:
+        """Carry out the change now, or stage it in the open unit of work; return its holder."""
         unit = open_unit(self)
-        return unit.stage(holder, intent) if unit is not None else self.run(self._perform(holder, intent))
+        if unit is not None:
+            return unit.stage(change)
+        self.run(carry_out(change, self))
+        return change.holder
 
-    async def aperform(self, holder: H, intent: Intent) -> H:
+    async def aperform(self, change: Change[H]) -> H:
         """Like :meth:`perform`."""
         unit = open_unit(self)
-        return unit.stage(holder, intent) if unit is not None else await self.arun(self._perform(holder, intent))
-
-    def _perform(self, holder: H, intent: Intent) -> Flow[H]:
-        yield from carry_out(holder, intent, self)
-        return holder
+        if unit is not None:
+            return unit.stage(change)
+        await self.arun(carry_out(change, self))
+        return change.holder
 
     def refuse_staging(self, what: str) -> None:
         """Raise ``NotStageableError`` inside a unit of work of this client; ``what`` names the refused call."""

@@ -16,17 +16,16 @@ from kinto_orm.jobs.planning import Planned
 from kinto_orm.protocol.json_values import JSONObject, etag, is_stored_as
 from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.responses import raise_for_status
-from kinto_orm.protocol.writes import Flow, call_blocking
+from kinto_orm.protocol.writes import Flow, PermissionLists, call_blocking
 from kinto_orm.query import PageWalk, RawRows, Selection
-from kinto_orm.repository.state import Draft, Intent, ObjectState, OnConflict, Progress, Stateful, Status, Verb
+from kinto_orm.repository import encode_change
+from kinto_orm.repository.state import Change, ObjectState, OnConflict, Progress, Stateful, Status, Verb
 from kinto_orm.unit_of_work import (
     BulkReport,
     CommitOptions,
     Outcome,
-    Staged,
     commit,
     full_batch,
-    prepare,
     raise_for_report,
 )
 
@@ -94,32 +93,34 @@ class Applying:
         left = [change for change in chunk if change.id not in self._done]
         self._report.unchanged += len(chunk) - len(left)
         staged = [self._stage(change) for change in left]
-        to_send = [one for one in staged if isinstance(one, Staged)]
+        to_send = [one for one in staged if one.status is None]
         options = CommitOptions(chunked=True, on_conflict=self.on_conflict)
-        sent = iter((yield from commit(to_send, self.planned.place.runner, options)) if to_send else ())
+        yield from commit(to_send, self.planned.place.runner, options)
         for one in staged:
-            self._tell(next(sent) if isinstance(one, Staged) else one)
+            self._tell(one)
 
-    def _tell(self, outcome: Outcome[Stateful]) -> None:
-        self._report.add(outcome)
-        if isinstance(outcome.error, TransportError):
+    def _tell(self, answered: Change[Stateful]) -> None:
+        self._report.add(answered)
+        if isinstance(answered.error, TransportError):
             self._report.is_complete = False
         if self.on_outcome is not None:
-            self.on_outcome(outcome)
+            self.on_outcome(answered.outcome)
 
-    def _stage(self, change: PlannedChange) -> Staged[Stateful] | Outcome[Stateful]:
+    def _stage(self, change: PlannedChange) -> Change[Stateful]:
         path = self.planned.place.path.object(change.id)
         if change.kind == "create":
-            state, draft = ObjectState(path, Status.NEW), Draft(change.new or {}, None, {})
+            state, data = ObjectState(path, Status.NEW), change.new
         else:
             state = ObjectState(path, Status.LOADED, change.old, change.last_modified)
-            draft = Draft((change.old if change.new is None else change.new) or {})
+            data = change.old if change.new is None else change.new
         holder = self.planned.codec.make(state, change.new, self.planned.place)
-        intent = Intent(_VERBS[change.kind], state, draft)
+        permissions: PermissionLists | None = {} if change.kind == "create" else None
+        staged = Change(holder, _VERBS[change.kind], state, data or {}, all_permissions=permissions)
         try:
-            return Staged(holder, intent, prepare(intent))
+            encode_change(staged)
         except KintoError as error:
-            return Outcome(holder, intent.verb, "rejected", error)
+            staged.status, staged.error = "rejected", error
+        return staged
 
     def _check_unmoved(self, timestamp: int) -> Flow[None]:
         """Raise ``StalePlanError`` where the list has another timestamp, and not for this plan's own writes alone."""

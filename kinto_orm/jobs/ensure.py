@@ -12,8 +12,8 @@ from kinto_orm.protocol.json_values import is_same
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import get_or_none
-from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Stateful, Status, Verb
-from kinto_orm.unit_of_work import Outcome, Staged, commit, raise_unless_stored
+from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Outcome, Stateful, Status, Verb
+from kinto_orm.unit_of_work import commit, raise_unless_stored
 
 NO_SCHEMAS: Mapping[ObjectPath, NamedSchema] = {}
 
@@ -28,65 +28,67 @@ def ensure(
     not stored, and ``SchemaDiffersError``, before anything is sent, where a collection has another schema.
     """
     runner.refuse_staging("ensure()")
-    described = _described(objects)
+    to_create = _to_create(objects)
     for path in schemas:
         yield from require_enforcement(path, runner, "ensure(schema=True)")
-    staged: list[Staged[Stateful]] = []
+    changes: list[Change[Stateful]] = []
     missing: set[ObjectPath] = set()
-    for one, state, draft in described:
-        found = None if _is_below(state, missing) else (yield from _find(state))
+    for creation in to_create:
+        path = creation.state.path
+        found = None if _is_below(path, missing) else (yield from _find(path))
         if found is None:
-            missing.add(state.path)
+            missing.add(path)
         else:
-            _complete(one, found, draft)
-        wanted = schemas.get(state.path)
-        if wanted is not None and lacks_schema(None if found is None else found.data, wanted, state.path):
-            one.__kinto_edit__({"schema": wanted.schema}, {})
-        staged.append(Staged(one, Intent(Verb.SAVE, *one.__kinto_describe__())))
-    outcomes = {id(outcome.object): outcome for outcome in (yield from commit(staged, runner))}
-    in_order = tuple(outcomes[id(one)] for one in objects)
+            _complete(creation, found)
+        wanted = schemas.get(path)
+        if wanted is not None and lacks_schema(None if found is None else found.data, wanted, path):
+            creation.holder.__kinto_edit__({"schema": wanted.schema}, {})
+        changes.append(creation.holder.__kinto_change__(Verb.SAVE))
+    by_object = {id(one.holder): one for one in (yield from commit(changes, runner))}
+    in_order = [by_object[id(one)] for one in objects]
     raise_unless_stored(in_order)
-    return in_order
+    return tuple(one.outcome for one in in_order)
 
 
-def _described(objects: Sequence[Stateful]) -> list[tuple[Stateful, ObjectState, Draft]]:
-    """The objects, parents first."""
-    described = [(one, *one.__kinto_describe__()) for one in objects]
+def _to_create(objects: Sequence[Stateful]) -> list[Change[Stateful]]:
+    """Return the changes that create the objects, parents first."""
+    creations = [one.__kinto_change__(Verb.SAVE) for one in objects]
     known: set[ObjectPath] = set()
-    for one, state, _ in described:
-        if state.status is not Status.NEW:
-            raise InvalidTypeError(f"ensure() takes new objects that say what shall be there, not {one!r}.")
-        if state.path in known:
-            raise DuplicateObjectError(f"ensure() was given two objects for {state.path}.")
-        known.add(state.path)
-    return sorted(described, key=lambda entry: (entry[1].path.kind.level, entry[1].path.ids))
+    for one in creations:
+        path = one.state.path
+        if one.state.status is not Status.NEW:
+            raise InvalidTypeError(f"ensure() takes new objects that say what shall be there, not {one.holder!r}.")
+        if path in known:
+            raise DuplicateObjectError(f"ensure() was given two objects for {path}.")
+        known.add(path)
+    return sorted(creations, key=lambda one: (one.state.path.kind.level, one.state.path.ids))
 
 
-def _is_below(state: ObjectState, missing: set[ObjectPath]) -> bool:
+def _is_below(path: ObjectPath, missing: set[ObjectPath]) -> bool:
     # Not by the ids alone: a group and a collection of one bucket may have the same.
-    path = state.path
     holders = [one for one in missing if one.kind in (Kind.BUCKET, Kind.COLLECTION) and len(one.ids) < len(path.ids)]
     return any(path.ids[: len(one.ids)] == one.ids for one in holders)
 
 
-def _find(state: ObjectState) -> Flow[ObjectState | None]:
+def _find(path: ObjectPath) -> Flow[ObjectState | None]:
     try:
-        return (yield from get_or_none(state.path))
+        return (yield from get_or_none(path))
     except ForbiddenError:
-        if state.path.kind is not Kind.BUCKET:
+        if path.kind is not Kind.BUCKET:
             raise
         return None  # Kinto says 403 for a bucket that does not exist; if it does, creating it will say so
 
 
-def _complete(one: Stateful, found: ObjectState, draft: Draft) -> None:
-    one.__kinto_apply_state__(found, None)
+def _complete(wanted: Change[Stateful], found: ObjectState) -> None:
+    """Load the object that was found, and add what it lacks."""
+    wanted.holder.__kinto_apply_state__(found, None)
     had = found.data or {}
-    data = {key: value for key, value in draft.data.items() if key not in had or not is_same(had[key], value)}
+    data = {key: value for key, value in wanted.data.items() if key not in had or not is_same(had[key], value)}
     data = without_secrets(found.path, data) or {}  # whether a password is the same cannot be told: it stays
     permissions: dict[str, frozenset[str]] = {}
-    for name, principals in (draft.permissions or {}).items():
+    for name, principals in (wanted.permissions or {}).items():
         if found.permissions is None:
             raise PermissionsUnknownError(f"{found.path}: its permissions cannot be seen, so not completed: {name}.")
         if not found.permissions.get(name, frozenset()) >= set(principals):
             permissions[name] = found.permissions.get(name, frozenset()) | set(principals)
-    one.__kinto_edit__(data, permissions)
+    wanted.holder.__kinto_edit__(data, permissions)

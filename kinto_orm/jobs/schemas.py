@@ -7,7 +7,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/collections.html#collection-jso
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, NamedTuple, TypeVar
 
 from kinto_orm.errors import (
@@ -25,8 +25,8 @@ from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, import_extra
 from kinto_orm.repository import conditions_about, get, history_path, require_capability, require_history
-from kinto_orm.repository.conflicts import carry_out
-from kinto_orm.repository.state import FlowRunner, Intent, ObjectState, Stateful, Verb, WriteOptions
+from kinto_orm.repository.state import FlowRunner, ObjectState, Stateful, Verb, WriteOptions
+from kinto_orm.unit_of_work import carry_out
 
 M = TypeVar("M", bound=Stateful)
 
@@ -266,10 +266,12 @@ class SchemaDiff(Generic[M]):
                 "push(force=True). Nothing was sent.",
                 violations,
             )
-        state, draft = source.collection.__kinto_describe__()
-        options = WriteOptions(if_match=self._state.last_modified)
-        patch = BasicPatch(data={"schema": self.wanted})
-        yield from carry_out(source.collection, Intent(Verb.PATCH, state, draft, options, patch), source.runner)
+        change = replace(
+            source.collection.__kinto_change__(Verb.PATCH),
+            options=WriteOptions(if_match=self._state.last_modified),
+            patch=BasicPatch(data={"schema": self.wanted}),
+        )
+        yield from carry_out(change, source.runner)
         self._state = yield from get(source.path)
 
     def _pending(self) -> Flow[list[M]]:

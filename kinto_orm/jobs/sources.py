@@ -85,7 +85,7 @@ def open_source(rows: Rows, codec: RowCodec, runner: FlowRunner) -> Source:
         return _open_file(rows, codec, runner.disk)
     if isinstance(rows, Query):
         return _QueryRows(rows, runner)
-    if isinstance(rows, (Mapping, bytes)) or hasattr(rows, "__kinto_describe__") or not hasattr(rows, "__iter__"):
+    if isinstance(rows, (Mapping, bytes)) or hasattr(rows, "__kinto_change__") or not hasattr(rows, "__iter__"):
         raise InvalidTypeError(
             f"A job takes many rows, a path (.jsonl, .json, .csv) or a query, not {type(rows).__name__}: {rows!r:.60}."
         )

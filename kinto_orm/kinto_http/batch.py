@@ -29,11 +29,12 @@ from kinto_orm.kinto_http.objects import post
 from kinto_orm.kinto_http.session import described, path_below, payload_of
 from kinto_orm.kinto_http.utils import chunks, json_dumps
 from kinto_orm.kinto_http.verbs import arun, as_request, resumed, run
-from kinto_orm.protocol.batches import DEFAULT_BATCH_LIMIT, batch_limit, batch_request, count_void, split_answer
+from kinto_orm.protocol.batches import DEFAULT_BATCH_LIMIT, batch_limit
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.responses import content
 from kinto_orm.protocol.writes import Flow, Write, encode_entry
+from kinto_orm.unit_of_work.batches import Answers, Batches
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -204,37 +205,12 @@ class BatchSession:
 
     def _sending(self) -> Flow[list[tuple[Any, Any]]]:
         limit = (yield from self._ask_limit()) if self._limit is None else self._limit
-        failures: list[KintoException] = []
-        pending, attempt = self._sent, 1
-        while pending:
-            again: list[Step] = []
-            for steps in chunks(pending, limit):
-                try:
-                    response = yield batch_request([step.entry for step in steps], attempt=attempt)
-                except DryRunError:
-                    _end(steps, is_planned=True)
-                    continue
-                if _is_stub(response):
-                    logger.warning("POST /batch was answered without answers: the server is a stub.")
-                    _end(steps)
-                    continue
-                answers = split_answer(response, len(steps), with_headers=True)
-                void = count_void(answers)
-                if attempt > self._retries:
-                    failures += yield from self._settled(steps, answers, void)
-                else:
-                    again += steps[:void]  # a 409 undid them: sent again, as any request that was not applied
-                    failures += yield from self._settled(steps[void:], answers[void:], 0)
-            pending, attempt = again, attempt + 1
+        batches = _StepBatches(limit or None, self.session, ignores_4xx=self._ignores_4xx)
+        yield from batches.send(self._sent)
         results = [({"responses": said}, CaseInsensitiveDict[str]()) for said in chunks(self._said, limit)]
-        if failures:
-            raise KintoBatchException(failures, results)
+        if batches.failures:
+            raise KintoBatchException(batches.failures, results)
         return results
-
-    @property
-    def _retries(self) -> int:
-        retries = getattr(self.session, "nb_retry", 0)
-        return retries if isinstance(retries, int) else 0
 
     def _ask_limit(self) -> Flow[int]:
         try:
@@ -244,29 +220,62 @@ class BatchSession:
                 raise
             return DEFAULT_BATCH_LIMIT  # what is only planned needs no server
 
-    def _settled(self, steps: Sequence[Step], answers: Sequence[Response], void: int) -> Flow[list[KintoException]]:
-        """The errors that count; each step knows what was said to it."""
-        failures: list[KintoException] = []
-        for index, (step, answer) in enumerate(zip(steps, answers, strict=True)):
-            is_void = index < void
-            body: Any = answer.content
-            try:
-                body = yield from _finished(step, answer, is_void=is_void)
-            except KintoError as error:
-                if is_void or not (self._ignores_4xx and 400 <= answer.status < 500):
-                    failures.append(self._translated(error, step, answer))
-            step.said = {"status": answer.status, "path": step.entry["path"], "body": body}
-        return failures
 
-    def _translated(self, error: KintoError, step: Step, answer: Response) -> KintoException:
-        translation = translated(error, Exchange("", as_request(step.item), answer))
-        if isinstance(error, ResponseError):
-            said = {"status": answer.status, "headers": dict(answer.headers), "body": answer.content}
-            translation.response = ResponseDict(said, path=step.entry["path"])
-        translation.request = RequestDict(step.entry)
-        if translation is not error:
-            translation.__cause__ = error
-        return translation
+class _StepBatches(Batches[Step]):
+    """Verbs on their way through batches; each step knows the answer to it in the end."""
+
+    with_headers = True
+
+    def __init__(self, limit: int | None, session: Any, *, ignores_4xx: bool) -> None:
+        super().__init__(limit)
+        retries = getattr(session, "nb_retry", 0)
+        self._retries = retries if isinstance(retries, int) else 0
+        self._ignores_4xx = ignores_4xx
+        self.failures: list[KintoException] = []
+
+    def read(self, response: Response, count: int) -> Sequence[Any]:
+        """Return the answers; none of the stub of a server."""
+        return () if _is_stub(response) else super().read(response, count)
+
+    def accept(self, batch: Sequence[Step], response: Response, found: Sequence[Any]) -> bool:
+        """End the verbs, where a stub answered."""
+        if not found:
+            logger.warning("POST /batch was answered without answers: the server is a stub.")
+            _end(batch)
+        return not found
+
+    def take(self, batch: Sequence[Step], answers: Answers, attempt: int) -> Flow[Sequence[Step]]:
+        """Let the verbs go on with their answers; those that a 409 undid are sent again."""
+        again, void = batch[: answers.void], 0
+        if attempt > self._retries:
+            again, void = (), answers.void
+        for index, step in enumerate(batch[len(again) :]):
+            yield from self._finish(step, answers.responses[len(again) + index], is_void=index < void)
+        return again
+
+    def _finish(self, step: Step, answer: Response, *, is_void: bool) -> Flow[None]:
+        body: Any = answer.content
+        try:
+            body = yield from _finished(step, answer, is_void=is_void)
+        except KintoError as error:
+            if is_void or not (self._ignores_4xx and 400 <= answer.status < 500):
+                self.failures.append(_translated(error, step, answer))
+        step.said = {"status": answer.status, "path": step.entry["path"], "body": body}
+
+    def plan(self, batch: Sequence[Step], error: DryRunError) -> None:
+        """End the verbs: a dry client sends nothing."""
+        _end(batch, is_planned=True)
+
+
+def _translated(error: KintoError, step: Step, answer: Response) -> KintoException:
+    translation = translated(error, Exchange("", as_request(step.item), answer))
+    if isinstance(error, ResponseError):
+        said = {"status": answer.status, "headers": dict(answer.headers), "body": answer.content}
+        translation.response = ResponseDict(said, path=step.entry["path"])
+    translation.request = RequestDict(step.entry)
+    if translation is not error:
+        translation.__cause__ = error
+    return translation
 
 
 def _is_stub(response: Response) -> bool:

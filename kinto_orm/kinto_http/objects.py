@@ -30,7 +30,7 @@ from kinto_orm.query import building
 from kinto_orm.query.entry_query import RawEntries
 from kinto_orm.query.execution import Page, PageWalk, Place, Reading, Selection, Source
 from kinto_orm.repository import check_data, reconcile
-from kinto_orm.repository.state import Draft, Intent, ObjectState, Status, Verb, WriteOptions
+from kinto_orm.repository.state import Change, ObjectState, Status, Verb, WriteOptions
 
 T = TypeVar("T")
 
@@ -70,8 +70,8 @@ def create(
 ) -> Flow[Document]:
     """The object, created; with ``if_not_exists``, the one that was there already."""
     try:
-        intent = _intent(Verb.SAVE, path, data, permissions, WriteOptions(safe, if_not_exists=if_not_exists))
-        return (yield from _write(intent, _put(intent, ABSENT if safe else UNCONDITIONAL, data)))
+        change = _change(Verb.SAVE, path, data, permissions, WriteOptions(safe, if_not_exists=if_not_exists))
+        return (yield from _write(_put(change, ABSENT if safe else UNCONDITIONAL, data)))
     except ForbiddenError as error:
         if path.kind.parent is None:
             raise
@@ -92,8 +92,8 @@ def update(
     known = if_match if if_match is not None or data is None else data.get("last_modified")
     precondition = _matching(known, safe=safe)
     options = WriteOptions(safe, precondition.last_modified)
-    intent = _intent(Verb.REPLACE, path, data, permissions, options)
-    return (yield from _write(intent, _put(intent, precondition, data)))
+    change = _change(Verb.REPLACE, path, data, permissions, options)
+    return (yield from _write(_put(change, precondition, data)))
 
 
 def patch(
@@ -104,11 +104,12 @@ def patch(
         raise TypeError("Give changes= or data= and permissions=, not both; the object as it was goes into original=.")
     asked = as_patch(changes) if changes else BasicPatch(_sent_or_none(data, path), as_permissions(permissions))
     precondition = _matching(if_match, safe=safe)
-    intent = _intent(Verb.PATCH, path, None, None, WriteOptions(safe, precondition.last_modified), _own(asked, path))
-    assert intent.patch is not None
-    _ = intent.patch.body  # a patch of nothing is refused here
-    check_data(intent)
-    return (yield from _write(intent, Write(path, Action.PATCH, precondition, patch=intent.patch)))
+    change = _change(Verb.PATCH, path, None, None, WriteOptions(safe, precondition.last_modified), _own(asked, path))
+    assert change.patch is not None
+    _ = change.patch.body  # a patch of nothing is refused here
+    check_data(change)
+    change.write = Write(path, Action.PATCH, precondition, patch=change.patch)
+    return (yield from _write(change))
 
 
 def _own(asked: Patch, path: ObjectPath) -> Patch:
@@ -124,9 +125,10 @@ def delete(path: ObjectPath, *, safe: bool, if_match: Timestamp | None, if_exist
     """The tombstone; with ``if_exists``, ``None`` where there was nothing."""
     precondition = _matching(if_match, safe=safe)
     options = WriteOptions(safe, precondition.last_modified, if_exists=if_exists)
-    intent = _intent(Verb.DELETE, path, None, None, options)
+    change = _change(Verb.DELETE, path, None, None, options)
+    change.write = Write(path, Action.DELETE, precondition)
     try:
-        return (yield from _write(intent, Write(path, Action.DELETE, precondition)))["data"]
+        return (yield from _write(change))["data"]
     except ForbiddenError:
         if not if_exists or path.kind is not Kind.BUCKET or not (yield from _is_missing(path)):
             raise
@@ -140,29 +142,29 @@ def _is_missing(bucket: ObjectPath) -> Flow[bool]:
     return response.status == 412
 
 
-def _intent(
+def _change(
     verb: Verb,
     path: ObjectPath,
     data: Data,
     permissions: Grants,
     options: WriteOptions,
     patch: Patch | None = None,
-) -> Intent:
-    draft = Draft(_sent_or_none(data, path) or {}, *[as_permissions(permissions)] * 2)
-    return Intent(verb, ObjectState(path, Status.NEW), draft, options, patch)
+) -> Change[None]:
+    wanted, granted = _sent_or_none(data, path) or {}, as_permissions(permissions)
+    return Change(None, verb, ObjectState(path, Status.NEW), wanted, granted, granted, options, patch)
 
 
-def _put(intent: Intent, precondition: Precondition, data: Data) -> Write:
-    check_data(intent)
-    draft = intent.draft
-    return Write(
-        intent.state.path,
+def _put(change: Change[None], precondition: Precondition, data: Data) -> Change[None]:
+    check_data(change)
+    change.write = Write(
+        change.state.path,
         Action.PUT,
         precondition,
-        new=None if data is None else {**draft.data, **_given_time(data)},
-        permissions=draft.permissions,
-        all_permissions=draft.all_permissions,
+        new=None if data is None else {**change.data, **_given_time(data)},
+        permissions=change.permissions,
+        all_permissions=change.all_permissions,
     )
+    return change
 
 
 def _given_time(data: Mapping[str, Any]) -> JSONObject:
@@ -179,16 +181,18 @@ _END_OF_TIME = 10**15
 """Milliseconds from which on the memory backend cannot read the list any more."""
 
 
-def _write(intent: Intent, planned: Write) -> Flow[Document]:
-    response = yield planned
-    verdict = yield from reconcile(intent, planned, response)
+def _write(change: Change[None]) -> Flow[Document]:
+    assert change.write is not None
+    path = change.write.path
+    response = yield change.write
+    verdict = yield from reconcile(change, response)
     if 200 <= response.status < 300:
-        return cast(Document, content(response, str(planned.path))) if response.status != 204 else {"data": {}}
+        return cast(Document, content(response, str(path))) if response.status != 204 else {"data": {}}
     if verdict.state.status is Status.DELETED:
         # Deleted by an earlier attempt, whose answer got lost; or missing, as was allowed.
-        return {"data": {"id": planned.path.id, "deleted": True} if verdict.reconciled else None}
+        return {"data": {"id": path.id, "deleted": True} if verdict.reconciled else None}
     # It was there already, or an earlier attempt made it so; what a 412 shows of it has no permissions.
-    return (yield from read(planned.path, {}))
+    return (yield from read(path, {}))
 
 
 def _matching(timestamp: Timestamp | None, *, safe: bool) -> Precondition:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
-from kinto_orm.errors import InvalidTypeError, InvalidValueError
-from kinto_orm.models.data import current_data, has_data, own_extra, remove_key, restore_fields, undeclared
+from kinto_orm.errors import InvalidTypeError, InvalidValueError, ProtocolError
+from kinto_orm.models.data import current_data, frozen_data, has_data, own_extra, remove_key, restore_fields, undeclared
 from kinto_orm.models.fields import declared_fields, validated
+from kinto_orm.models.loading import accept_sent
 from kinto_orm.models.permissions import permission_lists
 from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, is_same, parse_timestamp
 from kinto_orm.protocol.patches import (
@@ -21,35 +22,46 @@ from kinto_orm.protocol.patches import (
     changed_keys,
     removed_keys,
 )
+from kinto_orm.protocol.responses import stored_object
 from kinto_orm.protocol.writes import PermissionLists
 from kinto_orm.repository.conflicts import check_policy
-from kinto_orm.repository.state import Draft, Intent, OnConflict, Verb, WriteOptions
+from kinto_orm.repository.state import NO_OPTIONS, Change, OnConflict, Status, Verb, WriteOptions
+
+H = TypeVar("H")
 
 PatchInput: TypeAlias = Patch | Mapping[str, Any]
 
 
-def intent_of(
-    model: Any,
+def change_of(
+    holder: H,
     verb: Verb,
     patch: Patch | None = None,
     *,
-    safe: bool,
+    safe: bool = True,
     if_match: TimestampInput | None = None,
     if_not_exists: bool = False,
     if_exists: bool = False,
     on_conflict: OnConflict | None = None,
-) -> Intent:
-    """The verb on the object as it is now, with these options; what happens to the object later changes nothing."""
-    timestamp = None if if_match is None else parse_timestamp(if_match, "if_match")
-    if on_conflict is not None:
-        check_policy(on_conflict)
-    options = WriteOptions(safe, timestamp, if_not_exists, if_exists, on_conflict)
-    if verb in (Verb.PATCH, Verb.DELETE):
-        model.__kinto_path__()  # these need an id: none is drawn for them
+) -> Change[H]:
+    """Return the verb on the object as it is now, with these options: later edits of the object leave it as it is."""
+    options = NO_OPTIONS
+    if not safe or if_match is not None or on_conflict is not None or if_not_exists or if_exists:
+        timestamp = None if if_match is None else parse_timestamp(if_match, "if_match")
+        if on_conflict is not None:
+            check_policy(on_conflict)
+        options = WriteOptions(safe, timestamp, if_not_exists, if_exists, on_conflict)
+    model: Any = holder
     if verb is Verb.DELETE:  # whatever its data has become
-        return Intent(verb, model.__kinto_state__(), Draft({}), options)
-    state, draft = model.__kinto_describe__()
-    return Intent(verb, state, draft, options, patch)
+        return Change(holder, verb, model.__kinto_state__(), {}, options=options)
+    if verb is Verb.PATCH:
+        model.__kinto_path__()  # it needs an id: none is drawn for it
+    state = model.__kinto_state__(draw=True)
+    data = frozen_data(model) if has_data(model) else {}
+    permissions = model.__kinto_envelope__().permissions
+    if permissions is None:  # the user has set none
+        everything: PermissionLists | None = {} if state.status is Status.NEW else None
+        return Change(holder, verb, state, data, None, everything, options, patch)
+    return Change(holder, verb, state, data, permissions.changes() or None, permissions.complete(), options, patch)
 
 
 def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) -> Patch:
@@ -111,11 +123,11 @@ class Edits:
 NO_EDITS = Edits()
 
 
-def unsent_edits(model: Any, intent: Intent) -> Edits:
-    """What the object holds and the intent did not send: edits after the call, and for a patch those before it."""
-    seen = intent.seen or intent.draft
-    is_patch = intent.verb is Verb.PATCH
-    permissions = _unsent_permissions(model, intent, {} if is_patch else seen.permissions or {})
+def unsent_edits(model: Any, change: Change[Any]) -> Edits:
+    """What the object holds and the change did not send: edits after the call, and for a patch those before it."""
+    seen = change.shown
+    is_patch = change.verb is Verb.PATCH
+    permissions = _unsent_permissions(model, change, {} if is_patch else seen.permissions or {})
     if not has_data(model):
         return Edits(permissions=permissions)
     now = current_data(model)
@@ -124,7 +136,7 @@ def unsent_edits(model: Any, intent: Intent) -> Edits:
     changed = set(changed_keys(seen.data, now))
     removed = set(removed_keys(seen.data, now))
     if is_patch:
-        patched = _patched(intent.patch, "data")
+        patched = _patched(change.patch, "data")
         changed |= _edited_keys(model, now) - patched
         removed |= set(removed_keys(model.__kinto_envelope__().data or {}, now)) - patched
     fields, others = declared_fields(type(model)), undeclared(model)
@@ -136,11 +148,11 @@ def unsent_edits(model: Any, intent: Intent) -> Edits:
     )
 
 
-def _unsent_permissions(model: Any, intent: Intent, sent: PermissionLists) -> dict[str, list[str]]:
+def _unsent_permissions(model: Any, change: Change[Any], sent: PermissionLists) -> dict[str, list[str]]:
     permissions = model.__kinto_envelope__().permissions
     if permissions is None:  # nobody has set any
         return {}
-    patched = _patched(intent.patch, "permissions")
+    patched = _patched(change.patch, "permissions")
     changes = permissions.changes().items()
     return {name: value for name, value in changes if sent.get(name) != value and name not in patched}
 
@@ -172,3 +184,25 @@ def redo(model: Any, edits: Edits) -> None:
             remove_key(model, key)
     for name, principals in edits.permissions.items():
         model.permissions[name] = principals
+
+
+def accept(model: Any, change: Change[Any], stored: JSONObject, answer: JSONObject) -> bool:
+    """Take the state after a change that was stored as it was sent; return whether it was taken.
+
+    It is not where the object was edited since the change was made, or where a field is called ``schema`` and the
+    server has set that key.
+    """
+    has_more = len(stored) != len(change.data)  # the timestamp of the collection's schema
+    if has_more and "schema" in declared_fields(type(model)):
+        return False
+    if not unsent_edits(model, change).is_empty:
+        return False
+    try:
+        given = stored_object(answer["data"], answer.get("permissions"))
+    except ProtocolError:
+        return False
+    accept_sent(model, change.state.after(given))
+    extra = model.__kinto_envelope__().extra
+    if has_more and extra is not None:
+        extra["schema"] = stored["schema"]
+    return True

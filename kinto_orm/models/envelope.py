@@ -13,7 +13,7 @@ from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.json_values import JSON, JSONObject, collector_paused, decode
 from kinto_orm.protocol.paging import rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
-from kinto_orm.repository.state import FlowRunner, Intent, Status
+from kinto_orm.repository.state import Change, FlowRunner, Status
 
 
 class PageSnapshot:
@@ -96,8 +96,8 @@ class Envelope:
         self.permissions: Permissions | None = None
         self.is_partial = False
         self.has_drawn_id = False
-        self.in_doubt: Intent | None = None
-        """The last write, where its answer got lost."""
+        self.in_doubt: Change[Any] | None = None
+        """The last change whose answer got lost."""
         self.record_model: Any = None
 
     def of_row(self, id: str) -> Envelope:

@@ -1,6 +1,6 @@
 """What the kinds have in common: their envelope, their data, and the verbs.
 
-A verb is one statement: the object describes itself, and its client carries the intent out (or stages it).
+A verb makes a change of the object as it is, and the object's client carries the change out (or stages it).
 """
 
 from __future__ import annotations
@@ -14,19 +14,35 @@ from pydantic.json_schema import SkipJsonSchema
 
 from kinto_orm.errors import NotBoundError
 from kinto_orm.models.attributes import find_attribute, refuse_deletion, set_attribute
-from kinto_orm.models.changes import NO_EDITS, PatchInput, intent_of, patch_of, redo, unsent_edits
+from kinto_orm.models.changes import (
+    NO_EDITS,
+    PatchInput,
+    accept,
+    change_of,
+    patch_of,
+    redo,
+    unsent_edits,
+)
 from kinto_orm.models.construction import address, construct, data_or_none, pickled, unpickle
-from kinto_orm.models.data import frozen_data, has_changed, has_data
+from kinto_orm.models.data import has_changed, has_data
 from kinto_orm.models.data_view import Data
 from kinto_orm.models.dirty import is_clean
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
 from kinto_orm.models.loading import accept_sent, fetched, find_parent, is_as_sent, load, mark_deleted, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
-from kinto_orm.protocol.json_values import TimestampInput, to_json_object
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, to_json_object
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id, draw_id
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, OnConflict, Status, Verb, active_runner
+from kinto_orm.repository.state import (
+    Change,
+    FlowRunner,
+    ObjectState,
+    OnConflict,
+    Status,
+    Verb,
+    active_runner,
+)
 
 
 class KintoObject(BaseModel, metaclass=KintoMetaclass):
@@ -135,10 +151,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         https://docs.kinto-storage.org/en/stable/api/1.x/records.html
         """
         return self.__kinto_runner__().perform(
-            self,
-            intent_of(
+            change_of(
                 self, Verb.SAVE, safe=safe, if_match=if_match, if_not_exists=if_not_exists, on_conflict=on_conflict
-            ),
+            )
         )
 
     async def asave(
@@ -151,10 +166,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     ) -> Self:
         """Like :meth:`save`."""
         return await self.__kinto_runner__().aperform(
-            self,
-            intent_of(
+            change_of(
                 self, Verb.SAVE, safe=safe, if_match=if_match, if_not_exists=if_not_exists, on_conflict=on_conflict
-            ),
+            )
         )
 
     def replace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
@@ -162,11 +176,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
         Raises ``ConflictError`` where somebody else was faster.
         """
-        return self.__kinto_runner__().perform(self, intent_of(self, Verb.REPLACE, safe=safe, if_match=if_match))
+        return self.__kinto_runner__().perform(change_of(self, Verb.REPLACE, safe=safe, if_match=if_match))
 
     async def areplace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
         """Like :meth:`replace`."""
-        return await self.__kinto_runner__().aperform(self, intent_of(self, Verb.REPLACE, safe=safe, if_match=if_match))
+        return await self.__kinto_runner__().aperform(change_of(self, Verb.REPLACE, safe=safe, if_match=if_match))
 
     def patch(
         self,
@@ -183,7 +197,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         ``JSONPatch``. Raises ``ConflictError`` where somebody else was faster, ``NotFoundError`` where it is gone.
         """
         return self.__kinto_runner__().perform(
-            self, intent_of(self, Verb.PATCH, patch_of(self, changes, values), safe=safe, if_match=if_match)
+            change_of(self, Verb.PATCH, patch_of(self, changes, values), safe=safe, if_match=if_match)
         )
 
     async def apatch(
@@ -197,7 +211,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     ) -> Self:
         """Like :meth:`patch`."""
         return await self.__kinto_runner__().aperform(
-            self, intent_of(self, Verb.PATCH, patch_of(self, changes, values), safe=safe, if_match=if_match)
+            change_of(self, Verb.PATCH, patch_of(self, changes, values), safe=safe, if_match=if_match)
         )
 
     def delete(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False) -> Self:
@@ -207,7 +221,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         ``NotFoundError`` where it is gone.
         """
         return self.__kinto_runner__().perform(
-            self, intent_of(self, Verb.DELETE, safe=safe, if_match=if_match, if_exists=if_exists)
+            change_of(self, Verb.DELETE, safe=safe, if_match=if_match, if_exists=if_exists)
         )
 
     async def adelete(
@@ -215,7 +229,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     ) -> Self:
         """Like :meth:`delete`."""
         return await self.__kinto_runner__().aperform(
-            self, intent_of(self, Verb.DELETE, safe=safe, if_match=if_match, if_exists=if_exists)
+            change_of(self, Verb.DELETE, safe=safe, if_match=if_match, if_exists=if_exists)
         )
 
     def refresh(self, *, discard: bool = False) -> Self:
@@ -306,30 +320,28 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             envelope.in_doubt,
         )
 
-    def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
-        state = self.__kinto_state__(draw=True)
-        data = frozen_data(self) if has_data(self) else {}
-        permissions = self.__kinto_envelope__().permissions
-        if permissions is None:  # nobody has set any
-            return state, Draft(data, None, {} if state.status is Status.NEW else None)
-        return state, Draft(data, permissions.changes() or None, permissions.complete())
+    def __kinto_change__(self, verb: Verb) -> Change[Self]:
+        return change_of(self, verb)
 
     def __kinto_is_clean__(self) -> bool:
         return is_clean(self)
 
-    def __kinto_apply_state__(self, state: ObjectState, intent: Intent | None) -> None:
+    def __kinto_accept__(self, change: Change[Any], stored: JSONObject, answer: JSONObject) -> bool:
+        return accept(self, change, stored, answer)
+
+    def __kinto_apply_state__(self, state: ObjectState, change: Change[Any] | None) -> None:
         if state.status is Status.DELETED:
             mark_deleted(self, state)
             return
-        edits = unsent_edits(self, intent) if intent is not None else NO_EDITS
-        if intent is not None and edits.is_empty and is_as_sent(state, intent):
+        edits = unsent_edits(self, change) if change is not None else NO_EDITS
+        if change is not None and edits.is_empty and is_as_sent(state, change):
             accept_sent(self, state)
             return
         load(self, state)
         redo(self, edits)
 
-    def __kinto_mark_uncertain__(self, intent: Intent) -> None:
-        self.__kinto_envelope__().in_doubt = intent
+    def __kinto_mark_uncertain__(self, change: Change[Any]) -> None:
+        self.__kinto_envelope__().in_doubt = change
 
     def __kinto_refresh__(self, *, discard: bool) -> Flow[Self]:
         return refreshed(self, discard=discard)

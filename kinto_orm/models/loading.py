@@ -35,7 +35,7 @@ from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import LoadedRows
 from kinto_orm.repository import get, require_kind
-from kinto_orm.repository.state import FlowRunner, Intent, ObjectState, Status
+from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Status
 
 
 def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[], FlowRunner]) -> Any:
@@ -84,10 +84,9 @@ def load(model: Any, state: ObjectState) -> None:
     _become_loaded(model, state)
 
 
-def is_as_sent(state: ObjectState, intent: Intent) -> bool:
-    """Whether the server stored just the data that was sent, and added nothing."""
-    seen = intent.seen or intent.draft
-    return intent.patch is None and state.data is not None and is_same(state.data, seen.data)
+def is_as_sent(state: ObjectState, change: Change[Any]) -> bool:
+    """Return whether the server stored just the data that was sent, and added nothing."""
+    return change.patch is None and state.data is not None and is_same(state.data, change.shown.data)
 
 
 def accept_sent(model: Any, state: ObjectState) -> None:

@@ -31,19 +31,17 @@ from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, check_count
 from kinto_orm.repository import get, get_or_create, require_kind, update_or_create
-from kinto_orm.repository.conflicts import carry_out
-from kinto_orm.repository.state import (
-    Draft,
-    FlowRunner,
-    Intent,
-    ObjectState,
-    OnConflict,
-    OnInvalid,
-    Progress,
-    Status,
-    Verb,
+from kinto_orm.repository.state import FlowRunner, ObjectState, OnConflict, OnInvalid, Progress, Status, Verb
+from kinto_orm.unit_of_work import (
+    Answered,
+    Bulk,
+    BulkReport,
+    Outcome,
+    carry_out,
+    outcome_of,
+    raise_for_report,
+    report_of,
 )
-from kinto_orm.unit_of_work import Bulk, BulkReport, Outcome, Staged, raise_for_report, report_of
 
 M = TypeVar("M", bound=KintoObject)
 
@@ -223,9 +221,8 @@ class Manager(HistoryMixin[M]):
         def flow(place: Place) -> Flow[tuple[M, bool]]:
             place.runner.refuse_staging("get_or_create() or update_or_create()")
             yield from require_kind(place.path.kind, place.runner)
-            state, draft = new.__kinto_describe__()
             try:
-                stored, created = yield from create(state.path, draft, strict=place.runner.strict_retry)
+                stored, created = yield from create(new.__kinto_change__(Verb.SAVE), strict=place.runner.strict_retry)
             except DryRunError:
                 return new, (yield from plan_creation(new, given, place.runner))
             new.__kinto_apply_state__(stored, None)
@@ -237,20 +234,21 @@ class Manager(HistoryMixin[M]):
         place = self._source.locate()
         bulk = self._bulk(verb, name, objects, place)
         while (flow := bulk.next_batch()) is not None:
-            yield from place.runner.run(flow)
+            for one in place.runner.run(flow):
+                yield outcome_of(one)
 
     async def _astream(self, verb: Verb, name: str, objects: Iterable[Any]) -> AsyncIterator[Outcome[M]]:
         place = self._source.locate()
         bulk = self._bulk(verb, name, objects, place)
         while (flow := bulk.next_batch()) is not None:
-            for outcome in await place.runner.arun(flow):
-                yield outcome
+            for one in await place.runner.arun(flow):
+                yield outcome_of(one)
 
     def _bulk(self, verb: Verb, name: str, objects: Iterable[Any], place: Place) -> Bulk[M]:
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
             raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
         place.runner.refuse_staging(f"{name}()")
-        return Bulk((self._staged(verb, name, one, place) for one in objects), place.runner)
+        return Bulk((self._change(verb, name, one, place) for one in objects), place.runner)
 
     def __kinto_bulk__(self, verb: Verb, name: str, objects: Iterable[Any]) -> Bulk[M]:
         return self._bulk(verb, name, objects, self._source.locate())
@@ -266,7 +264,7 @@ class Manager(HistoryMixin[M]):
         bulk = self._bulk(verb, name, objects, place)
         return raise_for_report((yield from report_of(bulk, on_outcome)), name)
 
-    def _staged(self, verb: Verb, name: str, given: M | Mapping[str, Any], place: Place) -> Staged[M] | Outcome[M]:
+    def _change(self, verb: Verb, name: str, given: M | Mapping[str, Any], place: Place) -> Answered[M]:
         source: ModelSource = self.reading.source  # type: ignore[assignment]  # as in _source: once for each object
         one: Any = given
         if not isinstance(one, source.plain) and not isinstance(one, source.model):
@@ -277,21 +275,22 @@ class Manager(HistoryMixin[M]):
             return Outcome(one, verb, "unchanged")
         if one.__kinto_envelope__().status is Status.NEW and not name.endswith("_create"):
             raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
-        return Staged(one, Intent(verb, *self._describe(one, place)))
+        self._bind(one, place)
+        change: Answered[M] = one.__kinto_change__(verb)
+        return change
 
     def _check_class(self, one: object) -> None:
         if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
             raise InvalidTypeError(f"{one!r:.80} is no {self._source.model.__name__}.")
 
-    def _describe(self, one: M, place: Place) -> tuple[ObjectState, Draft]:
-        """What is known of an object of this list, which gives its parent to a new one without."""
+    def _bind(self, one: M, place: Place) -> None:
+        """Give a new object without parent the one of this list; refuse an object of another list."""
         envelope = one.__kinto_envelope__()
         if envelope.status is Status.NEW and one.__kinto_given_parent__() is None:
             envelope.parent, envelope.client = place.parent, envelope.client or place.runner
-        state, draft = one.__kinto_describe__()
-        if not state.path.is_in(place.path):
-            raise InvalidTypeError(f"{state.path} is not of {place.path}: to copy it, give its data (a mapping).")
-        return state, draft
+        path = one.__kinto_path__(draw=True)
+        if not path.is_in(place.path):
+            raise InvalidTypeError(f"{path} is not of {place.path}: to copy it, give its data (a mapping).")
 
 
 def _updater(defaults: Mapping[str, Any] | None) -> Callable[..., Flow[tuple[ObjectState, bool]]]:
@@ -316,14 +315,14 @@ def plan_creation(new: KintoObject, given: Container[str], runner: FlowRunner) -
 
     One that is there is loaded, and the change of its ``given`` keys planned, too; the object keeps it.
     """
-    _, draft = new.__kinto_describe__()
+    wanted = new.__kinto_change__(Verb.SAVE).data
     try:
         found = yield from get(new.__kinto_path__())
     except (NotFoundError, ForbiddenError):  # the latter where the bucket is planned as well
         return True
     new.__kinto_apply_state__(found, None)
-    new.__kinto_edit__({key: value for key, value in draft.data.items() if key in given}, {})
-    yield from carry_out(new, Intent(Verb.SAVE, *new.__kinto_describe__()), runner)
+    new.__kinto_edit__({key: value for key, value in wanted.items() if key in given}, {})
+    yield from carry_out(new.__kinto_change__(Verb.SAVE), runner)
     return False
 
 
@@ -575,7 +574,7 @@ class RecordManager(Manager[M]):
 
     def _own(self, record: M, place: Place) -> M:
         self._check_class(record)
-        self._describe(record, place)
+        self._bind(record, place)
         return record
 
 

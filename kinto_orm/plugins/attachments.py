@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kinto_orm.errors import (
     AmbiguousWriteError,
@@ -33,8 +33,17 @@ from kinto_orm.protocol.responses import StoredObject, error_of, existing_object
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import get, get_or_none, is_schema_timestamp, plan, require_capability
 from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
-from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Stateful, Status, Verb, WriteOptions
-from kinto_orm.unit_of_work import Outcome, OutcomeStatus
+from kinto_orm.repository.state import (
+    Change,
+    FlowRunner,
+    ObjectState,
+    Outcome,
+    OutcomeStatus,
+    Stateful,
+    Status,
+    Verb,
+    WriteOptions,
+)
 
 H = TypeVar("H", bound=Stateful)
 
@@ -59,20 +68,20 @@ def attach(
     name = name_of(file, filename)
     yield from require_capability(CAPABILITY, "attach()", runner)
     upload = Upload((yield from runner.read_file(file)), name, mimetype)
-    change = Change(holder, *holder.__kinto_describe__(), Verb.ATTACH, runner, safe)
+    change = FileChange(holder.__kinto_change__(Verb.SAVE), Verb.ATTACH, runner, safe)
     change.check()
     if _has_already(change.state, upload, filename, mimetype):
         return change.unchanged()
     before = yield from change.look(may_be_new=True)
     is_new = change.state.status is Status.NEW
-    is_as_it_was = before is not None and (not is_new or _is_as_drafted(before, change.draft))
+    is_as_it_was = before is not None and (not is_new or _is_as_wanted(before, change.record))
     if before is not None and is_as_it_was and _has_already(before, upload, filename, mimetype):
         return change.unchanged(before, reconciled=is_new)
     request = upload_request(
         f"{change.state.path}/attachment",
         upload,
-        data=encode(change.draft.data) if is_new and change.draft.data else None,
-        permissions=encode(_lists(change.draft)) if is_new and change.draft.permissions else None,
+        data=encode(change.record.data) if is_new and change.record.data else None,
+        permissions=encode(_lists(change.record)) if is_new and change.record.permissions else None,
     )
     return (yield from change.carry_out(request, before, lambda now: _is_result(now, before, change, upload)))
 
@@ -84,7 +93,7 @@ def detach(holder: H, runner: FlowRunner, *, safe: bool) -> Flow[Outcome[H]]:
     """
     runner.refuse_staging("detach()")
     yield from require_capability(CAPABILITY, "detach()", runner)
-    change = Change(holder, *holder.__kinto_describe__(), Verb.DETACH, runner, safe)
+    change = FileChange(holder.__kinto_change__(Verb.SAVE), Verb.DETACH, runner, safe)
     change.check()
     if change.state.status is Status.LOADED and not change.state.is_partial and not _has_file(change.state):
         return change.unchanged()
@@ -120,27 +129,36 @@ def attachment(holder: Stateful) -> Attachment | None:
 
     Raises ``NotLoadedError`` for a record that was never read.
     """
-    state, _ = holder.__kinto_describe__()
+    state = holder.__kinto_state__()
     if state.data is None:
         raise NotLoadedError(f"{state.path} was never read, so its attachment is not known: refresh() it.")
     return attachment_of(state.data)
 
 
 @dataclass(frozen=True, slots=True)
-class Change(Generic[H]):
+class FileChange(Generic[H]):
     """A change of a record's file."""
 
-    holder: H
-    state: ObjectState
-    draft: Draft
+    record: Change[H]
+    """The record as it was at the call, and as a save would store it."""
     verb: Verb
     runner: FlowRunner
     safe: bool
 
+    @property
+    def holder(self) -> H:
+        """The record's object."""
+        return self.record.holder
+
+    @property
+    def state(self) -> ObjectState:
+        """The server's last word about the record."""
+        return self.record.state
+
     def check(self) -> None:
         """Raise ``UsageError`` where the state of the record forbids the change."""
         # The endpoint takes no precondition, so the data of an existing record is not sent: it could undo other writes.
-        is_dirty = self.draft.permissions or not is_same(self.state.data or {}, self.draft.data)
+        is_dirty = self.record.permissions or not is_same(self.state.data or {}, self.record.data)
         if self.state.status in (Status.LOADED, Status.REFERENCE) and not self.state.is_partial and is_dirty:
             raise UnsavedChangesError(f"{self.state.path} has unsaved changes: save() before {self.verb.value}().")
 
@@ -150,8 +168,7 @@ class Change(Generic[H]):
         Raises ``ConflictError`` where it is not the version that was last read.
         """
         # Every change needs the precondition that a deletion of the record would have.
-        intent = Intent(Verb.DELETE, self.state, self.draft, WriteOptions(safe=self.safe))
-        planned = plan(intent)
+        planned = plan(Change(self.holder, Verb.DELETE, self.state, {}, options=WriteOptions(safe=self.safe)))
         assert planned is not None
         path = self.state.path
         if self.state.status is not Status.NEW or not may_be_new:
@@ -172,7 +189,7 @@ class Change(Generic[H]):
             return None
 
     def _conflict(self, error: ResponseError, theirs: StoredObject | ObjectState | None) -> ResponseError:
-        return conflict_over(error, theirs, self.holder, Intent(Verb.SAVE, self.state, self.draft), self.runner)
+        return conflict_over(error, theirs, self.record, self.runner)
 
     def carry_out(
         self, request: Request, before: ObjectState | None, is_done: Callable[[ObjectState | None], bool]
@@ -250,8 +267,8 @@ class Change(Generic[H]):
         return Outcome(self.holder, self.verb, "unchanged", reconciled=reconciled)
 
 
-def _lists(draft: Draft) -> JSONObject:
-    return {name: list(principals) for name, principals in (draft.permissions or {}).items()}
+def _lists(record: Change[Any]) -> JSONObject:
+    return {name: list(principals) for name, principals in (record.permissions or {}).items()}
 
 
 def _has_file(state: ObjectState | None) -> bool:
@@ -279,15 +296,15 @@ def _has_already(state: ObjectState, upload: Upload, filename: str | None, mimet
     return is_asked and found is not None and found.hash == upload.sha256
 
 
-def _is_result(now: ObjectState | None, before: ObjectState | None, change: Change[H], upload: Upload) -> bool:
+def _is_result(now: ObjectState | None, before: ObjectState | None, change: FileChange[H], upload: Upload) -> bool:
     """Return whether the record has the file that was sent and, where it was new, also its data."""
     if now is None or not _is_newer(now, before) or not upload.is_stored_as(attachment_of(now.data or {})):
         return False
-    return change.state.status is not Status.NEW or _is_as_drafted(now, change.draft)
+    return change.state.status is not Status.NEW or _is_as_wanted(now, change.record)
 
 
-def _is_as_drafted(now: ObjectState, draft: Draft) -> bool:
-    return is_stored_as(_own(draft.data), _own(now.data or {}))
+def _is_as_wanted(now: ObjectState, record: Change[Any]) -> bool:
+    return is_stored_as(_own(record.data), _own(now.data or {}))
 
 
 def _own(data: JSONObject) -> JSONObject:

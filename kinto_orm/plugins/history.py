@@ -8,7 +8,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/history.html
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
@@ -43,8 +43,8 @@ from kinto_orm.repository import (
     version_at,
     version_in,
 )
-from kinto_orm.repository.conflicts import carry_out
-from kinto_orm.repository.state import Draft, Intent, ObjectState, Stateful, Status, Verb
+from kinto_orm.repository.state import Change, ObjectState, Stateful, Status, Verb
+from kinto_orm.unit_of_work import carry_out
 
 M = TypeVar("M", bound=Stateful)
 T = TypeVar("T")
@@ -305,18 +305,22 @@ class _Reverting(Generic[R]):
         version = yield from self._version(state.path, exists=state.status is Status.LOADED)
         if state.status is Status.LOADED and _is_as_in(state, version):
             return self._taken(self.source.load_one(state, place))
-        draft = _draft(version)
-        stored = self._loaded(version, draft, place)
-        yield from carry_out(stored, Intent(Verb.REPLACE, state, draft), place.runner)
+        data, permissions = _wanted(version)
+        stored = self._loaded(version, data, place)
+        change = Change(stored, Verb.REPLACE, state, data, permissions or None, permissions or None)
+        yield from carry_out(change, place.runner)
         return self._taken(stored)
 
     def _write_over(self, holder: R, place: Place) -> Flow[R]:
         version = yield from self._version(holder.__kinto_path__(), exists=True)
-        draft = _draft(version)
-        self._loaded(version, draft, place)
-        state, shown = holder.__kinto_describe__()
+        data, permissions = _wanted(version)
+        self._loaded(version, data, place)
+        shown = holder.__kinto_change__(Verb.REPLACE)
         # ``seen``: the object's data is not the version that is sent, and must not count as edits made since.
-        yield from carry_out(holder, Intent(Verb.REPLACE, state, draft, seen=shown), place.runner)
+        change = replace(
+            shown, data=data, permissions=permissions or None, all_permissions=permissions or None, seen=shown
+        )
+        yield from carry_out(change, place.runner)
         return holder
 
     def _taken(self, stored: R) -> R:
@@ -335,9 +339,9 @@ class _Reverting(Generic[R]):
             raise UsageError(f"{path} did not exist then: to go back to that, delete() it. Nothing was written.")
         return found
 
-    def _loaded(self, version: ObjectState, draft: Draft, place: Place) -> R:
+    def _loaded(self, version: ObjectState, data: JSONObject, place: Place) -> R:
         """Return the object as it shall be; raise ``InvalidValueError`` where the version no longer fits its model."""
-        state = ObjectState(version.path, Status.LOADED, draft.data, version.last_modified)
+        state = ObjectState(version.path, Status.LOADED, data, version.last_modified)
         try:
             return self.source.load_one(state, place)
         except InvalidValueError as error:
@@ -378,19 +382,20 @@ def _check_is_about(entry: HistoryEntry, path: ObjectPath) -> None:
         raise InvalidValueError(f"to= is an entry of {entry.uri}, not of {path}.")
 
 
-def _draft(version: ObjectState) -> Draft:
+def _wanted(version: ObjectState) -> tuple[JSONObject, dict[str, list[str]]]:
+    """Return the data and the permissions that bring the version back."""
     data = dict(version.data or {})
     if is_schema_timestamp(version.path.kind, data.get("schema")):
         del data["schema"]  # the server's own: it sets it again
     permissions = {name: sorted(principals) for name, principals in (version.permissions or {}).items()}
-    return Draft(data, permissions or None, permissions or None)
+    return data, permissions
 
 
 def _is_as_in(state: ObjectState, version: ObjectState) -> bool:
     """Return whether the object, just read, has the content of that version."""
-    now, then = _draft(state), _draft(version)
-    return is_same(now.data, then.data) and (not then.permissions or _granted(now) == _granted(then))
+    (data, granted), (data_then, granted_then) = _wanted(state), _wanted(version)
+    return is_same(data, data_then) and (not granted_then or _named(granted) == _named(granted_then))
 
 
-def _granted(draft: Draft) -> dict[str, list[str]]:
-    return {name: list(principals) for name, principals in (draft.permissions or {}).items() if principals}
+def _named(permissions: dict[str, list[str]]) -> dict[str, list[str]]:
+    return {name: principals for name, principals in permissions.items() if principals}

@@ -115,9 +115,9 @@ class Publication(Generic[H]):
         self._check_are_own(changes)
         if not changes and not (yield from self._is_left_over()):
             return
-        before = self.collection.__kinto_describe__()[0].last_modified
+        before = self.collection.__kinto_state__().last_modified
         yield from review(self.collection, ReviewStep.REQUEST, self._message, seen=seen)
-        state = self.collection.__kinto_describe__()[0]
+        state = self.collection.__kinto_state__()
         self.is_requested = status_of(state.data) is ReviewStatus.TO_REVIEW and state.last_modified != before
 
     def _check_are_own(self, changes: Mapping[str, int]) -> None:

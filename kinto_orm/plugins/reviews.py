@@ -27,7 +27,7 @@ from kinto_orm.protocol.reviews import ReviewRules, ReviewStatus, ReviewStep, ru
 from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
 from kinto_orm.repository import get, require_capability
 from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
-from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Stateful, Status, Verb
+from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Stateful, Status, Verb
 
 H = TypeVar("H", bound=Stateful)
 
@@ -52,7 +52,7 @@ def review(holder: H, step: ReviewStep, message: str | None = None, *, seen: Tim
     rules = yield from require_rules(holder.__kinto_path__(), f"A review ({step.name.lower()})", runner)
     user = (yield from runner.describe_server()).get("user")
     own_id = user.get("id") if isinstance(user, dict) else None
-    review = Review(holder, *holder.__kinto_describe__(), step, message, runner, own_id)
+    review = Review(holder.__kinto_change__(Verb.SAVE), step, message, runner, own_id)
     before = yield from review.look(rules, timestamp)
     status = status_of(before.data)
     if status in step.what.is_done_at:
@@ -75,18 +75,27 @@ def require_rules(path: ObjectPath, what: str, runner: FlowRunner) -> Flow[Revie
 class Review(Generic[H]):
     """One step of a review, on one collection."""
 
-    holder: H
-    state: ObjectState
-    draft: Draft
+    collection: Change[H]
+    """The collection as it was at the call, and as a save would store it."""
     step: ReviewStep
     message: str | None
     runner: FlowRunner
     user: str | None
 
+    @property
+    def holder(self) -> H:
+        """The collection's object."""
+        return self.collection.holder
+
+    @property
+    def state(self) -> ObjectState:
+        """The server's last word about the collection."""
+        return self.collection.state
+
     def look(self, rules: ReviewRules, seen: int | None) -> Flow[ObjectState]:
         """Return the state of the collection that the step concerns."""
         state, path = self.state, self.state.path
-        is_dirty = self.draft.permissions or not is_same(state.data or {}, self.draft.data)
+        is_dirty = self.collection.permissions or not is_same(state.data or {}, self.collection.data)
         if state.status is not Status.DELETED and not state.is_partial and is_dirty:
             raise UnsavedChangesError(f"{path} has unsaved changes: save() them, or refresh(discard=True).")
         is_seen = state.status is Status.LOADED and state.last_modified is not None and not state.is_partial
@@ -129,7 +138,7 @@ class Review(Generic[H]):
             response = yield Write(path, Action.PATCH, precondition, old=before.data, patch=patch)
             if response.status == 412 and not response.is_repeated:
                 error, theirs = error_of(response, "PATCH", str(path)), existing_object(response, str(path))
-                raise conflict_over(error, theirs, self.holder, Intent(Verb.SAVE, self.state, self.draft), self.runner)
+                raise conflict_over(error, theirs, self.collection, self.runner)
             raise_for_status(response, "PATCH", path)
         except DryRunError:
             return  # the step is planned; the collection keeps its state

@@ -1,4 +1,4 @@
-"""Many writes in one ``POST /batch``, and what its answer says of each.
+"""Many requests in one ``POST /batch``, and its answer to each.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 """
@@ -14,11 +14,11 @@ from kinto_orm.protocol.patches import JSON_TYPE
 from kinto_orm.protocol.responses import content, raise_for_status
 
 DEFAULT_BATCH_LIMIT = 25
-"""Kinto's own default, where the server does not tell."""
+"""Kinto's own default, where the server does not say."""
 
 
 def batch_limit(server_info: JSONObject) -> int | None:
-    """How many entries the server takes in one batch; ``None`` where it sets no limit."""
+    """Return how many entries the server takes in one batch; ``None`` where it sets no limit."""
     settings = server_info.get("settings")
     if not isinstance(settings, dict) or "batch_max_requests" not in settings:
         return DEFAULT_BATCH_LIMIT
@@ -38,15 +38,18 @@ ROLLED_BACK_HEADER = "x-batch-rolled-back"
 def batch_request(
     entries: Sequence[JSONObject], *, lock: JSONObject | None = None, atomic: bool = False, attempt: int = 1
 ) -> Request:
-    """The one request that carries the entries, which are encoded writes, in their order.
+    """Return the one request that carries the entries, which are encoded writes, in their order.
 
     ``lock`` goes before them; sent twice, it does no harm. ``atomic`` asks for all or nothing, of a server that has
     the capability ``atomic_batch``.
     """
     headers = {"Content-Type": JSON_TYPE, **({ATOMIC_HEADER: "true"} if atomic else {})}
-    reads_only = all(entry["method"] in ("GET", "HEAD") for entry in entries)
-    # The only headers of an entry are its precondition.
-    is_guarded = all("headers" in entry or entry["method"] in ("GET", "HEAD") for entry in entries)
+    reads_only = is_guarded = True
+    for entry in entries:
+        if entry["method"] not in ("GET", "HEAD"):
+            reads_only = False
+            if "headers" not in entry:  # the only headers of an entry are its precondition
+                is_guarded = False
     body = encode({"requests": entries if lock is None else [lock, *entries]})
     return Request(
         "POST",
@@ -60,41 +63,48 @@ def batch_request(
 
 
 def is_rolled_back(response: Response) -> bool:
-    """Whether the server undid all of the batch, because one of its writes was refused."""
+    """Return whether the server undid all of the batch, because one of its writes was refused."""
     return response.headers.get(ROLLED_BACK_HEADER) == "true"
 
 
-def split_answer(response: Response, count: int, *, with_headers: bool = False) -> list[Response]:
-    """The answer to each of that many entries, in their order; of what was stored without headers, unless asked for.
+def read_answers(response: Response, count: int) -> list[JSON]:
+    """Return the answer to each of that many entries, in their order, as the server sent them.
 
     Raises the error of a batch that failed as a whole, and ``ProtocolError`` for an answer that is not one to each.
     """
     raise_for_status(response, "POST", "/batch")
     body = content(response, "POST /batch")
-    entries = body.get("responses") if isinstance(body, dict) else None
-    if not isinstance(entries, list) or len(entries) != count:
-        found = len(entries) if isinstance(entries, list) else "no"
+    answers = body.get("responses") if isinstance(body, dict) else None
+    if not isinstance(answers, list) or len(answers) != count:
+        found = len(answers) if isinstance(answers, list) else "no"
         raise ProtocolError(
             f"The batch of {count} requests was answered with {found} answers: what was stored is unknown."
         )
-    is_repeated = response.is_repeated
+    return answers
+
+
+def as_responses(answers: Sequence[JSON], *, is_repeated: bool, with_headers: bool = False) -> list[Response]:
+    """Return the answers of a batch in detail; of what was stored without headers, unless asked for.
+
+    Raises ``ProtocolError`` for an answer without a status.
+    """
     return [
-        _sub_response(entry, index, is_repeated=is_repeated, with_headers=with_headers)
-        for index, entry in enumerate(entries)
+        _as_response(answer, index, is_repeated=is_repeated, with_headers=with_headers)
+        for index, answer in enumerate(answers)
     ]
 
 
-def _sub_response(entry: JSON, index: int, *, is_repeated: bool, with_headers: bool) -> Response:
-    if not isinstance(entry, dict) or type(entry.get("status")) is not int:
+def _as_response(answer: JSON, index: int, *, is_repeated: bool, with_headers: bool) -> Response:
+    if not isinstance(answer, dict) or type(answer.get("status")) is not int:
         raise ProtocolError(f"Answer {index} of the batch has no status: what was stored is unknown.")
     # The object that was written is in the body; only refusals say something more in their headers.
-    headers = entry.get("headers") if with_headers or entry["status"] >= 300 else None
+    headers = answer.get("headers") if with_headers or answer["status"] >= 300 else None
     lower = {str(key).lower(): str(value) for key, value in headers.items()} if isinstance(headers, dict) else {}
-    return Response(entry["status"], lower, content=entry.get("body"), is_repeated=is_repeated)
+    return Response(answer["status"], lower, content=answer.get("body"), is_repeated=is_repeated)
 
 
 def count_void(responses: Sequence[Response]) -> int:
-    """How many answers at the beginning do not hold: all up to the last 409.
+    """Return how many answers at the beginning do not hold: all up to the last 409.
 
     On PostgreSQL a 409 inside a batch rolls back everything before it, although that was already answered with 201;
     what comes after it is stored.

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any, Protocol, TypeAlias
 
-from kinto_orm.protocol.frozen import quickly_made
-
 NO_HEADERS: Mapping[str, str] = {}
 
 Content: TypeAlias = str | os.PathLike[str] | bytes | IO[bytes]
@@ -57,7 +55,6 @@ class Request:
         return self.is_guarded or not self.is_write
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True)
 class Response:
     """The server's answer. Header names are lower case."""

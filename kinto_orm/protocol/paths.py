@@ -126,7 +126,7 @@ class EntriesPath:
 
     def __str__(self) -> str:
         kind = Kind.BUCKET if len(self.parent_ids) == 1 else Kind.COLLECTION
-        return f"{_object_path(kind, self.parent_ids) if self.parent_ids else ''}/{self.name}"
+        return f"{ObjectPath(kind, self.parent_ids) if self.parent_ids else ''}/{self.name}"
 
 
 ListPath: TypeAlias = PluralPath | EntriesPath
@@ -142,7 +142,9 @@ class ObjectPath(NamedTuple):
     ids: tuple[str, ...]
 
     def __str__(self) -> str:
-        return _object_path(self.kind, self.ids)
+        ids = self.ids
+        id = ids[-1]
+        return f"{_plural_path(self.kind, ids[:-1])}/{id if _ID.fullmatch(id) else _segment(id)}"
 
     @property
     def id(self) -> str:
@@ -166,16 +168,10 @@ def _plural_path(kind: Kind, parent_ids: tuple[str, ...]) -> str:
         assert not parent_ids, f"too many ids: {parent_ids}"
         return f"/{kind.plural}"
     assert parent_ids, f"too few ids for {kind.plural}"
-    return f"{_object_path(kind.parent, parent_ids)}/{kind.plural}"
-
-
-def _object_path(kind: Kind, ids: tuple[str, ...]) -> str:
-    return f"{_plural_path(kind, ids[:-1])}/{_segment(ids[-1])}"
+    return f"{ObjectPath(kind.parent, parent_ids)}/{kind.plural}"
 
 
 def _segment(id: str) -> str:
-    if _ID.fullmatch(id):
-        return id
     if id in _REMOVED_SEGMENTS:
         raise InvalidIdError(f"{id!r} is not an id: the URL would be that of another object.")
     return quote(id, safe="")  # an id of another form that the server accepted

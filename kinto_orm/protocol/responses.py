@@ -27,7 +27,6 @@ from kinto_orm.errors import (
     UnauthorizedError,
 )
 from kinto_orm.protocol.error_details import field_errors, is_of_a_schema, schema_errors
-from kinto_orm.protocol.frozen import quickly_made
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import ObjectPath
@@ -58,7 +57,6 @@ _EXCERPT = 200
 _JSON_TYPE = re.compile(r"[^;]*\bjson\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object in the server's answer. ``data`` is without ``id`` and ``last_modified``."""

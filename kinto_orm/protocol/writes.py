@@ -1,21 +1,18 @@
 """One write, and its two encodings: as a request of its own, and as an entry of a batch.
 
-The server's rules differ: inside a batch it stores the nulls of a merge-patch and refuses a JSON-Patch. So a write
-says what is wanted, and how it is said on the wire is decided here.
+The server's rules differ: inside a batch it stores the nulls of a merge-patch and refuses a JSON-Patch.
 https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html (preconditions)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum
-from typing import TypeAlias, TypeVar, cast
+from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from kinto_orm.errors import NotStageableError, PermissionsUnknownError
-from kinto_orm.protocol.frozen import quickly_made
 from kinto_orm.protocol.json_patch import apply_json_patch
-from kinto_orm.protocol.json_values import JSON, JSONObject, encode, etag
+from kinto_orm.protocol.json_values import JSON, JSONObject, encode
 from kinto_orm.protocol.messages import BlockingTask, Pause, Request, Response
 from kinto_orm.protocol.patches import (
     JSON_TYPE,
@@ -35,7 +32,7 @@ PermissionLists: TypeAlias = Mapping[str, Sequence[str]]
 
 
 class Action(Enum):
-    """What a write does to its object."""
+    """The effect of a write on its object."""
 
     PUT = "put"
     UPDATE = "update"
@@ -45,8 +42,7 @@ class Action(Enum):
     __hash__ = object.__hash__  # as in Kind: they are looked up for each write
 
 
-@dataclass(frozen=True, slots=True)
-class Precondition:
+class Precondition(NamedTuple):
     """``If-None-Match: *`` (absent), ``If-Match`` (the timestamp last seen), or none at all."""
 
     absent: bool = False
@@ -54,19 +50,17 @@ class Precondition:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The header that says it."""
+        """The header that carries it."""
         if self.absent:
             return {"If-None-Match": "*"}
-        return {} if self.last_modified is None else {"If-Match": etag(self.last_modified)}
+        return {} if self.last_modified is None else {"If-Match": f'"{self.last_modified}"'}
 
 
 UNCONDITIONAL = Precondition()
 ABSENT = Precondition(absent=True)
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(NamedTuple):
     """One change of one object.
 
     PUT stores ``new`` as the whole data (without it, Kinto keeps what is there); UPDATE turns ``old`` into ``new`` in
@@ -90,61 +84,42 @@ class Write:
         return self.precondition != UNCONDITIONAL
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Encoded:
-    """Method, headers and body of a write: what both encodings are made of."""
-
-    method: str
-    headers: Mapping[str, str]
-    body: JSON = None
+Encoding: TypeAlias = tuple[str, str | None, JSON]
+"""Method, content type and body of a write; ``None`` where it has none."""
 
 
 def encode_request(write: Write) -> Request:
-    """The write as a request of its own."""
-    encoded = _encode_alone(write)
-    headers = {**write.precondition.headers, **encoded.headers}
-    body = None if encoded.body is None else encode(encoded.body)
-    return Request(encoded.method, str(write.path), headers=headers, body=body, is_guarded=write.is_guarded)
+    """Return the write as a request of its own."""
+    method, content_type, body = _ALONE[write.action](write)
+    headers = write.precondition.headers
+    if content_type is not None:
+        headers["Content-Type"] = content_type
+    encoded = None if body is None else encode(body)
+    return Request(method, str(write.path), headers=headers, body=encoded, is_guarded=write.is_guarded)
 
 
 def encode_entry(write: Write) -> JSONObject:
-    """The write as an entry of a batch.
+    """Return the write as an entry of a batch.
 
-    Raises ``NotStageableError`` for what a batch cannot carry.
+    Raises ``NotStageableError`` for a write that a batch cannot carry.
     """
     path = str(write.path)
     if "/batch" in path:
         raise NotStageableError(f"Kinto refuses {path} inside a batch (ids that begin with 'batch'): save it alone.")
-    encoded = _encode_in_batch(write)
-    entry: JSONObject = {"method": encoded.method, "path": path}
+    method, _, body = _IN_BATCH[write.action](write)
+    entry: JSONObject = {"method": method, "path": path}
     if headers := write.precondition.headers:
         entry["headers"] = headers
-    if encoded.body is not None:
-        entry["body"] = encoded.body
+    if body is not None:
+        entry["body"] = body
     return entry
 
 
-def _encode_alone(write: Write) -> Encoded:
-    if write.action is Action.UPDATE:
-        return _encode_update(write)
-    if write.action is Action.PATCH:
-        assert write.patch is not None
-        return Encoded("PATCH", {"Content-Type": write.patch.content_type}, write.patch.body)
-    return _encode_whole(write)
+def _encode_delete(write: Write) -> Encoding:
+    return "DELETE", None, None
 
 
-def _encode_in_batch(write: Write) -> Encoded:
-    if write.action is Action.UPDATE:
-        return _encode_update(write, may_merge=False)
-    if write.action is Action.PATCH:
-        return _encode_patch_in_batch(write)
-    return _encode_whole(write)
-
-
-def _encode_whole(write: Write) -> Encoded:
-    if write.action is Action.DELETE:
-        return Encoded("DELETE", {})
+def _encode_whole(write: Write) -> Encoding:
     body: JSONObject = {} if write.new is None else {"data": write.new}
     if write.permissions:
         # A PUT that names one permission empties all that it does not name.
@@ -154,17 +129,21 @@ def _encode_whole(write: Write) -> Encoded:
                 "refresh() first, or save the permissions alone."
             )
         body["permissions"] = write.all_permissions
-    return Encoded("PUT", {"Content-Type": JSON_TYPE}, body)
+    return "PUT", JSON_TYPE, body
 
 
-def _encode_update(write: Write, *, may_merge: bool = True) -> Encoded:
+def _encode_update_alone(write: Write) -> Encoding:
+    return _encode_update(write, may_merge=True)
+
+
+def _encode_update(write: Write, *, may_merge: bool = False) -> Encoding:
     assert write.old is not None and write.new is not None
     body: JSONObject = {"permissions": write.permissions} if write.permissions else {}
     changed = changed_keys(write.old, write.new)
     if not removed_keys(write.old, write.new):
         if changed or not body:
             body["data"] = changed
-        return Encoded("PATCH", {"Content-Type": JSON_TYPE}, body)
+        return "PATCH", JSON_TYPE, body
     merge = merge_patch(write.old, write.new) if may_merge else None
     if merge is None:
         _check_whole(write)
@@ -174,27 +153,32 @@ def _encode_update(write: Write, *, may_merge: bool = True) -> Encoded:
                 "outside of a unit of work."
             )
         return _encode_whole(write)
-    return Encoded("PATCH", {"Content-Type": MERGE_PATCH_TYPE}, {"data": merge, **body})
+    return "PATCH", MERGE_PATCH_TYPE, {"data": merge, **body}
 
 
-def _encode_patch_in_batch(write: Write) -> Encoded:
+def _encode_patch_alone(write: Write) -> Encoding:
+    assert write.patch is not None
+    return "PATCH", write.patch.content_type, write.patch.body
+
+
+def _encode_patch_in_batch(write: Write) -> Encoding:
     patch = write.patch
     assert patch is not None
     if isinstance(patch, JSONPatch):
         return _encode_json_patch_in_batch(write, patch)
     body = patch.body
     if not isinstance(patch, MergePatch) or (is_plain(body.get("data", {})) and is_plain(body.get("permissions", {}))):
-        return Encoded("PATCH", {"Content-Type": JSON_TYPE}, body)
+        return "PATCH", JSON_TYPE, body
     if write.old is None or "permissions" in body:
         raise NotStageableError(
             f"{write.path}: inside a batch Kinto stores the nulls of a merge-patch, and the object's data is not "
             "known here: refresh() it first, or patch it alone."
         )
     _check_whole(write)
-    return Encoded("PUT", {"Content-Type": JSON_TYPE}, {"data": apply_merge_patch(write.old, body["data"])})
+    return "PUT", JSON_TYPE, {"data": apply_merge_patch(write.old, body["data"])}
 
 
-def _encode_json_patch_in_batch(write: Write, patch: JSONPatch) -> Encoded:
+def _encode_json_patch_in_batch(write: Write, patch: JSONPatch) -> Encoding:
     # Kinto refuses JSON-Patch inside a batch. What it makes of the object that we saw says the same.
     if write.old is None:
         raise NotStageableError(
@@ -207,7 +191,7 @@ def _encode_json_patch_in_batch(write: Write, patch: JSONPatch) -> Encoded:
     body: JSONObject = {"data": patched.data}
     if patched.permissions is not None:
         body["permissions"] = {name: sorted(principals) for name, principals in patched.permissions.items()}
-    return Encoded("PUT", {"Content-Type": JSON_TYPE}, body)
+    return "PUT", JSON_TYPE, body
 
 
 def _check_whole(write: Write) -> None:
@@ -219,12 +203,24 @@ def _check_whole(write: Write) -> None:
         )
 
 
+_ALONE: Mapping[Action, Callable[[Write], Encoding]] = {
+    Action.PUT: _encode_whole,
+    Action.UPDATE: _encode_update_alone,
+    Action.PATCH: _encode_patch_alone,
+    Action.DELETE: _encode_delete,
+}
+_IN_BATCH: Mapping[Action, Callable[[Write], Encoding]] = {
+    **_ALONE,
+    Action.UPDATE: _encode_update,
+    Action.PATCH: _encode_patch_in_batch,
+}
+
 T = TypeVar("T")
 
 Flow = Generator[Request | Write, Response, T]
 
 NextFlow = Callable[[], Flow[T] | None]
-"""Gives the next flow of a sequence; ``None`` at its end."""
+"""Returns the next flow of a sequence; ``None`` at its end."""
 
 
 def call_blocking(what: str, work: Callable[[], T]) -> Flow[T]:

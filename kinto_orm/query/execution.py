@@ -25,7 +25,7 @@ from kinto_orm.protocol.paths import Kind, ListPath, PluralPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import get, ids_in_chunks, require_kind
 from kinto_orm.repository.state import FlowRunner, ObjectState, OnInvalid, Stateful, Status
-from kinto_orm.unit_of_work import BulkReport, Outcome, Staged, commit_all, raise_for_report, stage_changed
+from kinto_orm.unit_of_work import Answered, BulkReport, change_of, commit_all, raise_for_report
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Stateful)
@@ -421,16 +421,16 @@ def delete_selected(
         return (yield from count(place))
 
 
-def _write(staged: Iterable[Staged[M] | Outcome[M]], place: Place, report: BulkReport) -> Flow[None]:
-    report.is_complete = (yield from commit_all(staged, place.runner, report.add)).is_complete
+def _write(changes: Iterable[Answered[M]], place: Place, report: BulkReport) -> Flow[None]:
+    report.is_complete = (yield from commit_all(changes, place.runner, report.add)).is_complete
 
 
-def _changed(objects: Iterable[M], change: Callable[[M], object]) -> Iterator[Staged[M] | Outcome[M]]:
+def _changed(objects: Iterable[M], change: Callable[[M], object]) -> Iterator[Answered[M]]:
     for one in objects:
         # A row that is as it came is no tombstone: those are in no envelope of their page.
-        if one.__kinto_is_clean__() or one.__kinto_describe__()[0].status is not Status.DELETED:
+        if one.__kinto_is_clean__() or one.__kinto_state__().status is not Status.DELETED:
             change(one)
-            yield stage_changed(one)
+            yield change_of(one)
 
 
 def _picked(row: JSONObject, names: Iterable[str]) -> JSONObject:

@@ -20,7 +20,7 @@ from kinto_orm.protocol.paths import PluralPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Place, Reading, Selection
 from kinto_orm.repository.state import FlowRunner, Stateful
-from kinto_orm.unit_of_work.batched_reads import gather_reads
+from kinto_orm.unit_of_work.batches import gather_reads
 
 M = TypeVar("M", bound=Stateful)
 

@@ -1,6 +1,6 @@
-"""Each verb on one object, as a flow: what is sent (``verbs``), what the answer means (``settling``), the reads and
-creations around it (``lookups``), what it was like before (``history``), what the server must be able to do
-(``capabilities``), what its operator asks of it (``upkeep``), and what changed in a collection (``changesets``)."""
+"""Each verb on one object: the write (``verbs``), the meaning of its answer (``reconciling``), the ways out of a
+conflict (``conflicts``), reads and creations (``reads``), earlier versions (``history``), and the values of all that
+(``state``)."""
 
 from kinto_orm.repository.history import (
     conditions_about,
@@ -31,7 +31,7 @@ from kinto_orm.repository.reconciling import (
     reconcile_at_once,
     wanted_data,
 )
-from kinto_orm.repository.verbs import SERVER_OWNED, check_data, is_schema_timestamp, plan
+from kinto_orm.repository.verbs import SERVER_OWNED, check_data, encode_change, is_schema_timestamp, plan
 
 __all__ = [
     "SERVER_OWNED",
@@ -40,6 +40,7 @@ __all__ = [
     "conditions_about",
     "deletion_of",
     "doubted",
+    "encode_change",
     "get",
     "get_or_create",
     "get_or_none",

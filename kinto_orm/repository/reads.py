@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Sequence
 from dataclasses import replace
+from typing import Any
 
 from kinto_orm.errors import CapabilityMissingError, NotFoundError
 from kinto_orm.protocol.json_values import JSONObject
@@ -11,8 +12,8 @@ from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.responses import read_document, read_object
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository.reconciling import reconcile
-from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Status, Verb, WriteOptions
+from kinto_orm.repository.reconciling import Verdict, reconcile
+from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Status, WriteOptions
 from kinto_orm.repository.verbs import plan
 
 _REMEDIES = {
@@ -67,35 +68,40 @@ def read_server_info() -> Flow[JSONObject]:
     return read_document(response, request)
 
 
-def get_or_create(path: ObjectPath, draft: Draft, *, strict: bool = False) -> Flow[tuple[ObjectState, bool]]:
-    """The object and whether it was created now, in one request: a 412 carries the data of the one that exists."""
-    intent = Intent(Verb.SAVE, ObjectState(path, Status.NEW), draft, WriteOptions(if_not_exists=True))
-    planned = plan(intent)
-    assert planned is not None
-    response = yield planned
-    verdict = yield from reconcile(intent, planned, response, strict=strict)
+def get_or_create(change: Change[Any], *, strict: bool = False) -> Flow[tuple[ObjectState, bool]]:
+    """Return the object and whether it was created now, in one request: a 412 carries the data of an existing one.
+
+    ``change`` saves the new object.
+    """
+    creation = replace(change, options=WriteOptions(if_not_exists=True))
+    verdict = yield from _send(creation, strict=strict)
     return verdict.state, not verdict.is_clean
 
 
 def update_or_create(
-    path: ObjectPath, draft: Draft, *, given: Container[str], strict: bool = False
+    change: Change[Any], *, given: Container[str], strict: bool = False
 ) -> Flow[tuple[ObjectState, bool]]:
-    """The object with the ``given`` keys set, and whether it was created now (with all of the draft).
+    """Return the object with the ``given`` keys set, and whether it was created now (with all that ``change`` has).
 
-    One request where it is new, two where it exists (the second one changes just what the first one showed).
+    Makes one request where it is new, two where it exists (the second one changes just what the first one showed).
     """
-    state, created = yield from get_or_create(path, draft, strict=strict)
+    state, created = yield from get_or_create(change, strict=strict)
     if created:
         return state, True
     assert state.data is not None
-    # The rest of the draft are the defaults of its model: they are for a new object only.
-    changes = {key: value for key, value in draft.data.items() if key in given}
-    intent = Intent(Verb.SAVE, state, replace(draft, data={**state.data, **changes}))
-    planned = plan(intent)
-    if planned is None:
+    # The other keys are the defaults of its model: they are for a new object only.
+    given_now = {key: value for key, value in change.data.items() if key in given}
+    update = replace(change, state=state, data={**state.data, **given_now})
+    if plan(update) is None:
         return state, False
-    response = yield planned
-    return (yield from reconcile(intent, planned, response, strict=strict)).state, False
+    return (yield from _send(update, strict=strict)).state, False
+
+
+def _send(change: Change[Any], *, strict: bool) -> Flow[Verdict]:
+    change.write = plan(change)
+    assert change.write is not None
+    response = yield change.write
+    return (yield from reconcile(change, response, strict=strict))
 
 
 def get_or_none(path: ObjectPath) -> Flow[ObjectState | None]:

@@ -1,4 +1,4 @@
-"""What the answer to a write means for its object, also where an earlier answer got lost.
+"""The meaning of the answer to a write for its object, also where an earlier answer got lost.
 
 A write whose answer was lost is sent again, and finds its own result: a 412 that carries what was wanted, a 404 for
 what was to be deleted. That is success, not a conflict.
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kinto_orm.errors import (
     AmbiguousWriteError,
@@ -20,7 +21,6 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.protocol.accounts import without_secrets
-from kinto_orm.protocol.frozen import quickly_made
 from kinto_orm.protocol.json_patch import apply_json_patch
 from kinto_orm.protocol.json_values import JSONObject, copy_json, is_same, is_stored_as
 from kinto_orm.protocol.merge import merge_data
@@ -37,63 +37,69 @@ from kinto_orm.protocol.responses import (
     read_object,
 )
 from kinto_orm.protocol.writes import Action, Flow, PermissionLists, Write
-from kinto_orm.repository.state import Intent, ObjectState, Status, Verb
+from kinto_orm.repository.state import Change, ObjectState, Status, Verb
 from kinto_orm.repository.verbs import SERVER_OWNED, is_schema_timestamp
 
-_METHODS = {Action.PUT: "PUT", Action.UPDATE: "PATCH", Action.PATCH: "PATCH", Action.DELETE: "DELETE"}
+METHODS = {Action.PUT: "PUT", Action.UPDATE: "PATCH", Action.PATCH: "PATCH", Action.DELETE: "DELETE"}
 
 
-@quickly_made
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a write: the state of its object, and the intent that brought it there.
+    """The result of a write: the state of its object, and the change that brought it there.
 
-    With ``again`` that is not the end: this intent is to be sent next.
+    With ``again`` that is not the end: this change is to be sent next.
     """
 
     state: ObjectState
-    intent: Intent | None
+    change: Change[Any] | None
     """``None`` where the object takes what the server has, and its own changes are dropped."""
     reconciled: bool = False
     """Whether the answer to an earlier attempt got lost, and this one showed that it had been applied."""
-    again: Intent | None = None
+    again: Change[Any] | None = None
     conflict: ConflictError | None = None
     """What ``again`` is the answer to."""
     is_clean: bool = False
     """Whether nothing was stored: there is an object already (``if_not_exists``), or none any more (``if_exists``)."""
 
 
-def reconcile(intent: Intent, planned: Write, response: Response, *, strict: bool = False) -> Flow[Verdict]:
-    """What the answer to the planned write comes to.
+def reconcile(change: Change[Any], response: Response, *, strict: bool = False) -> Flow[Verdict]:
+    """Return the verdict of the answer to the change's write.
 
     Raises the error that the answer stands for. Where an earlier answer got lost and this one does not tell whose
-    write it found, raises ``AmbiguousWriteError``; with ``strict`` also where somebody else may have written the same.
+    write it found, raises ``AmbiguousWriteError``; with ``strict`` also where another client may have written the same.
     """
-    method = _METHODS[planned.action]
+    write = _written(change)
+    method = METHODS[write.action]
     if response.status not in (403, 404, 412):
-        return reconcile_at_once(intent, planned, response)
-    lost = [intent, *_doubts(intent)] if response.is_repeated else _doubts(intent)
+        return reconcile_at_once(change, response)
+    lost = [change, *_doubts(change)] if response.is_repeated else _doubts(change)
     if response.status != 403:
-        _check_is_whole(response, f"{method} {planned.path}")
+        _check_is_whole(response, f"{method} {write.path}")
     if response.status == 412:
-        return (yield from _reconcile_412(intent, planned, response, lost, strict=strict))
-    if planned.action is Action.DELETE and response.status in (403, 404):
-        gone = yield from _reconcile_gone(intent, response, lost, strict=strict)
+        return (yield from _reconcile_412(change, response, lost, strict=strict))
+    if write.action is Action.DELETE and response.status in (403, 404):
+        gone = yield from _reconcile_gone(change, response, lost, strict=strict)
         if gone is not None:
             return gone
     if response.status == 404:
-        raise error_of(response, method, str(planned.path))  # gone, whatever became of an earlier attempt
-    return reconcile_at_once(intent, planned, response)
+        raise error_of(response, method, str(write.path))  # gone, whatever became of an earlier attempt
+    return reconcile_at_once(change, response)
 
 
-def reconcile_at_once(intent: Intent, planned: Write, response: Response) -> Verdict:
-    """Like :func:`settle`, of an answer that tells by itself whose write it is the answer to: any but a refusal."""
+def reconcile_at_once(change: Change[Any], response: Response) -> Verdict:
+    """Like :func:`reconcile`, of an answer that tells by itself whose write it answers: any but a refusal."""
+    write = _written(change)
     try:
-        stored = read_object(response, planned.path, _METHODS[planned.action])
+        stored = read_object(response, write.path, METHODS[write.action])
     except SchemaValidationError as error:
-        locate_errors(error, wanted_data(intent))
+        locate_errors(error, wanted_data(change))
         raise
-    return Verdict(intent.state.after(stored), intent)
+    return Verdict(change.state.after(stored), change)
+
+
+def _written(change: Change[Any]) -> Write:
+    assert change.write is not None, "the change was never encoded"
+    return change.write
 
 
 def _check_is_whole(response: Response, what: str) -> None:
@@ -104,25 +110,25 @@ def _check_is_whole(response: Response, what: str) -> None:
         )
 
 
-def _doubts(intent: Intent) -> list[Intent]:
+def _doubts(change: Change[Any]) -> list[Change[Any]]:
     """The earlier writes of the object that may have been applied, the last one first: one of them at most was."""
-    found: list[Intent] = []
-    earlier = intent.state.in_doubt
+    found: list[Change[Any]] = []
+    earlier = change.state.in_doubt
     while earlier is not None:
         found.append(earlier)
         earlier = earlier.state.in_doubt
     return found
 
 
-def doubted(intent: Intent) -> Intent:
+def doubted(change: Change[Any]) -> Change[Any]:
     """What an object remembers of a write whose answer got lost; the same write in doubt twice is one."""
-    earlier = intent.state.in_doubt
-    if earlier is not None and _says_the_same(earlier, intent):
-        return replace(intent, state=replace(intent.state, in_doubt=earlier.state.in_doubt))
-    return intent
+    earlier = change.state.in_doubt
+    if earlier is not None and _says_the_same(earlier, change):
+        return replace(change, state=change.state._replace(in_doubt=earlier.state.in_doubt))
+    return change
 
 
-def _says_the_same(one: Intent, other: Intent) -> bool:
+def _says_the_same(one: Change[Any], other: Change[Any]) -> bool:
     if (one.verb, one.patch, one.options, one.state.last_modified) != (
         other.verb,
         other.patch,
@@ -130,62 +136,62 @@ def _says_the_same(one: Intent, other: Intent) -> bool:
         other.state.last_modified,
     ):
         return False
-    return is_same(one.draft.data, other.draft.data) and one.draft.permissions == other.draft.permissions
+    return is_same(one.data, other.data) and one.permissions == other.permissions
 
 
 def _reconcile_412(
-    intent: Intent, planned: Write, response: Response, lost: Sequence[Intent], *, strict: bool
+    change: Change[Any], response: Response, lost: Sequence[Change[Any]], *, strict: bool
 ) -> Flow[Verdict]:
-    theirs = existing_object(response, str(planned.path))
+    write = _written(change)
+    theirs = existing_object(response, str(write.path))
     for one in lost if theirs is not None else ():
         assert theirs is not None
         found = (yield from _confirmed(one, theirs)) if _may_be_result(one, theirs) else None
         if found is not None:
             _check_strictness(one, strict=strict)
-            return _recognised(intent, one, found)
-    if intent.options.if_not_exists and planned.precondition.absent and theirs is not None:
-        return Verdict(intent.state.after(theirs), intent, is_clean=True)
-    error = error_of(response, _METHODS[planned.action], str(planned.path))
+            return _recognised(change, one, found)
+    if change.options.if_not_exists and write.precondition.absent and theirs is not None:
+        return Verdict(change.state.after(theirs), change, is_clean=True)
+    error = error_of(response, METHODS[write.action], str(write.path))
     assert isinstance(error, ConflictError)
-    error.base = intent.state.data
-    error.mine = copy_json(without_secrets(planned.path, wanted_data(intent)))  # the object may share it
+    error.base = change.state.data
+    error.mine = copy_json(without_secrets(write.path, wanted_data(change)))  # the object may share it
     if theirs is not None:
         error.theirs, error.theirs_last_modified = theirs.data, theirs.last_modified
     raise error
 
 
-def _recognised(intent: Intent, lost: Intent, found: StoredObject) -> Verdict:
-    state = intent.state.after(found)
-    if lost is intent:
-        return Verdict(state, intent, reconciled=True)
-    now = replace(state, permissions=state.permissions or intent.state.permissions)
-    again = rebase_onto(_on_top(intent, lost, found.data), now)
-    wanted = (wanted_data(intent), wanted_data(again))
+def _recognised(change: Change[Any], lost: Change[Any], found: StoredObject) -> Verdict:
+    state = change.state.after(found)
+    if lost is change:
+        return Verdict(state, change, reconciled=True)
+    now = state._replace(permissions=state.permissions or change.state.permissions)
+    again = rebase_onto(_on_top(change, lost, found.data), now)
+    wanted = (wanted_data(change), wanted_data(again))
     is_done = any(one is not None and is_stored_as(_own(lost, one), _own(lost, found.data)) for one in wanted)
     # Nobody sees whether a password is stored: one that is wanted now goes on top.
     has_secret = not lost.state.path.kind.secrets.isdisjoint(wanted[0] or ())
-    if is_done and not has_secret and _sent_permissions(intent) == _sent_permissions(lost):
+    if is_done and not has_secret and _sent_permissions(change) == _sent_permissions(lost):
         # What it was applied to is what the lost one was meant for: others may have written in between.
-        return Verdict(state, replace(intent, state=lost.state), reconciled=True)
+        return Verdict(state, replace(change, state=lost.state), reconciled=True)
     # What was wanted may have changed since. Nobody else wrote in between, so it may go on top of it.
-    return Verdict(state, intent, reconciled=True, again=again)
+    return Verdict(state, change, reconciled=True, again=again)
 
 
-def _on_top(intent: Intent, lost: Intent, data: JSONObject) -> Intent:
-    """The intent, such that what the lost one did stays: a patch, and the changes of others that it was merged with."""
+def _on_top(change: Change[Any], lost: Change[Any], data: JSONObject) -> Change[Any]:
+    """The change, such that what the lost one did stays: a patch, and the changes of others that it was merged with."""
     was_merged = lost.seen is not None
-    if intent.verb is Verb.SAVE or (intent.verb is Verb.REPLACE and was_merged):
-        shown = lost.seen or lost.draft  # what the object was like then: since that it was edited
-        draft = replace(intent.draft, data=merge_data(shown.data, intent.draft.data, data).data)
-        return replace(intent, draft=draft, seen=intent.seen or intent.draft)
-    patch, mine = intent.patch, wanted_data(intent)
+    if change.verb is Verb.SAVE or (change.verb is Verb.REPLACE and was_merged):
+        # ``shown`` is the object as it was then: since that it was edited.
+        return replace(change, data=merge_data(lost.shown.data, change.data, data).data, seen=change.shown)
+    patch, mine = change.patch, wanted_data(change)
     if isinstance(patch, BasicPatch) and was_merged and mine is not None:
-        merged = merge_data(intent.state.data, mine, data).data
-        return replace(intent, patch=replace(patch, data={key: merged[key] for key in patch.data or {}} or None))
-    return intent
+        merged = merge_data(change.state.data, mine, data).data
+        return replace(change, patch=replace(patch, data={key: merged[key] for key in patch.data or {}} or None))
+    return change
 
 
-def _may_be_result(lost: Intent, theirs: StoredObject) -> bool:
+def _may_be_result(lost: Change[Any], theirs: StoredObject) -> bool:
     """Whether this is the data that the lost write wanted, stored after it was sent."""
     seen = lost.state.last_modified if lost.options.if_match is None else lost.options.if_match
     if lost.verb is Verb.DELETE or (seen is not None and theirs.last_modified == seen):
@@ -205,7 +211,7 @@ def _may_be_result(lost: Intent, theirs: StoredObject) -> bool:
     return is_alike
 
 
-def _own(lost: Intent, data: JSONObject) -> JSONObject:
+def _own(lost: Change[Any], data: JSONObject) -> JSONObject:
     """The data without what the server sets by itself."""
     left_out = {key for key in (*SERVER_OWNED, *lost.state.path.kind.secrets) if key in data}
     if "schema" in data and is_schema_timestamp(lost.state.path.kind, data["schema"]):
@@ -213,7 +219,7 @@ def _own(lost: Intent, data: JSONObject) -> JSONObject:
     return {key: value for key, value in data.items() if key not in left_out} if left_out else data
 
 
-def _confirmed(lost: Intent, theirs: StoredObject) -> Flow[StoredObject | None]:
+def _confirmed(lost: Change[Any], theirs: StoredObject) -> Flow[StoredObject | None]:
     """The object, where its permissions are what the lost write wanted, too: a 412 does not show them."""
     wanted = _sent_permissions(lost)
     if not wanted:
@@ -230,14 +236,14 @@ def _confirmed(lost: Intent, theirs: StoredObject) -> Flow[StoredObject | None]:
     return found if has_all and _may_be_result(lost, found) else None
 
 
-def _sent_permissions(intent: Intent) -> PermissionLists:
-    if intent.patch is None or isinstance(intent.patch, JSONPatch):
-        return intent.draft.permissions or {}
-    sent: dict[str, list[str] | None] = intent.patch.body.get("permissions", {})
+def _sent_permissions(change: Change[Any]) -> PermissionLists:
+    if change.patch is None or isinstance(change.patch, JSONPatch):
+        return change.permissions or {}
+    sent: dict[str, list[str] | None] = change.patch.body.get("permissions", {})
     return {name: principals or [] for name, principals in sent.items()}
 
 
-def _check_strictness(lost: Intent, *, strict: bool) -> None:
+def _check_strictness(lost: Change[Any], *, strict: bool) -> None:
     # An id that we drew ourselves is nobody else's.
     if strict and not (lost.state.status is Status.NEW and lost.state.has_drawn_id):
         raise AmbiguousWriteError(
@@ -247,42 +253,42 @@ def _check_strictness(lost: Intent, *, strict: bool) -> None:
 
 
 def _reconcile_gone(
-    intent: Intent, response: Response, lost: Sequence[Intent], *, strict: bool
+    change: Change[Any], response: Response, lost: Sequence[Change[Any]], *, strict: bool
 ) -> Flow[Verdict | None]:
     """What a deletion comes to that found nothing; ``None`` where it was refused."""
     was_lost = any(one.verb is Verb.DELETE for one in lost)
-    may_be_in_bucket = was_lost and intent.state.path.kind is not Kind.ACCOUNT
-    if response.status == 403 and not (may_be_in_bucket and (yield from _is_bucket_gone(intent))):
+    may_be_in_bucket = was_lost and change.state.path.kind is not Kind.ACCOUNT
+    if response.status == 403 and not (may_be_in_bucket and (yield from _is_bucket_gone(change))):
         return None
-    if response.status == 404 and not (was_lost or intent.options.if_exists):
+    if response.status == 404 and not (was_lost or change.options.if_exists):
         return None
-    if was_lost and not intent.options.if_exists:
-        _check_strictness(intent, strict=strict)
-    state = ObjectState(intent.state.path, Status.DELETED)
-    return Verdict(state, intent, reconciled=was_lost, is_clean=not was_lost)
+    if was_lost and not change.options.if_exists:
+        _check_strictness(change, strict=strict)
+    state = ObjectState(change.state.path, Status.DELETED)
+    return Verdict(state, change, reconciled=was_lost, is_clean=not was_lost)
 
 
-def _is_bucket_gone(intent: Intent) -> Flow[bool]:
+def _is_bucket_gone(change: Change[Any]) -> Flow[bool]:
     """Whether the bucket is not there any more: Kinto answers 403 for it, and for all that was in it."""
     list_path = str(PluralPath(Kind.BUCKET, ()))
-    response = yield Request("GET", list_path, query=f"id=%22{intent.state.path.ids[0]}%22")
+    response = yield Request("GET", list_path, query=f"id=%22{change.state.path.ids[0]}%22")
     raise_for_status(response, "GET", list_path)
     found = content(response, f"GET {list_path}")
     return isinstance(found, dict) and found.get("data") == []
 
 
-def wanted_data(intent: Intent) -> JSONObject | None:
+def wanted_data(change: Change[Any]) -> JSONObject | None:
     """What the object's data would have been after the verb; ``None`` for a delete, or where it cannot be told."""
-    if intent.verb is Verb.DELETE:
+    if change.verb is Verb.DELETE:
         return None
-    if intent.verb is not Verb.PATCH:
-        return intent.draft.data
-    patch, data = intent.patch, intent.state.data
+    if change.verb is not Verb.PATCH:
+        return change.data
+    patch, data = change.patch, change.state.data
     assert patch is not None
     if data is None:
         return None
     if isinstance(patch, JSONPatch):
-        return _json_patched(data, intent.state, patch)
+        return _json_patched(data, change.state, patch)
     apply = apply_basic_patch if isinstance(patch, BasicPatch) else apply_merge_patch
     return apply(data, patch.body.get("data", {}))
 
@@ -296,20 +302,20 @@ def _json_patched(data: JSONObject, state: ObjectState, patch: JSONPatch) -> JSO
         return None
 
 
-def rebase(intent: Intent, error: ConflictError) -> Intent:
+def rebase(change: Change[Any], error: ConflictError) -> Change[Any]:
     """The same verb, meant for what the server has now: the user chose to write over it.
 
     Where the object is gone, it is created again.
     """
     if error.theirs is not None:
-        state = ObjectState(intent.state.path, Status.LOADED, dict(error.theirs), error.theirs_last_modified)
-        return rebase_onto(intent, state)
-    if intent.verb is Verb.DELETE:
-        raise UsageError(f"{intent.state.path} is gone already.")
-    return rebase_onto(intent, ObjectState(intent.state.path, Status.NEW))
+        state = ObjectState(change.state.path, Status.LOADED, dict(error.theirs), error.theirs_last_modified)
+        return rebase_onto(change, state)
+    if change.verb is Verb.DELETE:
+        raise UsageError(f"{change.state.path} is gone already.")
+    return rebase_onto(change, ObjectState(change.state.path, Status.NEW))
 
 
-def rebase_onto(intent: Intent, state: ObjectState) -> Intent:
+def rebase_onto(change: Change[Any], state: ObjectState) -> Change[Any]:
     """The same verb, meant for this state of its object."""
-    options = replace(intent.options, if_match=None)
-    return replace(intent, state=state, options=options, seen=intent.seen or intent.draft)
+    options = replace(change.options, if_match=None)
+    return replace(change, state=state, options=options, seen=change.shown)

@@ -1,39 +1,60 @@
-"""What passes between the models, the repository and whoever runs a flow.
+"""Values and protocols shared by models, repository, the engine and the client.
 
-Everything but the two protocols is a frozen value: a model describes itself as an ``ObjectState``, a verb becomes an
-``Intent``, the result comes back as a new ``ObjectState``.
+A model holds an ``ObjectState``; a verb makes a ``Change`` of it; the answer comes back as a new ``ObjectState``.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeAlias, TypeVar
 
-from kinto_orm.errors import ConflictError, NotBoundError
-from kinto_orm.protocol.frozen import quickly_made
+from kinto_orm.errors import ConflictError, KintoError, NotBoundError
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.messages import Content, Request, Response, Target
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
-from kinto_orm.protocol.responses import StoredObject
+from kinto_orm.protocol.responses import StoredObject, stored_object
 from kinto_orm.protocol.writes import Flow, NextFlow, PermissionLists, Write
 from kinto_orm.repository.disk import Disk
 
 T = TypeVar("T")
-H = TypeVar("H", bound="Stateful")
+H = TypeVar("H")
+H_co = TypeVar("H_co", covariant=True)
+S = TypeVar("S", bound="Stateful")
 
 OnInvalid: TypeAlias = Literal["raise", "skip", "keep"]
-"""What happens to rows that do not fit their model; ``keep`` gives them as plain records."""
+"""The treatment of rows that do not fit their model; ``keep`` returns them as plain records."""
 
 ConflictPolicy: TypeAlias = Literal["raise", "mine", "theirs", "merge"]
-"""The ways out of a conflict: none; write over theirs; take theirs; bring both together, field by field."""
+"""The ways out of a conflict: none; write over theirs; take theirs; merge both sides, field by field."""
 
 OnConflict: TypeAlias = ConflictPolicy | Callable[[ConflictError], ConflictPolicy | Mapping[str, Any]]
-"""What happens where somebody else changed the object: a way out, or a function that looks at the conflict and gives
-one, or the data that the object shall have."""
+"""The reaction to a change by another client: a way out, or a function that looks at the conflict and returns a way
+out, or the data that the object shall have."""
+
+OutcomeStatus: TypeAlias = Literal[
+    "created",
+    "updated",
+    "deleted",
+    "unchanged",
+    "conflict",
+    "gone",
+    "rejected",
+    "rolled_back",
+    "unknown",
+    "not_sent",
+    "planned",
+]
+"""``unchanged``: the object is as the server has it, and nothing had to be stored. ``conflict``, ``gone``: another
+client changed or deleted it. ``rejected``: the server refused it. ``rolled_back``: the server undid it, because of
+another write of the same batch. ``unknown``: the answer got lost. ``not_sent``: nothing was sent. ``planned``: nothing
+was sent, because the client is dry; the object keeps its changes."""
+
+STORED = frozenset({"created", "updated", "deleted", "unchanged"})
+"""The outcomes after which the object is as the server has it."""
 
 
 Progress: TypeAlias = Callable[[int, int | None, str], object]
@@ -41,7 +62,7 @@ Progress: TypeAlias = Callable[[int, int | None, str], object]
 
 
 class Status(Enum):
-    """What the object knows of itself."""
+    """The relation of an object to its server."""
 
     NEW = "new"
     REFERENCE = "reference"
@@ -50,7 +71,7 @@ class Status(Enum):
 
 
 class Verb(Enum):
-    """What the user asked of an object."""
+    """The verb that the user called on an object."""
 
     SAVE = "save"
     REPLACE = "replace"
@@ -62,10 +83,8 @@ class Verb(Enum):
     __hash__ = object.__hash__  # as in Kind: they are looked up for each write
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class ObjectState:
-    """What is known of one object: what the server last said of it."""
+class ObjectState(NamedTuple):
+    """The server's last word about one object."""
 
     path: ObjectPath
     status: Status
@@ -76,90 +95,160 @@ class ObjectState:
     """``None``: unknown."""
     is_partial: bool = False
     has_drawn_id: bool = False
-    """Whether the id was drawn at random by us, so that nobody else can have written there."""
-    in_doubt: Intent | None = None
-    """The last write, where its answer got lost: the server may have applied it."""
+    """Whether this client drew the id at random, so that no other client can have written there."""
+    in_doubt: Change[Any] | None = None
+    """The last change whose answer got lost: the server may have applied it."""
 
     def after(self, stored: StoredObject) -> ObjectState:
-        """The state that the server's answer puts the object in."""
+        """Return the state in which the server's answer puts the object."""
         if stored.is_deleted:
             return ObjectState(self.path, Status.DELETED, last_modified=stored.last_modified)
         return ObjectState(self.path, Status.LOADED, stored.data, stored.last_modified, stored.permissions)
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What the user made of the object: frozen at the call, changed by nothing that happens later."""
-
-    data: JSONObject
-    permissions: PermissionLists | None = None
-    """The permissions to set; ``None``: leave them."""
-    all_permissions: PermissionLists | None = None
-    """The complete set, where it is known."""
-
-
 @dataclass(frozen=True, slots=True)
 class WriteOptions:
-    """The options that every write has."""
+    """The options of every write."""
 
     safe: bool = True
     if_match: int | None = None
     if_not_exists: bool = False
     if_exists: bool = False
     on_conflict: OnConflict | None = None
-    """``None``: what the unit of work says, else ``raise``."""
+    """``None``: the policy of the unit of work, else ``raise``."""
 
 
-@quickly_made
-@dataclass(frozen=True, slots=True)
-class Intent:
-    """One verb on one object, with all that it needs to be sent now or later."""
+NO_OPTIONS = WriteOptions()
 
+
+@dataclass(slots=True, eq=False, repr=False)
+class Change(Generic[H]):
+    """One verb on one object, from the call to its outcome.
+
+    The wish is frozen when the change is made. Encoding fills in ``write`` and ``entry``; the answer fills in the rest.
+    A change that must be sent in another form is derived with ``dataclasses.replace``; the outcome stays with the
+    ``origin``.
+    """
+
+    holder: H
     verb: Verb
     state: ObjectState
-    draft: Draft
-    options: WriteOptions = WriteOptions()
+    """The state that it started from."""
+    data: JSONObject
+    """The whole data that the object shall have; of a patch, the data that the object had at the call."""
+    permissions: PermissionLists | None = None
+    """The permissions to set; ``None``: leave them."""
+    all_permissions: PermissionLists | None = None
+    """The complete set, where it is known."""
+    options: WriteOptions = NO_OPTIONS
     patch: Patch | None = None
-    seen: Draft | None = None
-    """What the user had made of the object when the verb was called, where ``draft`` is more than that: in a unit of
-    work, where several calls became one."""
+    seen: Change[Any] | None = None
+    """The object as its user had made it at the call, where ``data`` is more than that: several calls became one."""
+
+    write: Write | None = field(default=None, init=False)
+    entry: JSONObject | None = field(default=None, init=False)
+    """The write as an entry of a batch."""
+    origin: Change[H] | None = field(default=None, init=False)
+    """The change that was asked for, where the engine sends this one in its place."""
+    was_lost: bool = field(default=False, init=False)
+    """Whether the answer to an earlier attempt got lost, which may be why the next one was refused."""
+
+    status: OutcomeStatus | None = field(default=None, init=False)
+    error: KintoError | None = field(default=None, init=False)
+    is_reconciled: bool = field(default=False, init=False)
+    sent: Change[H] | None = field(default=None, init=False)
+    """The form in which it was stored; ``None`` where nothing was stored."""
+    answer: ObjectState | JSONObject | None = field(default=None, init=False)
+    """The server's answer to it: a state, or the body of which :attr:`after` makes one."""
+
+    @property
+    def shown(self) -> Change[Any]:
+        """The object as its user had made it at the call."""
+        return self.seen or self
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the server has the object as it was wanted."""
+        return self.status in STORED
+
+    @property
+    def after(self) -> ObjectState | None:
+        """The state after the write, where something was stored."""
+        if isinstance(self.answer, dict):
+            self.answer = self.state.after(stored_object(self.answer["data"], self.answer.get("permissions")))
+        return self.answer
+
+    @property
+    def outcome(self) -> Outcome[H]:
+        """The outcome, as the user sees it."""
+        assert self.status is not None
+        return Outcome(self.holder, self.verb, self.status, self.error, self.is_reconciled, self)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome(Generic[H_co]):
+    """The result of one staged write."""
+
+    object: H_co
+    verb: Verb
+    status: OutcomeStatus
+    error: KintoError | None = None
+    reconciled: bool = False
+    """Whether the answer to a first attempt got lost, and a second one showed that it had been applied."""
+    change: Change[Any] | None = field(default=None, repr=False, compare=False)
+    """The write itself: ``compensate()`` needs it."""
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the server has the object as it was wanted."""
+        return self.status in STORED
 
 
 class Stateful(Protocol):
     """An object whose state is written: a model, seen from below."""
 
-    def __kinto_apply_state__(self, state: ObjectState, intent: Intent | None) -> None:
-        """Takes the new state; edits that ``intent`` did not send stay as unsaved changes."""
+    def __kinto_apply_state__(self, state: ObjectState, change: Change[Any] | None) -> None:
+        """Take the new state; edits that ``change`` did not send stay as unsaved changes."""
         ...
 
-    def __kinto_mark_uncertain__(self, intent: Intent) -> None:
-        """Remembers that the server may have applied the intent, whose answer got lost."""
+    def __kinto_accept__(self, change: Change[Any], stored: JSONObject, answer: JSONObject) -> bool:
+        """Take the state after a change that was stored as it was sent, unless the object was edited since the call.
+
+        ``stored`` is the data of the answer without ``id`` and ``last_modified``. Returns whether the state was taken.
+        """
+        ...
+
+    def __kinto_mark_uncertain__(self, change: Change[Any]) -> None:
+        """Remember that the server may have applied the change, whose answer got lost."""
         ...
 
     def __kinto_path__(self) -> ObjectPath:
-        """Where the object is; raises ``NotBoundError`` where that is not known."""
+        """Return the path of the object; raise ``NotBoundError`` where it is not known."""
         ...
 
-    def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
-        """What the server last said of the object, and what the user made of it."""
+    def __kinto_state__(self) -> ObjectState:
+        """Return the server's last word about the object; raise ``NotBoundError`` where its path is not known."""
+        ...
+
+    def __kinto_change__(self, verb: Verb) -> Change[Self]:
+        """Return the verb on the object as it is now: later edits leave it as it is."""
         ...
 
     def __kinto_is_clean__(self) -> bool:
-        """Whether it surely is as the server last sent it; ``False`` where that takes a closer look."""
+        """Return whether the object surely is as the server last sent it; ``False`` where that takes a closer look."""
         ...
 
     def __kinto_runner__(self) -> FlowRunner:
-        """The client of the object; raises ``NotBoundError`` where it has none."""
+        """Return the client of the object; raise ``NotBoundError`` where it has none."""
         ...
 
     def __kinto_edit__(self, data: Mapping[str, Any], permissions: Mapping[str, Iterable[str]]) -> None:
-        """Sets these keys of the data (by wire names) and these permissions, as unsaved changes."""
+        """Set these keys of the data (by wire names) and these permissions, as unsaved changes."""
         ...
 
 
 class FlowRunner(Protocol):
-    """What moves flows: the client, seen from below."""
+    """A client, seen from below: it moves flows."""
 
     @property
     def default_bucket(self) -> str:
@@ -173,17 +262,17 @@ class FlowRunner(Protocol):
 
     @property
     def on_invalid(self) -> OnInvalid:
-        """What happens to rows that do not fit their model."""
+        """The treatment of rows that do not fit their model."""
         ...
 
     @property
     def retry(self) -> int:
-        """How often what was not stored is sent again."""
+        """The number of times that a write is sent again that was not stored."""
         ...
 
     @property
     def strict_retry(self) -> bool:
-        """Whether a write whose answer got lost is recognised only where nobody else can have written the same."""
+        """Whether a write whose answer got lost is recognised only where no other client can have written the same."""
         ...
 
     @property
@@ -192,53 +281,53 @@ class FlowRunner(Protocol):
         ...
 
     def run(self, flow: Flow[T]) -> T:
-        """The result of the flow."""
+        """Return the result of the flow."""
         ...
 
     async def arun(self, flow: Flow[T]) -> T:
-        """The result of the flow; waits without blocking the event loop."""
+        """Return the result of the flow; wait without blocking the event loop."""
         ...
 
     def run_concurrently(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
-        """The results of several sequences of flows, moved by so many threads."""
+        """Yield the results of several sequences of flows, moved by so many threads."""
         ...
 
     def arun_concurrently(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> AsyncGenerator[T]:
         """Like :meth:`run_concurrently`."""
         ...
 
-    def perform(self, holder: H, intent: Intent) -> H:
-        """Carries out the intent, or stages it in the open unit of work; the holder."""
+    def perform(self, change: Change[S]) -> S:
+        """Carry out the change, or stage it in the open unit of work; return its holder."""
         ...
 
-    async def aperform(self, holder: H, intent: Intent) -> H:
+    async def aperform(self, change: Change[S]) -> S:
         """Like :meth:`perform`."""
         ...
 
     def refuse_staging(self, what: str) -> None:
-        """Raises ``NotStageableError`` inside a unit of work, which ``what`` cannot be part of."""
+        """Raise ``NotStageableError`` inside a unit of work, which ``what`` cannot be part of."""
         ...
 
     def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
-        """The write that takes this lock, whose object is there; makes sure of that only once."""
+        """Return the write that takes this lock; make sure that its object is there, once."""
         ...
 
     def forget_lock(self, path: ObjectPath) -> None:
-        """Makes sure again, the next time, that the object of this lock is there: it could not be taken."""
+        """Make sure again, the next time, that the object of this lock is there: it could not be taken."""
         ...
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
-        """What the server says of itself, to be read; asks only once."""
+        """Return the server's description of itself, to be read; ask once."""
         ...
 
     def read_file(self, file: Content) -> Flow[bytes]:
-        """The whole content of the file."""
+        """Return the whole content of the file."""
         ...
 
     def fetch_file(
         self, url: str, target: Target, *, size: int | None, sha256: str | None, overwrite: bool
     ) -> Flow[None]:
-        """Puts a file of any host there, once it is known to be the right one."""
+        """Put a file of any host there, once it is known to be the right one."""
         ...
 
 
@@ -246,12 +335,12 @@ _active: ContextVar[tuple[FlowRunner, ...]] = ContextVar("kinto_orm_active_clien
 
 
 def activate(runner: FlowRunner) -> None:
-    """Makes the runner the active one, in this context."""
+    """Make the runner the active one, in this context."""
     _active.set((*_active.get(), runner))
 
 
 def deactivate(runner: FlowRunner) -> bool:
-    """Undoes the last :func:`activate` of the runner; whether it was the outermost one."""
+    """Undo the last :func:`activate` of the runner; return whether it was the outermost one."""
     runners = list(_active.get())
     # Not Token.reset, and not just the last one: a generator may leave its block in another context or order.
     for index in reversed(range(len(runners))):
@@ -263,7 +352,7 @@ def deactivate(runner: FlowRunner) -> bool:
 
 
 def active_runner(what: str, otherwise: FlowRunner | None = None) -> FlowRunner:
-    """The active client; where there is none, the other one.
+    """Return the active client, else the other one.
 
     Raises ``NotBoundError`` naming the four ways to give ``what`` a client.
     """

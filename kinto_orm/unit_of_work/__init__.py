@@ -1,35 +1,39 @@
-"""Many intents in batches, and one honest outcome for each: what an outcome is (``outcome``), how a batch is sent and
-read (``commit``), streams of any length (``bulk``), locks (``locking``)."""
+"""Many writes in batches, and one honest outcome for each: the engine (``batches``: entries to answers; ``engine``:
+changes to outcomes), units (``unit_of_work``, ``staging``), streams of any length (``bulk``), locks (``lock``)."""
 
+from kinto_orm.repository.state import Outcome, OutcomeStatus
+from kinto_orm.unit_of_work.batches import full_batch
 from kinto_orm.unit_of_work.bulk import (
+    Answered,
     Bulk,
     BulkReport,
+    change_of,
     commit_all,
-    full_batch,
+    outcome_of,
     raise_for_report,
     report_of,
-    stage_changed,
 )
-from kinto_orm.unit_of_work.engine import CommitOptions, commit
+from kinto_orm.unit_of_work.engine import CommitOptions, carry_out, commit
 from kinto_orm.unit_of_work.lock import create_lock, lock_of, lock_write
-from kinto_orm.unit_of_work.outcome import Outcome, OutcomeStatus, Staged, prepare, raise_unless_stored
+from kinto_orm.unit_of_work.outcome import raise_unless_stored
 
 __all__ = [
+    "Answered",
     "Bulk",
     "BulkReport",
     "CommitOptions",
     "Outcome",
     "OutcomeStatus",
-    "Staged",
+    "carry_out",
+    "change_of",
     "commit",
     "commit_all",
     "create_lock",
     "full_batch",
     "lock_of",
     "lock_write",
-    "prepare",
+    "outcome_of",
     "raise_for_report",
     "raise_unless_stored",
     "report_of",
-    "stage_changed",
 ]

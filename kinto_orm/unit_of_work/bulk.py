@@ -5,18 +5,22 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from kinto_orm.errors import CommitError, DuplicateObjectError, KintoError, TransportError
-from kinto_orm.protocol.batches import DEFAULT_BATCH_LIMIT, batch_limit
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository.state import FlowRunner, Intent, Stateful, Verb
-from kinto_orm.unit_of_work.engine import Operation, send_batch
-from kinto_orm.unit_of_work.outcome import Outcome, Staged, said
+from kinto_orm.repository import encode_change
+from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Stateful, Verb
+from kinto_orm.unit_of_work.batches import full_batch
+from kinto_orm.unit_of_work.engine import send_batch
+from kinto_orm.unit_of_work.outcome import said
 
 S = TypeVar("S", bound=Stateful)
+
+Answered: TypeAlias = Change[S] | Outcome[S]
+"""A change, or the outcome of an object that needs none."""
 
 MOST_HELD = 1000
 """How many objects one step holds at most, where nearly all of them need no writing."""
@@ -41,45 +45,45 @@ class BulkReport:
         """How many the server has as wanted."""
         return self.created + self.updated + self.deleted + self.unchanged
 
-    def add(self, outcome: Outcome[Stateful]) -> None:
-        """Counts one outcome."""
-        if outcome.is_stored or outcome.status == "planned":
-            setattr(self, outcome.status, getattr(self, outcome.status) + 1)
-        if outcome.error is not None:
-            self.failed.append(outcome)
+    def add(self, one: Answered[Any]) -> None:
+        """Count one outcome."""
+        status = one.status
+        if status in STORED or status == "planned":
+            setattr(self, status, getattr(self, status) + 1)
+        if one.error is not None:
+            self.failed.append(outcome_of(one))
 
 
-def stage_changed(holder: S) -> Staged[S] | Outcome[S]:
-    """The object to be saved; where it surely is what the server has, the outcome of that."""
+def outcome_of(one: Answered[S]) -> Outcome[S]:
+    """Return the outcome, as the user sees it."""
+    return one if isinstance(one, Outcome) else one.outcome
+
+
+def change_of(holder: S) -> Answered[S]:
+    """Return the change that saves the object; where it surely is as the server has it, its outcome."""
     if holder.__kinto_is_clean__():
         return Outcome(holder, Verb.SAVE, "unchanged")
-    state, draft = holder.__kinto_describe__()
-    return Staged(holder, Intent(Verb.SAVE, state, draft))
-
-
-def full_batch(runner: FlowRunner) -> Flow[int]:
-    """How many writes a batch holds on that client's server."""
-    return batch_limit((yield from runner.describe_server())) or DEFAULT_BATCH_LIMIT
+    return holder.__kinto_change__(Verb.SAVE)
 
 
 class Bulk(Generic[S]):
     """A bulk verb at work, a batch at a time; it has given an outcome for all that it took of its input.
 
-    Where it is known beforehand that there is nothing to write, the input gives the outcome instead of what is staged.
+    Where it is known beforehand that there is nothing to write, the input has the outcome instead of the change.
     """
 
-    def __init__(self, staged: Iterable[Staged[S] | Outcome[S]], runner: FlowRunner) -> None:
-        self._staged: Iterator[Staged[S] | Outcome[S]] = iter(staged)
+    def __init__(self, changes: Iterable[Answered[S]], runner: FlowRunner) -> None:
+        self._changes: Iterator[Answered[S]] = iter(changes)
         self._runner = runner
         self._input_error: Exception | None = None
         self._is_at_end = False
         self.is_complete = True
         """Whether all that was taken was tried; not where the server cannot be reached any more."""
 
-    def next_batch(self) -> Flow[list[Outcome[S]]] | None:
-        """The flow that gives the next outcomes, in the order of the input; ``None`` where nothing comes any more.
+    def next_batch(self) -> Flow[Sequence[Answered[S]]] | None:
+        """Return the flow that sends the next batch, in the order of the input; ``None`` at the end.
 
-        What the input raises is raised here, when the objects before that have their outcomes.
+        Raises the exceptions of the input, when the objects before that have their outcomes.
         """
         if self._input_error is not None:
             error, self._input_error = self._input_error, None
@@ -87,22 +91,25 @@ class Bulk(Generic[S]):
             raise error
         return None if self._is_at_end or not self.is_complete else self._send_next()
 
-    def _send_next(self) -> Flow[list[Outcome[S]]]:
+    def _send_next(self) -> Flow[Sequence[Answered[S]]]:
         taken = self._take((yield from full_batch(self._runner)))
-        to_send = [one for one in taken if isinstance(one, Operation)]
+        to_send = [one for one in taken if isinstance(one, Change) and one.status is None]
         if to_send:
             yield from send_batch(to_send, self._runner)
-        outcomes = [one if isinstance(one, Outcome) else one.outcome or one.unchanged() for one in taken]
-        self.is_complete = not any(isinstance(one.error, TransportError) for one in outcomes)
-        return outcomes
+        for one in taken:
+            if isinstance(one.error, TransportError):
+                self.is_complete = False
+        return taken
 
-    def _take(self, limit: int) -> list[Operation[S] | Outcome[S]]:
-        taken: list[Operation[S] | Outcome[S]] = []
+    def _take(self, limit: int) -> list[Answered[S]]:
+        taken: list[Answered[S]] = []
         holders: set[int] = set()
         try:
             while len(holders) < limit and len(taken) < MOST_HELD:
-                one = next(self._staged)
-                taken.append(one if isinstance(one, Outcome) else _planned(one, holders))
+                one = next(self._changes)
+                taken.append(one)
+                if one.status is None:
+                    _encode(one, holders)
         except StopIteration:
             self._is_at_end = True
         except Exception as error:  # noqa: BLE001  the input is the user's own code, and may raise anything
@@ -110,29 +117,29 @@ class Bulk(Generic[S]):
         return taken
 
 
-def _planned(one: Staged[S], holders: set[int]) -> Operation[S] | Outcome[S]:
-    """The operation, where there is something to send; else its outcome."""
+def _encode(one: Change[Any], holders: set[int]) -> None:
+    """Encode the change; give it its outcome where there is nothing to send."""
     try:
-        operation = Operation(one)
-        if operation.prepared is None:
-            return operation.unchanged()
+        if not encode_change(one):
+            one.status = "unchanged"
+            return
         if id(one.holder) in holders:
-            raise DuplicateObjectError(f"{operation.write.path} was given twice: it is written once.")
+            raise DuplicateObjectError(f"{one.state.path} was given twice: it is written once.")
     except KintoError as error:
-        return Outcome(one.holder, one.intent.verb, "rejected", error)
+        one.status, one.error = "rejected", error
+        return
     holders.add(id(one.holder))
-    return operation
 
 
 def commit_all(
-    staged: Iterable[Staged[S] | Outcome[S]], runner: FlowRunner, on_outcome: Callable[[Outcome[S]], object] | None
+    changes: Iterable[Answered[S]], runner: FlowRunner, on_outcome: Callable[[Outcome[S]], object] | None
 ) -> Flow[BulkReport]:
-    """Writes them all, in full batches, holding one batch in memory; see :func:`report_of`."""
-    return report_of(Bulk(staged, runner), on_outcome)
+    """Write them all, in full batches, holding one batch in memory; see :func:`report_of`."""
+    return report_of(Bulk(changes, runner), on_outcome)
 
 
 def report_of(bulk: Bulk[S], on_outcome: Callable[[Outcome[S]], object] | None) -> Flow[BulkReport]:
-    """Carries the bulk verb to its end, and counts.
+    """Carry the bulk verb to its end, and count.
 
     ``on_outcome`` is called with each outcome. The batches are separate transactions; a failed one does not stop
     the others, unless the server cannot be reached at all. What the input raises gets a note of what is stored.
@@ -140,10 +147,10 @@ def report_of(bulk: Bulk[S], on_outcome: Callable[[Outcome[S]], object] | None) 
     report = BulkReport()
     try:
         while (flow := bulk.next_batch()) is not None:
-            for outcome in (yield from flow):
-                report.add(outcome)
+            for one in (yield from flow):
+                report.add(one)
                 if on_outcome is not None:
-                    on_outcome(outcome)
+                    on_outcome(outcome_of(one))
     except Exception as error:
         error.add_note(f"{report.stored} objects were stored before this; what came after them was not sent.")
         raise
@@ -152,7 +159,7 @@ def report_of(bulk: Bulk[S], on_outcome: Callable[[Outcome[S]], object] | None) 
 
 
 def raise_for_report(report: BulkReport, verb: str) -> BulkReport:
-    """The report; raises ``CommitError`` with the failed outcomes where there are any."""
+    """Return the report; raise ``CommitError`` with the failed outcomes where there are any."""
     if report.failed:
         first = report.failed[0]
         rest = "" if report.is_complete else " It stopped there: what came after was not sent."

@@ -16,67 +16,68 @@ from kinto_orm.protocol.patches import JSONPatch
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import SERVER_OWNED, is_schema_timestamp, wanted_data
-from kinto_orm.repository.state import Draft, FlowRunner, Intent, ObjectState, Status, Verb
+from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Outcome, Status, Verb
 from kinto_orm.unit_of_work.engine import CommitOptions, commit
-from kinto_orm.unit_of_work.outcome import Outcome, Staged
 from kinto_orm.unit_of_work.staging import in_order
 
 _CHILDREN = {Kind.BUCKET: (Kind.COLLECTION, Kind.GROUP), Kind.COLLECTION: (Kind.RECORD,)}
 
 
-def compensate(outcomes: Sequence[Outcome[Any]], runner: FlowRunner) -> Flow[tuple[Outcome[Any], ...]]:
-    """One outcome for each object whose write was stored, the last one first: what became of undoing it.
+def compensate(changes: Sequence[Change[Any]], runner: FlowRunner) -> Flow[tuple[Outcome[Any], ...]]:
+    """Undo each change that was stored, the last one first; return one outcome for each.
 
     A created object is deleted, a changed one gets its data and permissions back, a deleted one is created again, each
-    only where nobody wrote it since. What cannot be undone has its reason in ``error``. Each object then is what the
-    server has.
+    only where no client wrote it since. What cannot be undone has its reason in ``error``. Each object then is as the
+    server has it.
     """
     found: dict[ObjectPath, Outcome[Any]] = {}
-    undone: dict[ObjectPath, Staged[Any]] = {}
-    for one in outcomes:
-        if one.intent is None or one.after is None or not one.is_stored:
+    undone: dict[ObjectPath, Change[Any]] = {}
+    stored = [(one, one.sent, one.after) for one in changes if one.is_stored]
+    paths = [after.path for _, sent, after in stored if sent is not None and after is not None]
+    for one, sent, after in stored:
+        if sent is None or after is None:
             continue
         try:
-            undone[one.after.path] = Staged(one.object, _inverse(one.intent, one.after))
+            undone[after.path] = _inverse(sent, after)
         except KintoError as error:
-            found[one.after.path] = Outcome(one.object, one.verb, "not_sent", error)
+            found[after.path] = Outcome(one.holder, one.verb, "not_sent", error)
     for some in _by_level(in_order(undone.values())):
         ready = yield from _without_others(some, found)
-        for staged, outcome in zip(ready, (yield from commit(ready, runner, CommitOptions(chunked=True))), strict=True):
-            found[staged.intent.state.path] = _with_what_is_missing(staged.intent, outcome)
-    order = [one.after.path for one in outcomes if one.after is not None and one.after.path in found]
-    return tuple(found[path] for path in reversed(order))
+        for inverse in (yield from commit(ready, runner, CommitOptions(chunked=True))):
+            found[inverse.state.path] = _with_what_is_missing(inverse)
+    return tuple(found[path] for path in reversed(paths) if path in found)
 
 
-def _with_what_is_missing(intent: Intent, outcome: Outcome[Any]) -> Outcome[Any]:
-    """The outcome; with an error where the object was created again, but not with all that it had."""
-    if outcome.error is not None or intent.state.status is not Status.NEW or intent.draft.permissions is not None:
+def _with_what_is_missing(inverse: Change[Any]) -> Outcome[Any]:
+    """Return the outcome; with an error where the object was created again, but not with all that it had."""
+    outcome = inverse.outcome
+    if outcome.error is not None or inverse.state.status is not Status.NEW or inverse.permissions is not None:
         return outcome
     error = UnitOfWorkError(
-        f"{intent.state.path} was created again without its permissions: they were not known, its creator has some."
+        f"{inverse.state.path} was created again without its permissions: they were not known, its creator has some."
     )
     return replace(outcome, error=error)
 
 
-def _by_level(ordered: Iterable[Staged[Any]]) -> list[list[Staged[Any]]]:
+def _by_level(ordered: Iterable[Change[Any]]) -> list[list[Change[Any]]]:
     """In groups: whether others have put something into a bucket or collection is seen when ours is out of it."""
-    groups: list[list[Staged[Any]]] = [[]]
+    groups: list[list[Change[Any]]] = [[]]
     for one in ordered:
-        if one.intent.verb is Verb.DELETE and one.intent.state.path.kind in _CHILDREN and groups[-1]:
-            last = groups[-1][-1].intent
-            if last.verb is not Verb.DELETE or last.state.path.kind is not one.intent.state.path.kind:
+        if one.verb is Verb.DELETE and one.state.path.kind in _CHILDREN and groups[-1]:
+            last = groups[-1][-1]
+            if last.verb is not Verb.DELETE or last.state.path.kind is not one.state.path.kind:
                 groups.append([])
         groups[-1].append(one)
     return groups
 
 
-def _without_others(staged: Sequence[Staged[Any]], found: dict[ObjectPath, Outcome[Any]]) -> Flow[list[Staged[Any]]]:
+def _without_others(changes: Sequence[Change[Any]], found: dict[ObjectPath, Outcome[Any]]) -> Flow[list[Change[Any]]]:
     """Those that may go: a deletion takes along what others have put into a bucket or collection."""
-    ready: list[Staged[Any]] = []
-    for one in staged:
-        path = one.intent.state.path
+    ready: list[Change[Any]] = []
+    for one in changes:
+        path = one.state.path
         count = 0
-        for kind in _CHILDREN.get(path.kind, ()) if one.intent.verb is Verb.DELETE else ():
+        for kind in _CHILDREN.get(path.kind, ()) if one.verb is Verb.DELETE else ():
             count += yield from read_count(PluralPath(kind, path.ids), "")
         if count:
             error = UnitOfWorkError(f"{path} was created by this unit, but others have put {count} objects into it.")
@@ -86,38 +87,39 @@ def _without_others(staged: Sequence[Staged[Any]], found: dict[ObjectPath, Outco
     return ready
 
 
-def _inverse(intent: Intent, after: ObjectState) -> Intent:
-    """The intent that undoes the other one; raises ``UnitOfWorkError`` where there is none."""
-    before, expected = intent.state, intent.options.if_match
+def _inverse(change: Change[Any], after: ObjectState) -> Change[Any]:
+    """The change that undoes the other one; raises ``UnitOfWorkError`` where there is none."""
+    before, expected = change.state, change.options.if_match
     if (
         before.path.kind is Kind.ACCOUNT
         and before.status is not Status.NEW
-        and (after.status is Status.DELETED or not before.path.kind.secrets.isdisjoint(wanted_data(intent) or ()))
+        and (after.status is Status.DELETED or not before.path.kind.secrets.isdisjoint(wanted_data(change) or ()))
     ):
         raise _unknown(before, "its password was")
-    if not intent.options.safe:
+    if not change.options.safe:
         raise UnitOfWorkError(f"{before.path} was written with safe=False: what it replaced, if anything, is unknown.")
     if before.is_partial or expected not in (None, before.last_modified):
         raise _unknown(before, "its data was")  # not all of it, or not in the version that was expected
     if after.status is Status.DELETED:
-        return _restoration(before)
-    now = Draft(after.data or {}, None, None)  # what the object holds: nothing of it is an edit to be kept
-    if before.status is Status.NEW and intent.verb is not Verb.PATCH:
-        return Intent(Verb.DELETE, after, Draft({}), seen=now)
+        return _restoration(change)
+    # The object as it is: nothing of it is an edit to be kept.
+    now = Change(change.holder, Verb.SAVE, after, after.data or {})
+    if before.status is Status.NEW and change.verb is not Verb.PATCH:
+        return Change(change.holder, Verb.DELETE, after, {}, seen=now)
     if before.data is None or after.data is None:
         raise _unknown(before, "its data was")
-    changed = _changed_permissions(intent)
+    changed = _changed_permissions(change)
     if changed and before.permissions is None:
         raise _unknown(before, "its permissions were")
     known = before.permissions or {}
     permissions = {name: sorted(known.get(name, frozenset())) for name in changed}
     complete = {name: sorted(principals) for name, principals in known.items()} if permissions else None
     data = _with_servers_own(before.data, after)
-    return Intent(Verb.SAVE, after, Draft(data, permissions or None, complete), seen=now)
+    return Change(change.holder, Verb.SAVE, after, data, permissions or None, complete, seen=now)
 
 
-def _restoration(before: ObjectState) -> Intent:
-    path = before.path
+def _restoration(deletion: Change[Any]) -> Change[Any]:
+    before, path = deletion.state, deletion.state.path
     if before.data is None:
         raise _unknown(before, "its data was")
     if path.kind in _CHILDREN:
@@ -125,7 +127,7 @@ def _restoration(before: ObjectState) -> Intent:
     known = before.permissions
     complete = None if known is None else {name: sorted(principals) for name, principals in known.items()}
     data = {key: value for key, value in before.data.items() if key not in SERVER_OWNED}
-    return Intent(Verb.SAVE, ObjectState(path, Status.NEW), Draft(data, complete, complete or {}))
+    return Change(deletion.holder, Verb.SAVE, ObjectState(path, Status.NEW), data, complete, complete or {})
 
 
 def _unknown(state: ObjectState, what: str) -> UnitOfWorkError:
@@ -142,9 +144,9 @@ def _with_servers_own(data: JSONObject, after: ObjectState) -> JSONObject:
     return {**kept, **{key: after.data[key] for key in own if key in after.data}}
 
 
-def _changed_permissions(intent: Intent) -> set[str]:
-    if intent.patch is None:
-        return set(intent.draft.permissions or ())
-    if isinstance(intent.patch, JSONPatch):
-        return set(intent.state.permissions or ()) if intent.state.permissions else set()
-    return set(intent.patch.body.get("permissions", ()))
+def _changed_permissions(change: Change[Any]) -> set[str]:
+    if change.patch is None:
+        return set(change.permissions or ())
+    if isinstance(change.patch, JSONPatch):
+        return set(change.state.permissions or ()) if change.state.permissions else set()
+    return set(change.patch.body.get("permissions", ()))

@@ -1,19 +1,19 @@
-"""Writes that are sent as batches, and what the answers say of each.
+"""Changes to outcomes: the one engine that sends writes, in batches or alone.
 
-A batch is one HTTP request but not simply one transaction: what is refused leaves the others stored, a 409 undoes
-what was answered before it. Only what was stored is adopted by its object.
+Only what was stored is taken over by its object. Where the server stored all that was sent, the objects take it at
+once; any other answer is read in detail, by the rules of ``repository.reconciling``.
 https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, TypeVar
 
 from kinto_orm.errors import (
     AtomicityUnavailableError,
-    BadRequestError,
     BatchTooLargeError,
     ConcurrentWriteError,
     DryRunError,
@@ -25,373 +25,428 @@ from kinto_orm.errors import (
     TransportError,
     UnitOfWorkError,
 )
-from kinto_orm.protocol.batches import (
-    ATOMIC_CAPABILITY,
-    DEFAULT_BATCH_LIMIT,
-    batch_limit,
-    batch_request,
-    count_void,
-    is_rolled_back,
-    split_answer,
-)
+from kinto_orm.protocol.batches import ATOMIC_CAPABILITY, DEFAULT_BATCH_LIMIT, batch_limit, is_rolled_back
+from kinto_orm.protocol.json_values import JSON, JSONObject, encode, is_same
 from kinto_orm.protocol.messages import Response
+from kinto_orm.protocol.responses import content
 from kinto_orm.protocol.writes import Flow, Write, encode_entry
-from kinto_orm.repository import Verdict, doubted, reconcile_at_once, require_kind
-from kinto_orm.repository.conflicts import IN_DOUBT, make_resolvable, reconcile_by_policy
-from kinto_orm.repository.state import FlowRunner, Intent, OnConflict, Stateful
-from kinto_orm.unit_of_work.outcome import (
-    Outcome,
-    OutcomeStatus,
-    Prepared,
-    Staged,
-    prepare,
-    status_of_failure,
-    status_of_refusal,
-    status_of_success,
+from kinto_orm.repository import (
+    Verdict,
+    doubted,
+    encode_change,
+    is_schema_timestamp,
+    plan,
+    reconcile_at_once,
+    require_kind,
 )
+from kinto_orm.repository.conflicts import IN_DOUBT, make_resolvable, reconcile_by_policy
+from kinto_orm.repository.state import Change, FlowRunner, OnConflict, OutcomeStatus, Stateful, Status, Verb
+from kinto_orm.unit_of_work.batches import Answers, Batches
+from kinto_orm.unit_of_work.outcome import status_of_failure, status_of_refusal, status_of_success
 
 MOST_ROUNDS = 4
-"""How often what was rolled back, or goes on top of somebody else's change, is sent at most: one batch a round."""
+"""The number of times that a write is sent at most which was rolled back, or goes on top of another client's change."""
 
 S = TypeVar("S", bound=Stateful)
 
 
 @dataclass(frozen=True, slots=True)
 class CommitOptions:
-    """How a commit goes about it."""
+    """The options of a commit."""
 
     atomic: bool = False
     lock: Write | None = None
-    """What is written first in each batch, so that the server lets one such batch in after the other."""
+    """The write that goes first in each batch, so that the server lets one such batch in after the other."""
     on_conflict: OnConflict = "raise"
     chunked: bool = False
 
 
-class Operation(Generic[S]):
-    """One staged write on its way: the intent that is sent now, and its outcome in the end."""
-
-    __slots__ = ("before", "holder", "intent", "is_in_doubt", "outcome", "prepared", "verb")
-
-    def __init__(self, staged: Staged[S]) -> None:
-        self.holder = staged.holder
-        self.verb = staged.intent.verb
-        self.before = staged.intent.state
-        self.outcome: Outcome[S] | None = None
-        self.is_in_doubt = False
-        self.intent = staged.intent
-        self.prepared = staged.prepared or prepare(staged.intent)
-
-    def change(self, intent: Intent) -> Prepared | None:
-        """What the other intent, which is sent from now on, comes to. Raises where the object is in no state for it."""
-        self.intent = intent
-        self.prepared = prepare(intent)
-        return self.prepared
-
-    @property
-    def write(self) -> Write:
-        """What is sent, of one that sends something."""
-        assert self.prepared is not None
-        return self.prepared.write
-
-    def doubt(self) -> None:
-        """Remembers that a first attempt, whose answer got lost, may be why the second one was refused."""
-        self.is_in_doubt = True
-        self.intent = replace(self.intent, state=replace(self.intent.state, in_doubt=doubted(self.intent)))
-
-    def unchanged(self) -> Outcome[S]:
-        """The outcome of what needs no writing."""
-        self.outcome = Outcome(self.holder, self.verb, "unchanged")
-        return self.outcome
-
-    def fail(self, status: OutcomeStatus, error: KintoError) -> None:
-        """The outcome is that; the object keeps its changes."""
-        if status == "rolled_back" and self.is_in_doubt:
-            status = "unknown"
-        if status == "unknown" and (self.is_in_doubt or isinstance(error, IN_DOUBT)):
-            self.holder.__kinto_mark_uncertain__(doubted(self.intent))
-        make_resolvable(error, self.holder.__kinto_runner__(), self.holder, self.intent)
-        self.outcome = Outcome(self.holder, self.verb, status, error)
-
-    def succeed(self, verdict: Verdict) -> None:
-        """The outcome is that the server has it, or that the object takes what the server has."""
-        state, is_theirs = verdict.state, verdict.intent is None
-        status = status_of_success(self.before, state)
-        if is_theirs or (verdict.is_clean and status != "deleted"):
-            status = "unchanged"
-        after = None if is_theirs or verdict.is_clean else state
-        error: KintoError | None = None
-        try:
-            self.holder.__kinto_apply_state__(state, verdict.intent)
-        except KintoError as misfit:
-            error = misfit  # the server has it, but it does not fit the model, which so keeps its old state
-        self.outcome = Outcome(self.holder, self.verb, status, error, verdict.reconciled, verdict.intent, after)
-
-
 def commit(
-    staged: Sequence[Staged[S]], runner: FlowRunner, options: CommitOptions = CommitOptions()
-) -> Flow[list[Outcome[S]]]:
-    """One outcome for each, in order; they are sent in that order, as one ``POST /batch`` where nothing goes wrong.
+    changes: Sequence[Change[S]], runner: FlowRunner, options: CommitOptions = CommitOptions()
+) -> Flow[Sequence[Change[S]]]:
+    """Send the changes in their order, as one ``POST /batch`` where nothing goes wrong; return them, each answered.
 
     What the server rolled back is sent again, as often as the client's ``retry`` says, and so is what is to go on top
-    of somebody else's change; each time as a batch of its own. Never raises for what the server or the network did:
+    of another client's change; each time as a batch of its own. Never raises for what the server or the network did:
     that is in the outcomes. Raises before anything is sent where an object is in no state for its verb, and
     ``BatchTooLargeError``, ``AtomicityUnavailableError``.
     """
-    operations = [Operation(one) for one in staged]
-    to_send = [one for one in operations if one.prepared is not None]
+    to_send = [one for one in changes if encode_change(one)]
     if to_send:
-        yield from _Sending[S](runner, options).send(to_send)
-    return [one.outcome or one.unchanged() for one in operations]
+        yield from _Sending(runner, options).begin(to_send)
+    for one in changes:
+        if one.status is None:
+            one.status = "unchanged"
+    return changes
 
 
-def send_batch(operations: Sequence[Operation[S]], runner: FlowRunner) -> Flow[None]:
-    """Gives each operation its outcome; they fit into one batch."""
-    yield from _Sending[S](runner, CommitOptions(chunked=True)).send(operations)
+def send_batch(changes: Sequence[Change[Any]], runner: FlowRunner) -> Flow[None]:
+    """Send these encoded changes, which fit into one batch; each has its outcome then."""
+    yield from _Sending(runner, CommitOptions(chunked=True)).begin(changes)
 
 
-class _Sending(Generic[S]):
+def carry_out(change: Change[S], runner: FlowRunner) -> Flow[None]:
+    """Send the change as a request of its own, and put its object in the state that the answer gives.
+
+    Raises ``ConflictError`` where its policy has no way out, or where other clients were faster ``MOST_ROUNDS`` times.
+    """
+    change.write = plan(change)
+    if change.write is not None:
+        yield from require_kind(change.state.path.kind, runner)
+        yield from _SendingAlone(runner, CommitOptions()).send([change])
+    elif change.seen is not None:
+        # The other side of a conflict had written what was wanted.
+        change.holder.__kinto_apply_state__(change.state, change)
+    if change.error is not None:
+        raise change.error
+
+
+class _Sending(Batches[Change[Any]]):
     """A commit at work."""
 
     def __init__(self, runner: FlowRunner, options: CommitOptions) -> None:
+        super().__init__(None)
         self._runner = runner
         self._options = options
-        self._limit: int | None = None
-        self._failure: KintoError | None = None
-        """Why nothing more is sent: what comes after could depend on what failed."""
-        self._is_racing = False
-        """Whether other writers were in the way, so that a little time should pass before the next batch."""
+        self.is_atomic = options.atomic
+        if options.lock is not None:
+            self.lock = encode_entry(options.lock)
 
-    def send(self, operations: Sequence[Operation[S]]) -> Flow[None]:
+    def begin(self, changes: Sequence[Change[Any]]) -> Flow[None]:
+        """Ask what the server takes, and send."""
         try:
-            yield from self._ask_server(len(operations))
-            for kind in {one.intent.state.path.kind for one in operations}:
+            yield from self._ask_server(len(changes))
+            for kind in {one.state.path.kind for one in changes}:
                 yield from require_kind(kind, self._runner)
         except _FAILED as error:
-            for one in operations:
-                one.fail("not_sent", error)
+            for one in changes:
+                self._fail(one, "not_sent", error)
             return
-        yield from self._send_in_chunks(operations)
+        yield from self.send(changes)
 
     def _ask_server(self, count: int, *, refresh: bool = False) -> Flow[None]:
         info = yield from self._runner.describe_server(refresh=refresh)
-        if self._options.atomic and ATOMIC_CAPABILITY not in info.get("capabilities", {}):
+        if self.is_atomic and ATOMIC_CAPABILITY not in info.get("capabilities", {}):
             raise AtomicityUnavailableError(
                 f"The server does not have the capability {ATOMIC_CAPABILITY!r}, so it cannot store all or nothing: "
                 "add kinto_orm.server.atomic_batch to its kinto.includes (on PostgreSQL), or leave atomic=True out."
             )
         limit = batch_limit(info)
-        self._limit = limit
-        taken = count + (self._options.lock is not None)
+        taken = count + (self.lock is not None)
         if limit is not None and taken > limit and not self._options.chunked:
             raise BatchTooLargeError(
                 f"{taken} operations are staged and the server takes {limit} in one batch: use fewer at a time, "
                 "unit_of_work(chunked=True), or bulk_create(), which write in several batches."
             )
+        self.limit = DEFAULT_BATCH_LIMIT if limit is None and self._options.chunked else limit
 
-    def _takes_fewer(self, count: int) -> Flow[bool]:
-        """Whether the server takes fewer than that in one batch by now: then it did nothing with this one.
-
-        Raises ``BatchTooLargeError`` where it all must be one batch.
-        """
+    def takes_fewer(self, count: int) -> Flow[bool]:
+        """See :meth:`Batches.takes_fewer`. Raises ``BatchTooLargeError`` where it all must be one batch."""
         try:
-            yield from self._ask_server(count - (self._options.lock is not None), refresh=True)
+            yield from self._ask_server(count - (self.lock is not None), refresh=True)
         except _FAILED:
             return False
-        return self._limit is not None and count > self._limit
+        return self.limit is not None and count > self.limit
 
-    def _send_in_chunks(self, operations: Sequence[Operation[S]]) -> Flow[None]:
-        rest = list(operations)
-        while rest:
-            chunk, rest = rest[: self._room()], rest[self._room() :]
-            if self._failure is None:
-                yield from self._send_until_settled(chunk)
+    # -- stored as sent -------------------------------------------------------------------------------------------
+
+    def accept(self, batch: Sequence[Change[Any]], response: Response, found: Sequence[JSON]) -> bool:
+        """Have the objects take what was stored, where nothing in the answer needs a closer look."""
+        # Before anything is accepted: an answer that undoes others, or tells of a repeated request.
+        if response.is_repeated or is_rolled_back(response):
+            return False
+        for answer in found:
+            if type(answer) is not dict or answer.get("status") not in _STORED:
+                return False
+        bodies = [answer.get("body") for answer in found]
+        if self.lock is not None:
+            del bodies[0]
+        for one, body, stored in zip(batch, bodies, stored_as_sent(batch, bodies), strict=True):
+            if stored is None or not one.holder.__kinto_accept__(one, stored, body):
+                self._settle(one, _accepted(one, Response(200, content=body)))
             else:
-                _skip(chunk, self._failure)
+                asked = one.origin or one
+                asked.status = "created" if asked.state.status is Status.NEW else "updated"
+                asked.error, asked.sent, asked.answer = None, one, body
+        return True
 
-    def _send_until_settled(self, chunk: Sequence[Operation[S]]) -> Flow[None]:
-        """Before anything that comes after it: that may be below what is in here."""
-        for attempt in range(1, MOST_ROUNDS + 1):
-            chunk = yield from self._send_chunk(chunk, attempt)
-            if not chunk:
-                return
+    # -- read in detail -------------------------------------------------------------------------------------------
 
-    def _room(self) -> int:
-        limit = self._limit
-        if limit is None:
-            limit = DEFAULT_BATCH_LIMIT if self._options.chunked else 10**9
-        return max(1, limit - (self._options.lock is not None))
-
-    def _send_chunk(self, chunk: Sequence[Operation[S]], attempt: int) -> Flow[list[Operation[S]]]:
-        """Sends one batch; those of its operations that are to be sent again."""
-        lock = self._options.lock
-        count = len(chunk) + (lock is not None)
-        try:
-            wait = attempt if self._is_racing else 1
-            response = yield batch_request(
-                [one.prepared.entry for one in chunk if one.prepared is not None],
-                lock=None if lock is None else encode_entry(lock),
-                atomic=self._options.atomic,
-                attempt=wait,
-            )
-            answers = split_answer(response, count)
-        except GeneratorExit:  # the call was cancelled, or interrupted from the keyboard: it may have been stored
-            for one in chunk:
-                one.holder.__kinto_mark_uncertain__(doubted(one.intent))
-            raise
-        except DryRunError:
-            for one in chunk:
-                one.outcome = Outcome(one.holder, one.verb, "planned")
-            return []
-        except KintoError as error:
-            if isinstance(error, BadRequestError) and (yield from self._takes_fewer(count)):
-                yield from self._send_in_chunks(chunk)
-                return []
-            return self._fail_together(chunk, error, attempt)
-        void = count_void(answers)
-        lock_error = None
-        if lock is not None:
-            lock_error = _lock_error(lock, answers.pop(0), is_void=void > 0)
-            if lock_error is not None:
-                self._runner.forget_lock(lock.path)
-            void = max(0, void - 1)
-        verdicts = yield from self._judge_all(chunk, answers, void, is_undone=is_rolled_back(response))
-        return self._apply(chunk, verdicts, attempt, lock_error)
-
-    def _judge_all(
-        self, chunk: Sequence[Operation[S]], answers: Sequence[Response], void: int, *, is_undone: bool
-    ) -> Flow[list[Verdict | KintoError]]:
+    def take(self, batch: Sequence[Change[Any]], answers: Answers, attempt: int) -> Flow[Sequence[Change[Any]]]:
+        """Judge the answers; nothing is applied before all are judged."""
+        lock_error, batch = self._lock_error(answers), list(batch)
         verdicts: list[Verdict | KintoError] = []
-        for index, (one, answer) in enumerate(zip(chunk, answers, strict=True)):
-            # What was below something that was rolled back was refused for want of that.
-            is_void = index < void or (void > 0 and answer.status in (403, 404))
-            if answer.status < 300 and not is_void and not is_undone:
-                verdicts.append(_accepted(one, answer))
-            else:
-                verdicts.append((yield from self._judge(one, answer, is_void=is_void, is_undone=is_undone)))
-        return verdicts
+        try:
+            for index, (one, answer) in enumerate(zip(batch, answers.responses, strict=True)):
+                # What was below something that was rolled back was refused for want of that.
+                is_void = index < answers.void or (answers.void > 0 and answer.status in (403, 404))
+                if is_void and answer.is_repeated and answer.status >= 400 and answer.status != 409:
+                    batch[index] = one = _in_doubt(one)
+                if answer.status < 300 and not is_void and not answers.is_undone:
+                    verdicts.append(_accepted(one, answer))
+                else:
+                    verdicts.append((yield from self._judge(one, answer, is_void=is_void, is_undone=answers.is_undone)))
+        except GeneratorExit:
+            self.leave(batch)
+            raise
+        return self._apply(batch, verdicts, attempt, lock_error)
+
+    def _lock_error(self, answers: Answers) -> LockError | None:
+        lock = self._options.lock
+        if lock is None or answers.lock is None or (answers.lock.status < 300 and not answers.is_lock_void):
+            return None
+        self._runner.forget_lock(lock.path)
+        why = (
+            "was undone by a 409 in its batch"
+            if answers.is_lock_void
+            else f"could not be taken ({answers.lock.status})"
+        )
+        return LockError(
+            f"The lock {lock.path} {why}, so this was stored without it: another unit of work may have written at the "
+            "same time. Check that the lock's object exists and may be written, and that no client writes without the "
+            "lock."
+        )
 
     def _judge(
-        self, one: Operation[S], answer: Response, *, is_void: bool, is_undone: bool
+        self, one: Change[Any], answer: Response, *, is_void: bool, is_undone: bool
     ) -> Flow[Verdict | KintoError]:
-        """What the answer means for the write; nothing is adopted yet."""
+        """Return the meaning of the answer for the write; nothing is applied yet."""
+        path = one.state.path
         if is_void and answer.status != 409:
-            if answer.is_repeated and answer.status >= 400:
-                one.doubt()
             return ConcurrentWriteError(
-                f"{one.write.path}: a 409 in the same batch rolled this write back; commit again.", status=409
+                f"{path}: a 409 in the same batch rolled this write back; commit again.", status=409
             )
         if is_undone and answer.status < 400:
             return RolledBackError(
-                f"{one.write.path}: not stored, because another write of this atomic unit was refused; commit again."
+                f"{path}: not stored, because another write of this atomic unit was refused; commit again."
             )
         try:
             policy = self._options.on_conflict
-            return (yield from reconcile_by_policy(one.intent, one.write, answer, self._runner, policy))
+            return (yield from reconcile_by_policy(one, answer, self._runner, policy))
         except KintoError as error:
             return error
-        except Exception as error:  # noqa: BLE001  the policy is the user's own code: what was stored must not be hidden
-            return _of_policy(one.write, error)
+        except Exception as error:  # noqa: BLE001  the policy is the user's own code, and may raise anything
+            return self._policy_error(one, error)
+
+    def _policy_error(self, one: Change[Any], error: Exception) -> KintoError:
+        """Return the error for a conflict policy (a function of the user) that raised: the others must not suffer."""
+        failure = UnitOfWorkError(f"{one.state.path}: on_conflict= raised {error!r:.200}, so the conflict stays.")
+        failure.__cause__ = error
+        return failure
 
     def _apply(
         self,
-        chunk: Sequence[Operation[S]],
+        batch: Sequence[Change[Any]],
         verdicts: Sequence[Verdict | KintoError],
         attempt: int,
         lock_error: LockError | None,
-    ) -> list[Operation[S]]:
+    ) -> list[Change[Any]]:
         # In an atomic unit one refusal is the end for all.
-        is_over = self._options.atomic and any(
-            isinstance(one, KintoError) and not _is_of_others(one) for one in verdicts
-        )
-        again: list[Operation[S]] = []
-        for one, verdict in zip(chunk, verdicts, strict=True):
+        is_over = self.is_atomic and any(isinstance(one, KintoError) and not _is_of_others(one) for one in verdicts)
+        again: list[Change[Any]] = []
+        for one, verdict in zip(batch, verdicts, strict=True):
             if isinstance(verdict, KintoError):
-                if _is_of_others(verdict) and not is_over and self._may_repeat(verdict, attempt):
-                    self._is_racing = self._is_racing or isinstance(verdict, ConcurrentWriteError)
+                if _is_of_others(verdict) and not is_over and self.may_repeat(verdict, attempt):
                     again.append(one)
                 else:
-                    one.fail(status_of_refusal(verdict), verdict)
+                    self._settle(one, verdict)
             elif verdict.again is None:
-                one.succeed(verdict)
+                self._settle(one, verdict)
             elif is_over or attempt == MOST_ROUNDS:
-                _give_up(one, verdict)
+                self._give_up(one, verdict)
             else:
-                again += self._again(one, verdict)
-            if lock_error is not None and one.outcome is not None and one.outcome.is_stored:
-                one.outcome = replace(one.outcome, error=lock_error)
+                again += self._send_again(one, verdict, verdict.again)
+            asked = one.origin or one
+            if lock_error is not None and asked.is_stored:
+                asked.error = lock_error
         return again
 
-    def _again(self, one: Operation[S], verdict: Verdict) -> list[Operation[S]]:
-        assert verdict.again is not None
+    def _send_again(self, one: Change[Any], verdict: Verdict, again: Change[Any]) -> list[Change[Any]]:
+        again.origin = one.origin or one
         try:
-            if one.change(verdict.again) is not None:
-                return [one]
+            if self.encode(again):
+                return [again]
         except KintoError as error:
-            one.fail("rejected", error)
+            self._fail(again, "rejected", error)
             return []
-        # Our own lost write, or somebody else's that came to the same.
-        is_clean = not verdict.reconciled
-        one.succeed(Verdict(verdict.state, verdict.again, verdict.reconciled, is_clean=is_clean))
+        # Our own lost write, or another client's that wanted the same.
+        self._settle(one, Verdict(verdict.state, again, verdict.reconciled, is_clean=not verdict.reconciled))
         return []
 
-    def _may_repeat(self, error: KintoError, attempt: int) -> bool:
-        # What an atomic unit undid goes along with what is sent on top of somebody else's change.
+    def encode(self, change: Change[Any]) -> bool:
+        """Encode the change; return whether anything has to be sent."""
+        return encode_change(change)
+
+    def may_repeat(self, error: KintoError, attempt: int) -> bool:
+        """Return whether a write that was undone because of another one is sent again."""
+        # What an atomic unit undid goes along with what is sent on top of another client's change.
         return attempt < MOST_ROUNDS and (isinstance(error, RolledBackError) or attempt <= self._runner.retry)
 
-    def _fail_together(self, chunk: Sequence[Operation[S]], error: KintoError, attempt: int) -> list[Operation[S]]:
-        status = status_of_failure(error)
-        if isinstance(error, ConcurrentWriteError) and self._may_repeat(error, attempt):
-            self._is_racing = True
-            return list(chunk)
-        self._failure = error
-        for one in chunk:
-            one.fail(status, error)
-        return []
+    # -- outcomes -------------------------------------------------------------------------------------------------
+
+    def _settle(self, one: Change[Any], verdict: Verdict | KintoError) -> None:
+        """Give the change its outcome: the object takes the verdict's state, or keeps its changes."""
+        if isinstance(verdict, KintoError):
+            self._fail(one, self.status_of(verdict), verdict)
+            return
+        asked, state, is_theirs = one.origin or one, verdict.state, verdict.change is None
+        asked.status = status_of_success(asked.state, state)
+        if is_theirs or (verdict.is_clean and asked.status != "deleted"):
+            asked.status = "unchanged"
+        asked.error, asked.is_reconciled, asked.sent = None, verdict.reconciled, verdict.change
+        asked.answer = None if is_theirs or verdict.is_clean else state
+        try:
+            one.holder.__kinto_apply_state__(state, verdict.change)
+        except KintoError as misfit:
+            asked.error = misfit  # the server has it, but it does not fit the model, which so keeps its old state
+
+    def _fail(self, one: Change[Any], status: OutcomeStatus, error: KintoError) -> None:
+        asked = one.origin or one
+        if status == "rolled_back" and one.was_lost:
+            status = "unknown"
+        if status == "unknown" and (one.was_lost or isinstance(error, IN_DOUBT)):
+            one.holder.__kinto_mark_uncertain__(doubted(one))
+        make_resolvable(error, one.holder.__kinto_runner__(), one)
+        asked.status, asked.error = status, error
+
+    def _give_up(self, one: Change[Any], verdict: Verdict) -> None:
+        error: KintoError | None = verdict.conflict
+        if error is None:
+            error = RolledBackError(
+                f"{one.state.path}: an earlier write whose answer got lost is stored; what changed since was not "
+                "sent, because another write of this unit was in the way: commit again."
+            )
+        self._fail(one, self.status_of(error), error)
+
+    def status_of(self, error: KintoError) -> OutcomeStatus:
+        """Return the outcome of a write that ended with this error."""
+        return status_of_refusal(error)
+
+    def fail(self, batch: Sequence[Change[Any]], error: KintoError, attempt: int) -> Sequence[Change[Any]]:
+        """Give each its outcome, unless the batch is sent again: the server rolled it back as a whole."""
+        if isinstance(error, ConcurrentWriteError) and self.may_repeat(error, attempt):
+            return batch
+        self.failure = error
+        for one in batch:
+            self._fail(one, status_of_failure(error), error)
+        return ()
+
+    def skip(self, items: Sequence[Change[Any]], failure: KintoError) -> None:
+        """Give each its outcome: it was not sent."""
+        for one in items:
+            error = UnitOfWorkError(f"{one.state.path} was not sent, because a batch before it failed: {failure}")
+            self._fail(one, "not_sent", error)
+
+    def plan(self, batch: Sequence[Change[Any]], error: DryRunError) -> None:
+        """Give each its outcome: the objects keep their changes."""
+        for one in batch:
+            (one.origin or one).status = "planned"
+
+    def leave(self, batch: Sequence[Change[Any]]) -> None:
+        """Leave each object in doubt."""
+        for one in batch:
+            one.holder.__kinto_mark_uncertain__(doubted(one))
 
 
-def _accepted(one: Operation[S], answer: Response) -> Verdict | KintoError:
-    """What a 2xx means for the write."""
+class _SendingAlone(_Sending):
+    """A batch of one, in another encoding: a request of its own."""
+
+    def exchange(self, batch: Sequence[Change[Any]], attempt: int) -> Flow[Sequence[Change[Any]]]:
+        """Send the one change; return it where it is sent again, in another form."""
+        (one,) = batch
+        try:
+            assert one.write is not None
+            response = yield one.write
+        except GeneratorExit:
+            self.leave(batch)
+            raise
+        except DryRunError as error:
+            self.plan(batch, error)
+            return ()
+        except KintoError as error:
+            return self.fail(batch, error, attempt)
+        if response.status in _STORED:
+            with suppress(ProtocolError):  # which is raised again below
+                answer = {"status": response.status, "body": content(response, str(one.write.path))}
+                if self.accept(batch, response, [answer]):
+                    return ()
+        answers = Answers([response], 0, is_undone=False, lock=None, is_lock_void=False)
+        return (yield from self.take(batch, answers, attempt))
+
+    def encode(self, change: Change[Any]) -> bool:
+        """See :meth:`_Sending.encode`."""
+        change.write = plan(change)
+        return change.write is not None
+
+    def may_repeat(self, error: KintoError, attempt: int) -> bool:
+        """Return ``False``: the transport has sent it again as often as the client says."""
+        return False
+
+    def status_of(self, error: KintoError) -> OutcomeStatus:
+        """See :meth:`_Sending.status_of`."""
+        return status_of_failure(error)
+
+    def _policy_error(self, one: Change[Any], error: Exception) -> KintoError:
+        raise error
+
+
+_STORED = (200, 201)
+_SAVING = (Verb.SAVE, Verb.REPLACE)
+_FAILED = (TransportError, ProtocolError, ResponseError)
+
+
+def stored_as_sent(batch: Sequence[Change[Any]], bodies: Sequence[JSON]) -> list[JSONObject | None]:
+    """Return the stored data of each change that the server has as it was sent; ``None`` for any other.
+
+    PostgreSQL changes the order of keys and makes 1e22 an integer, so values are compared by their JSON; a collection
+    with a schema adds the schema's timestamp.
+    """
+    found: list[JSONObject | None] = []
+    sent_values, stored_values = [], []
+    for one, body in zip(batch, bodies, strict=True):
+        stored = _stored_data(one, body)
+        if stored is not None:
+            sent_values.append(list(one.data.values()))
+            stored_values.append(list(map(stored.__getitem__, one.data)))
+        found.append(stored)
+    if encode(sent_values) == encode(stored_values):
+        return found
+    # Nested keys in another order, or something that was not stored as it was sent.
+    same = map(is_same, sent_values, stored_values)
+    return [None if stored is None or not next(same) else stored for stored in found]
+
+
+def _stored_data(one: Change[Any], body: JSON) -> JSONObject | None:
+    """Return the data in the answer, without id and timestamp, where it has the keys that were sent."""
+    data = body.get("data") if type(body) is dict else None
+    # What several calls made together is not what the object looks like.
+    if type(data) is not dict or one.verb not in _SAVING or one.seen is not None:
+        return None
+    if data.get("id") != one.state.path.ids[-1] or type(data.get("last_modified")) is not int:
+        return None
+    stored = data.copy()
+    del stored["id"], stored["last_modified"]
+    if stored.keys() == one.data.keys():
+        return stored
+    is_with_schema = stored.keys() - one.data.keys() == {"schema"} and one.data.keys() <= stored.keys()
+    return stored if is_with_schema and is_schema_timestamp(one.state.path.kind, stored["schema"]) else None
+
+
+def _in_doubt(one: Change[Any]) -> Change[Any]:
+    """Return the change, with a first attempt in doubt that may be why the second one was refused."""
+    lost = replace(one, state=one.state._replace(in_doubt=doubted(one)))
+    lost.write, lost.entry, lost.origin, lost.was_lost = one.write, one.entry, one.origin or one, True
+    return lost
+
+
+def _accepted(one: Change[Any], answer: Response) -> Verdict | KintoError:
+    """Return the meaning of a 2xx for the write."""
     try:
-        return reconcile_at_once(one.intent, one.write, answer)
+        return reconcile_at_once(one, answer)
     except KintoError as error:
         return error
 
 
-_FAILED = (TransportError, ProtocolError, ResponseError)
-
-
 def _is_of_others(error: KintoError) -> bool:
-    """Whether a write was only undone because of another one."""
+    """Return whether a write was only undone because of another one."""
     return isinstance(error, (ConcurrentWriteError, RolledBackError))
-
-
-def _of_policy(write: Write, error: Exception) -> UnitOfWorkError:
-    failure = UnitOfWorkError(f"{write.path}: on_conflict= raised {error!r:.200}, so the conflict stays.")
-    failure.__cause__ = error
-    return failure
-
-
-def _give_up(one: Operation[S], verdict: Verdict) -> None:
-    error: KintoError | None = verdict.conflict
-    if error is None:
-        error = RolledBackError(
-            f"{one.intent.state.path}: an earlier write whose answer got lost is stored; what changed since was not "
-            "sent, because another write of this unit was in the way: commit again."
-        )
-    one.fail(status_of_refusal(error), error)
-
-
-def _skip(operations: Sequence[Operation[S]], failure: KintoError) -> None:
-    for one in operations:
-        error = UnitOfWorkError(f"{one.write.path} was not sent, because a batch before it failed: {failure}")
-        one.fail("not_sent", error)
-
-
-def _lock_error(lock: Write, answer: Response, *, is_void: bool) -> LockError | None:
-    if answer.status < 300 and not is_void:
-        return None
-    why = "was undone by a 409 in its batch" if is_void else f"could not be taken ({answer.status})"
-    return LockError(
-        f"The lock {lock.path} {why}, so this was stored without it: another unit of work may have written at the "
-        "same time. Check that the lock's object exists and may be written, and that nobody writes without the lock."
-    )

@@ -26,8 +26,8 @@ from kinto_orm.protocol.patches import (
 )
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.writes import Flow, Write, encode_entry
-from kinto_orm.repository.state import Draft, FlowRunner, Intent, Stateful, Status, Verb, WriteOptions
-from kinto_orm.unit_of_work.outcome import Staged, prepare
+from kinto_orm.repository import encode_change
+from kinto_orm.repository.state import Change, FlowRunner, Stateful, Status, Verb, WriteOptions
 
 H_co = TypeVar("H_co", bound=Stateful, covariant=True)
 
@@ -47,7 +47,7 @@ class Fetchable(Protocol[H_co]):
 def check_source(source: object) -> None:
     """Raises ``InvalidTypeError`` for what no object can be loaded from by its id."""
     # An object has the class methods of its model, and would stand for all of that kind.
-    is_object = not isinstance(source, type) and hasattr(source, "__kinto_describe__")
+    is_object = not isinstance(source, type) and hasattr(source, "__kinto_change__")
     if is_object or not hasattr(source, "__kinto_fetch__"):
         raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {source!r:.60}.")
 
@@ -125,31 +125,26 @@ class Plan:
         return "\n".join([*lock, *map(str, self.writes)]) or "nothing to send"
 
 
-def plan_of(staged: Iterable[Staged[Any]], lock: Write | None = None) -> Plan:
-    """The writes that they come to, in their order."""
-    prepared = [(one, one.prepared or prepare(one.intent)) for one in staged]
+def plan_of(changes: Iterable[Change[Any]], lock: Write | None = None) -> Plan:
+    """Return the plan of these changes, in their order."""
     return Plan(
-        tuple(
-            PlannedWrite(one.holder, one.intent.verb, copy_json(found.entry))
-            for one, found in prepared
-            if found is not None
-        ),
+        tuple(PlannedWrite(one.holder, one.verb, copy_json(one.entry or {})) for one in changes if encode_change(one)),
         None if lock is None else encode_entry(lock),
     )
 
 
-def freeze(intent: Intent) -> Intent:
-    """The intent with a copy of its patch: what its caller does with the values afterwards changes nothing."""
-    if intent.patch is None:
-        return intent
-    if isinstance(intent.patch, JSONPatch):
-        return replace(intent, patch=JSONPatch(intent.patch.body))
-    body = intent.patch.body
-    return replace(intent, patch=type(intent.patch)(body.get("data"), body.get("permissions")))
+def freeze(change: Change[Any]) -> Change[Any]:
+    """The change with a copy of its patch: what its caller does with the values afterwards changes nothing."""
+    if change.patch is None:
+        return change
+    if isinstance(change.patch, JSONPatch):
+        return replace(change, patch=JSONPatch(change.patch.body))
+    body = change.patch.body
+    return replace(change, patch=type(change.patch)(body.get("data"), body.get("permissions")))
 
 
-def coalesce(before: Intent, after: Intent) -> Intent | None:
-    """The one intent that both come to; ``None`` where they cancel each other.
+def coalesce(before: Change[Any], after: Change[Any]) -> Change[Any] | None:
+    """The one change that both come to; ``None`` where they cancel each other.
 
     Raises ``NotStageableError`` where no single operation does what both would have done.
     """
@@ -162,7 +157,7 @@ def coalesce(before: Intent, after: Intent) -> Intent | None:
     return _combine_patch(before, after) if after.verb is Verb.PATCH else _combine_save(before, after)
 
 
-def restart(after: Intent) -> Intent | None:
+def restart(after: Change[Any]) -> Change[Any] | None:
     """What is staged of an object that was created and deleted in this unit, and so was never sent."""
     if after.state.status is not Status.NEW:
         return after  # it was stored outside of the unit since
@@ -173,17 +168,17 @@ def restart(after: Intent) -> Intent | None:
     return after
 
 
-def _deleted_here(intent: Intent) -> NotStageableError:
-    return NotStageableError(f"{intent.state.path} is deleted in this unit: it cannot be patched.")
+def _deleted_here(change: Change[Any]) -> NotStageableError:
+    return NotStageableError(f"{change.state.path} is deleted in this unit: it cannot be patched.")
 
 
-def _moved_on(before: Intent, after: Intent) -> bool:
+def _moved_on(before: Change[Any], after: Change[Any]) -> bool:
     # The object was loaded again in between. What was staged for its old state could only conflict, or undo
     # unseen what the server has now.
     return (before.state.status, before.state.last_modified) != (after.state.status, after.state.last_modified)
 
 
-def _options(before: Intent, after: Intent) -> WriteOptions:
+def _options(before: Change[Any], after: Change[Any]) -> WriteOptions:
     """A precondition that was said with the second call counts, else what the first one said still holds."""
     said = after.options
     on_conflict = said.on_conflict or before.options.on_conflict
@@ -191,7 +186,7 @@ def _options(before: Intent, after: Intent) -> WriteOptions:
     return replace(chosen, if_exists=said.if_exists, on_conflict=on_conflict)
 
 
-def _combine_delete(before: Intent, after: Intent) -> Intent | None:
+def _combine_delete(before: Change[Any], after: Change[Any]) -> Change[Any] | None:
     options = _options(before, after)
     if after.state.status is not Status.NEW or before.verb in (Verb.PATCH, Verb.DELETE):
         return replace(after, options=options)
@@ -200,7 +195,7 @@ def _combine_delete(before: Intent, after: Intent) -> Intent | None:
     return replace(after, options=replace(options, if_exists=True))  # the upsert met something, or not
 
 
-def _restore(before: Intent, after: Intent) -> Intent:
+def _restore(before: Change[Any], after: Change[Any]) -> Change[Any]:
     path = before.state.path
     if path.kind in (Kind.BUCKET, Kind.COLLECTION):
         raise NotStageableError(
@@ -213,34 +208,46 @@ def _restore(before: Intent, after: Intent) -> Intent:
     return replace(after, verb=Verb.REPLACE, options=WriteOptions(safe=False) if is_new else _options(before, after))
 
 
-def _combine_save(before: Intent, after: Intent) -> Intent:
+def _combine_save(before: Change[Any], after: Change[Any]) -> Change[Any]:
     if before.verb is Verb.PATCH and after.state.status is Status.NEW:
         raise _impossible(after, "a patch of what exists and the creation of it")
     if isinstance(before.patch, JSONPatch):
         raise _impossible(after, "a JSON-Patch and another change")
     # A save after a replace replaces: what the first call promised still holds.
     verb = Verb.REPLACE if before.verb is Verb.REPLACE else after.verb
-    wanted, seen, now = _wanted(before), _seen(before), after.draft
-    draft = Draft(
-        _with_edits(wanted.data, seen.data, now.data),
-        _with_edits(wanted.permissions or {}, seen.permissions or {}, now.permissions or {}) or None,
-        None
+    wanted, seen, now = _wanted(before), before.shown, after
+    return replace(
+        after,
+        verb=verb,
+        data=_with_edits(wanted.data, seen.data, now.data),
+        permissions=_with_edits(wanted.permissions or {}, seen.permissions or {}, now.permissions or {}) or None,
+        all_permissions=None
         if wanted.all_permissions is None or seen.all_permissions is None or now.all_permissions is None
         else _with_edits(wanted.all_permissions, seen.all_permissions, now.all_permissions),
+        options=_options(before, after),
+        seen=now,
     )
-    return replace(after, verb=verb, draft=draft, options=_options(before, after), seen=now)
 
 
-def _combine_patch(before: Intent, after: Intent) -> Intent:
+def _combine_patch(before: Change[Any], after: Change[Any]) -> Change[Any]:
     patch = after.patch
     assert patch is not None
     if isinstance(patch, JSONPatch):
         raise _impossible(after, "a JSON-Patch and another change")
-    seen = _overtaken(_seen(before), after.draft, patch)
+    seen = _overtaken(before.shown, after, patch)
     options = _options(before, after)
     if before.verb is not Verb.PATCH:
-        draft = _patched(after, before.draft, patch)
-        return replace(after, verb=before.verb, patch=None, draft=draft, options=options, seen=seen)
+        patched = _patched(before, patch)
+        return replace(
+            after,
+            verb=before.verb,
+            data=patched.data,
+            permissions=patched.permissions,
+            all_permissions=patched.all_permissions,
+            patch=None,
+            options=options,
+            seen=seen,
+        )
     if not (isinstance(before.patch, BasicPatch) and isinstance(patch, BasicPatch)):
         raise _impossible(after, "two patches that are not both plain")
     merged = BasicPatch(
@@ -250,30 +257,27 @@ def _combine_patch(before: Intent, after: Intent) -> Intent:
     return replace(after, patch=merged, options=options, seen=seen)
 
 
-def _impossible(intent: Intent, what: str) -> NotStageableError:
-    return NotStageableError(f"{intent.state.path}: {what} cannot become one operation: commit in between.")
+def _impossible(change: Change[Any], what: str) -> NotStageableError:
+    return NotStageableError(f"{change.state.path}: {what} cannot become one operation: commit in between.")
 
 
-def _seen(intent: Intent) -> Draft:
-    return intent.seen or intent.draft
+def _wanted(change: Change[Any]) -> Change[Any]:
+    """Return the object as wanted; after a patch, with the unsaved changes that the caller wants saved now."""
+    return change if change.patch is None else _patched(change.shown, change.patch)
 
 
-def _wanted(intent: Intent) -> Draft:
-    """What the object shall be; for a patch, together with the unsaved changes that the caller wants saved now."""
-    return intent.draft if intent.patch is None else _patched(intent, _seen(intent), intent.patch)
-
-
-def _patched(intent: Intent, draft: Draft, patch: Patch) -> Draft:
+def _patched(change: Change[Any], patch: Patch) -> Change[Any]:
     assert not isinstance(patch, JSONPatch)
     body = patch.body
     given = body.get("permissions", {})
     if isinstance(patch, MergePatch) and given:
-        raise _impossible(intent, "a merge-patch of permissions and another change")
+        raise _impossible(change, "a merge-patch of permissions and another change")
     apply = apply_merge_patch if isinstance(patch, MergePatch) else apply_basic_patch
-    return Draft(
-        apply(draft.data, body.get("data", {})),
-        {**(draft.permissions or {}), **given} or None,
-        None if draft.all_permissions is None else {**draft.all_permissions, **given},
+    return replace(
+        change,
+        data=apply(change.data, body.get("data", {})),
+        permissions={**(change.permissions or {}), **given} or None,
+        all_permissions=None if change.all_permissions is None else {**change.all_permissions, **given},
     )
 
 
@@ -283,14 +287,15 @@ def _with_edits(wanted: Mapping[str, Any], seen: Mapping[str, Any], now: Mapping
     return {**{key: value for key, value in wanted.items() if key not in removed}, **changed_keys(seen, now)}
 
 
-def _overtaken(seen: Draft, now: Draft, patch: BasicPatch | MergePatch) -> Draft:
-    """What was seen of the object, brought up to date where the patch sets something: there it wins over edits."""
+def _overtaken(seen: Change[Any], now: Change[Any], patch: BasicPatch | MergePatch) -> Change[Any]:
+    """Return the object as it was seen, brought up to date where the patch sets something: there it wins over edits."""
     body = patch.body
     names = body.get("permissions", {})
-    return Draft(
-        _brought(seen.data, now.data, body.get("data", {})),
-        _brought(seen.permissions or {}, now.permissions or {}, names) or None,
-        None
+    return replace(
+        seen,
+        data=_brought(seen.data, now.data, body.get("data", {})),
+        permissions=_brought(seen.permissions or {}, now.permissions or {}, names) or None,
+        all_permissions=None
         if seen.all_permissions is None or now.all_permissions is None
         else _brought(seen.all_permissions, now.all_permissions, names),
     )
@@ -301,33 +306,33 @@ def _brought(seen: Mapping[str, Any], now: Mapping[str, Any], keys: Collection[s
     return {**kept, **{key: now[key] for key in keys if key in now}}
 
 
-def in_order(staged: Iterable[Staged[Any]]) -> list[Staged[Any]]:
+def in_order(changes: Iterable[Change[Any]]) -> list[Change[Any]]:
     """Parents first, deletions last and the other way round, by path inside: one order for all, so no deadlocks.
 
     Raises ``NotStageableError`` where something is written below what is deleted.
     """
-    ordered = sorted(staged, key=_rank)
+    ordered = sorted(changes, key=_rank)
     _refuse_recreated(ordered)
     return ordered
 
 
-def _rank(one: Staged[Any]) -> tuple[bool, int, tuple[str, ...]]:
-    path = one.intent.state.path
-    is_deletion = one.intent.verb is Verb.DELETE
+def _rank(one: Change[Any]) -> tuple[bool, int, tuple[str, ...]]:
+    path = one.state.path
+    is_deletion = one.verb is Verb.DELETE
     level = path.kind.level
     return (is_deletion, -level if is_deletion else level, path.ids)
 
 
-def _refuse_recreated(staged: Collection[Staged[Any]]) -> None:
+def _refuse_recreated(changes: Collection[Change[Any]]) -> None:
     deleted = {
-        one.intent.state.path.ids
-        for one in staged
-        if one.intent.verb is Verb.DELETE and one.intent.state.path.kind in (Kind.BUCKET, Kind.COLLECTION)
+        one.state.path.ids
+        for one in changes
+        if one.verb is Verb.DELETE and one.state.path.kind in (Kind.BUCKET, Kind.COLLECTION)
     }
-    for one in staged:
-        path = one.intent.state.path
+    for one in changes:
+        path = one.state.path
         above = {path.ids[:depth] for depth in range(1, len(path.ids))}
-        if one.intent.verb is not Verb.DELETE and above & deleted:
+        if one.verb is not Verb.DELETE and above & deleted:
             raise NotStageableError(
                 f"{path} is written and something above it is deleted in one unit: commit in between."
             )

@@ -8,7 +8,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -29,12 +29,23 @@ from kinto_orm.protocol.json_values import TimestampInput
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow
+from kinto_orm.repository import encode_change
 from kinto_orm.repository.conflicts import check_policy, make_resolvable
-from kinto_orm.repository.state import FlowRunner, Intent, OnConflict, Stateful, Status, Verb, activate, deactivate
+from kinto_orm.repository.state import (
+    Change,
+    FlowRunner,
+    OnConflict,
+    Outcome,
+    Stateful,
+    Status,
+    Verb,
+    activate,
+    deactivate,
+)
 from kinto_orm.unit_of_work.compensation import compensate
 from kinto_orm.unit_of_work.engine import CommitOptions, commit
 from kinto_orm.unit_of_work.lock import lock_of, lock_write
-from kinto_orm.unit_of_work.outcome import Outcome, Staged, prepare, raise_unless_stored
+from kinto_orm.unit_of_work.outcome import raise_unless_stored
 from kinto_orm.unit_of_work.staging import (
     Fetchable,
     Plan,
@@ -85,11 +96,11 @@ class UnitOfWork:
         self._options = CommitOptions(atomic=atomic, on_conflict=on_conflict, chunked=chunked)
         self._common_lock = None if lock is None else lock_of(lock, runner)
         self._lock = threading.RLock()
-        self._staged: dict[ObjectPath, Staged[Any]] = {}
+        self._staged: dict[ObjectPath, Change[Any]] = {}
         self._cancelled: set[ObjectPath] = set()
         """Staged paths of which nothing is left to send: an object that was created and deleted again."""
         self._loaded: dict[ObjectPath, Any] = {}
-        self._outcomes: dict[ObjectPath, Outcome[Any]] = {}
+        self._answered: dict[ObjectPath, Change[Any]] = {}
         self._is_closed = False
         self._commit_flow: Flow[Any] | None = None
         self._on_its_way: frozenset[ObjectPath] = frozenset()
@@ -100,34 +111,34 @@ class UnitOfWork:
 
         After several commits, each object has its last outcome here.
         """
-        return tuple(self._outcomes.values())
+        return _outcomes(self._answered.values())
 
     # -- staging --------------------------------------------------------------------------------------------------
 
-    def stage(self, holder: H, intent: Intent) -> H:
-        """Takes the intent into the unit; what was staged for the same object becomes one operation with it."""
-        path = intent.state.path
+    def stage(self, change: Change[H]) -> H:
+        """Take the change into the unit; what was staged for the same object becomes one operation with it."""
+        path = change.state.path
         with self._lock:
             self._check_open()
-            self._check_identity(holder, path)
+            self._check_identity(change.holder, path)
             if path in self._on_its_way:
                 raise UnitOfWorkError(f"{path} is being sent: stage it again when the commit has ended.")
-            frozen = freeze(intent)
+            frozen = change if change.patch is None else freeze(change)
             combined = self._combined(path, frozen)
             if combined is None:
                 self._cancelled.add(path)
-                self._staged[path] = Staged(holder, frozen)
+                self._staged[path] = frozen
             else:
-                # Refuses now, not at the end, what a batch cannot carry.
-                self._staged[path] = Staged(holder, combined, prepare(combined))
+                encode_change(combined)  # refuses now, not at the end, what a batch cannot carry
+                self._staged[path] = combined
                 self._cancelled.discard(path)
-        return holder
+        return change.holder
 
-    def _combined(self, path: ObjectPath, after: Intent) -> Intent | None:
+    def _combined(self, path: ObjectPath, after: Change[Any]) -> Change[Any] | None:
         if path in self._cancelled:
             return restart(after)
         before = self._staged.get(path)
-        return after if before is None else coalesce(before.intent, after)
+        return after if before is None else coalesce(before, after)
 
     def save(
         self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
@@ -230,34 +241,34 @@ class UnitOfWork:
             return plan_of(in_order(self._to_send().values()), lock)
 
     def commit(self) -> tuple[Outcome[Any], ...]:
-        """Sends what is staged as one batch; one outcome for each object, in staging order.
+        """Send what is staged as one batch; return one outcome for each object, in staging order.
 
         Raises ``BatchTooLargeError`` and ``AtomicityUnavailableError`` before anything is sent, and ``CommitError``
         with all outcomes where some were not stored: those stay staged, for a second commit.
         """
         self._check_open()
-        return self.runner.run(self._begin())
+        return _outcomes(self.runner.run(self._begin()))
 
     async def acommit(self) -> tuple[Outcome[Any], ...]:
         """Like :meth:`commit`."""
         self._check_open()
-        return await self.runner.arun(self._begin())
+        return _outcomes(await self.runner.arun(self._begin()))
 
     def rollback(self) -> None:
-        """Forgets what is staged. Nothing that was sent is undone; the objects keep their local changes."""
+        """Forget what is staged. Nothing that was sent is undone; the objects keep their local changes."""
         with self._lock:
             self._staged.clear()
             self._cancelled.clear()
             self._loaded.clear()
 
-    def _begin(self) -> Flow[tuple[Outcome[Any], ...]]:
+    def _begin(self) -> Flow[Sequence[Change[Any]]]:
         with self._lock:
             if self._commit_flow is not None:
                 raise UnitOfWorkError("This unit of work is being committed already.")
             self._commit_flow = flow = self._commit()
             return flow
 
-    def _commit(self) -> Flow[tuple[Outcome[Any], ...]]:
+    def _commit(self) -> Flow[Sequence[Change[Any]]]:
         try:
             with self._lock:
                 to_send = self._to_send()
@@ -267,61 +278,60 @@ class UnitOfWork:
             options = self._options
             if ordered and self._common_lock is not None:
                 options = replace(options, lock=(yield from self._common_lock.prepare(self.runner)))
-            found = (yield from commit(ordered, self.runner, options)) if ordered else []
-            outcomes = self._settle(in_staging_order, dict(zip(map(_path, ordered), found, strict=True)))
+            if ordered:
+                yield from commit(ordered, self.runner, options)
+            answered = self._settle(in_staging_order)
         finally:
             self._on_its_way = frozenset()
             self._commit_flow = None
-        raise_unless_stored(outcomes, _Undo(self.runner, partial(self._compensate, outcomes)))
-        return outcomes
+        raise_unless_stored(answered, _Undo(self.runner, partial(self._compensate, answered)))
+        return answered
 
-    def _compensate(self, outcomes: Sequence[Outcome[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
-        """The flow that undoes what was stored. Begins like a commit: where the block is still open, it may write."""
+    def _compensate(self, answered: Sequence[Change[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
+        """Return the flow that undoes what was stored. Begins like a commit: the block may still be open."""
         with self._lock:
             if self._commit_flow is not None:
                 raise UnitOfWorkError("This unit of work is being committed: compensate when that has ended.")
-            self._commit_flow = flow = self._undo(outcomes)
+            self._commit_flow = flow = self._undo(answered)
             return flow
 
-    def _undo(self, outcomes: Sequence[Outcome[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
+    def _undo(self, answered: Sequence[Change[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
         try:
-            return (yield from compensate(outcomes, self.runner))
+            return (yield from compensate(answered, self.runner))
         finally:
             self._commit_flow = None
 
-    def _settle(
-        self, staged: Mapping[ObjectPath, Staged[Any]], found: Mapping[ObjectPath, Outcome[Any]]
-    ) -> tuple[Outcome[Any], ...]:
-        outcomes: list[Outcome[Any]] = []
+    def _settle(self, changes: Mapping[ObjectPath, Change[Any]]) -> Sequence[Change[Any]]:
+        """Forget what is stored; keep the rest staged."""
         with self._lock:
-            for path, one in staged.items():
-                # What cancelled itself out was never sent.
-                outcome = found.get(path) or Outcome(one.holder, one.intent.verb, "unchanged")
-                make_resolvable(outcome.error, self.runner, one.holder, one.intent, partial(self._forget, path))
-                if outcome.is_stored or outcome.status == "planned":
+            for path, one in changes.items():
+                if one.status is None:  # it cancelled itself out, and was never sent
+                    one.status = "unchanged"
+                if one.error is not None:
+                    make_resolvable(one.error, self.runner, one, partial(self._forget, path))
+                if one.is_stored or one.status == "planned":
                     self._forget(path)
-                elif outcome.status == "unknown" and path in self._staged:
-                    self._staged[path] = _in_doubt(one)
-                outcomes.append(outcome)
-                self._outcomes[path] = outcome
-        return tuple(outcomes)
+                elif path in self._staged:
+                    self._staged[path] = _to_be_repeated(one)
+            self._answered.update(changes)
+        return tuple(changes.values())
 
     def _forget(self, path: ObjectPath) -> None:
         with self._lock:
             self._staged.pop(path, None)
             self._cancelled.discard(path)
 
-    def _to_send(self) -> dict[ObjectPath, Staged[Any]]:
-        """What is staged, and the objects of ``get()`` that were changed and not staged."""
+    def _to_send(self) -> dict[ObjectPath, Change[Any]]:
+        """Return what is staged, and the objects of ``get()`` that were changed and not staged."""
         found = {path: one for path, one in self._staged.items() if path not in self._cancelled}
         for path, holder in self._loaded.items():
             if path not in self._staged:
-                intent = Intent(Verb.SAVE, *holder.__kinto_describe__())
+                change = holder.__kinto_change__(Verb.SAVE)
                 # Partial objects cannot be written, deleted ones need not be.
-                if intent.state.status is not Status.LOADED or intent.state.is_partial:
+                if change.state.status is not Status.LOADED or change.state.is_partial:
                     continue
-                if (prepared := prepare(intent)) is not None:
-                    found[path] = Staged(holder, intent, prepared)
+                if encode_change(change):
+                    found[path] = change
         if self._common_lock is not None:
             self._common_lock.check(found)
         return found
@@ -381,14 +391,15 @@ class UnitOfWork:
         return f"<UnitOfWork of {len(self._staged)} staged objects{', left' if self._is_closed else ''}>"
 
 
-def _path(one: Staged[Any]) -> ObjectPath:
-    return one.intent.state.path
+def _outcomes(changes: Iterable[Change[Any]]) -> tuple[Outcome[Any], ...]:
+    return tuple(one.outcome for one in changes)
 
 
-def _in_doubt(one: Staged[Any]) -> Staged[Any]:
-    """What is staged, such that a second commit knows its own write where it finds it."""
-    state, _ = one.holder.__kinto_describe__()
-    return Staged(one.holder, replace(one.intent, state=replace(one.intent.state, in_doubt=state.in_doubt)))
+def _to_be_repeated(one: Change[Any]) -> Change[Any]:
+    """Return the change as a second commit sends it, which knows its own write where it finds it."""
+    if one.status != "unknown":
+        return replace(one)
+    return replace(one, state=one.state._replace(in_doubt=one.holder.__kinto_state__().in_doubt))
 
 
 @dataclass(frozen=True, slots=True)

@@ -470,11 +470,8 @@ class FaultyNetwork(RuleBasedStateMachine):
             assert not written, f"{written} were stored by an atomic unit that failed: {outcomes}"
 
     def _compensate(self, session: Session, error: CommitError) -> None:
-        calls: list[Call] = []
-        for outcome in error.outcomes:
-            after = outcome.after
-            if outcome.is_stored and after is not None:
-                calls.append(self._undoing(session, outcome))
+        stored = [one for one in error.outcomes if one.is_stored and one.change.after is not None]
+        calls = [self._undoing(session, one) for one in stored]
         with self._watched(session, calls) as watched:
             undone = error.compensate()
         by_id = {call.id: call for call in calls}
@@ -494,7 +491,8 @@ class FaultyNetwork(RuleBasedStateMachine):
         stored = self.journal.find(id, record.last_modified)
         before = self.journal.before(id, stored).data
         if stored.author != session.name:  # they wrote the very same while an answer of ours got lost
-            before = outcome.intent.state.data if outcome.intent is not None else None
+            sent = outcome.change.sent if outcome.change is not None else None
+            before = None if sent is None else sent.state.data
         goal = Goal("delete") if before is None else Goal("save", before)
         return Call(session.name, id, record, goal, stored, _copy(record))
 
@@ -582,7 +580,7 @@ class FaultyNetwork(RuleBasedStateMachine):
             assert call.goal.data is None or call.base is ABSENT, report
             assert not written
             return
-        assert is_same(record.__kinto_describe__()[0].data, found.data), f"{record} is not as the server had it"
+        assert is_same(record.__kinto_state__().data, found.data), f"{record} is not as the server had it"
         assert found in during, f"{report}: the object is older than the call"
         if report.status in ("created", "updated"):
             assert found in written or may_be_alike, f"{report}: written by {found.author}"

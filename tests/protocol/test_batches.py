@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kinto_orm import ProtocolError, ResponseError
-from kinto_orm.protocol.batches import DEFAULT_BATCH_LIMIT, batch_limit, batch_request, count_void, split_answer
+from kinto_orm.protocol.batches import (
+    DEFAULT_BATCH_LIMIT,
+    as_responses,
+    batch_limit,
+    batch_request,
+    count_void,
+    read_answers,
+)
 from kinto_orm.protocol.messages import Response
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Precondition, Write, encode_entry
@@ -24,6 +31,10 @@ def put(id: str) -> Write:
 
 def answer(*entries: Any) -> Response:
     return Response(200, {}, json.dumps({"responses": entries}).encode())
+
+
+def split_answer(response: Response, count: int) -> list[Response]:
+    return as_responses(read_answers(response, count), is_repeated=response.is_repeated)
 
 
 @pytest.mark.parametrize(

@@ -33,12 +33,11 @@ from kinto_orm.errors import (
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Flow, Write
-from kinto_orm.repository.state import Draft, Intent, ObjectState, Status, Verb
+from kinto_orm.repository.state import Change, ObjectState, Status, Verb
 from kinto_orm.unit_of_work import (
     BulkReport,
     CommitOptions,
     Outcome,
-    Staged,
     commit,
     commit_all,
     create_lock,
@@ -57,15 +56,18 @@ class Thing:
         self.path = ObjectPath(Kind.RECORD, ("b", "c", f"r{number}"))
         self.adopted: ObjectState | None = None
         self.adopts = adopts
-        self.doubt: Intent | None = None
+        self.doubt: Change[Any] | None = None
 
-    def __kinto_apply_state__(self, state: ObjectState, intent: Intent | None) -> None:
+    def __kinto_accept__(self, change: Change[Any], stored: dict[str, Any], answer: dict[str, Any]) -> bool:
+        return False
+
+    def __kinto_apply_state__(self, state: ObjectState, change: Change[Any] | None) -> None:
         if not self.adopts:
             raise InvalidValueError("it does not fit")
         self.adopted = state
 
-    def __kinto_mark_uncertain__(self, intent: Intent) -> None:
-        self.doubt = intent
+    def __kinto_mark_uncertain__(self, change: Change[Any]) -> None:
+        self.doubt = change
 
     def __kinto_path__(self) -> ObjectPath:
         return self.path
@@ -73,7 +75,10 @@ class Thing:
     def __kinto_is_clean__(self) -> bool:
         return False
 
-    def __kinto_describe__(self) -> tuple[ObjectState, Draft]:
+    def __kinto_state__(self) -> ObjectState:
+        raise NotImplementedError
+
+    def __kinto_change__(self, verb: Verb) -> Change[Thing]:
         raise NotImplementedError
 
     def __kinto_edit__(self, data: Mapping[str, Any], permissions: Mapping[str, Iterable[str]]) -> None:
@@ -106,15 +111,16 @@ class Server:
         return {"settings": settings, "capabilities": dict.fromkeys(self.capabilities)}
 
 
-def run(writes: Sequence[Staged[Thing]], *, server: Server | None = None, **options: Any) -> Flow[list[Outcome[Thing]]]:
-    return commit(writes, server or Server(), CommitOptions(**options))  # type: ignore[arg-type]  # only what it needs
+def run(writes: Sequence[Change[Thing]], *, server: Server | None = None, **options: Any) -> Flow[list[Outcome[Thing]]]:
+    runner: Any = server or Server()  # only what it needs
+    return [one.outcome for one in (yield from commit(writes, runner, CommitOptions(**options)))]
 
 
-def staged(number: int, verb: Verb = Verb.SAVE, status: Status = Status.NEW, *, adopts: bool = True) -> Staged[Thing]:
+def staged(number: int, verb: Verb = Verb.SAVE, status: Status = Status.NEW, *, adopts: bool = True) -> Change[Thing]:
     thing = Thing(number, adopts=adopts)
     known = {"n": 0} if status is Status.LOADED else None
     state = ObjectState(thing.path, status, known, 5 if known else None)
-    return Staged(thing, Intent(verb, state, Draft({"n": 1})))
+    return Change(thing, verb, state, {"n": 1})
 
 
 def stored(number: int, status: int = 201) -> Answer:
@@ -140,7 +146,7 @@ def drive(flow: Flow[T], *answers: Response | KintoError) -> tuple[T, list[Reque
         return stop.value, sent
 
 
-def outcomes(writes: list[Staged[Thing]], *answers: Answer) -> list[Outcome[Thing]]:
+def outcomes(writes: list[Change[Thing]], *answers: Answer) -> list[Outcome[Thing]]:
     return drive(run(writes), batch(*answers))[0]
 
 
@@ -158,7 +164,7 @@ def test_one_batch_carries_all_writes_in_their_order() -> None:
 
 def test_only_what_changed_is_sent_and_the_rest_is_unchanged() -> None:
     clean = staged(0, status=Status.LOADED)
-    clean = Staged(clean.holder, Intent(Verb.SAVE, clean.intent.state, Draft({"n": 0})))
+    clean = replace(clean, data={"n": 0})
 
     found = outcomes([clean, staged(1)], stored(1))
 
@@ -183,7 +189,7 @@ def test_nothing_is_asked_where_nothing_is_to_be_written() -> None:
         ),
     ],
 )
-def test_what_was_stored_is_adopted(write: Staged[Thing], answer: Answer, status: str) -> None:
+def test_what_was_stored_is_adopted(write: Change[Thing], answer: Answer, status: str) -> None:
     (found,) = outcomes([write], answer)
 
     assert (found.status, found.is_stored, found.error) == (status, True, None)
@@ -229,11 +235,12 @@ def test_a_conflict_says_what_was_seen_wanted_and_found() -> None:
 
 
 def test_what_was_stored_but_does_not_fit_its_model_is_stored_and_has_an_error() -> None:
-    (found,) = outcomes([staged(0, adopts=False)], stored(0))
+    change = staged(0, adopts=False)
+    (found,) = outcomes([change], stored(0))
 
     assert (found.status, found.is_stored) == ("created", True)
     with pytest.raises(CommitError, match=r"1 of 1 writes failed \(1 are stored\)"):
-        raise_unless_stored([found])
+        raise_unless_stored([change])
 
 
 # -- the rule of the 409 ------------------------------------------------------------------------------------------
@@ -335,11 +342,11 @@ def test_nothing_is_sent_where_the_server_does_not_say_how_many_it_takes(error: 
 # -- many batches -------------------------------------------------------------------------------------------------
 
 
-def bulk(writes: Iterable[Staged[Thing]], *answers: Response | KintoError, limit: int = 2) -> BulkReport:
+def bulk(writes: Iterable[Change[Thing]], *answers: Response | KintoError, limit: int = 2) -> BulkReport:
     return drive(run_all(writes, limit), *answers)[0]
 
 
-def run_all(writes: Iterable[Staged[Thing]], limit: int = 2, on_outcome: Any = None) -> Flow[BulkReport]:
+def run_all(writes: Iterable[Change[Thing]], limit: int = 2, on_outcome: Any = None) -> Flow[BulkReport]:
     return commit_all(writes, Server(limit), on_outcome)  # type: ignore[arg-type]  # only what it needs
 
 
@@ -353,7 +360,7 @@ def test_a_bulk_fills_its_batches_and_counts() -> None:
 def test_a_bulk_reads_no_more_than_one_batch_ahead() -> None:
     read: list[int] = []
 
-    def source() -> Iterable[Staged[Thing]]:
+    def source() -> Iterable[Change[Thing]]:
         for number in range(5):
             read.append(number)
             yield staged(number)
@@ -365,14 +372,14 @@ def test_a_bulk_reads_no_more_than_one_batch_ahead() -> None:
 
 
 def test_clean_objects_take_no_room_in_a_batch() -> None:
-    clean = [Staged(one.holder, Intent(Verb.SAVE, one.intent.state, Draft({"n": 0}))) for one in loaded(3)]
+    clean = [replace(one, data={"n": 0}) for one in loaded(3)]
 
     report, sent = drive(run_all([*clean, staged(4), staged(5)]), batch(stored(4), stored(5)))
 
     assert (report.unchanged, report.created, len(sent)) == (3, 2, 1)
 
 
-def loaded(count: int) -> list[Staged[Thing]]:
+def loaded(count: int) -> list[Change[Thing]]:
     return [staged(number, status=Status.LOADED) for number in range(count)]
 
 
@@ -407,14 +414,14 @@ def test_an_object_in_no_state_for_its_verb_fails_alone() -> None:
 def test_an_object_given_twice_is_written_once() -> None:
     one = staged(0)
 
-    report = bulk([one, one, staged(1)], batch(stored(0), stored(1)))
+    report = bulk([one, replace(one), staged(1)], batch(stored(0), stored(1)))
 
     assert [type(found.error) for found in report.failed] == [DuplicateObjectError]
     assert report.created == 2
 
 
 def test_what_the_source_raises_says_what_is_stored() -> None:
-    def source() -> Iterable[Staged[Thing]]:
+    def source() -> Iterable[Change[Thing]]:
         yield from (staged(0), staged(1), staged(2))
         raise ZeroDivisionError
 
@@ -534,7 +541,7 @@ def undone(*answers: Answer) -> Response:
     return replace(batch(*answers), headers={"x-batch-rolled-back": "true"})
 
 
-def atomic(*writes: Staged[Thing], on_conflict: Any = "raise") -> Flow[list[Outcome[Thing]]]:
+def atomic(*writes: Change[Thing], on_conflict: Any = "raise") -> Flow[list[Outcome[Thing]]]:
     return run(writes, server=Server(capabilities=("atomic_batch",)), atomic=True, on_conflict=on_conflict)
 
 
