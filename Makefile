@@ -2,7 +2,7 @@
 #
 #   make demo     a short tour of kinto_orm, on a real Kinto inside the process
 #   make tests    style, types, layers, tests with coverage: what must be green
-#   make bench    how fast it is beside kinto-http: docs/performance.md
+#   make bench    how fast it is beside kinto-http: docs/performance.md; FULL=1 with a million records, too
 #   make comparison  what goes wrong with kinto-http and with kinto_orm: docs/comparison.md
 #   make docs     runs the snippets of the documentation, then builds it in docs/_build/html
 #   make serve    a real Kinto on http://localhost:8888/v1
@@ -29,7 +29,7 @@ tests: $(VENV)/.tox
 	PATH="$$PATH$(addprefix :,$(PYTHON312))" $(BIN)/tox run -e lint,types,imports,tests,plugins
 
 bench: $(VENV)/.bench
-	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/run.py $(if $(FULL),--full)
 	$(BIN)/python benchmarks/page.py
 
 comparison: $(VENV)/.bench

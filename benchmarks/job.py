@@ -31,6 +31,8 @@ class Job:
     """The number of the first record, where records are named."""
     is_cold: bool = False
     """Without a warm-up."""
+    counts_calls: bool = False
+    """Count the calls inside of kinto_orm instead of measuring."""
 
     def numbers(self) -> range:
         """Of the records that are named."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from report import target_text
+from report import calls_text, target_text
 from run import RESULT
 from tasks import Target
 
@@ -16,8 +16,8 @@ DOCS = Path(__file__).parents[1] / "docs"
 PAGE = DOCS / "performance.md"
 BEGIN, END = "<!-- written by make bench -->", "<!-- up to here -->"
 HEAD = """
-| Work | Where | How | CPU | wall | memory | target |
-|---|---|---|---|---|---|---|
+| Work | Where | How | CPU | wall | memory | calls | target |
+|---|---|---|---|---|---|---|---|
 """
 OURS, REFERENCE = "#4c72b0", "#c44e52"
 
@@ -52,7 +52,7 @@ def rows(tasks: Mapping[str, Any]) -> Iterator[str]:
     for task in tasks.values():
         name = f"{task['title']} ({task['count']:,})"
         for line in task["contestants"][1:]:
-            cells = (name, task["server"], line["name"], *_ratios(line), _target(line))
+            cells = (name, task["server"], line["name"], *_ratios(line), _calls(line), _target(line))
             yield f"| {' | '.join(cells)} |"
             name = ""
 
@@ -60,6 +60,10 @@ def rows(tasks: Mapping[str, Any]) -> Iterator[str]:
 def _ratios(line: Mapping[str, Any]) -> tuple[str, str, str]:
     growth = "" if line["growth"] is None else f"{line['growth']:.1f} times"
     return f"{line['cpu_to_reference']:.2f}", f"{line['wall_to_reference']:.2f}", growth
+
+
+def _calls(line: Mapping[str, Any]) -> str:
+    return "" if line["calls"] is None else calls_text(line["calls"], line["most_calls"])
 
 
 def _target(line: Mapping[str, Any]) -> str:

@@ -35,6 +35,9 @@ class Line:
     memory_mb: float
     growth: float | None
     """The peak of the memory, divided by the one of few records."""
+    calls: float | None
+    """The calls inside of kinto_orm for one record, where there is a target for them."""
+    most_calls: int | None
     target: Target | None
     reached: float | None
     """The ratio that the target is about."""
@@ -45,11 +48,11 @@ class Line:
         return self.target is not None and self.reached is not None and self.reached <= self.target.limit
 
 
-def summarize(task: Task, samples: Sequence[Sequence[Sample]]) -> list[Line]:
-    """One line for each contestant; ``samples`` has one row for each, in their order, by rounds."""
+def summarize(task: Task, samples: Sequence[Sequence[Sample]], calls: Sequence[float | None]) -> list[Line]:
+    """Return one line for each contestant; ``samples`` has one row for each, in their order, by rounds."""
     reference, floor = samples[0], samples[-1]
     lines: list[Line] = []
-    for contestant, own in zip(task.contestants, samples, strict=True):
+    for contestant, own, called in zip(task.contestants, samples, calls, strict=True):
         cpu = [one.cpu / one.count for one in own]
         wall = [one.wall / one.count for one in own]
         to_reference = _ratio(cpu, (one.cpu / one.count for one in reference))
@@ -73,6 +76,8 @@ def summarize(task: Task, samples: Sequence[Sequence[Sample]]) -> list[Line]:
                 wall_to_reference=wall_to_reference,
                 memory_mb=median(one.memory for one in own) / 1e6,
                 growth=growth,
+                calls=called,
+                most_calls=contestant.most_calls,
                 target=target,
                 reached=None if target is None else reached[target.measure, target.of],
             )
@@ -90,8 +95,8 @@ def _growth(samples: Sequence[Sample]) -> float | None:
     return median(ratios) if ratios else None
 
 
-COLUMNS = ("", "CPU µs", "to k-http", "to floor", "wall µs", "to k-http", "peak MB", "grows", "target")
-WIDTHS = (28, 10, 10, 9, 10, 10, 9, 8, 25)
+COLUMNS = ("", "CPU µs", "to k-http", "to floor", "wall µs", "to k-http", "peak MB", "grows", "calls", "target")
+WIDTHS = (28, 10, 10, 9, 10, 10, 9, 8, 14, 25)
 
 
 def table(task: Task, lines: Sequence[Line]) -> Iterator[str]:
@@ -109,6 +114,7 @@ def table(task: Task, lines: Sequence[Line]) -> Iterator[str]:
                 f"{line.wall_to_reference:.2f}",
                 f"{line.memory_mb:.1f}",
                 "" if line.growth is None else f"{line.growth:.1f}",
+                "" if line.calls is None else calls_text(line.calls, line.most_calls),
                 "" if line.target is None else target_text(line.target, is_met=line.is_met),
             )
         )
@@ -118,6 +124,11 @@ def target_text(target: Target, *, is_met: bool) -> str:
     """Such as ``wall 0.50 ✓``."""
     of = " of the floor" if target.of == "floor" else ""
     return f"{target.measure} {target.limit:.2f}{of} {'✓' if is_met else '✗'}"
+
+
+def calls_text(calls: float, most: int | None) -> str:
+    """Return, for example, ``44 ≤ 45 ✓``."""
+    return f"{calls:.0f}" if most is None else f"{calls:.0f} ≤ {most} {'✓' if calls <= most else '✗'}"
 
 
 def _row(cells: Sequence[str]) -> str:

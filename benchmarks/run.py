@@ -34,7 +34,8 @@ SECONDS_AWAY = 0.02
 
 def main(arguments: Sequence[str] | None = None) -> None:
     options = _options(arguments)
-    tasks = [task for task in (quick() if options.quick else TASKS) if task.key in (options.only or task.key)]
+    asked = options.only or [task.key for task in TASKS if options.full or not task.is_long]
+    tasks = [task for task in (quick() if options.quick else TASKS) if task.key in asked]
     started = time.perf_counter()
     # Of tasks that are not run this time, the file keeps what is in it.
     keep = bool(options.only) and options.output.exists()
@@ -53,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true", help="small and once: to see whether everything runs")
+    parser.add_argument("--full", action="store_true", help="with a million records, too: half an hour")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is run at most (default: %(default)s)")
     parser.add_argument("--only", choices=[task.key for task in TASKS], nargs="+", help="these tasks alone")
     parser.add_argument("--output", type=Path, default=RESULT, help="the JSON file (default: %(default)s)")
@@ -115,7 +117,20 @@ def _measure(task: Task, places: Places, rounds: int) -> tuple[list[Line], list[
         for offset in range(len(task.contestants)):
             index = (number + offset) % len(task.contestants)
             samples[index].append(_sample(task, task.contestants[index], places))
-    return summarize(task, samples), samples
+    calls = [_count_calls(task, one, places) for one in task.contestants]
+    return summarize(task, samples, calls), samples
+
+
+COUNTED = 1_000
+"""Of so many records the calls are counted: that is slow, and they are the same for each."""
+
+
+def _count_calls(task: Task, contestant: Contestant, places: Places) -> float | None:
+    if contestant.most_calls is None:
+        return None
+    count = min(task.count, COUNTED)
+    calls: int = _run(task, contestant, places, count, counts_calls=True)["calls"]
+    return calls / count
 
 
 def _sample(task: Task, contestant: Contestant, places: Places) -> Sample:
@@ -126,9 +141,19 @@ def _sample(task: Task, contestant: Contestant, places: Places) -> Sample:
     return Sample(**sample, memory_of_few=_run(task, contestant, places, task.few)["memory"])
 
 
-def _run(task: Task, contestant: Contestant, places: Places, count: int) -> dict[str, Any]:
+def _run(
+    task: Task, contestant: Contestant, places: Places, count: int, *, counts_calls: bool = False
+) -> dict[str, Any]:
     url, collection = places.of(task, count)
-    job = Job(contestant.contender, url, collection, count, task.page_size, is_cold=task.is_cold)
+    job = Job(
+        contestant.contender,
+        url,
+        collection,
+        count,
+        task.page_size,
+        is_cold=task.is_cold,
+        counts_calls=counts_calls,
+    )
     command = [sys.executable, "worker.py", json.dumps(asdict(job))]
     # As where packages are installed: their code is compiled once.
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}

@@ -1,8 +1,9 @@
-"""A stub of Kinto that answers as fast as asyncio can, so that the client is what is measured.
+"""A stub of Kinto on PostgreSQL that answers as fast as asyncio can, so that the client is what is measured.
 
 Run in a process of its own, with a number of records to prepare, and how late each answer shall be, in seconds; prints
 its URL. The collection's id says how many records it has:
 ``/v1/buckets/bench/collections/100000/records?_limit=1000``. Nothing is stored. Of the filters it knows those of ids.
+As from PostgreSQL, the keys in the answer to a PATCH have another order than those that were sent.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ OBJECT_HEADERS = {
 PERMISSIONS = {"write": ["basicauth:5f4dcc3b5aa765d61d8327deb882cf99"]}
 SERVER_INFO = {"settings": {"batch_max_requests": BATCH_LIMIT, "readonly": False}, "capabilities": {}}
 
+STATUS = {"PUT": 201, "PATCH": 200, "DELETE": 200}
+
 Answer = tuple[int, bytes, dict[str, str]]
 
 
@@ -51,7 +54,8 @@ class Stub:
             return self._page(int(parts[-2]), url.path, dict(parse_qsl(url.query)))
         if len(parts) == 1:
             return 200, json.dumps(SERVER_INFO).encode(), {}
-        return 200, json.dumps(self._stored(method, parts[-1], json.loads(body or b"{}"))).encode(), {}
+        answer = self._stored(method, parts[-1], json.loads(body or b"{}"))
+        return STATUS.get(method, 200), json.dumps(answer).encode(), {}
 
     def _page(self, count: int, path: str, query: dict[str, str]) -> Answer:
         """Rows of the range of ids that is asked for, or its ends."""
@@ -83,14 +87,23 @@ class Stub:
             read = {} if request["method"] == "HEAD" else json.loads(content)
             return {"path": f"/v1{path}", "status": status, "headers": headers, "body": read}
         body = self._stored(request["method"], path.rpartition("/")[2], request["body"])
-        return {"path": f"/v1{path}", "status": 201, "headers": OBJECT_HEADERS, "body": body}
+        return {"path": f"/v1{path}", "status": STATUS[request["method"]], "headers": OBJECT_HEADERS, "body": body}
 
     def _stored(self, method: str, id: str, body: dict[str, Any]) -> dict[str, Any]:
         before: dict[str, Any] = {}
         if method in ("GET", "PATCH") and id.startswith(ID_PREFIX):
             before = stored_article(int(id.removeprefix(ID_PREFIX)))
         data = {**before, **body.get("data", {}), "id": id, "last_modified": FIRST_TIMESTAMP}
-        return {"permissions": PERMISSIONS, "data": data}
+        return {"permissions": PERMISSIONS, "data": _as_jsonb(data) if method == "PATCH" else data}
+
+
+def _as_jsonb(value: Any) -> Any:
+    """Return the value with its keys in the order of PostgreSQL: short ones first."""
+    if isinstance(value, list):
+        return [_as_jsonb(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _as_jsonb(value[key]) for key in sorted(value, key=lambda key: (len(key), key))}
 
 
 class Connection(asyncio.Protocol):

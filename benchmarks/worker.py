@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import FrameType
 
-from job import WARM_UP, Contender, Job
+from job import WARM_UP, Contender, Job, Work
 
 
 def main(job: Job) -> None:
@@ -21,11 +22,32 @@ def main(job: Job) -> None:
         small = str(WARM_UP) if job.collection.isdigit() else job.collection  # the stub has collections of any size
         contender(replace(job, count=WARM_UP, collection=small, first=job.count))()
     work = contender(job)
+    if job.counts_calls:
+        print(json.dumps(count_calls(work)))
+        return
     before = reset_peak_memory()
     wall, cpu = time.perf_counter(), time.process_time()
     done = work()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     print(json.dumps({"done": done, "cpu": cpu, "wall": wall, "memory": peak_memory() - before}))
+
+
+def count_calls(work: Work) -> dict[str, int]:
+    """Return how many functions of kinto_orm the work calls or goes on with, and how many records it has done."""
+    package = str(Path(import_module("kinto_orm").__file__ or "").parent)
+    calls = 0
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        if event == "call" and frame.f_code.co_filename.startswith(package):
+            calls += 1
+
+    sys.setprofile(note)
+    try:
+        done = work()
+    finally:
+        sys.setprofile(None)
+    return {"done": done, "calls": calls}
 
 
 def reset_peak_memory() -> int:
