@@ -1,4 +1,4 @@
-"""How the arguments of a query's methods become a selection; all that Kinto would ignore is refused here."""
+"""Arguments of a query's methods, turned into a selection; arguments that Kinto would ignore are refused here."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ M = TypeVar("M", bound=Stateful)
 
 
 def with_expressions(reading: Reading[M], conditions: Iterable[Condition | bool]) -> Reading[M]:
-    """The reading with these conditions added."""
+    """Return the reading with these conditions added."""
     return _with_conditions(reading, [_checked(one) for one in conditions])
 
 
 def with_keywords(reading: Reading[M], keywords: Mapping[str, Any]) -> Reading[M]:
-    """The reading with Kinto's own keywords added."""
+    """Return the reading with Kinto's keywords added."""
     declared = tuple(reading.source.declared_fields())
     conditions: list[Condition] = []
     for name, value in keywords.items():
@@ -44,7 +44,7 @@ def with_keywords(reading: Reading[M], keywords: Mapping[str, Any]) -> Reading[M
 
 
 def without(reading: Reading[M], conditions: Iterable[Condition | bool], keywords: Mapping[str, Any]) -> Reading[M]:
-    """The reading without what these equalities describe."""
+    """Return the reading without the objects that these equalities describe."""
     declared = tuple(reading.source.declared_fields())
     equalities = [_checked(one) for one in conditions]
     for name, value in keywords.items():
@@ -56,19 +56,19 @@ def without(reading: Reading[M], conditions: Iterable[Condition | bool], keyword
 
 
 def ordered(reading: Reading[M], fields: Sequence[Any]) -> Reading[M]:
-    """The reading in this order."""
+    """Return the reading in this order."""
     if not fields:
         raise InvalidFilterError("order_by() needs at least one field.")
     return reading.select(order=tuple(_order_name(reading, one) for one in fields), is_newest_first=False)
 
 
 def narrowed(reading: Reading[M], fields: Sequence[Any]) -> Reading[M]:
-    """The reading of these fields only."""
+    """Return the reading of these fields only."""
     return reading.select(fields=field_names(reading, fields, "only"))
 
 
 def sliced(reading: Reading[M], part: slice) -> Reading[M]:
-    """The reading of a part, counted from its beginning."""
+    """Return the reading of a part, counted from its beginning."""
     if not isinstance(part, slice):
         raise InvalidTypeError("A query has no index: use .first(), or a slice such as [:10].")
     start, stop = part.start or 0, part.stop
@@ -82,7 +82,7 @@ def sliced(reading: Reading[M], part: slice) -> Reading[M]:
 
 
 def with_page_count(reading: Reading[M], pages: float | None) -> Reading[M]:
-    """The reading of that many pages of the native ``_limit``."""
+    """Return the reading of that many pages of the native ``_limit``."""
     size = reading.selection.limit
     if pages is None:
         return reading
@@ -93,35 +93,35 @@ def with_page_count(reading: Reading[M], pages: float | None) -> Reading[M]:
 
 
 def with_policy(reading: Reading[M], on_invalid: OnInvalid | None) -> Reading[M]:
-    """The reading that treats rows which do not fit their model like that."""
+    """Return the reading with this treatment of rows that do not fit their model."""
     if on_invalid not in (None, "raise", "skip", "keep"):
         raise InvalidFilterError(f"on_invalid is 'raise', 'skip' or 'keep', not {on_invalid!r}.")
     return replace(reading, on_invalid=on_invalid or reading.on_invalid)
 
 
 def field_names(reading: Reading[M], fields: Sequence[Any], verb: str) -> tuple[str, ...]:
-    """The wire names of the fields."""
+    """Return the wire names of the fields."""
     if not fields:
         raise InvalidFilterError(f"{verb}() needs at least one field.")
     return tuple(_field_name(reading, one) for one in fields)
 
 
 def moment(timestamp: TimestampInput, what: str, overlap: float = 0) -> int:
-    """The timestamp in milliseconds, ``overlap`` seconds earlier."""
+    """Return the timestamp in milliseconds, ``overlap`` seconds earlier."""
     if overlap < 0:
         raise InvalidFilterError(f"overlap must not be negative: {overlap}.")
     return max(0, as_moment(timestamp, what) - round(overlap * 1000))
 
 
 def check_ids(ids: Iterable[str | UUID], kind: Kind) -> list[str]:
-    """The ids, checked, each once."""
+    """Return the valid ids, each once."""
     if isinstance(ids, str):
         raise InvalidTypeError("get_many() takes a list of ids; for one id use get().")
     return list(dict.fromkeys(check_id(id, kind=kind) for id in ids))
 
 
 def check_count(value: Any, what: str, least: int = 0, most: int | None = None) -> int:
-    """The number; raises ``InvalidTypeError`` or ``InvalidFilterError`` where it is none that makes sense."""
+    """Return the number; raise ``InvalidTypeError`` or ``InvalidFilterError`` where it is invalid."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise InvalidTypeError(f"{what} must be a whole number, not {value!r:.60}.")
     if value < least:
@@ -134,7 +134,7 @@ def check_count(value: Any, what: str, least: int = 0, most: int | None = None) 
 def change_of(
     change: Callable[[M], object] | Mapping[str, Any] | None, values: Mapping[str, Any]
 ) -> Callable[[M], object]:
-    """The function that makes the change of ``update()``."""
+    """Return the function that makes the change of ``update()``."""
     if callable(change):
         if values:
             raise UsageError("update() takes a function or values, not both.")
@@ -149,7 +149,7 @@ def change_of(
 
 def _with_conditions(reading: Reading[M], more: list[Condition]) -> Reading[M]:
     conditions = (*reading.selection.conditions, *more)
-    encode_conditions(conditions)  # what cannot be asked is refused where it is written
+    encode_conditions(conditions)  # an invalid condition raises here, in the user's line
     return reading.select(conditions=conditions) if more else reading
 
 
@@ -189,7 +189,7 @@ def _with_native(reading: Reading[M], name: str, value: Any) -> Reading[M]:
 
 
 def _limited(reading: Reading[M], value: Any) -> Reading[M]:
-    # Kinto's own order for its own keyword: the newest first.
+    # Kinto's keyword has Kinto's order: the newest first.
     return reading.select(limit=check_count(value, "_limit"), is_newest_first=reading.selection.order is None)
 
 

@@ -1,4 +1,4 @@
-"""Queries of the lists whose entries have no URL of their own: a bucket's history, and what the user may do.
+"""Queries of the lists whose entries have no URL: a bucket's history, and the user's permissions.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/history.html
 https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
@@ -28,47 +28,47 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class RawEntries:
-    """Loads the entries of a page as they came; any field may be asked for."""
+    """Loader of entries as they are; any field can be selected."""
 
     def load(self, rows: LoadedRows, place: Place) -> Sequence[JSONObject]:
-        """The entries of a page."""
+        """Return the entries of a page."""
         return entries_of(decode(rows.page.body, str(rows.path)), rows.path)
 
     def declared_fields(self) -> tuple[str, ...]:
-        """No field is known by name."""
+        """Return no names: no field is declared."""
         return ()
 
     def resolve_field(self, name: str) -> str:
-        """The name itself."""
+        """Return the name unchanged."""
         return name
 
 
 @dataclass(frozen=True, slots=True)
 class EntrySource(RawEntries, Generic[E]):
-    """Where entries come from, and what may be asked of them."""
+    """The list of the entries, and the fields that a query may use."""
 
     plural: str
     fields: tuple[str, ...]
-    """What can be filtered on. Kinto refuses other names, and ignores some that it knows."""
+    """The fields for filters. Kinto refuses other names, and ignores some that it knows."""
     order: tuple[str, ...]
-    """An order in which every page goes on where the last one ended, while others write."""
+    """An order in which each page continues the last one, while others write."""
     sortable: tuple[str, ...]
-    """What every entry has, so that no page leaves one out in this order."""
+    """The fields that every entry has, so that no page leaves an entry out in their order."""
     parse: Callable[[JSONObject], E]
     find: Callable[[], Place[Any]]
-    """Gives the client and the list; raises ``NotBoundError`` where there is none."""
+    """Function that returns the client and the list; raises ``NotBoundError`` where there is none."""
     require: Callable[[Place[Any]], Flow[Any]]
-    """Raises ``CapabilityMissingError`` where the server has no such list."""
+    """Flow that raises ``CapabilityMissingError`` where the server has no such list."""
 
     def load(self, rows: LoadedRows, place: Place) -> Sequence[Any]:
-        """The entries of a page."""
+        """Return the entries of a page."""
         found = RawEntries.load(self, rows, place)
-        # As soon as a time is asked for, Kinto adds tombstones of the entries that were purged.
+        # With a condition on the time, Kinto adds tombstones of purged entries.
         live = [row for row in found if "uri" in row or not (rows.is_partial or row.get("deleted") is True)]
         return live if rows.is_partial else [self.parse(row) for row in live]
 
     def resolve_field(self, name: str) -> str:
-        """The name, if it can be filtered on; raises ``InvalidFilterError``."""
+        """Return the name; raise ``InvalidFilterError`` where filters cannot use it."""
         if name in self.fields or (name.startswith("target.") and "target" in self.fields):
             return name
         raise InvalidFilterError(
@@ -77,15 +77,15 @@ class EntrySource(RawEntries, Generic[E]):
         )
 
     def checked(self, selection: Selection) -> Selection:
-        """The same selection; raises ``InvalidFilterError`` where Kinto would ignore some of it, or lose entries."""
+        """Return the selection; raise ``InvalidFilterError`` where Kinto would ignore a part of it, or lose entries."""
         unsafe = [name for name in selection.order or () if name.lstrip("-") not in self.sortable]
         if unsafe:
             raise InvalidFilterError(
-                f"{self.plural} cannot be sorted by {', '.join(unsafe)}: pages would lose those without it; "
+                f"{self.plural} cannot be sorted by {', '.join(unsafe)}: pages would lose entries without it; "
                 f"sort by {', '.join(self.sortable)}."
             )
         if selection.fields:
-            raise InvalidFilterError(f"{self.plural} come whole: _fields= is not for them.")
+            raise InvalidFilterError(f"{self.plural} are read whole: leave _fields= out.")
         asks_time = selection.since is not None or selection.before is not None
         if asks_time and "last_modified" not in self.fields:
             raise InvalidFilterError(f"{self.plural} have no time: Kinto would ignore _since= and _before=.")
@@ -94,7 +94,7 @@ class EntrySource(RawEntries, Generic[E]):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class EntryQuery(Generic[E]):
-    """A lazy selection of entries: nothing is asked before it ends, and each iteration asks anew.
+    """A lazy selection of entries: nothing is sent before it ends, and each iteration reads anew.
 
     Each ending raises ``CapabilityMissingError`` where the server lacks the plugin, before anything else is sent.
     """
@@ -105,11 +105,11 @@ class EntryQuery(Generic[E]):
     # -- refine ---------------------------------------------------------------------------------------------------
 
     def filter(self, *conditions: Condition | bool, **keywords: Any) -> Self:
-        """The entries that meet all the conditions.
+        """Select the entries that meet all the conditions.
 
-        Takes Kinto's own keywords (``resource_name="record", in_action=["update", "delete"], _since=…, _limit=10``)
-        and expressions (``F("user_id") == "account:bob"``).
-        Raises ``InvalidFilterError`` for what Kinto would refuse or ignore.
+        Takes Kinto's keywords (``resource_name="record", in_action=["update", "delete"], _since=…, _limit=10``) and
+        expressions (``F("user_id") == "account:bob"``). Raises ``InvalidFilterError`` for conditions that Kinto would
+        refuse or ignore.
         """
         for one in conditions:
             if isinstance(one, Condition):
@@ -118,11 +118,11 @@ class EntryQuery(Generic[E]):
         return self._refined(self.source.checked(building.with_keywords(reading, keywords).selection))
 
     def limit(self, count: int) -> Self:
-        """The first ``count`` entries, however many pages they take."""
+        """Select the first ``count`` entries, on however many pages."""
         return self._refined(self._reading.select(limit=building.check_count(count, "limit")).selection)
 
     def page_size(self, count: int) -> Self:
-        """The same entries, read ``count`` at a time."""
+        """Read the same entries, ``count`` at a time."""
         return self._refined(
             self._reading.select(page_size=building.check_count(count, "page_size", least=1)).selection
         )
@@ -148,7 +148,7 @@ class EntryQuery(Generic[E]):
                 yield one
 
     def all(self) -> list[E]:
-        """All the entries, in a list."""
+        """Return all the entries, in a list."""
         return self._run(self._all)
 
     async def aall(self) -> list[E]:
@@ -156,7 +156,7 @@ class EntryQuery(Generic[E]):
         return await self._arun(self._all)
 
     def first(self) -> E | None:
-        """The first entry; ``None`` where there is none."""
+        """Return the first entry; ``None`` where there is none."""
         return self._run(self._first)
 
     async def afirst(self) -> E | None:
@@ -164,7 +164,7 @@ class EntryQuery(Generic[E]):
         return await self._arun(self._first)
 
     def count(self) -> int:
-        """How many entries there are."""
+        """Return the number of entries."""
         return self._run(self._count)
 
     async def acount(self) -> int:
@@ -172,7 +172,7 @@ class EntryQuery(Generic[E]):
         return await self._arun(self._count)
 
     def exists(self) -> bool:
-        """Whether there is any entry."""
+        """Return whether there is any entry."""
         return self._run(self._exists)
 
     async def aexists(self) -> bool:
@@ -183,7 +183,7 @@ class EntryQuery(Generic[E]):
 
     @property
     def _reading(self) -> Reading[Any]:
-        return Reading(cast(Source[Any], self.source), self.selection)  # a source that loads no objects, but entries
+        return Reading(cast(Source[Any], self.source), self.selection)  # the source loads entries, not objects
 
     def _refined(self, selection: Selection) -> Self:
         return type(self)(self.source, replace(selection, is_newest_first=False))
@@ -200,7 +200,7 @@ class EntryQuery(Generic[E]):
         return found[0] if found else None
 
     def _count(self, place: Place[Any]) -> Flow[int]:
-        # The history tells no count to a HEAD request: so they are counted, by the smallest rows there are.
+        # HEAD returns no count of the history: the entries are read and counted, with one small field each.
         return len((yield from self._all(place, ("uri",))))
 
     def _exists(self, place: Place[Any]) -> Flow[bool]:
@@ -230,23 +230,24 @@ class EntryQuery(Generic[E]):
 
 
 class History(EntryQuery[HistoryEntry]):
-    """What happened in a bucket, the newest first: a lazy selection of its entries.
+    """The history of a bucket, the newest entry first: a lazy selection of its entries.
 
-    Who may not read the bucket sees the entries of what may be read. The history goes with its bucket.
+    A user who may not read the bucket sees the entries of objects that they may read. The history is deleted with its
+    bucket.
     """
 
     __slots__ = ()
 
     def since(self, timestamp: TimestampInput) -> Self:
-        """What happened after the timestamp (milliseconds, ETag or aware datetime)."""
+        """Select the entries after the timestamp (milliseconds, ETag or aware datetime)."""
         return self._refined(self._reading.select(since=building.moment(timestamp, "since")).selection)
 
     def before(self, timestamp: TimestampInput) -> Self:
-        """What happened before the timestamp (milliseconds, ETag or aware datetime)."""
+        """Select the entries before the timestamp (milliseconds, ETag or aware datetime)."""
         return self._refined(self._reading.select(before=building.moment(timestamp, "before")).selection)
 
     def timestamp(self) -> int | None:
-        """The timestamp of the bucket's history, in milliseconds, whatever the filters."""
+        """Return the timestamp of the bucket's history, in milliseconds, whatever the filters."""
         return self._run(self._reading.timestamp)
 
     async def atimestamp(self) -> int | None:
@@ -254,11 +255,11 @@ class History(EntryQuery[HistoryEntry]):
         return await self._arun(self._reading.timestamp)
 
     def purge(self, *, everything: bool = False, if_match: TimestampInput | None = None) -> int:
-        """Deletes the entries, on the server, every page; how many there were.
+        """Delete the entries on the server, on every page, and return their number.
 
-        What was purged cannot be reverted to any more. ``if_match`` is the :meth:`timestamp` that the history must
-        have: raises ``ConflictError`` where something happened since. Without a filter it raises ``UsageError``,
-        unless ``everything=True``.
+        Objects can no longer be reverted to purged versions. ``if_match`` is the :meth:`timestamp` that the history
+        must have: raises ``ConflictError`` where it has a newer entry. Raises ``UsageError`` without a filter, unless
+        ``everything=True``.
         """
         return self._run(self._purging(if_match, everything=everything), writes="purge()")
 
@@ -279,7 +280,7 @@ _KINDS = ("group_id", "collection_id", "record_id")
 
 
 def history_of(bucket: Callable[[], tuple[FlowRunner, str]], about: ObjectPath | None = None) -> History:
-    """The history of the bucket whose client and id are found when the query ends; of one object only, where given."""
+    """Return the history of the bucket that ``bucket`` finds when the query ends, or of one object in it."""
 
     def find() -> Place[Any]:
         runner, id = bucket()
@@ -304,7 +305,7 @@ def history_of(bucket: Callable[[], tuple[FlowRunner, str]], about: ObjectPath |
 
 
 def permissions_of(runner: FlowRunner) -> EntryQuery[PermissionEntry]:
-    """What the user of the client may do."""
+    """Return the permissions of the client's user."""
 
     def require(place: Place[Any]) -> Flow[JSONObject]:
         return require_capability("permissions_endpoint", "client.permissions", place.runner)

@@ -1,4 +1,4 @@
-"""How a query is read: page after page, each ending a flow."""
+"""Execution of queries: page after page, with one flow for each ending."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ FIRST_PAGE_SIZE = 500
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is asked for: a value, without the place."""
+    """The criteria of a query, without the list that they apply to."""
 
     conditions: tuple[Condition, ...] = ()
     order: tuple[str, ...] | None = None
@@ -54,10 +54,10 @@ class Selection:
     since: int | None = None
     before: int | None = None
     is_newest_first: bool = False
-    """Kinto's own order, for the native ``_limit`` only: while others write, its pages may miss updated records."""
+    """Kinto's order, for the native ``_limit`` only: while others write, its pages may miss updated records."""
 
     def parameters(self, page_size: int | None = None) -> list[tuple[str, str]]:
-        """The query parameters."""
+        """Return the query parameters."""
         params = encode_conditions(self.conditions)
         if self.since is not None:
             params.append(("_since", etag(self.since)))
@@ -75,11 +75,11 @@ class Selection:
 
     @property
     def is_filtered(self) -> bool:
-        """Whether it asks for less than the whole list; ``exclude()`` without values does not."""
+        """Whether it selects less than the whole list; ``exclude()`` without values does not."""
         return bool(encode_conditions(self.conditions)) or self.since is not None or self.before is not None
 
     def check_deletion(self, verb: str, *, everything: bool) -> None:
-        """Raises ``UsageError`` where it is more, or less, than a deletion on the server would delete."""
+        """Raise ``UsageError`` where the server would delete more, or less, than the selection."""
         if self.limit is not None or self.skip or self.fields:
             raise UsageError(
                 f"{verb}() deletes all that matches: it cannot be combined with limit(), slices or only()."
@@ -89,7 +89,7 @@ class Selection:
 
     @property
     def may_hold_tombstones(self) -> bool:
-        """Whether Kinto adds tombstones: it does as soon as the time of change is asked for."""
+        """Whether Kinto adds tombstones: it does as soon as a condition concerns the time of change."""
         asks_time = any(one.field == "last_modified" for one in self.conditions)
         return asks_time or self.since is not None or self.before is not None or self._asks_deleted
 
@@ -104,7 +104,7 @@ EVERYTHING = Selection()
 
 @dataclass(frozen=True, slots=True)
 class Place(Generic[P_co]):
-    """Where a query runs: known only when it ends."""
+    """The client and the list of a query, known when the query ends."""
 
     runner: FlowRunner
     path: P_co
@@ -112,7 +112,7 @@ class Place(Generic[P_co]):
     """The parent object: ``Any``, because the models stand above this module."""
 
     def asked(self, flow: Flow[T]) -> Flow[T]:
-        """The flow; where not every server has such lists, after this one was asked whether it has."""
+        """Run the flow, after checking that the server has such lists where not every server has them."""
         if isinstance(self.path, PluralPath):
             yield from require_kind(self.path.kind, self.runner)
         return (yield from flow)
@@ -120,23 +120,23 @@ class Place(Generic[P_co]):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One object, as it is put in columns."""
+    """One object as a row of a table."""
 
     data: Mapping[str, JSON]
-    """What the columns hold, by wire names."""
+    """The values of the columns, by wire names."""
     undeclared: Mapping[str, JSON]
 
 
 class Loader(Protocol[L_co]):
-    """What makes objects out of a page."""
+    """A maker of objects from a page."""
 
     def load(self, rows: LoadedRows, place: Place) -> Sequence[L_co]:
-        """The objects of a page."""
+        """Return the objects of a page."""
         ...
 
 
 class Source(Loader[M_co], Protocol[M_co]):
-    """What a query selects from: knows the model, and finds client and parent when the query ends."""
+    """The model and the list of a query; finds client and parent when the query ends."""
 
     @property
     def kind(self) -> Kind:
@@ -144,41 +144,41 @@ class Source(Loader[M_co], Protocol[M_co]):
         ...
 
     def locate(self) -> Place:
-        """The client and the list; raises ``NotBoundError`` where there is none."""
+        """Return the client and the list; raise ``NotBoundError`` where there is none."""
         ...
 
     def fixed(self, runner: FlowRunner, path: PluralPath) -> Self:
-        """The same at that place, whatever the defaults are; it can be pickled."""
+        """Return the same source at that place, independent of defaults; it can be pickled."""
         ...
 
     def load_one(self, state: ObjectState, place: Place) -> M_co:
-        """The object of that state."""
+        """Return the object of that state."""
         ...
 
     def resolve_field(self, name: str) -> str:
-        """The field's name on the wire; raises ``InvalidFilterError`` where the model has no such field."""
+        """Return the wire name of the field; raise ``InvalidFilterError`` where the model has no such field."""
         ...
 
     def declared_fields(self) -> Iterable[str]:
-        """The wire names of the fields that the model declares."""
+        """Return the wire names of the fields that the model declares."""
         ...
 
     def row_schema(self) -> JSONObject:
-        """The JSON schema of the fields that the model declares; empty where there are none."""
+        """Return the JSON schema of the declared fields; empty where there are none."""
         ...
 
     def fields_stand_alone(self) -> bool:
-        """Whether the fields are read alike, each, where the others are not there."""
+        """Return whether each field is read the same without the others."""
         ...
 
     def row_of(self, one: Any) -> Row:
-        """The object, as it is put in columns."""
+        """Return the object as a row."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class LoadedRows:
-    """A page on its way to become objects."""
+    """A page before it becomes objects."""
 
     page: RawPage
     path: PluralPath
@@ -198,10 +198,7 @@ class Page(Generic[L]):
 
 
 class PageWalk(Generic[L]):
-    """The pages of one iteration: which to read next, and what to keep of it.
-
-    ``grows``: the first page is a small one, where the selection gives no page size.
-    """
+    """The pages of one iteration: the next one to read, and the objects to keep of it."""
 
     def __init__(
         self,
@@ -233,11 +230,11 @@ class PageWalk(Generic[L]):
         return most if self._left is None else min(most, self._left + self._skip)
 
     def next_page(self) -> Flow[Page[L]] | None:
-        """The flow that reads the next page; ``None`` at the end."""
+        """Return the flow that reads the next page; ``None`` at the end."""
         return None if self._query is None else self._read(self._query)
 
     def rest(self) -> Flow[list[L]]:
-        """What is kept of all the pages that are left."""
+        """Return the objects of all remaining pages."""
         kept: list[L] = []
         while (flow := self.next_page()) is not None:
             kept += (yield from flow).objects
@@ -275,7 +272,7 @@ class PageWalk(Generic[L]):
 
 @dataclass(frozen=True, slots=True)
 class Reading(Generic[M]):
-    """A query about to be read: what, of which model, and what to do with rows that do not fit it.
+    """A query about to be read: its source, its selection, and the treatment of rows that do not fit the model.
 
     Each method is the flow of one ending, for the place that the source found.
     """
@@ -285,25 +282,25 @@ class Reading(Generic[M]):
     on_invalid: OnInvalid | None = None
 
     def select(self, **changes: Any) -> Reading[M]:
-        """The same reading of another selection."""
+        """Return the same reading with these changes of its selection."""
         return replace(self, selection=replace(self.selection, **changes))
 
     def walk(self, place: Place, *, grows: bool = False) -> PageWalk[M]:
-        """Return the pages, to be read one by one; ``grows``: a small one first."""
+        """Return the pages, to be read one by one."""
         on_invalid = place.runner.on_invalid if self.on_invalid is None else self.on_invalid
         return PageWalk(self.source, place, self.selection, on_invalid, grows=grows)
 
     def all(self, place: Place) -> Flow[list[M]]:
-        """All the objects."""
+        """Return all the objects."""
         return (yield from self.walk(place).rest())
 
     def first(self, place: Place) -> Flow[M | None]:
-        """The first object."""
+        """Return the first object."""
         found = yield from self._at_most(1).all(place)
         return found[0] if found else None
 
     def one(self, place: Place) -> Flow[M]:
-        """The only object."""
+        """Return the only object."""
         found = yield from self._at_most(2).all(place)
         if not found:
             raise NotFoundError("No object matches the query.", status=404, method="GET", path=str(place.path))
@@ -316,7 +313,7 @@ class Reading(Generic[M]):
         return self.select(limit=count if limit is None else min(limit, count))
 
     def get(self, id: str) -> Callable[[Place], Flow[M]]:
-        """The object of that id: out of the list where it was filtered, else by its own URL."""
+        """Return the flow that reads the object of that id: from the list where it was filtered, else by its URL."""
         if self.selection != EVERYTHING:
             return self.select(conditions=(*self.selection.conditions, condition("id", "", id))).one
         return lambda place: self._get(id, place)
@@ -326,7 +323,7 @@ class Reading(Generic[M]):
         return self.source.load_one(state, place)
 
     def get_or_none(self, id: str) -> Callable[[Place], Flow[M | None]]:
-        """Like :meth:`get`, with ``None`` where there is none."""
+        """Return the flow of :meth:`get`, with ``None`` where there is no such object."""
         return lambda place: self._get_or_none(id, place)
 
     def _get_or_none(self, id: str, place: Place) -> Flow[M | None]:
@@ -336,7 +333,7 @@ class Reading(Generic[M]):
             return None
 
     def get_many(self, ids: Sequence[str]) -> Callable[[Place], Flow[list[M]]]:
-        """The objects of these ids that exist, in their order."""
+        """Return the flow that reads the objects of these ids that exist, in the order of the ids."""
         return lambda place: self._get_many(ids, place)
 
     def _get_many(self, ids: Sequence[str], place: Place) -> Flow[list[M]]:
@@ -348,7 +345,7 @@ class Reading(Generic[M]):
         return [found[id] for id in ids if id in found]
 
     def count(self, place: Place) -> Flow[int]:
-        """How many objects there are."""
+        """Return the number of objects."""
         selection = self.selection
         if matches_nothing(selection.conditions):
             return 0
@@ -358,20 +355,20 @@ class Reading(Generic[M]):
         return count if selection.limit is None else min(count, selection.limit)
 
     def exists(self, place: Place) -> Flow[bool]:
-        """Whether there is any object."""
+        """Return whether there is any object."""
         return (yield from self.count(place)) > 0
 
     def timestamp(self, place: Place) -> Flow[int | None]:
-        """The timestamp of the whole list."""
+        """Return the timestamp of the whole list."""
         return read_timestamp(place.path)
 
     def values(self, names: tuple[str, ...]) -> Callable[[Place], Flow[list[JSONObject]]]:
-        """These fields of each object."""
+        """Return the flow that reads these fields of each object."""
         return lambda place: self._values(names, place)
 
     def _values(self, names: tuple[str, ...], place: Place) -> Flow[list[JSONObject]]:
         some = self.select(fields=names)
-        # The rows themselves, without making objects of them.
+        # The rows are not loaded into objects.
         walk = PageWalk(RawRows(), place, some.selection, "raise")
         found: list[JSONObject] = []
         while (flow := walk.next_page()) is not None:
@@ -380,7 +377,7 @@ class Reading(Generic[M]):
         return found
 
     def delete(self, *, everything: bool) -> Callable[[Place], Flow[int]]:
-        """Deletes the objects on the server."""
+        """Return the flow that deletes the objects on the server."""
         self.selection.check_deletion("delete", everything=everything)
         return self._delete
 
@@ -389,7 +386,7 @@ class Reading(Generic[M]):
         return (yield from delete_selected(self.selection, place, self.count))
 
     def update(self, change: Callable[[M], object]) -> Callable[[Place], Flow[BulkReport]]:
-        """Changes each object and writes what changed."""
+        """Return the flow that changes each object and writes the changed ones."""
         if self.selection.fields:
             raise PartialObjectError("update() changes whole objects: it cannot be combined with only().")
         return lambda place: self._update(change, place)
@@ -399,7 +396,7 @@ class Reading(Generic[M]):
         report = BulkReport()
         selection = self.selection
         if selection.limit is not None or selection.skip:
-            # All is read before anything is written: what was written moves in the order, and would come again.
+            # All objects are read before the first write: a written object moves in the order and would come again.
             yield from _write(_changed((yield from self.all(place)), change), place, report)
             return raise_for_report(report, "update")
         # In the order of ids nothing moves.
@@ -412,7 +409,7 @@ class Reading(Generic[M]):
 def delete_selected(
     selection: Selection, place: Place[Any], count: Callable[[Place[Any]], Flow[int]], *, if_match: int | None = None
 ) -> Flow[int]:
-    """Deletes what is selected of the list, every page; how many there were, which in a dry client ``count`` tells."""
+    """Delete the selected objects of the list, on every page, and return their number; a dry client counts them."""
     if matches_nothing(selection.conditions):
         return 0
     try:
@@ -427,7 +424,7 @@ def _write(changes: Iterable[Answered[M]], place: Place, report: BulkReport) -> 
 
 def _changed(objects: Iterable[M], change: Callable[[M], object]) -> Iterator[Answered[M]]:
     for one in objects:
-        # A row that is as it came is no tombstone: those are in no envelope of their page.
+        # A clean row is not a tombstone: tombstones are never loaded lazily.
         if one.__kinto_is_clean__() or one.__kinto_state__().status is not Status.DELETED:
             change(one)
             yield change_of(one)
@@ -451,7 +448,7 @@ _MISSING: Any = object()
 
 
 class RawRows:
-    """Rows as they came, without making objects of them."""
+    """Loader of rows as they are."""
 
     def load(self, rows: LoadedRows, place: Place) -> list[JSONObject]:
         """Return the rows of a page."""

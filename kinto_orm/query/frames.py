@@ -20,28 +20,28 @@ from kinto_orm.repository.state import Stateful
 M = TypeVar("M", bound=Stateful)
 
 UNDECLARED = "_undeclared"
-"""The column of the keys that the model does not declare, as a text of JSON."""
+"""The column of the keys that the model does not declare, as JSON text."""
 
 
 ALWAYS_THERE = frozenset({"id", "last_modified", "deleted"})
-"""What each row may have, whatever the model."""
+"""Fields that every row may have, whatever the model."""
 
 
 def read_arrow(reading: Reading[M], place: Place) -> Flow[Any]:
-    """The objects, as a table of Arrow."""
+    """Return the objects as an Arrow table."""
     arrow()
     return (yield from _read(reading, place))
 
 
 def read_pandas(reading: Reading[M], place: Place) -> Flow[Any]:
-    """The objects, as a frame of pandas."""
-    import_extra("pandas", "to_pandas()", "pandas")  # before anything is asked
+    """Return the objects as a pandas frame."""
+    import_extra("pandas", "to_pandas()", "pandas")  # before anything is sent
     arrow("to_pandas()", "pandas")
     return to_pandas((yield from _read(reading, place)))
 
 
 def to_pandas(table: Any) -> Any:
-    """The table as a frame of pandas, with types that have a null of their own, so that no whole number is a float.
+    """Return the table as a frame of pandas, with nullable types, so that no integer becomes a float.
 
     Lists and objects keep the types of Arrow: Dask makes texts of Python objects.
     """
@@ -54,13 +54,13 @@ def to_pandas(table: Any) -> Any:
 
 
 def read_columns(reading: Reading[M], columns: Sequence[str], place: Place) -> Flow[Any]:
-    """These columns of the table; only they are asked for, where the others make no difference to them."""
+    """Return these columns of the table; only they are read, where the others do not matter."""
     return (yield from _read(_narrowed(reading, columns, place), place)).select(columns)
 
 
 def _narrowed(reading: Reading[M], columns: Sequence[str], place: Place) -> Reading[M]:
     on_invalid = place.runner.on_invalid if reading.on_invalid is None else reading.on_invalid
-    # Which rows do not fit the model is only known of whole ones; tombstones have fields of their own.
+    # Only whole rows show whether they fit the model; tombstones have other fields.
     can_be = on_invalid == "raise" and not reading.selection.may_hold_tombstones and reading.source.fields_stand_alone()
     if not can_be or UNDECLARED in columns:
         return reading
@@ -71,22 +71,22 @@ def _narrowed(reading: Reading[M], columns: Sequence[str], place: Place) -> Read
 
 
 def empty_table(reading: Reading[M]) -> Any:
-    """The table without rows; raises ``UsageError`` where the model does not say which columns it has."""
+    """Return the table without rows; raise ``UsageError`` where the model does not declare the columns."""
     table = new_table(reading)
     if isinstance(table, FoundTable):
-        raise UsageError("Only of a model with declared fields are the columns known before the records are read.")
+        raise UsageError("Only a model with declared fields has known columns before the records are read.")
     return table.table()
 
 
 def read_polars(reading: Reading[M], place: Place) -> Flow[Any]:
-    """The objects, as a frame of polars."""
+    """Return the objects as a polars frame."""
     polars = import_extra("polars", "to_polars()", "polars")
     arrow("to_polars()", "polars")
     return polars.from_arrow((yield from _read(reading, place)))
 
 
 def new_table(reading: Reading[M]) -> TypedTable | FoundTable:
-    """An empty table for what is to be read: with known columns where the model declares fields."""
+    """Return an empty table for the reading, with typed columns where the model declares fields."""
     asked = list(dict.fromkeys(name.partition(".")[0] for name in reading.selection.fields))
     schema = reading.source.row_schema()
     if not schema:
@@ -115,7 +115,7 @@ def _read(reading: Reading[M], place: Place) -> Flow[Any]:
 
 
 def import_extra(module: str, what: str, extra: str) -> Any:
-    """A package of an extra; raises ``MissingExtraError``, which says how to install it."""
+    """Return a package of an extra; raise ``MissingExtraError``, which says how to install it."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -124,7 +124,7 @@ def import_extra(module: str, what: str, extra: str) -> Any:
 
 
 def arrow(what: str = "to_arrow()", extra: str = "arrow") -> Any:
-    """The package ``pyarrow``; raises ``MissingExtraError`` where it is not installed."""
+    """Return the package ``pyarrow``; raise ``MissingExtraError`` where it is not installed."""
     return import_extra("pyarrow", what, extra)
 
 
@@ -134,14 +134,14 @@ class Column:
 
     name: str
     type: Any
-    """The type of Arrow."""
+    """The Arrow type."""
     wire: Any = None
-    """That of the JSON that it is made of, where it differs: times are texts there."""
+    """The Arrow type of the JSON values, where it differs: times are texts there."""
     is_text: bool = False
-    """Whether it holds texts of JSON, because no type says what its field may be."""
+    """Whether it holds JSON texts, because the schema gives its field no single type."""
 
     def array(self, values: Sequence[JSON]) -> Any:
-        """The values; raises ``InvalidValueError`` where they are of another type."""
+        """Return the values as an array; raise ``InvalidValueError`` where they are of another type."""
         pa = arrow()
         try:
             return _texts(values, pa) if self.is_text else _cast(values, self.wire or self.type, self.type, pa)
@@ -153,11 +153,11 @@ class Column:
 
 
 def _cast(values: Sequence[JSON], wire: Any, final: Any, pa: Any) -> Any:
-    """An array of the final type; a part at a time, for Arrow casts what is hidden below a null, too."""
+    """Return an array of the final type, cast part by part: Arrow also casts the values hidden below a null."""
     if wire == final:
         return pa.array(values, final)
     if pa.types.is_struct(final):
-        pa.array(values, wire)  # raises for what is no object
+        pa.array(values, wire)  # raises for values that are not objects
         rows: list[Any] = [value or {} for value in values]
         parts = [
             _cast([row.get(field.name) for row in rows], wire.field(field.name).type, field.type, pa) for field in final
@@ -174,7 +174,7 @@ def _cast(values: Sequence[JSON], wire: Any, final: Any, pa: Any) -> Any:
 
 
 def declared_columns(schema: JSONObject) -> list[Column]:
-    """The columns of the fields in the JSON schema."""
+    """Return the columns of the fields in the JSON schema."""
     definitions = schema.get("$defs", {})
     return [_column(name, field, definitions) for name, field in schema["properties"].items()]
 
@@ -185,7 +185,7 @@ def _column(name: str, field: JSONObject, definitions: JSONObject) -> Column:
 
 
 def _types(field: JSONObject, definitions: JSONObject, above: tuple[str, ...]) -> tuple[Any, Any] | None:
-    """The types of the column and of the JSON; ``None`` where there is no one type beside null."""
+    """Return the types of the column and of the JSON; ``None`` where the field has not one type beside null."""
     if "anyOf" in field:
         kinds = [one for one in field["anyOf"] if one != {"type": "null"}]
         return _types(kinds[0], definitions, above) if len(kinds) == 1 else None
@@ -217,7 +217,7 @@ def _struct(field: JSONObject, definitions: JSONObject, above: tuple[str, ...]) 
 
 
 class TypedTable:
-    """A table whose columns are known beforehand, made page by page."""
+    """A table with known columns, built page by page."""
 
     def __init__(self, columns: Iterable[Column]) -> None:
         pa = arrow()
@@ -226,12 +226,12 @@ class TypedTable:
         self._batches: list[Any] = []
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Takes a page."""
+        """Add a page."""
         arrays = [one.array(_values(rows, one.name)) for one in self._columns]
         self._batches.append(arrow().record_batch(arrays, schema=self.schema))
 
     def table(self) -> Any:
-        """All of it."""
+        """Return the whole table."""
         return arrow().Table.from_batches(self._batches, self.schema)
 
 
@@ -242,9 +242,9 @@ def _values(rows: Sequence[Row], name: str) -> list[JSON]:
 
 
 class FoundTable:
-    """A table whose columns are what is found: the keys of all pages, with the types that hold all their values.
+    """A table whose columns are the keys of all pages, with types that hold all their values.
 
-    Where no type does, the column holds texts of JSON.
+    Where no type does, the column holds JSON texts.
     """
 
     def __init__(self, names: Iterable[str]) -> None:
@@ -252,14 +252,14 @@ class FoundTable:
         self._columns: dict[str, dict[int, tuple[Any, bool]]] = {name: {} for name in names}
 
     def add(self, rows: Sequence[Row]) -> None:
-        """Takes a page."""
+        """Add a page."""
         for name in dict.fromkeys(key for row in rows for key in row.data):
             values = [row.data.get(name) for row in rows]
             self._columns.setdefault(name, {})[len(self._sizes)] = _array_or_text(values)
         self._sizes.append(len(rows))
 
     def table(self) -> Any:
-        """All of it."""
+        """Return the whole table."""
         return arrow().table({name: self._whole(chunks) for name, chunks in self._columns.items()})
 
     def _whole(self, chunks: Mapping[int, tuple[Any, bool]]) -> Any:

@@ -1,6 +1,6 @@
-"""Many small reads in one request: counts and single objects, of as many collections as you like.
+"""Many small reads in one request: counts and single objects, of any collections.
 
-A batch of reads takes the server as long as the reads by themselves, and is no snapshot; it saves the journeys.
+It saves round trips. The server takes as long as for single reads, and the answers are not one snapshot.
 https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 """
 
@@ -27,7 +27,7 @@ _UNREAD: Any = object()
 
 
 class Deferred(Generic[T]):
-    """A value that is there when the block is left."""
+    """A value that is available after the block."""
 
     __slots__ = ("_error", "_value")
 
@@ -37,11 +37,11 @@ class Deferred(Generic[T]):
 
     @property
     def value(self) -> T:
-        """The value. Raises what reading it raised, and ``UsageError`` before the block was left."""
+        """The value. Raises the error of its read, and ``UsageError`` inside the block."""
         if self._error is not None:
             raise self._error
         if self._value is _UNREAD:
-            raise UsageError("This was not read yet: it is when the block `with client.gather()` is left cleanly.")
+            raise UsageError("This was not read yet: the end of the block `with client.gather()` reads it.")
         return self._value
 
     def __kinto_resolve__(self, value: Any, error: KintoError | None) -> None:
@@ -55,16 +55,17 @@ class Deferred(Generic[T]):
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """A read that was asked for, and who waits for it."""
+    """A read and the value that it fills."""
 
     flow: Flow[Any]
     deferred: Deferred[Any]
 
 
 class Gathering:
-    """Reads that are asked together. Made by ``client.gather()``; left cleanly, it asks; by an exception, it does not.
+    """A block of reads that are sent together; made by ``client.gather()``.
 
-    Errors of the server are raised where the value is taken, so that one missing object does not hide the others.
+    They are sent when the block ends without an exception. Errors of the server are raised where the value is taken, so
+    that one missing object does not hide the others.
     """
 
     def __init__(self, runner: FlowRunner) -> None:
@@ -72,23 +73,23 @@ class Gathering:
         self._reads: list[_Read] = []
 
     def count(self, query: Query[Any]) -> Deferred[int]:
-        """How many objects the query has."""
+        """Read the number of objects of the query."""
         return self._ending(query, query.reading.count)
 
     def exists(self, query: Query[Any]) -> Deferred[bool]:
-        """Whether the query has any object."""
+        """Read whether the query has any object."""
         return self._ending(query, query.reading.exists)
 
     def timestamp(self, query: Query[Any]) -> Deferred[int | None]:
-        """The timestamp of the query's whole list, in milliseconds."""
+        """Read the timestamp of the query's whole list, in milliseconds."""
         return self._ending(query, query.reading.timestamp)
 
     def get(self, source: Fetchable[H], id: str | UUID) -> Deferred[H]:
-        """The object of that id. Takes a model, a manager or a query."""
+        """Read the object of that id. Takes a model, a manager or a query."""
         return self._add(_fetch(source, self._runner, id))
 
     def get_or_none(self, source: Fetchable[H], id: str | UUID) -> Deferred[H | None]:
-        """The object of that id; ``None`` where there is none. Takes a model, a manager or a query."""
+        """Read the object of that id, or ``None`` where there is none. Takes a model, a manager or a query."""
         return self._add(_fetch_or_none(_fetch(source, self._runner, id)))
 
     def _ending(self, query: Query[Any], ending: Callable[[Place], Flow[T]]) -> Deferred[T]:

@@ -1,7 +1,7 @@
-"""Where to cut a list by id, so that the ranges hold about as many objects each.
+"""Ranges of ids that cut a list into parts of about equal size.
 
-Whatever the cuts, the ranges are disjoint and complete: each id is below a cut or it is not, and ids never change.
-Only how even they are is found out, with counts. Kinto orders ids by the bytes of their letters, on every backend.
+The ranges are always disjoint and complete: each id is below a cut or not, and ids never change. Only their sizes are
+found out, with counts. Kinto orders ids by the bytes of their letters, on every backend.
 https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
 """
 
@@ -25,32 +25,32 @@ from kinto_orm.unit_of_work.batches import gather_reads
 M = TypeVar("M", bound=Stateful)
 
 FEW = 1000
-"""So many ids are read rather than guessed at."""
+"""So many ids are read; for more, the cuts are estimated."""
 
 MOST_ROUNDS = 4
-"""How often ranges are cut again before they are taken as they are."""
+"""The number of times that ranges are cut again before they are accepted."""
 
 TOLERANCE = 0.2
-"""How far from its place a cut may be, and how much larger a range, as a part of a range."""
+"""The accepted distance of a cut from its place, and excess of a range, as a part of a range."""
 
 _WIDTH = 8
-"""How many letters of an id are reckoned with, after what all ids begin with."""
+"""The number of letters of an id, after the common beginning, that count in calculations."""
 
 
 @dataclass(frozen=True, slots=True)
 class IdRange:
-    """The ids from ``start`` on and below ``stop``; ``None``: all on that side."""
+    """The ids from ``start`` on and below ``stop``; ``None``: no bound on that side."""
 
     start: str | None
     stop: str | None
     count: int
-    """How many objects it held when it was counted."""
+    """The number of its objects when it was counted."""
     is_final: bool = field(default=False, compare=False)
-    """Whether no cut was found in it."""
+    """Whether no cut can be found in it."""
 
     @property
     def conditions(self) -> tuple[Condition, ...]:
-        """What an object meets that is in the range."""
+        """The conditions that an object in the range meets."""
         low = () if self.start is None else (condition("id", "min", self.start),)
         return low if self.stop is None else (*low, condition("id", "lt", self.stop))
 
@@ -72,14 +72,14 @@ def cut_into_ranges(reading: Reading[Any], place: Place, parts_for: Callable[[in
 
 @dataclass(frozen=True, slots=True)
 class Partitioner:
-    """Cuts what a selection asks of a list."""
+    """Cuts the list of a selection into ranges."""
 
     path: PluralPath
     selection: Selection
     runner: FlowRunner
 
     def cut(self, parts_for: Callable[[int], int]) -> Flow[list[IdRange]]:
-        """Ranges in the order of ids, at most as many as the function says for so many objects."""
+        """Return ranges in the order of ids, at most ``parts_for(count)`` of them for ``count`` objects."""
         if matches_nothing(self.selection.conditions):
             return [IdRange(None, None, 0)]
         count, recent, low, high = yield from self._look()
@@ -87,7 +87,7 @@ class Partitioner:
         parts = min(parts_for(count), count)
         letters = _letters(recent)
         if parts > 1 and count > FEW:
-            # They may be spread evenly: then this is all.
+            # Ids that are spread evenly need no more.
             ranges = yield from self._counted(ranges[0], spread(low, high, parts, letters))
             if max(one.count for one in ranges) <= (1 + TOLERANCE) * count / parts:
                 return ranges
@@ -112,7 +112,7 @@ class Partitioner:
         wanted = -(-sum(one.count for one in ranges) // parts)
         for number, one in enumerate(many):
             low, high = ends[2 * number : 2 * number + 2]
-            # Finer pieces than are wanted: they are not spread evenly.
+            # More pieces than wanted, because the ids are not spread evenly.
             count = -(-one.count // wanted) * 4
             # Others may have deleted what was counted.
             cuts = spread(low[0], high[0], count, letters) if low and high else []
@@ -128,7 +128,7 @@ class Partitioner:
         return [replace(one, count=count) for one, count in zip(empty, counts, strict=True)]
 
     def _look(self) -> Flow[tuple[int, list[str], str, str]]:
-        """How many there are, ids of the latest ones, the first id and the last one; in one request."""
+        """Return the count, some of the latest ids, the first id and the last one; in one request."""
         whole = IdRange(None, None, 0)
         latest, ends = self._ids(whole, "-last_modified", FEW // 5), [self._ids(whole, one, 1) for one in ("id", "-id")]
         count, recent, low, high = yield from self._all([self._count(()), latest, *ends])
@@ -153,24 +153,24 @@ class Partitioner:
 
 
 def _letters(ids: Sequence[str]) -> frozenset[str]:
-    """The letters that ids are made of, after what they all begin with: hexadecimal digits for UUIDs."""
+    """Return the letters of the ids after their common beginning: hexadecimal digits for UUIDs."""
     start = len(_beginning(ids))
     return frozenset("".join(one[start:] for one in ids))
 
 
 def _beginning(texts: Sequence[str]) -> str:
-    """What all the texts begin with."""
+    """Return the common beginning of the texts."""
     pairs = zip(min(texts, default=""), max(texts, default=""), strict=False)
     return "".join(one for one, _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def spread(low: str, high: str, pieces: int, letters: Iterable[str]) -> list[str]:
-    """Texts after ``low`` and not after ``high``, in order, that cut what is between them evenly."""
+    """Return texts after ``low`` and not after ``high``, in order, that cut the interval evenly."""
     if low >= high:
         return []
     prefix = _beginning((low, high))
     alphabet = sorted({*letters, *low[len(prefix) :], *high[len(prefix) :]})
-    # The end of a text comes before all letters; of ids that are all as long, none ends in between.
+    # The end of a text sorts before all letters; ids of one length have no end in between.
     ends = int(len(low) != len(high))
     base = len(alphabet) + ends
     values = {letter: number for number, letter in enumerate(alphabet, ends)}
@@ -190,14 +190,14 @@ def spread(low: str, high: str, pieces: int, letters: Iterable[str]) -> list[str
 
 
 def _places(one: IdRange, ranges: Sequence[IdRange], parts: int) -> list[int]:
-    """How many objects of the range are before each cut that belongs in it."""
+    """Return the number of objects of the range before each cut that belongs in it."""
     before = sum(other.count for other in ranges[: ranges.index(one)])
     total = sum(other.count for other in ranges)
     return [place for cut in range(1, parts) if 0 < (place := round(cut * total / parts) - before) < one.count]
 
 
 def _holding_a_cut(ranges: Sequence[IdRange], parts: int) -> list[IdRange]:
-    """The ranges that hold the place of a cut, far from their ends."""
+    """Return the ranges that hold the place of a cut, far from their ends."""
     margin = TOLERANCE * sum(one.count for one in ranges) / max(1, parts)
     return [
         one
@@ -207,7 +207,7 @@ def _holding_a_cut(ranges: Sequence[IdRange], parts: int) -> list[IdRange]:
 
 
 def _cut_at(whole: IdRange, ids: Sequence[str], places: Iterable[int]) -> list[IdRange]:
-    """The range, cut so that so many of its ids are before each cut; the server may have given some of them only."""
+    """Return the range cut at these places among its ids; the server may have sent only some of them."""
     at = [place for place in places if place < len(ids)]
     if not at:
         return [replace(whole, is_final=True)]
@@ -220,7 +220,7 @@ def _cut_at(whole: IdRange, ids: Sequence[str], places: Iterable[int]) -> list[I
 
 
 def _joined(ranges: Sequence[IdRange], parts: int) -> Iterable[IdRange]:
-    """At most so many ranges, cut where they are most even."""
+    """Yield at most so many ranges, joined where that makes them most even."""
     before = [0, *accumulate(one.count for one in ranges)]
     cuts = {_nearest(before, part * before[-1] / parts) for part in range(1, parts)}
     bounds = [0, *sorted(cuts - {0, len(ranges)}), len(ranges)]

@@ -1,4 +1,4 @@
-"""The public ``Query``: refined by methods that return a new one, ended by methods that ask the server.
+"""The public ``Query``: its methods refine it into a new one, or end it by asking the server.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
 """
@@ -30,15 +30,15 @@ M = TypeVar("M", bound=Stateful)
 T = TypeVar("T")
 
 MOST_THREADS = 32
-"""As many connections as a client keeps."""
+"""The number of connections that a client keeps."""
 
 MOST_RANGES = 256
-"""So many ranges are looked for at most; they hold several pages each where there are more pages."""
+"""The most ranges that are looked for; with more pages, a range holds several."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Query(Generic[M]):
-    """A lazy selection: nothing is asked before it ends, and each iteration asks anew."""
+    """A lazy selection: nothing is sent before it ends, and each iteration reads anew."""
 
     reading: Reading[M]
 
@@ -54,12 +54,12 @@ class Query(Generic[M]):
         pages: float | None = None,
         **keywords: Any,
     ) -> Query[M]:
-        """The objects that meet all the conditions.
+        """Select the objects that meet all the conditions.
 
-        Conditions are expressions (``Todo.priority >= 3``, ``F(Todo.title).like("a*")``) or Kinto's own keywords
-        (``gt_priority=3, done=False, in_id=[...], _sort="-last_modified", _limit=10, _since=...``). ``_limit`` alone
-        is the number of objects; with ``pages=float("inf")`` it is the number on each page.
-        Raises ``InvalidFilterError`` for what Kinto would refuse or ignore.
+        Conditions are expressions (``Todo.priority >= 3``, ``F(Todo.title).like("a*")``) or Kinto's keywords
+        (``gt_priority=3, done=False, in_id=[...], _sort="-last_modified", _limit=10, _since=...``). ``_limit`` alone is
+        the number of objects; with ``pages=float("inf")`` it is the number on each page. Raises ``InvalidFilterError``
+        for conditions that Kinto would refuse or ignore.
         """
         reading = building.with_expressions(self.reading, conditions)
         reading = building.with_keywords(reading, keywords)
@@ -67,53 +67,53 @@ class Query(Generic[M]):
         return Query(building.with_policy(reading, on_invalid))
 
     def exclude(self, *conditions: Condition | bool, **keywords: Any) -> Query[M]:
-        """Leaves out the objects that meet any of the conditions, which must be equalities.
+        """Leave out the objects that meet any of the conditions, which must be equalities.
 
         A list of values is excluded value by value. Objects without the field stay.
         """
         return Query(building.without(self.reading, conditions, keywords))
 
     def order_by(self, *fields: object) -> Query[M]:
-        """Sorted by these fields; ``"-name"`` for the largest first.
+        """Sort by these fields; ``"-name"`` for the largest first.
 
-        While others write, only an order that never changes for an object (as by ``id``, the default) gives each
-        object exactly once.
+        While others write, each object comes exactly once only in an order that never changes for an object, such as
+        ``id`` (the default).
         """
         return Query(building.ordered(self.reading, fields))
 
     def only(self, *fields: object) -> Query[M]:
-        """Objects with these fields only, which cannot be saved."""
+        """Read these fields only; such objects cannot be saved."""
         return Query(building.narrowed(self.reading, fields))
 
     def limit(self, count: int) -> Query[M]:
-        """The first ``count`` objects, however many pages they take."""
+        """Select the first ``count`` objects, on however many pages."""
         return self._select(limit=building.check_count(count, "limit"))
 
     def page_size(self, count: int) -> Query[M]:
-        """The same objects, read ``count`` at a time."""
+        """Read the same objects, ``count`` at a time."""
         return self._select(page_size=building.check_count(count, "page_size", least=1))
 
     def since(self, timestamp: TimestampInput, *, overlap: float = 0) -> Query[M]:
-        """What changed after the timestamp (milliseconds, ETag or aware datetime); deleted objects come as tombstones.
+        """Select the objects changed after the timestamp (milliseconds, ETag or aware datetime), with tombstones.
 
-        On PostgreSQL a long transaction may become visible after later ones: ``overlap`` (seconds) looks back
-        further, so that objects may come again and none is missed.
+        On PostgreSQL a long transaction may become visible after later ones: ``overlap`` (seconds) looks back further,
+        so that objects may come again and none is missed.
         """
         return self._select(since=building.moment(timestamp, "since", overlap))
 
     def before(self, timestamp: TimestampInput) -> Query[M]:
-        """What was last changed before the timestamp (milliseconds, ETag or aware datetime)."""
+        """Select the objects last changed before the timestamp (milliseconds, ETag or aware datetime)."""
         return self._select(before=building.moment(timestamp, "before"))
 
     def __getitem__(self, part: slice) -> Query[M]:
         return Query(building.sliced(self.reading, part))
 
     def partitions(self, count: int) -> tuple[Partition[M], ...]:
-        """At most so many parts of the query, disjoint and complete, in the order of ids.
+        """Return at most ``count`` parts of the query, disjoint and complete, in the order of ids.
 
-        Each object is in one of them, once, while others write too: the parts are ranges of ids, which never change.
-        They hold about as many objects each as was counted. Each is a query, and can be pickled.
-        Raises ``UsageError`` where the query has an order other than by id, or a limit.
+        Each object is in exactly one of them, while others write too: the parts are ranges of ids, which never change.
+        They hold about equal numbers of objects. Each part is a query, and can be pickled. Raises ``UsageError`` where
+        the query has an order other than by id, or a limit.
         """
         return self._run(partial(_partitioned, self.reading, building.check_count(count, "partitions", least=1)))
 
@@ -122,10 +122,11 @@ class Query(Generic[M]):
         return await self._arun(partial(_partitioned, self.reading, building.check_count(count, "partitions", least=1)))
 
     def parallel(self, threads: int, *, ordered: bool = True) -> ParallelQuery[M]:
-        """The same objects, to be iterated while so many threads fetch their pages, each with its own connection.
+        """Return an iterable of the same objects, whose pages are fetched by this number of threads.
 
-        Each has ranges of ids, as in :meth:`partitions`; with one thread, any query is read one page ahead. Not
-        ``ordered``, objects come as they come. Only a server with several processes is faster for it.
+        Each thread has its own connection and its own ranges of ids, as in :meth:`partitions`; with one thread, any
+        query is read one page ahead. Without ``ordered``, objects come as they arrive. It is faster only where the
+        server has several processes.
         """
         return ParallelQuery(self.reading, building.check_count(threads, "parallel", 1, MOST_THREADS), ordered)
 
@@ -141,7 +142,7 @@ class Query(Generic[M]):
                 yield one
 
     def pages(self) -> Iterator[Page[M]]:
-        """The pages, one after the other."""
+        """Yield the pages, one after the other."""
         place = self.reading.source.locate()
         walk = self.reading.walk(place, grows=self._grows)
         while (flow := walk.next_page()) is not None:
@@ -155,7 +156,7 @@ class Query(Generic[M]):
             yield await place.runner.arun(place.asked(flow))
 
     def all(self) -> list[M]:
-        """All the objects, in a list."""
+        """Return all the objects, in a list."""
         return self._run(self.reading.all)
 
     async def aall(self) -> list[M]:
@@ -163,7 +164,7 @@ class Query(Generic[M]):
         return await self._arun(self.reading.all)
 
     def first(self) -> M | None:
-        """The first object; ``None`` where there is none."""
+        """Return the first object; ``None`` where there is none."""
         return self._run(self.reading.first)
 
     async def afirst(self) -> M | None:
@@ -171,7 +172,7 @@ class Query(Generic[M]):
         return await self._arun(self.reading.first)
 
     def one(self) -> M:
-        """The only object; raises ``NotFoundError`` for none and ``MultipleObjectsError`` for more."""
+        """Return the only object; raise ``NotFoundError`` for none and ``MultipleObjectsError`` for several."""
         return self._run(self.reading.one)
 
     async def aone(self) -> M:
@@ -179,7 +180,7 @@ class Query(Generic[M]):
         return await self._arun(self.reading.one)
 
     def get(self, id: str | UUID) -> M:
-        """The object of that id, with its permissions where the query was not refined; raises ``NotFoundError``."""
+        """Return the object of that id; an unrefined query gives it its permissions. Raises ``NotFoundError``."""
         return self._run(self.reading.get(self._checked(id)))
 
     async def aget(self, id: str | UUID) -> M:
@@ -187,7 +188,7 @@ class Query(Generic[M]):
         return await self._arun(self.reading.get(self._checked(id)))
 
     def get_or_none(self, id: str | UUID) -> M | None:
-        """The object of that id; ``None`` where there is none."""
+        """Return the object of that id; ``None`` where there is none."""
         return self._run(self.reading.get_or_none(self._checked(id)))
 
     async def aget_or_none(self, id: str | UUID) -> M | None:
@@ -195,7 +196,7 @@ class Query(Generic[M]):
         return await self._arun(self.reading.get_or_none(self._checked(id)))
 
     def get_many(self, ids: Iterable[str | UUID]) -> list[M]:
-        """The objects of these ids that exist, in the order of the ids: one request, or few where they are many."""
+        """Return the objects of these ids that exist, in the order of the ids: one request, or a few for many ids."""
         return self._run(self.reading.get_many(building.check_ids(ids, self.reading.source.kind)))
 
     async def aget_many(self, ids: Iterable[str | UUID]) -> list[M]:
@@ -203,7 +204,7 @@ class Query(Generic[M]):
         return await self._arun(self.reading.get_many(building.check_ids(ids, self.reading.source.kind)))
 
     def count(self) -> int:
-        """How many objects there are; tombstones are not counted."""
+        """Return the number of objects; tombstones are not counted."""
         return self._run(self.reading.count)
 
     async def acount(self) -> int:
@@ -211,7 +212,7 @@ class Query(Generic[M]):
         return await self._arun(self.reading.count)
 
     def exists(self) -> bool:
-        """Whether there is any object."""
+        """Return whether there is any object."""
         return self._run(self.reading.exists)
 
     async def aexists(self) -> bool:
@@ -219,7 +220,7 @@ class Query(Generic[M]):
         return await self._arun(self.reading.exists)
 
     def values(self, *fields: object) -> list[JSONObject]:
-        """These fields of each object, as plain dictionaries."""
+        """Return these fields of each object, as plain dictionaries."""
         return self._run(self.reading.values(building.field_names(self.reading, fields, "values")))
 
     async def avalues(self, *fields: object) -> list[JSONObject]:
@@ -227,12 +228,13 @@ class Query(Generic[M]):
         return await self._arun(self.reading.values(building.field_names(self.reading, fields, "values")))
 
     def to_arrow(self) -> Any:
-        """The objects as a ``pyarrow.Table`` (extra ``arrow``), read page by page.
+        """Return the objects as a ``pyarrow.Table`` (extra ``arrow``), read page by page.
 
-        It has a column for each declared field, by wire name and of its type, ``id``, ``last_modified``, and
+        It has a column for each declared field, with its wire name and type, ``id``, ``last_modified``, and
         ``_undeclared`` for all other keys, as JSON.
 
-        Without a model, a column for each key of any page. Raises ``InvalidValueError`` for values that do not fit.
+        Without a model, it has a column for each key of any page. Raises ``InvalidValueError`` for values that do not
+        fit.
         """
         return self._run(partial(read_arrow, self.reading))
 
@@ -241,7 +243,7 @@ class Query(Generic[M]):
         return await self._arun(partial(read_arrow, self.reading))
 
     def to_pandas(self) -> Any:
-        """The objects as a ``pandas.DataFrame`` (extra ``pandas``); else like :meth:`to_arrow`."""
+        """Return the objects as a ``pandas.DataFrame`` (extra ``pandas``); otherwise like :meth:`to_arrow`."""
         return self._run(partial(read_pandas, self.reading))
 
     async def ato_pandas(self) -> Any:
@@ -249,7 +251,7 @@ class Query(Generic[M]):
         return await self._arun(partial(read_pandas, self.reading))
 
     def to_polars(self) -> Any:
-        """The objects as a ``polars.DataFrame`` (extra ``polars``); else like :meth:`to_arrow`."""
+        """Return the objects as a ``polars.DataFrame`` (extra ``polars``); otherwise like :meth:`to_arrow`."""
         return self._run(partial(read_polars, self.reading))
 
     async def ato_polars(self) -> Any:
@@ -257,7 +259,7 @@ class Query(Generic[M]):
         return await self._arun(partial(read_polars, self.reading))
 
     def timestamp(self) -> int | None:
-        """The timestamp of the whole list, in milliseconds; it moves with every change of any of its objects."""
+        """Return the timestamp of the whole list, in milliseconds; each change of an object moves it."""
         return self._run(self.reading.timestamp)
 
     async def atimestamp(self) -> int | None:
@@ -265,9 +267,9 @@ class Query(Generic[M]):
         return await self._arun(self.reading.timestamp)
 
     def delete(self, *, everything: bool = False) -> int:
-        """Deletes the objects, on the server, without reading them; how many there were.
+        """Delete the objects on the server, without reading them, and return their number.
 
-        Without a filter it raises ``UsageError``, unless ``everything=True``.
+        Raises ``UsageError`` without a filter, unless ``everything=True``.
         """
         return self._run(self.reading.delete(everything=everything))
 
@@ -276,11 +278,10 @@ class Query(Generic[M]):
         return await self._arun(self.reading.delete(everything=everything))
 
     def update(self, change: Callable[[M], object] | Mapping[str, Any] | None = None, /, **values: Any) -> BulkReport:
-        """Changes each object, by a function or by wire names and values, and writes what changed in full batches,
-        each with ``If-Match``.
+        """Change each object, and write the changed ones in full batches, each with ``If-Match``.
 
-        What was already written is clean and not written again when the call is repeated after a failure.
-        Raises ``CommitError`` where objects were not stored; the others were.
+        The change is a function, or wire names and values. After a failure, repeating the call does not write stored
+        objects again. Raises ``CommitError`` where objects were not stored; the others were.
         """
         return self._run(self.reading.update(building.change_of(change, values)))
 
@@ -296,7 +297,7 @@ class Query(Generic[M]):
         return self.reading.source.locate().path.object(self._checked(id))
 
     def __kinto_fetch__(self, runner: FlowRunner, id: str | UUID) -> Flow[M]:
-        """The flow of ``get(id)``, for a unit of work."""
+        """Return the flow of ``get(id)``, for a unit of work."""
         place = self.reading.source.locate()
         if place.runner is not runner:
             raise UsageError(f"{self!r} belongs to another client than this block.")
@@ -307,8 +308,8 @@ class Query(Generic[M]):
         def __getattr__(self, name):
             if name in _OF_WHOLE_LISTS:
                 raise AttributeError(
-                    f"{name}() is of a whole collection, not of a query: todos.records.{name}(). Records that leave a "
-                    "filter would be missed."
+                    f"{name}() is for a whole collection, not for a query: todos.records.{name}(). A query would miss "
+                    "records that leave its filter."
                 )
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -338,10 +339,10 @@ class Query(Generic[M]):
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Partition(Query[M]):
-    """A part of a query: the objects whose ids are in a range. It can be read elsewhere, for it can be pickled.
+    """A part of a query: the objects whose ids are in a range. It can be pickled and read elsewhere.
 
-    The pickle holds no credentials. Where it is read, the client is found in this order: ``client=``, the one that the
-    model was bound to, the active one, and last its own, which raises ``CredentialsMissingError`` where it had any.
+    The pickle holds no credentials. Where it is read, the client is found in this order: ``client=``, the model's
+    client, the active one, and last its own, which raises ``CredentialsMissingError`` where it had any.
     """
 
     _grows: ClassVar[bool] = False
@@ -351,17 +352,17 @@ class Partition(Query[M]):
     stop: str | None
     """The id before which it ends; ``None`` for the last part."""
     size: int
-    """How many objects there were when it was made."""
+    """The number of its objects when it was made."""
 
     def on(self, client: FlowRunner | Callable[[], FlowRunner]) -> Partition[M]:
-        """The same part, read by this client, or by the one that the function gives."""
+        """Return the same part, read by this client, or by the one that the function returns."""
         runner = client() if callable(client) else client
         source = self.reading.source
         reading = replace(self.reading, source=source.fixed(runner, source.locate().path))
         return Partition(reading, self.start, self.stop, self.size)
 
     def read(self, client: FlowRunner | Callable[[], FlowRunner] | None = None) -> Iterator[M]:
-        """The objects, one after the other, page by page."""
+        """Return an iterator over the objects, page by page."""
         return iter(self if client is None else self.on(client))
 
     async def aread(self, client: FlowRunner | Callable[[], FlowRunner] | None = None) -> AsyncIterator[M]:
@@ -383,12 +384,13 @@ def _partitioned(reading: Reading[M], count: int, place: Place) -> Flow[tuple[Pa
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class ParallelQuery(Generic[M]):
-    """A query to be iterated, whose pages are fetched by several threads; awaited, by tasks of the event loop.
+    """A query for iteration, whose pages are fetched by several threads; in ``async for``, by tasks.
 
-    Each iteration has its own threads, which end with it: when its end was reached, when it is left early, or when one
-    of them fails, which is raised. At most two pages for each thread are in memory.
+    Each iteration has its own threads, which end with it: at its end, when it is left early, or when one of them fails,
+    whose error is raised. At most two pages for each thread are in memory.
 
-    The event loop ends an ``async for`` that is left early, soon after; ``aclosing(aiter(query))`` waits for that.
+    An ``async for`` that is left early is ended by the event loop, soon after; ``aclosing(aiter(query))`` waits for
+    that.
     """
 
     reading: Reading[M]
@@ -407,7 +409,7 @@ class ParallelQuery(Generic[M]):
                     yield one
 
     def pages(self) -> Generator[Page[M]]:
-        """The pages; not ordered, as they come. Each tells whether its own range of ids has more."""
+        """Yield the pages, in order or as they arrive. Each says whether its range of ids has more."""
         place = self.reading.source.locate()
         walks = place.runner.run(place.asked(self._walks(place)))
         return place.runner.run_concurrently(walks, workers=self.threads, ordered=self.ordered)
@@ -425,16 +427,16 @@ class ParallelQuery(Generic[M]):
 
     def _walks(self, place: Place) -> Flow[list[NextFlow[Page[M]]]]:
         if self.threads == 1:
-            return [self.reading.walk(place).next_page]  # any order will do
+            return [self.reading.walk(place).next_page]  # one thread needs no ranges
         ranges = yield from cut_into_ranges(self.reading, place, self._parts)
         return [one.narrow(self.reading).walk(place).next_page for one in ranges]
 
     def _parts(self, count: int) -> int:
-        """Into how many ranges so many objects are cut: of a page each, so that they can be fetched in order."""
+        """Return the number of ranges for so many objects: of a page each, so that they can be fetched in order."""
         size = self.reading.selection.page_size or PAGE_SIZE
         if count <= size:
             return 1
-        # A range that is a little too large would be a page and the rest of another.
+        # A range slightly larger than a page would cost a second page.
         pages = math.ceil(count * (1 + TOLERANCE) / size)
-        # As many for each thread.
+        # The same number for each thread.
         return min(math.ceil(pages / self.threads), MOST_RANGES // self.threads) * self.threads
