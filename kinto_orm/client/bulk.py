@@ -90,7 +90,7 @@ class CollectionsBulk:
         for one, report in self._reports.items():
             report.is_complete = self._bulks[one].is_complete
             whole.is_complete = whole.is_complete and report.is_complete
-            whole.unchanged += report.stored  # only their number is said
+            whole.unchanged += report.stored  # the report has only their number
             whole.failed += report.failed
         raise_for_report(whole, self._name)
         return self._reports

@@ -1,4 +1,4 @@
-"""The drop-in for ``kinto-http``: change the import, and go on.
+"""The drop-in for ``kinto-http``: change the import, and nothing else.
 
 ::
 
@@ -7,7 +7,7 @@
     client = kinto_http.Client(server_url="http://localhost:8888/v1", auth=("alexis", "p4ssw0rd"))
     client.create_bucket(id="payments", if_not_exists=True)
 
-Same names, arguments, results and exceptions; what differs is listed in ``docs/migrating.md``.
+Names, arguments, results and exceptions are the same; ``docs/migrating.md`` lists the differences.
 """
 
 from __future__ import annotations

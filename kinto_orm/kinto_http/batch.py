@@ -1,6 +1,6 @@
-"""Batches: what is written inside the block waits, and is sent in as few ``POST /batch`` as the server allows.
+"""Batches: writes inside the block wait, and are sent in as few ``POST /batch`` as the server allows.
 
-Each verb is a flow that stops at its first write; the answer out of the batch lets it go on, as its own answer would.
+Each verb is a flow that stops at its first write; the answer in the batch moves it on, as a single answer would.
 https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 """
 
@@ -86,16 +86,16 @@ class ResponseDict(WrapDict):
 
 @dataclass(slots=True)
 class Step:
-    """A verb that waits for the batch: its flow, what it wants to send, that as an entry, and what was said to it."""
+    """A verb that waits for the batch: its flow, its request, the request as an entry, and the answer to it."""
 
     flow: Flow[Any]
     item: Request | Write
     entry: JSONObject
-    said: JSONObject | None = None
+    answer: JSONObject | None = None
 
 
 class BatchSession:
-    """The session of a client inside a batch: reads are done at once, writes wait for :meth:`send`.
+    """The session of a client inside a batch: reads are sent at once, writes wait for :meth:`send`.
 
     ``batch_max_requests`` is asked from the server where it is ``None``; 0 is no limit. Attributes that it lacks are
     those of the session behind it.
@@ -149,7 +149,7 @@ class BatchSession:
         return defaultdict(dict), defaultdict(dict)
 
     def run(self, flow: Flow[T]) -> T:
-        """What the flow reads; where it writes, an empty document, and the flow waits."""
+        """Return the result of a flow that reads; let a flow that writes wait, and return an empty document."""
         item, result = self._begun(flow)
         return result if item is None else run(self.session, resumed(item, flow))
 
@@ -159,7 +159,7 @@ class BatchSession:
         return result if item is None else await arun(self.session, resumed(item, flow))
 
     def _begun(self, flow: Flow[Any]) -> tuple[Request | None, Any]:
-        """The request to be made at once, or else what the call gives."""
+        """Return the request to send at once, or else the result of the call."""
         try:
             item = next(flow)
             if isinstance(item, Request) and not item.is_write:
@@ -172,11 +172,11 @@ class BatchSession:
         return None, defaultdict(dict)
 
     def clone(self, **changes: Any) -> NoReturn:
-        """Raises ``KintoException``: inside a batch, the options of the session cannot change."""
+        """Raise ``KintoException``: inside a batch, the options of the session cannot change."""
         raise KintoException(f"Inside a batch, {', '.join(changes)} cannot change: give it to batch() itself.")
 
     def reset(self) -> None:
-        """Forgets what waits."""
+        """Forget the waiting requests."""
         self._steps = []
 
     def send(self) -> list[tuple[Any, Any]]:
@@ -191,15 +191,15 @@ class BatchSession:
         return await arun(self.session, self._sending()) if self._take_waiting() else []
 
     def results(self) -> list[Any]:
-        """The body of the answer to each write, in their order; empty before the batch was sent."""
-        return [said["body"] for said in self._said]
+        """Return the body of the answer to each write, in their order; empty before the batch was sent."""
+        return [answer["body"] for answer in self._answers]
 
     @property
-    def _said(self) -> list[JSONObject]:
-        return [step.said for step in self._sent if step.said is not None]
+    def _answers(self) -> list[JSONObject]:
+        return [step.answer for step in self._sent if step.answer is not None]
 
     def _take_waiting(self) -> bool:
-        """Takes what waits as what is sent; whether there is any."""
+        """Make the waiting requests those to send, and return whether there are any."""
         self._sent = list(self._steps)
         return bool(self._sent)
 
@@ -207,7 +207,7 @@ class BatchSession:
         limit = (yield from self._ask_limit()) if self._limit is None else self._limit
         batches = _StepBatches(limit or None, self.session, ignores_4xx=self._ignores_4xx)
         yield from batches.send(self._sent)
-        results = [({"responses": said}, CaseInsensitiveDict[str]()) for said in chunks(self._said, limit)]
+        results = [({"responses": answers}, CaseInsensitiveDict[str]()) for answers in chunks(self._answers, limit)]
         if batches.failures:
             raise KintoBatchException(batches.failures, results)
         return results
@@ -218,7 +218,7 @@ class BatchSession:
         except TransportError:
             if not getattr(self.session, "dry_mode", False):
                 raise
-            return DEFAULT_BATCH_LIMIT  # what is only planned needs no server
+            return DEFAULT_BATCH_LIMIT  # a plan needs no server
 
 
 class _StepBatches(Batches[Step]):
@@ -260,7 +260,7 @@ class _StepBatches(Batches[Step]):
         except KintoError as error:
             if is_void or not (self._ignores_4xx and 400 <= answer.status < 500):
                 self.failures.append(_translated(error, step, answer))
-        step.said = {"status": answer.status, "path": step.entry["path"], "body": body}
+        step.answer = {"status": answer.status, "path": step.entry["path"], "body": body}
 
     def plan(self, batch: Sequence[Step], error: DryRunError) -> None:
         """End the verbs: a dry client sends nothing."""
@@ -270,8 +270,8 @@ class _StepBatches(Batches[Step]):
 def _translated(error: KintoError, step: Step, answer: Response) -> KintoException:
     translation = translated(error, Exchange("", as_request(step.item), answer))
     if isinstance(error, ResponseError):
-        said = {"status": answer.status, "headers": dict(answer.headers), "body": answer.content}
-        translation.response = ResponseDict(said, path=step.entry["path"])
+        shown = {"status": answer.status, "headers": dict(answer.headers), "body": answer.content}
+        translation.response = ResponseDict(shown, path=step.entry["path"])
     translation.request = RequestDict(step.entry)
     if translation is not error:
         translation.__cause__ = error
@@ -279,7 +279,7 @@ def _translated(error: KintoError, step: Step, answer: Response) -> KintoExcepti
 
 
 def _is_stub(response: Response) -> bool:
-    """Return whether the answer is the one that stubs of a server give: a batch without answers."""
+    """Return whether the answer is that of a server's stub: a batch without answers."""
     body: Any = content(response, "POST /batch") if response.status == 200 else None
     return isinstance(body, dict) and body.get("responses") == []
 
@@ -287,11 +287,11 @@ def _is_stub(response: Response) -> bool:
 def _end(steps: Sequence[Step], *, is_planned: bool = False) -> None:
     for step in steps:
         step.flow.close()
-        step.said = {"status": 200, "body": {}} if is_planned else None
+        step.answer = {"status": 200, "body": {}} if is_planned else None
 
 
 def _finished(step: Step, answer: Response, *, is_void: bool) -> Flow[Any]:
-    """The body of the answer to the step; of its last answer, where one was not enough."""
+    """Return the body of the answer to the step, or of its last answer, where it needed several."""
     if is_void and answer.status != 409:
         step.flow.close()
         raise ConcurrentWriteError(f"{step.entry['path']}: a 409 further on rolled this back.", status=409)
@@ -304,7 +304,7 @@ def _finished(step: Step, answer: Response, *, is_void: bool) -> Flow[Any]:
 
 
 def entry_of(request: Request) -> JSONObject:
-    """A request that is no write of one object, as an entry; raises ``NotStageableError`` for what cannot be one."""
+    """Return the request as an entry; raise ``NotStageableError`` where Kinto refuses it in a batch."""
     if "/batch" in request.target or request.path.endswith("/attachment") or request.body is not None:
         raise NotStageableError(f"Kinto refuses {request.method} {request.path} inside a batch: call it outside.")
     entry: JSONObject = {"method": request.method, "path": request.target}
@@ -314,7 +314,7 @@ def entry_of(request: Request) -> JSONObject:
 class Batch(Generic[C]):
     """The block of a batch: ``with client.batch() as batch:``, or ``async with``.
 
-    What is written inside is sent when the block is left, and not at all where it is left by an exception.
+    Its writes are sent when the block ends; nothing is sent where it ends with an exception.
     """
 
     def __init__(self, client: C, session: BatchSession) -> None:
@@ -346,6 +346,6 @@ class Batch(Generic[C]):
             self._session.reset()
 
     def __await__(self) -> Generator[Any, Any, Self]:
-        """Itself: ``with await client.batch() as batch:`` is how the reference client has it."""
+        """Return itself: the reference client's form is ``with await client.batch() as batch:``."""
         yield from ()
         return self

@@ -22,7 +22,7 @@ __all__ = [
 
 
 class AuthAction(cli_options.AuthAction):
-    """Makes credentials of the option's value; asks for the password where it is left out."""
+    """Conversion of the option's value into credentials; asks for the password where the value has none."""
 
     token_auth = BearerTokenAuth
     user_auth = staticmethod(lambda user, password: (user, password))
@@ -41,7 +41,7 @@ def add_parser_options(
     include_collection: bool = True,
     **kwargs: Any,
 ) -> argparse.ArgumentParser:
-    """The parser, or a new one made with ``kwargs``, with the options added."""
+    """Add the options to the parser, or to a new one made with ``kwargs``, and return it."""
     if parser is None:
         parser = argparse.ArgumentParser(**kwargs)
     cli_options.add_parser_options(
@@ -61,11 +61,11 @@ def add_parser_options(
 
 
 set_parser_server_options = add_parser_options
-"""By its older name."""
+"""The older name."""
 
 
 def create_client_from_args(args: argparse.Namespace) -> Client:
-    """The client that the options name."""
+    """Return the client that the options name."""
     return Client(
         server_url=args.server,
         auth=args.auth,

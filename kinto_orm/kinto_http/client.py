@@ -1,4 +1,4 @@
-"""The clients: the verbs put together, with what they have in common."""
+"""The clients: all verbs, and the parts that they share."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SESSION_OPTIONS = ("server_url", "auth", "retry", "retry_after", "timeout", "he
 
 
 class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
-    """What both clients are."""
+    """The parts that both clients share."""
 
     def __init__(
         self,
@@ -62,7 +62,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         self._ignore_batch_4xx = ignore_batch_4xx
 
     def clone(self, **changes: Any) -> Self:
-        """A client with these options changed and all others kept, which shares the connections where it can."""
+        """Return a client with these options changed and all others kept; it shares the connections where it can."""
         kept: dict[str, Any] = {
             "bucket": self.bucket_name,
             "collection": self.collection_name,
@@ -78,7 +78,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         return clone
 
     def batch(self, **changes: Any) -> Batch[Self]:
-        """A block in which writes wait, to be sent together when it is left; ``changes`` are as for :meth:`clone`."""
+        """Return a block whose writes wait and are sent together at its end; ``changes`` are as for :meth:`clone`."""
         if isinstance(self.session, BatchSession):
             raise KintoException("This client is in a batch already: write to it, or to another client.")
         client = self.clone(**changes)
@@ -88,11 +88,11 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
 
     @verb
     def server_info(self, *, refresh: bool = False) -> Flow[Document]:
-        """What the server says of itself. Asked once, for all clones, unless refreshed."""
+        """Return the server's description. The server is asked once, for all clones, unless ``refresh``."""
         return copy_json((yield from described(self.session, refresh=refresh)))
 
     def close(self) -> None:
-        """Closes the connections, also those of the clones that share them."""
+        """Close the connections, also those of the clones that share them."""
         self.session.close()
 
     def __repr__(self) -> str:
@@ -115,7 +115,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
 
 
 def _page(flow: Flow[Page[Document]], if_none_match: Timestamp | None) -> Flow[Document | None]:
-    """The page as the server sends it; ``None`` where nothing changed."""
+    """Return the page as the server sends it; ``None`` where nothing changed."""
     page = yield from objects.unless(flow, if_none_match)
     return None if page is None else {"data": list(page.objects)}
 
@@ -135,7 +135,7 @@ class Client(_Clients, Blocking):
         pages: float | None = None,
         **params: Any,
     ) -> Iterator[Document]:
-        """The pages of the records, one after the other, each ``{"data": [...]}``; ``_limit`` is the size of a page."""
+        """Yield the pages of the records, each ``{"data": [...]}``; ``_limit`` is the size of a page."""
         for flow in self._pages(collection, bucket, if_none_match, pages, params):
             page = run(self.session, flow)
             if page is None:
@@ -150,11 +150,11 @@ class Client(_Clients, Blocking):
         overwrite: bool = False,
         chunk_size: int = 8 * 1024,
     ) -> str:
-        """The path where the record's file now is: in ``filepath``, or by its own name in that folder.
+        """Download the record's file into ``filepath``, or by its name into that folder, and return the path.
 
-        The file is checked against the record, and takes its place only when it is whole. ``save_metadata`` puts the
-        record beside it, as ``.meta.json``; ``chunk_size`` is of no effect. Raises ``ValueError`` for a record without
-        a file.
+        The file is checked against the record, and takes its place only when it is complete. ``save_metadata`` stores
+        the record beside it, as ``.meta.json``; ``chunk_size`` has no effect. Raises ``ValueError`` for a record
+        without a file.
         """
         with translating():
             wanted = Download(record, filepath)
@@ -193,7 +193,7 @@ class Pages:
 
 
 class AsyncClient(_Clients, Awaiting):
-    """The same client with verbs that are awaited; :meth:`clone` and :meth:`batch` are not."""
+    """The same client with awaited verbs; :meth:`clone` and :meth:`batch` are not awaited."""
 
     async def get_paginated_records(
         self,
@@ -204,7 +204,9 @@ class AsyncClient(_Clients, Awaiting):
         pages: float | None = None,
         **params: Any,
     ) -> Pages:
-        """The pages of the records, for ``async for``, each ``{"data": [...]}``; ``_limit`` is the size of a page."""
+        """Return the pages of the records, for ``async for``, each ``{"data": [...]}``; ``_limit`` is the size of a
+        page.
+        """
         return Pages(self.session, self._pages(collection, bucket, if_none_match, pages, params))
 
     async def download_attachment(

@@ -1,7 +1,7 @@
-"""The exceptions of the reference client, by their names, and what each of ours becomes.
+"""The exceptions of the reference client, and the translation of ours into them.
 
-All of them are ``KintoError`` too, and the error that they stand for is their ``__cause__``: so ``except KintoError``
-works on both sides of a migration.
+All of them are a ``KintoError``, too, and the translated error is their ``__cause__``: so ``except KintoError`` works
+on both sides of a migration.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kinto_orm.protocol.messages import Request, Response
 
 @dataclass(frozen=True)
 class AskedRequest:
-    """What was asked, with the names of ``requests``."""
+    """The request, with the names of ``requests``."""
 
     method: str
     path_url: str
@@ -32,7 +32,7 @@ class AskedRequest:
 
 @dataclass(frozen=True)
 class GivenResponse:
-    """What was answered, with the names of ``requests``. Unlike there, it is true whatever the status."""
+    """The answer, with the names of ``requests``. Unlike theirs, it is true for every status."""
 
     status_code: int
     headers: Mapping[str, str]
@@ -45,16 +45,16 @@ class GivenResponse:
 
     @property
     def ok(self) -> bool:
-        """Whether the status says so."""
+        """Whether the status is below 400."""
         return self.status_code < 400
 
     def json(self) -> Any:
-        """The body, decoded; raises ``ValueError`` where it is not JSON."""
+        """Return the decoded body; raise ``ValueError`` where it is not JSON."""
         return json.loads(self.content)
 
 
 class KintoException(KintoError):
-    """What went wrong: ``message``, and ``request`` and ``response`` where there are any."""
+    """An error: ``message``, and ``request`` and ``response`` where there are any."""
 
     request: Any = None
     response: Any = None
@@ -68,13 +68,13 @@ class KintoException(KintoError):
 
     def __str__(self) -> str:
         if self.request is not None and self.response is not None:
-            said = f"{self.request.method} {self.request.path_url} - {self.response.status_code}"
-            return f"{said} {self.message}"
+            request_line = f"{self.request.method} {self.request.path_url} - {self.response.status_code}"
+            return f"{request_line} {self.message}"
         return self.message or ""
 
 
 class BucketNotFound(KintoException):
-    """There is no such bucket, or it may not be read: Kinto does not tell them apart."""
+    """There is no such bucket, or the caller may not read it: Kinto does not tell them apart."""
 
 
 class CollectionNotFound(KintoException):
@@ -82,7 +82,7 @@ class CollectionNotFound(KintoException):
 
 
 class BackoffException(KintoException):
-    """The server asks not to be called for ``backoff`` seconds, which is longer than the client may wait."""
+    """The server asks for a pause of ``backoff`` seconds, which is longer than the client may wait."""
 
     def __init__(self, message: str | None, backoff: float, exception: BaseException | None = None) -> None:
         super().__init__(message, exception)
@@ -91,18 +91,18 @@ class BackoffException(KintoException):
 
 
 class ConnectionException(KintoException, requests.exceptions.ConnectionError):
-    """No answer came. The reference client lets the error of ``requests`` through: this one is that, too."""
+    """No answer arrived. The reference client raises the error of ``requests``: this one is that, too."""
 
 
 class TimeoutException(ConnectionException, requests.exceptions.Timeout):
-    """The answer did not come in time."""
+    """The answer did not arrive in time."""
 
 
 class KintoBatchException(KintoException):
     """Some requests of a batch failed.
 
-    ``exceptions`` has one for each that did, with its own ``request`` and ``response``; ``results`` is what came back,
-    as pairs of body and headers, one for each ``POST /batch``.
+    ``exceptions`` has one for each of them, with its ``request`` and ``response``; ``results`` holds pairs of body and
+    headers, one for each ``POST /batch``.
     """
 
     def __init__(self, exceptions: Sequence[KintoException], results: Sequence[tuple[Any, Any]]) -> None:
@@ -117,14 +117,14 @@ class KintoBatchException(KintoException):
 
 @dataclass
 class Exchange:
-    """The last request of a call and the answer to it, for the exception that may come of them."""
+    """The last request of a call and its answer, for an exception."""
 
     server_url: str = ""
     request: Request | None = None
     response: Response | None = None
 
     def asked(self) -> AskedRequest | None:
-        """The request as exceptions show it."""
+        """Return the request as exceptions show it."""
         if self.request is None:
             return None
         path = urlsplit(self.server_url).path.rstrip("/") + self.request.target
@@ -132,43 +132,43 @@ class Exchange:
         return AskedRequest(self.request.method, path, url, self.request.body)
 
     def given(self) -> GivenResponse | None:
-        """The answer as exceptions show it."""
+        """Return the answer as exceptions show it."""
         return None if self.response is None else given_response(self.response)
 
 
 def given_response(response: Response) -> GivenResponse:
-    """The response with the names of ``requests``."""
+    """Return the response with the names of ``requests``."""
     content = response.body if response.content is None else json.dumps(response.content).encode()
     return GivenResponse(response.status, CaseInsensitiveDict(response.headers), content)
 
 
 def translated(error: KintoError, exchange: Exchange) -> KintoException:
-    """The reference client's exception for one of ours; to be raised ``from`` it.
+    """Return the reference client's exception for one of ours; to be raised ``from`` it.
 
     A ``KintoException`` is returned as it is, with request and response.
     """
     asked, given = exchange.asked(), exchange.given()
     if isinstance(error, KintoBatchException):
-        return error  # has those of each of its own
+        return error  # its exceptions are translated already
     if isinstance(error, KintoException):
-        said = error
+        translation = error
     elif isinstance(error, BackoffError):
         return BackoffException(str(error), error.retry_after)
     elif isinstance(error, TransportError):
-        given = None  # what came before is not the answer to this request
-        said = (TimeoutException if isinstance(error, DeadlineError) else ConnectionException)(str(error))
+        given = None  # an earlier answer is not the answer to this request
+        translation = (TimeoutException if isinstance(error, DeadlineError) else ConnectionException)(str(error))
     elif isinstance(error, ResponseError) and given is not None and given.status_code == error.status:
-        said = KintoException(f"{given.status_code} - {_said(given)}")
+        translation = KintoException(f"{given.status_code} - {_body_of(given)}")
     else:
-        given = None  # refused before it was sent, or because of the answer to something else
-        said = KintoException(str(error))
-    said.request, said.response = asked, given
-    return said
+        given = None  # refused before it was sent, or after the answer to another request
+        translation = KintoException(str(error))
+    translation.request, translation.response = asked, given
+    return translation
 
 
 @contextmanager
 def translating() -> Generator[None]:
-    """A block whose errors become those of the reference client."""
+    """Turn the errors of the block into those of the reference client."""
     try:
         yield
     except KintoException:
@@ -177,7 +177,7 @@ def translating() -> Generator[None]:
         raise translated(error, Exchange()) from error
 
 
-def _said(given: GivenResponse) -> Any:
+def _body_of(given: GivenResponse) -> Any:
     try:
         return given.json()
     except ValueError:

@@ -1,4 +1,4 @@
-"""The verbs of what surrounds the objects: server information, permissions, history, changesets, reviews."""
+"""The verbs beside those of objects: server information, permissions, history, changesets, reviews, attachments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from kinto_orm.transport.files import HostOptions, download, holds, read_content
 
 
 class Features(Face):
-    """The verbs of what surrounds the objects."""
+    """The verbs of server information, permissions, history, changesets and reviews."""
 
     @verb
     def get_endpoint(
@@ -40,7 +40,7 @@ class Features(Face):
         collection: Id | None = None,
         id: Id | None = None,
     ) -> Flow[str]:
-        """The path of a named endpoint; bucket and collection default to the client's."""
+        """Return the path of a named endpoint; bucket and collection default to the client's."""
         bucket = self.bucket_name if bucket is None else bucket
         collection = self.collection_name if collection is None else collection
         return objects.done(self.endpoints.get(name, bucket=bucket, group=group, collection=collection, id=id))
@@ -54,7 +54,7 @@ class Features(Face):
         params: Mapping[str, Any] | None = None,
         **filters: Any,
     ) -> Flow[list[Document]]:
-        """What the user may do, object by object, of every page; filters are keywords or ``params``."""
+        """Return the user's permissions, object by object, from every page; filters are keywords or ``params``."""
         wanted = {**(params or {}), **filters}
         if exclude_resource_names:
             wanted["exclude_resource_name"] = list(exclude_resource_names)
@@ -74,23 +74,23 @@ class Features(Face):
         pages: float | None = None,
         **params: Any,
     ) -> Flow[list[Document]]:
-        """The entries of the bucket's history, selected by Kinto's own keywords; the newest first."""
+        """Return the entries of the bucket's history, selected by Kinto's keywords; the newest first."""
         return objects.read_list(self._history(bucket), params, pages=pages, if_none_match=if_none_match)
 
     @verb
     def purge_history(
         self, /, *, bucket: Id | None = None, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
-        """Deletes the entries of the bucket's history, or those that match; their tombstones."""
+        """Delete the entries of the bucket's history, or those that match, and return their tombstones."""
         return objects.delete_list(self._history(bucket), params, safe=safe, if_match=if_match)
 
     @verb
     def get_changeset(
         self, /, bucket: Id | None = None, collection: Id | None = None, bust_cache: bool = False, **params: Any
     ) -> Flow[Document]:
-        """What changed in the collection: ``{"metadata", "timestamp", "changes"}``, as the server sends it.
+        """Return the changes of the collection, ``{"metadata", "timestamp", "changes"}``, as the server sends them.
 
-        ``bust_cache`` goes past the caches on the way.
+        ``bust_cache`` bypasses the caches on the way.
         """
         bucket = self.bucket_name if bucket is None else bucket
         collection = self.collection_name if collection is None else collection
@@ -112,7 +112,7 @@ class Features(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Asks for a review of the collection's changes."""
+        """Ask for a review of the collection's changes."""
         wanted = {**(data or {}), **ReviewStep.REQUEST.data(message)}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
@@ -129,7 +129,7 @@ class Features(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Sends the collection's changes back to their editor."""
+        """Send the collection's changes back to their editor."""
         wanted = {**(data or {}), **ReviewStep.DECLINE.data(message)}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
@@ -145,7 +145,7 @@ class Features(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Approves the collection's changes, which publishes them."""
+        """Approve the collection's changes, which publishes them."""
         wanted = {**(data or {}), **ReviewStep.APPROVE.data()}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
@@ -162,7 +162,7 @@ class Features(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Drops the collection's changes: it becomes again what was published last."""
+        """Drop the collection's changes: the collection becomes what was last published."""
         wanted = {**(data or {}), **ReviewStep.ROLLBACK.data(message)}
         return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
 
@@ -201,9 +201,9 @@ class Attachments(Face):
         permissions: Grants = None,
         mimetype: str | None = None,
     ) -> Flow[Document]:
-        """Attaches the file to the record, which is made if missing; what the server then says of the file.
+        """Attach the file to the record, which is created if missing, and return the server's description of the file.
 
-        ``filepath`` may also be the content or an open file; then ``filename`` says what it is called.
+        ``filepath`` may also be the content or an open file; then ``filename`` names it.
         """
         try:
             upload = Upload(read_content(filepath), filename or name_of(filepath, None), mimetype)
@@ -218,7 +218,7 @@ class Attachments(Face):
 
     @verb
     def remove_attachment(self, id: Id, bucket: Id | None = None, collection: Id | None = None) -> Flow[Any]:
-        """Removes the file from the record, and from the server."""
+        """Remove the file from the record and from the server."""
         return objects.post(Request("DELETE", self._attachment(id, bucket, collection)))
 
     def _attachment(self, id: Id, bucket: Id | None, collection: Id | None) -> str:
@@ -233,7 +233,7 @@ class Attachments(Face):
 
 
 class Download:
-    """One download: of which file, and where to."""
+    """The download of one file to one path."""
 
     def __init__(self, record: Mapping[str, Any], filepath: str | os.PathLike[str] | None) -> None:
         found = attachment_of(record)
@@ -249,16 +249,16 @@ class Download:
             self.path = os.fspath(filepath)
 
     def located(self, session: Any) -> Flow[str]:
-        """Where the file is: the server says on which host."""
+        """Return the URL of the file on the host that the server names."""
         info = yield from described(session)
         try:
             base_url = info["capabilities"]["attachments"]["base_url"]
         except KeyError as error:
-            raise ProtocolError("This server has no attachments: its plugin kinto-attachment is not there.") from error
+            raise ProtocolError("This server has no attachments: its plugin kinto-attachment is missing.") from error
         return self.attachment.url(base_url)
 
     def fetch(self, url: str, session: Any, *, save_metadata: bool, overwrite: bool) -> str:
-        """The path, where the file now is; it is not asked for where it is there already."""
+        """Download the file unless it is there already, and return its path."""
         wanted, path = self.attachment, Path(self.path)
         if overwrite or not holds(path, wanted.size, wanted.hash):
             timeout = getattr(session, "timeout", None) or None

@@ -1,4 +1,4 @@
-"""The verbs of buckets."""
+"""The verbs of buckets, groups, collections and records."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Buckets(Face):
         safe: bool = True,
         if_not_exists: bool = False,
     ) -> Flow[Document]:
-        """Creates the bucket. With ``if_not_exists`` gives the one that is there; ``safe=False`` replaces that."""
+        """Create the bucket. With ``if_not_exists``, return an existing one; ``safe=False`` replaces it."""
         path = self._ids(Kind.BUCKET, id_of(id, data))
         return objects.create(path, data, permissions, safe=safe, if_not_exists=if_not_exists)
 
@@ -40,7 +40,7 @@ class Buckets(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Replaces the bucket, or creates it."""
+        """Replace the bucket, or create it."""
         path = self._ids(Kind.BUCKET, id_of(id, data))
         return objects.update(path, data, permissions, safe=safe, if_match=if_match)
 
@@ -56,14 +56,14 @@ class Buckets(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Changes the bucket by a patch, or by ``data`` and ``permissions``; ``original`` is the bucket as it was."""
+        """Change the bucket by a patch, or by ``data`` and ``permissions``; ``original`` is its earlier state."""
         id, if_match = seen(original or data, id, if_match)
         path = self._ids(Kind.BUCKET, id)
         return objects.patch(path, changes, data, permissions, safe=safe, if_match=if_match)
 
     @verb
     def get_bucket(self, /, *, id: Id | None = None, **params: Any) -> Flow[Document]:
-        """The bucket. Raises ``BucketNotFound``, also where it may not be read."""
+        """Return the bucket. Raises ``BucketNotFound``, also where the caller may not read it."""
         path = self._ids(Kind.BUCKET, id)
         try:
             return (yield from objects.read(path, params))
@@ -78,14 +78,16 @@ class Buckets(Face):
     def get_buckets(
         self, /, *, if_none_match: Timestamp | None = None, pages: float | None = None, **params: Any
     ) -> Flow[list[Document]]:
-        """The buckets, selected by Kinto's own keywords."""
+        """Return the buckets, selected by Kinto's keywords."""
         return objects.read_list(self._list(Kind.BUCKET), params, pages=pages, if_none_match=if_none_match)
 
     @verb
     def delete_bucket(
         self, *, id: Id = GIVEN_NOTHING, safe: bool = True, if_match: Timestamp | None = None, if_exists: bool = False
     ) -> Flow[Any]:
-        """Deletes the bucket with all that is in it; its tombstone. With ``if_exists``, ``None`` for a missing one."""
+        """Delete the bucket with all its objects and return its tombstone; with ``if_exists``, ``None`` for a missing
+        one.
+        """
         path = self._ids(Kind.BUCKET, self._deleted(id, self.bucket_name))
         return objects.delete(path, safe=safe, if_match=if_match, if_exists=if_exists)
 
@@ -93,7 +95,7 @@ class Buckets(Face):
     def delete_buckets(
         self, /, *, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
-        """Deletes all buckets that may be deleted, or those that match; their tombstones."""
+        """Delete all buckets that the caller may delete, or those that match, and return their tombstones."""
         return objects.delete_list(self._list(Kind.BUCKET), params, safe=safe, if_match=if_match)
 
 
@@ -111,7 +113,7 @@ class Groups(Face):
         safe: bool = True,
         if_not_exists: bool = False,
     ) -> Flow[Document]:
-        """Creates the group. With ``if_not_exists`` gives the one that is there; ``safe=False`` replaces that."""
+        """Create the group. With ``if_not_exists``, return an existing one; ``safe=False`` replaces it."""
         path = self._ids(Kind.GROUP, id_of(id, data, "Please provide a group id"), bucket)
         return objects.create(path, data, permissions, safe=safe, if_not_exists=if_not_exists)
 
@@ -126,7 +128,7 @@ class Groups(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Replaces the group, or creates it."""
+        """Replace the group, or create it."""
         path = self._ids(Kind.GROUP, id_of(id, data, "Please provide a group id"), bucket)
         return objects.update(path, data, permissions, safe=safe, if_match=if_match)
 
@@ -143,14 +145,14 @@ class Groups(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Changes the group by a patch, or by ``data`` and ``permissions``; ``original`` is the group as it was."""
+        """Change the group by a patch, or by ``data`` and ``permissions``; ``original`` is its earlier state."""
         id, if_match = seen(original or data, id, if_match)
         path = self._ids(Kind.GROUP, id, bucket)
         return objects.patch(path, changes, data, permissions, safe=safe, if_match=if_match)
 
     @verb
     def get_group(self, /, *, id: Id, bucket: Id | None = None, **params: Any) -> Flow[Document]:
-        """The group."""
+        """Return the group."""
         return objects.read(self._ids(Kind.GROUP, id, bucket), params)
 
     @verb
@@ -163,7 +165,7 @@ class Groups(Face):
         pages: float | None = None,
         **params: Any,
     ) -> Flow[list[Document]]:
-        """The groups of the bucket, selected by Kinto's own keywords."""
+        """Return the groups of the bucket, selected by Kinto's keywords."""
         return objects.read_list(self._list(Kind.GROUP, bucket), params, pages=pages, if_none_match=if_none_match)
 
     @verb
@@ -176,7 +178,7 @@ class Groups(Face):
         if_match: Timestamp | None = None,
         if_exists: bool = False,
     ) -> Flow[Any]:
-        """Deletes the group; its tombstone. With ``if_exists``, ``None`` for a missing one."""
+        """Delete the group and return its tombstone; with ``if_exists``, ``None`` for a missing one."""
         path = self._ids(Kind.GROUP, id, bucket)
         return objects.delete(path, safe=safe, if_match=if_match, if_exists=if_exists)
 
@@ -184,7 +186,7 @@ class Groups(Face):
     def delete_groups(
         self, /, *, bucket: Id | None = None, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
-        """Deletes all groups of the bucket, or those that match; their tombstones."""
+        """Delete all groups of the bucket, or those that match, and return their tombstones."""
         return objects.delete_list(self._list(Kind.GROUP, bucket), params, safe=safe, if_match=if_match)
 
 
@@ -202,7 +204,7 @@ class Collections(Face):
         safe: bool = True,
         if_not_exists: bool = False,
     ) -> Flow[Document]:
-        """Creates the collection. With ``if_not_exists`` gives the one that is there; ``safe=False`` replaces that."""
+        """Create the collection. With ``if_not_exists``, return an existing one; ``safe=False`` replaces it."""
         path = self._ids(Kind.COLLECTION, id_of(id, data), bucket)
         return objects.create(path, data, permissions, safe=safe, if_not_exists=if_not_exists)
 
@@ -217,7 +219,7 @@ class Collections(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Replaces the collection, or creates it."""
+        """Replace the collection, or create it."""
         path = self._ids(Kind.COLLECTION, id_of(id, data), bucket)
         return objects.update(path, data, permissions, safe=safe, if_match=if_match)
 
@@ -234,14 +236,14 @@ class Collections(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Changes the collection by a patch, or by ``data`` and ``permissions``; ``original`` is how it was."""
+        """Change the collection by a patch, or by ``data`` and ``permissions``; ``original`` is its earlier state."""
         id, if_match = seen(original or data, id, if_match)
         path = self._ids(Kind.COLLECTION, id, bucket)
         return objects.patch(path, changes, data, permissions, safe=safe, if_match=if_match)
 
     @verb
     def get_collection(self, /, *, id: Id | None = None, bucket: Id | None = None, **params: Any) -> Flow[Document]:
-        """The collection. Raises ``CollectionNotFound``."""
+        """Return the collection. Raises ``CollectionNotFound``."""
         path = self._ids(Kind.COLLECTION, id, bucket)
         try:
             return (yield from objects.read(path, params))
@@ -258,7 +260,7 @@ class Collections(Face):
         pages: float | None = None,
         **params: Any,
     ) -> Flow[list[Document]]:
-        """The collections of the bucket, selected by Kinto's own keywords."""
+        """Return the collections of the bucket, selected by Kinto's keywords."""
         return objects.read_list(self._list(Kind.COLLECTION, bucket), params, pages=pages, if_none_match=if_none_match)
 
     @verb
@@ -271,7 +273,9 @@ class Collections(Face):
         if_match: Timestamp | None = None,
         if_exists: bool = False,
     ) -> Flow[Any]:
-        """Deletes the collection with its records; its tombstone. With ``if_exists``, ``None`` for a missing one."""
+        """Delete the collection with its records and return its tombstone; with ``if_exists``, ``None`` for a missing
+        one.
+        """
         path = self._ids(Kind.COLLECTION, self._deleted(id, self.collection_name), bucket)
         return objects.delete(path, safe=safe, if_match=if_match, if_exists=if_exists)
 
@@ -279,7 +283,7 @@ class Collections(Face):
     def delete_collections(
         self, /, *, bucket: Id | None = None, safe: bool = True, if_match: Timestamp | None = None, **params: Any
     ) -> Flow[list[Document]]:
-        """Deletes all collections of the bucket, or those that match; their tombstones."""
+        """Delete all collections of the bucket, or those that match, and return their tombstones."""
         return objects.delete_list(self._list(Kind.COLLECTION, bucket), params, safe=safe, if_match=if_match)
 
 
@@ -298,9 +302,9 @@ class Records(Face):
         safe: bool = True,
         if_not_exists: bool = False,
     ) -> Flow[Document]:
-        """Creates the record, with a random id where none is given.
+        """Create the record, with a random id where none is given.
 
-        With ``if_not_exists`` gives the one that is there; ``safe=False`` replaces that.
+        With ``if_not_exists``, return an existing record; ``safe=False`` replaces it.
         """
         chosen = id_of(id, data)
         path = self._ids(Kind.RECORD, draw_id(Kind.RECORD) if chosen is None else chosen, bucket, collection)
@@ -318,7 +322,7 @@ class Records(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Replaces the record, or creates it."""
+        """Replace the record, or create it."""
         path = self._ids(Kind.RECORD, id_of(id, data, "Unable to update a record, need an id."), bucket, collection)
         return objects.update(path, data, permissions, safe=safe, if_match=if_match)
 
@@ -336,7 +340,7 @@ class Records(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Changes the record by a patch, or by ``data`` and ``permissions``; ``original`` is the record as it was."""
+        """Change the record by a patch, or by ``data`` and ``permissions``; ``original`` is its earlier state."""
         id, if_match = seen(original or data, id, if_match)
         if id is None:
             raise KeyError("Unable to patch record, need an id.")
@@ -347,7 +351,7 @@ class Records(Face):
     def get_record(
         self, /, *, id: Id, collection: Id | None = None, bucket: Id | None = None, **params: Any
     ) -> Flow[Document]:
-        """The record."""
+        """Return the record."""
         return objects.read(self._ids(Kind.RECORD, id, bucket, collection), params)
 
     @verb
@@ -361,7 +365,7 @@ class Records(Face):
         pages: float | None = None,
         **params: Any,
     ) -> Flow[list[Document]]:
-        """The records of the collection, selected by Kinto's own keywords."""
+        """Return the records of the collection, selected by Kinto's keywords."""
         return objects.read_list(
             self._list(Kind.RECORD, bucket, collection), params, pages=pages, if_none_match=if_none_match
         )
@@ -377,7 +381,7 @@ class Records(Face):
         if_match: Timestamp | None = None,
         if_exists: bool = False,
     ) -> Flow[Any]:
-        """Deletes the record; its tombstone. With ``if_exists``, ``None`` for a missing one."""
+        """Delete the record and return its tombstone; with ``if_exists``, ``None`` for a missing one."""
         path = self._ids(Kind.RECORD, id, bucket, collection)
         return objects.delete(path, safe=safe, if_match=if_match, if_exists=if_exists)
 
@@ -392,11 +396,11 @@ class Records(Face):
         if_match: Timestamp | None = None,
         **params: Any,
     ) -> Flow[list[Document]]:
-        """Deletes all records of the collection, or those that match; their tombstones."""
+        """Delete all records of the collection, or those that match, and return their tombstones."""
         return objects.delete_list(self._list(Kind.RECORD, bucket, collection), params, safe=safe, if_match=if_match)
 
     @verb
     def get_records_timestamp(self, *, collection: Id | None = None, bucket: Id | None = None) -> Flow[str]:
-        """The timestamp of the list of records, as the server has it now: digits, without quotes."""
+        """Return the current timestamp of the list of records: digits, without quotes."""
         timestamp = yield from read_timestamp(self._list(Kind.RECORD, bucket, collection))
         return "" if timestamp is None else str(timestamp)

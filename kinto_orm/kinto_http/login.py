@@ -1,4 +1,4 @@
-"""Who is asking: tokens, and logging in by a browser."""
+"""Credentials: tokens, and logging in by a browser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["BearerTokenAuth", "BrowserOAuth", "TokenAuth"]
 
 
 class TokenAuth(OurTokenAuth):
-    """Credentials of a token: ``Authorization: <type or Bearer> <token>``. It shows in no ``repr`` and no pickle."""
+    """Credentials of a token: ``Authorization: <type or Bearer> <token>``. No ``repr`` and no pickle shows it."""
 
     def __init__(self, token: str, type: str | None = None) -> None:
         super().__init__(token, type or None)
@@ -29,4 +29,4 @@ class TokenAuth(OurTokenAuth):
 
 
 class BearerTokenAuth(TokenAuth):
-    """The same, by its other name."""
+    """The other name of ``TokenAuth``."""

@@ -1,7 +1,6 @@
 """The flows of objects and of their lists: reading, creating, replacing, patching and deleting, as the reference does.
 
-How a write is said and what its answer means is decided by the repository; here is what the reference client's
-arguments ask for.
+This module translates the reference client's arguments; the repository encodes the writes and reads their answers.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ _FORBIDDEN = (
 
 
 def read(path: ObjectPath, params: Mapping[str, Any]) -> Flow[Document]:
-    """The object, as the server sends it; parameters that begin with ``_`` go along."""
+    """Return the object as the server sends it; parameters that begin with ``_`` are sent along."""
     response = yield Request("GET", str(path), encode_query(_object_params(params)))
     read_object(response, path, "GET")
     return cast(Document, content(response, f"GET {path}"))
@@ -60,7 +59,7 @@ def _object_params(params: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def field_list(given: str | Iterable[str]) -> str:
-    """The names of fields as one text; raises ``InvalidFilterError`` for what is no name of a field."""
+    """Return the names of fields as one text; raise ``InvalidFilterError`` for an invalid name."""
     names = given.split(",") if isinstance(given, str) else given
     return ",".join(check_field_name(name.strip()) for name in names)
 
@@ -68,15 +67,15 @@ def field_list(given: str | Iterable[str]) -> str:
 def create(
     path: ObjectPath, data: Data, permissions: Grants, *, safe: bool, if_not_exists: bool = False
 ) -> Flow[Document]:
-    """The object, created; with ``if_not_exists``, the one that was there already."""
+    """Create the object and return it; with ``if_not_exists``, return an existing one."""
     try:
         change = _change(Verb.SAVE, path, data, permissions, WriteOptions(safe, if_not_exists=if_not_exists))
         return (yield from _write(_put(change, ABSENT if safe else UNCONDITIONAL, data)))
     except ForbiddenError as error:
         if path.kind.parent is None:
             raise
-        said = _FORBIDDEN.format(parent=path.kind.parent.value, kind=_NAMES.get(path.kind, path.kind.value))
-        raise KintoException(said) from error
+        message = _FORBIDDEN.format(parent=path.kind.parent.value, kind=_NAMES.get(path.kind, path.kind.value))
+        raise KintoException(message) from error
 
 
 _NAMES = {Kind.RECORD: "collection record"}
@@ -85,7 +84,7 @@ _NAMES = {Kind.RECORD: "collection record"}
 def update(
     path: ObjectPath, data: Data, permissions: Grants, *, safe: bool, if_match: Timestamp | None = None
 ) -> Flow[Document]:
-    """The object, replaced, or created where it was missing.
+    """Replace the object, or create it where it is missing, and return it.
 
     ``If-Match`` is sent where the version is known: from ``if_match``, or from the ``last_modified`` in the data.
     """
@@ -99,14 +98,14 @@ def update(
 def patch(
     path: ObjectPath, changes: object, data: Data, permissions: Grants, *, safe: bool, if_match: Timestamp | None
 ) -> Flow[Document]:
-    """The object, patched by ``changes``, or else by ``data`` and ``permissions``."""
+    """Patch the object by ``changes``, or else by ``data`` and ``permissions``, and return it."""
     if changes and (data is not None or permissions is not None):
         raise TypeError("Give changes= or data= and permissions=, not both; the object as it was goes into original=.")
     asked = as_patch(changes) if changes else BasicPatch(_sent_or_none(data, path), as_permissions(permissions))
     precondition = _matching(if_match, safe=safe)
     change = _change(Verb.PATCH, path, None, None, WriteOptions(safe, precondition.last_modified), _own(asked, path))
     assert change.patch is not None
-    _ = change.patch.body  # a patch of nothing is refused here
+    _ = change.patch.body  # raises for an empty patch
     check_data(change)
     change.write = Write(path, Action.PATCH, precondition, patch=change.patch)
     return (yield from _write(change))
@@ -122,7 +121,7 @@ def _own(asked: Patch, path: ObjectPath) -> Patch:
 
 
 def delete(path: ObjectPath, *, safe: bool, if_match: Timestamp | None, if_exists: bool) -> Flow[Any]:
-    """The tombstone; with ``if_exists``, ``None`` where there was nothing."""
+    """Delete the object and return its tombstone; with ``if_exists``, ``None`` for a missing one."""
     precondition = _matching(if_match, safe=safe)
     options = WriteOptions(safe, precondition.last_modified, if_exists=if_exists)
     change = _change(Verb.DELETE, path, None, None, options)
@@ -136,8 +135,8 @@ def delete(path: ObjectPath, *, safe: bool, if_match: Timestamp | None, if_exist
 
 
 def _is_missing(bucket: ObjectPath) -> Flow[bool]:
-    """Whether the bucket surely does not exist. Kinto says 403 for that, as for a bucket of somebody else's."""
-    # A replacement of a version that there never was stores nothing. Where there is a bucket, it is forbidden again.
+    """Return whether the bucket surely does not exist. Kinto answers 403, as for the bucket of another user."""
+    # Replacing a version that never existed stores nothing. Where the bucket exists, the server answers 403 again.
     response = yield Request("PUT", str(bucket), headers=Precondition(last_modified=1).headers)
     return response.status == 412
 
@@ -189,9 +188,9 @@ def _write(change: Change[None]) -> Flow[Document]:
     if 200 <= response.status < 300:
         return cast(Document, content(response, str(path))) if response.status != 204 else {"data": {}}
     if verdict.state.status is Status.DELETED:
-        # Deleted by an earlier attempt, whose answer got lost; or missing, as was allowed.
+        # An earlier attempt, whose answer was lost, deleted it; or it was missing, and ``if_exists`` allows that.
         return {"data": {"id": path.id, "deleted": True} if verdict.reconciled else None}
-    # It was there already, or an earlier attempt made it so; what a 412 shows of it has no permissions.
+    # The object existed, or an earlier attempt stored it; the object in a 412 has no permissions.
     return (yield from read(path, {}))
 
 
@@ -202,7 +201,7 @@ def _matching(timestamp: Timestamp | None, *, safe: bool) -> Precondition:
 
 
 def _sent_or_none(data: Data, path: ObjectPath) -> JSONObject | None:
-    """The data as it is sent: a copy, without what the URL and the precondition say."""
+    """Return a copy of the data without the keys that the URL and the precondition carry."""
     if data is None:
         return None
     sent = to_json_object(json.loads(json_dumps(dict(data))))
@@ -214,7 +213,7 @@ def _sent_or_none(data: Data, path: ObjectPath) -> JSONObject | None:
 
 
 def as_permissions(permissions: Grants) -> PermissionLists | None:
-    """The permissions as lists, or ``None``."""
+    """Return the permissions as lists, or ``None``."""
     if permissions is None:
         return None
     plain = permissions.as_dict() if hasattr(permissions, "as_dict") else permissions
@@ -222,13 +221,13 @@ def as_permissions(permissions: Grants) -> PermissionLists | None:
 
 
 def done(value: Any) -> Flow[Any]:
-    """The flow of what needs no request."""
+    """Return the value, by a flow that sends nothing."""
     yield from ()
     return value
 
 
 def post(request: Request) -> Flow[Any]:
-    """The body of the answer to a request; ``None`` where there is none by nature."""
+    """Send the request and return the body of the answer; ``None`` for an answer without one."""
     response: Response = yield request
     raise_for_status(response, request.method, request.path)
     return None if response.status == 204 else content(response, f"{request.method} {request.path}")
@@ -238,7 +237,7 @@ def post(request: Request) -> Flow[Any]:
 
 
 class Unchanged(list[Any]):
-    """The empty list that says: nothing has changed since the timestamp in ``if_none_match``."""
+    """The empty list of a read with ``if_none_match`` where nothing has changed since that timestamp."""
 
 
 def read_list(
@@ -248,9 +247,9 @@ def read_list(
     pages: float | None = None,
     if_none_match: Timestamp | None = None,
 ) -> Flow[list[JSONObject]]:
-    """The rows that match, the newest first unless ``_sort`` says otherwise.
+    """Return the rows that match, the newest first unless ``_sort`` names another order.
 
-    ``_limit`` is how many, on however many pages the server gives them; with ``pages``, how many on each.
+    ``_limit`` is the number of rows, on however many pages; with ``pages``, it is the number on each page. Returns
     ``Unchanged`` where the list still has the timestamp ``if_none_match``.
     """
     params, expected = _without_expected(params)
@@ -264,13 +263,15 @@ def read_list(
         rows += page.objects
         count -= 1
     if selection.order is None and not selection.is_newest_first:
-        # Read in the order of ids, because what changes meanwhile gets lost between two pages of Kinto's own order.
+        # Read in the order of ids: in Kinto's order, records that others change between two pages would be lost.
         rows.sort(key=lambda row: row.get("last_modified", 0), reverse=True)
     return rows
 
 
 def read_pages(path: ListPath, params: Mapping[str, Any], pages: float | None) -> Iterator[Flow[Page[JSONObject]]]:
-    """The flow of each page, in the order of ids unless ``_sort`` says otherwise; ``_limit`` is the size of a page."""
+    """Yield the flow of each page, in the order of ids unless ``_sort`` names another; ``_limit`` is the size of a
+    page.
+    """
     params, expected = _without_expected(params)
     selection = selected(params)
     walk = _walk(path, replace(selection, limit=None, page_size=selection.limit, is_newest_first=False))
@@ -281,13 +282,13 @@ def read_pages(path: ListPath, params: Mapping[str, Any], pages: float | None) -
 
 
 def _without_expected(params: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """The parameters, and apart from them the one that is for the caches in front of Kinto."""
+    """Return the parameters without ``_expected``, and ``_expected``, which is for the caches in front of Kinto."""
     rest = dict(params)
     return rest, rest.pop("_expected", None)
 
 
 def _past_caches(flow: Flow[T], expected: Any) -> Flow[T]:
-    """The same flow; its request has ``_expected``, with which caches know it from earlier ones."""
+    """Run the flow with ``_expected`` in its request, so that caches tell it from earlier ones."""
     if expected is None:
         return (yield from flow)
     item = next(flow)
@@ -303,7 +304,7 @@ def _walk(path: ListPath, selection: Selection) -> PageWalk[JSONObject]:
 
 
 def unless(flow: Flow[Page[JSONObject]], timestamp: Timestamp | None) -> Flow[Page[JSONObject] | None]:
-    """The page; ``None`` where the list still has that timestamp."""
+    """Return the page; ``None`` where the list still has that timestamp."""
     if timestamp is None:
         return (yield from flow)
     return (yield from unless_unchanged(flow, parse_timestamp(timestamp, "if_none_match")))
@@ -363,7 +364,7 @@ def _plain_text(field: str, value: Any, *, is_choice: bool = False) -> str:
 
 
 def _bounded(selection: Selection, pages: float | None) -> tuple[Selection, float]:
-    """The selection of that many pages, and how many pages to read of it."""
+    """Return the selection of that many pages, and the number of pages to read of it."""
     size = selection.limit
     if pages is None:
         return selection, EVERY
@@ -377,7 +378,7 @@ def _bounded(selection: Selection, pages: float | None) -> tuple[Selection, floa
 def delete_list(
     path: ListPath, params: Mapping[str, Any], *, safe: bool, if_match: Timestamp | None
 ) -> Flow[list[JSONObject]]:
-    """The tombstones of what matched, of every page."""
+    """Delete the objects that match, on every page, and return their tombstones."""
     selection = selected(params)
     tombstones: list[JSONObject] = []
     timestamp = None if if_match is None or not safe else parse_timestamp(if_match, "if_match")

@@ -20,7 +20,7 @@ __all__ = ["BasicPatch", "JSONPatch", "MergePatch", "PatchType"]
 
 
 class PatchType(ABC):  # noqa: B024  nothing is abstract: subclasses set two attributes
-    """What every patch is: ``content_type`` and ``body``. The three of ``kinto_orm`` are, too."""
+    """The type of every patch, with ``content_type`` and ``body``. The three of ``kinto_orm`` are registered."""
 
     content_type: str = ""
     body: Any = None
@@ -37,7 +37,7 @@ _BY_CONTENT_TYPE: dict[str, Callable[[Any], Patch]] = {
 
 
 def as_patch(changes: object) -> Patch:
-    """The patch; raises ``TypeError`` for what is none."""
+    """Return the patch; raise ``TypeError`` for an object that is not one."""
     if isinstance(changes, (BasicPatch, MergePatch, JSONPatch)):
         return changes
     if isinstance(changes, PatchType) and changes.content_type in _BY_CONTENT_TYPE:

@@ -1,4 +1,4 @@
-"""Makes one collection like another: ``python -m kinto_orm.kinto_http.replication --help``."""
+"""Replication of one collection to another: ``python -m kinto_orm.kinto_http.replication --help``."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ logger = logging.getLogger("kinto_http")
 
 
 def replicate(origin: Client, destination: Client) -> None:
-    """Copies what differs, and deletes what was deleted at the origin; makes bucket and collection if missing.
+    """Copy the differences, and delete the records that the origin deleted; create bucket and collection if missing.
 
-    What only the destination has stays. Permissions of records, groups and attachments are not copied.
+    Records that only the destination has stay. Permissions of records, groups and attachments are not copied.
     """
     logger.info("Replication from %r to %r", origin, destination)
     destination.create_bucket(if_not_exists=True)
@@ -41,7 +41,7 @@ def replicate(origin: Client, destination: Client) -> None:
 
 
 def get_parser() -> argparse.ArgumentParser:
-    """The parser of the command: the usual options are the destination's."""
+    """Return the parser of the command; the common options are the destination's."""
     parser = argparse.ArgumentParser(description="Migrate data from one kinto instance to another one.")
     add = parser.add_argument
     add("-o", "--origin", dest="origin_server", help="The location of the origin server (with prefix)", required=True)
@@ -56,7 +56,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Runs the command."""
+    """Run the command."""
     args = get_parser().parse_args(argv)
     cli_utils.setup_logger(logger, args)
     destination = cli_utils.create_client_from_args(args)
@@ -69,5 +69,5 @@ def main(argv: Sequence[str] | None = None) -> None:
     replicate(origin, destination)
 
 
-if __name__ == "__main__":  # pragma: no cover  runs in a process of its own
+if __name__ == "__main__":  # pragma: no cover  runs in another process
     main()

@@ -1,4 +1,4 @@
-"""The session: what the requests of a client have in common. It moves the flows by a ``kinto_orm.Client``."""
+"""The session: the options and connections of a client. A ``kinto_orm.Client`` moves its flows."""
 
 from __future__ import annotations
 
@@ -49,8 +49,8 @@ class Lease:
 class Session:
     """The connection of a client. Its attributes may be changed; the next request follows them.
 
-    ``timeout`` is seconds, or ``(connect, read)``; without one, an answer is waited for as long as it takes.
-    ``dry_mode`` reads, but keeps what would be written in ``planned``; so do the dry clones.
+    ``timeout`` is seconds, or ``(connect, read)``; without one, the client waits for an answer without limit. With
+    ``dry_mode``, reads are sent and writes are kept in ``planned``, also those of the dry clones.
     """
 
     def __init__(
@@ -75,11 +75,11 @@ class Session:
         self._leases: tuple[Lease, ...] = ()
         self._followed: dict[str, Any] = {}
         if server_url is not None:
-            _ = self.client  # options that cannot work are refused now
+            _ = self.client  # raises for options that cannot work
 
     @classmethod
     def over(cls, client: OurClient) -> Self:
-        """A session that shares the connections, and the embedded server, of a ``kinto_orm.Client``."""
+        """Return a session that shares the connections, and the embedded server, of a ``kinto_orm.Client``."""
         session = cls(None)
         session.server_url = client.server_url
         session._client, session._followed = client, session._options()
@@ -87,7 +87,7 @@ class Session:
 
     @property
     def client(self) -> OurClient:
-        """The ``kinto_orm.Client`` that moves the flows: where to go on with models.
+        """The ``kinto_orm.Client`` that moves the flows; use it to go on with models.
 
         Raises ``KintoException`` where there is no ``server_url``.
         """
@@ -106,7 +106,7 @@ class Session:
 
     @property
     def planned(self) -> Plan:
-        """What ``dry_mode`` did not send, as ``plan()`` of a ``kinto_orm.Client`` has it."""
+        """The requests that ``dry_mode`` kept: the ``plan()`` of the ``kinto_orm.Client``."""
         return self.client.plan()
 
     def _options(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ class Session:
         }
 
     def clone(self, **changes: Any) -> Session:
-        """A session with these options changed and all others kept; it shares what it can."""
+        """Return a session with these options changed and all others kept; it shares connections where it can."""
         session = object.__new__(type(self))
         session.__dict__.update(self.__dict__, headers=dict(self.headers))
         for name, value in changes.items():
@@ -132,7 +132,7 @@ class Session:
         return session
 
     def run(self, flow: Flow[T]) -> T:
-        """The result of the flow; raises ``KintoException``. In dry mode, ``{}`` where it would write."""
+        """Return the result of the flow; in dry mode, ``{}`` for a write. Raises ``KintoException``."""
         if self._is_replaced():
             return moved_by_request(self.request, flow)
         exchange = Exchange(self.server_url or "")
@@ -154,13 +154,13 @@ class Session:
     def _settled(self, error: KintoError, exchange: Exchange) -> Any:
         if isinstance(error, DryRunError):
             return {}
-        said = translated(error, exchange)
-        if said is error:
+        translation = translated(error, exchange)
+        if translation is error:
             raise error
-        raise said from error
+        raise translation from error
 
     def _is_replaced(self) -> bool:
-        # A double in a test, or a subclass that looks at each request: then each request goes through it.
+        # A double in a test, or a subclass that inspects each request, gets each request.
         return "request" in vars(self) or type(self).request is not Session.request
 
     def request(
@@ -175,7 +175,7 @@ class Session:
         headers: Mapping[str, str] | None = None,
         files: Any = None,
     ) -> tuple[Any, Any]:
-        """Body and headers of the answer to any request below the root URL; raises ``KintoException``."""
+        """Send any request below the root URL, and return body and headers of the answer; raise ``KintoException``."""
         body = payload_of(data, permissions, payload)
         path, _, query = path_below(self, endpoint).partition("?")
         query = "&".join(filter(None, [query, encode_query(plain_params(params or {}))]))
@@ -194,7 +194,7 @@ class Session:
         raise InvalidTypeError("A session holds sockets and credentials, which cannot be pickled or copied.")
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         if self._client is not None:
             self._client.close()
 
@@ -204,10 +204,10 @@ _ATTRIBUTES = {"retry": "nb_retry"}
 
 
 def create_session(server_url: str | None = None, auth: Any = None, session: Any = None, **kwargs: Any) -> Any:
-    """The session, or a new one for that server.
+    """Return the session, or a new one for that server.
 
     ``session`` may also be a ``kinto_orm.Client``, whose connections are then shared. Raises ``AttributeError`` for
-    both and for neither, ``ValueError`` for an ``auth`` that is none.
+    both and for neither, ``ValueError`` for an invalid ``auth``.
     """
     if session is not None:
         if server_url is not None or auth is not None:
@@ -221,7 +221,7 @@ def create_session(server_url: str | None = None, auth: Any = None, session: Any
 
 
 def changed_session(session: Any, changes: Mapping[str, Any]) -> Any:
-    """The session with these options changed; in the place of a user's own, a new one for the same server."""
+    """Return the session with these options changed; for a user's session, a new one for the same server."""
     if hasattr(type(session), "run"):
         return session.clone(**changes)
     known = {name: getattr(session, name, None) for name in ("server_url", "auth")}
@@ -229,19 +229,19 @@ def changed_session(session: Any, changes: Mapping[str, Any]) -> Any:
 
 
 def described(session: Any, *, refresh: bool = False) -> Flow[Any]:
-    """What the server of that session says of itself; asked once, where the session can keep it."""
+    """Return the description of the session's server; it is asked once, where the session can keep it."""
     client = getattr(session, "client", None)
     return client.describe_server(refresh=refresh) if isinstance(client, OurClient) else read_server_info()
 
 
 def parsed_auth(auth: Any, server_url: str | None = None) -> Any:
-    """The credentials as a session keeps them: text as a tuple, or as an auth object where it names its scheme.
+    """Return the credentials as a session keeps them: text as a tuple, or as an auth object where it names its scheme.
 
     Raises ``ValueError`` for text that is neither.
     """
     if not isinstance(auth, str):
         if hasattr(auth, "server_url") and not isinstance(auth, BrowserOAuth):
-            auth.server_url = server_url  # what the auth objects of users may wait for
+            auth.server_url = server_url  # auth objects of users may expect it
         return auth
     if not auth:
         return None
@@ -257,7 +257,7 @@ def parsed_auth(auth: Any, server_url: str | None = None) -> Any:
 
 
 def _exchanged(request: Request) -> Flow[tuple[Any, CaseInsensitiveDict[str]]]:
-    """Body and headers of the answer; no body where there is none by nature."""
+    """Return body and headers of the answer; ``None`` for an answer without a body."""
     response = yield request
     if response.status != 304:
         raise_for_status(response, request.method, request.path)
@@ -268,10 +268,7 @@ def _exchanged(request: Request) -> Flow[tuple[Any, CaseInsensitiveDict[str]]]:
 
 
 def path_below(session: Any, endpoint: str) -> str:
-    """Return the path below the root URL of the session: of a path, also with the version, or of a whole URL.
-
-    Raises ``KintoException`` for a URL of another server.
-    """
+    """Return the path below the root URL of the session, from a path with or without the version, or a whole URL."""
     path = endpoint
     if urlsplit(endpoint).scheme:
         root = (session.server_url or "").rstrip("/")
@@ -286,7 +283,7 @@ _VERSION = re.compile(r"^/v\d+(?=/)")
 
 
 def payload_of(data: Any, permissions: Any, payload: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """The body of a request, made of its parts."""
+    """Return the body of a request, made of its parts."""
     body = dict(payload or {})
     if data is not None:
         body["data"] = data
@@ -296,7 +293,7 @@ def payload_of(data: Any, permissions: Any, payload: Mapping[str, Any] | None = 
 
 
 def plain_params(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """The parameters as text: strings as they are, all else as JSON, lists of choices joined by commas."""
+    """Return the parameters as text: strings unchanged, other values as JSON, lists of choices joined by commas."""
     return [(name, _plain(name, value)) for name, value in params.items()]
 
 

@@ -1,4 +1,4 @@
-"""Small functions that users of the reference client import from here."""
+"""Small functions that users of the reference client import."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from kinto_orm.protocol.json_values import is_same
 
 
 def slugify(value: Any) -> str:
-    """The text as an id: lower case, without accents, hyphens for spaces; valid ids stay as they are.
+    """Return the text as an id: lower case, without accents, hyphens for spaces; valid ids stay as they are.
 
-    No call of this package does that by itself. Raises ``ValueError`` where nothing is left of the text.
+    No call of this package rewrites ids. Raises ``ValueError`` where nothing of the text is left.
     """
     text = str(value)
     if VALID_SLUG_REGEXP.fullmatch(text):
@@ -32,23 +32,23 @@ def slugify(value: Any) -> str:
 
 
 def urljoin(server_url: str, path: str) -> str:
-    """The two, with one slash between them."""
+    """Return the two, joined by one slash."""
     return f"{server_url.rstrip('/')}/{path.lstrip('/')}"
 
 
 def quote(text: Any) -> str:
-    """The text in double quotes, as an ETag has them; quotes that it has already are not doubled."""
+    """Return the text in double quotes, as in an ETag; existing quotes are not doubled."""
     stripped = text.strip('"') if isinstance(text, str) else text
     return f'"{stripped}"'
 
 
 def chunks(lst: Sequence[Any], n: int) -> Iterator[Sequence[Any]]:
-    """The list in pieces of ``n``; with 0, in one."""
+    """Yield the list in pieces of ``n``; with 0, in one."""
     yield from (lst[start : start + n] for start in range(0, len(lst), n)) if n > 0 else [lst]
 
 
 def json_iso_datetime(obj: Any) -> str:
-    """Dates in ISO format, for ``json.dumps``; raises ``TypeError`` for all else."""
+    """Return a date in ISO format, for ``json.dumps``; raise ``TypeError`` for other values."""
     if isinstance(obj, date):
         return obj.isoformat()
     raise TypeError(f"Type {type(obj)} is not serializable")
@@ -58,7 +58,7 @@ json_dumps = functools.partial(json.dumps, default=json_iso_datetime)
 
 
 def sort_records(records: Iterable[dict[str, Any]], sort: str) -> list[dict[str, Any]]:
-    """The records in the order that the server gives them for this ``_sort``: ``"name,-last_modified"``."""
+    """Return the records in the server's order for this ``_sort``: ``"name,-last_modified"``."""
     ordered = list(records)
     for field in reversed([field.strip() for field in sort.split(",")]):
         ordered.sort(key=functools.partial(_rank, field.removeprefix("-")), reverse=field.startswith("-"))
@@ -66,7 +66,7 @@ def sort_records(records: Iterable[dict[str, Any]], sort: str) -> list[dict[str,
 
 
 def _rank(name: str, record: Mapping[str, Any]) -> tuple[int, Any]:
-    """Kinto's order: null < string < number < boolean < array < object < missing."""
+    """Return the place in Kinto's order: null < string < number < boolean < array < object < missing."""
     value = record.get(name)
     if name not in record:
         return 6, 0
@@ -80,7 +80,7 @@ def _rank(name: str, record: Mapping[str, Any]) -> tuple[int, Any]:
 
 
 def records_equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
-    """Whether they are the same but for what the server sets."""
+    """Return whether they are equal but for the keys that the server sets."""
     return is_same(_own(a), _own(b))
 
 
@@ -89,14 +89,17 @@ def _own(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_schema_time(key: str, value: object) -> bool:
-    # Where a collection has a schema, the server writes its timestamp into the records; all else is somebody's own.
+    # Where a collection has a schema, the server writes its timestamp into the records; other values are the user's.
     return key == "schema" and isinstance(value, int)
 
 
 def collection_diff(
     src: Iterable[dict[str, Any]], dest: Iterable[dict[str, Any]]
 ) -> tuple[list[dict[str, Any]], list[tuple[dict[str, Any], dict[str, Any]]], list[dict[str, Any]]]:
-    """What to create, to update (old and new) and to delete, to make ``dest`` like ``src``; changes neither."""
+    """Return the records to create, to update (old and new) and to delete, to make ``dest`` equal to ``src``.
+
+    Changes neither.
+    """
     left = {record["id"]: record for record in dest}
     to_create: list[dict[str, Any]] = []
     to_update: list[tuple[dict[str, Any], dict[str, Any]]] = []
@@ -110,6 +113,6 @@ def collection_diff(
 
 
 def compute_sha256(filepath: str | PathLike[str]) -> str:
-    """The SHA-256 of the file, in hexadecimal; reads it piece by piece."""
+    """Return the SHA-256 of the file, in hexadecimal; reads it piece by piece."""
     with open(filepath, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

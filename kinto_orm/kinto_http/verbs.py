@@ -1,6 +1,6 @@
-"""How one definition becomes a verb of both clients, and what their verbs have in common.
+"""The verbs of both clients from one definition, and the movement of their flows.
 
-A verb is written once, as a method that gives a flow. :func:`verb` makes of it a method that runs the flow (on
+A verb is written once, as a method that returns a flow. :func:`verb` turns it into a method that runs the flow (on
 ``Client``) or awaits it (on ``AsyncClient``); checkers and editors see the parameters as they are written.
 """
 
@@ -30,11 +30,11 @@ Document: TypeAlias = dict[str, Any]
 """``{"data": {...}, "permissions": {...}}``, or the data of one object."""
 
 Id: TypeAlias = str | int | UUID
-"""The id of an object; ``None`` in its place is the client's own bucket or collection."""
+"""The id of an object; ``None`` stands for the client's bucket or collection."""
 
 Data: TypeAlias = Mapping[str, Any] | None
 Grants: TypeAlias = Any
-"""Permissions: a mapping of names to lists of principals, or an object whose ``as_dict()`` gives one."""
+"""Permissions: a mapping of names to lists of principals, or an object whose ``as_dict()`` returns one."""
 
 Timestamp: TypeAlias = int | str
 """Milliseconds, or an ETag with or without its quotes."""
@@ -42,14 +42,14 @@ Timestamp: TypeAlias = int | str
 logger = logging.getLogger("kinto_http")
 
 Answer = Callable[..., tuple[Any, Any]]
-"""A function like ``Session.request``: it gives body and headers, and raises ``KintoException``."""
+"""A function like ``Session.request``, which returns body and headers and raises ``KintoException``."""
 
 GIVEN_NOTHING: Any = inspect.Parameter.empty
-"""In the place of an id: none was given. An id that is given and empty or ``None`` is a mistake where it deletes."""
+"""The default of an id that deletes: an empty id or ``None`` that the caller gives there is a mistake."""
 
 
 class Face:
-    """What the clients are made of; :attr:`session` carries out their calls."""
+    """The base of the clients; :attr:`session` carries out their calls."""
 
     session: Any
     endpoints: Endpoints
@@ -57,7 +57,7 @@ class Face:
     collection_name: Id | None
 
     def _ids(self, kind: Kind, id: Id | None, bucket: Id | None = None, collection: Id | None = None) -> ObjectPath:
-        """The path of an object; bucket and collection default to the client's."""
+        """Return the path of an object; bucket and collection default to the client's."""
         ids = [self._bucket(id if kind is Kind.BUCKET else bucket)]
         if kind is Kind.RECORD:
             ids.append(self._collection(collection))
@@ -68,7 +68,7 @@ class Face:
         return ObjectPath(kind, tuple(ids))
 
     def _list(self, kind: Kind, bucket: Id | None = None, collection: Id | None = None) -> PluralPath:
-        """The path of a list; bucket and collection default to the client's."""
+        """Return the path of a list; bucket and collection default to the client's."""
         if kind is Kind.BUCKET:
             return PluralPath(kind)
         above = (self._bucket(bucket),)
@@ -89,7 +89,7 @@ class Face:
         return id
 
     def _deleted(self, id: Id | None, own: Id | None) -> Id | None:
-        """The id to delete by: the client's own only where none was given."""
+        """Return the id to delete by: the client's only where none was given."""
         if id is GIVEN_NOTHING:
             return own
         if id is None:
@@ -98,7 +98,7 @@ class Face:
 
 
 def id_of(id: Id | None, data: Data, missing: str | None = None) -> Id | None:
-    """The id that was given, or else the one in the data; raises ``KeyError`` of that text where there is none."""
+    """Return the given id, or else the one in the data; raise ``KeyError`` of that text where there is none."""
     found: Id | None = id if id is not None or data is None else data.get("id")
     if found is None and missing is not None:
         raise KeyError(missing)
@@ -106,14 +106,14 @@ def id_of(id: Id | None, data: Data, missing: str | None = None) -> Id | None:
 
 
 def seen(original: Data, id: Id | None, if_match: Timestamp | None) -> tuple[Id | None, Timestamp | None]:
-    """Id and timestamp, where they were not given, from the object as it was."""
+    """Return id and timestamp; values that were not given are those of the original object."""
     if not original:
         return id, if_match
     return (original.get("id") if id is None else id), original.get("last_modified") if if_match is None else if_match
 
 
 class Blocking(Face):
-    """A client whose verbs give results."""
+    """A client whose verbs return results."""
 
 
 class Awaiting(Face):
@@ -121,11 +121,11 @@ class Awaiting(Face):
 
 
 class Verb(Generic[P, T]):
-    """A method of both clients, made of one that gives a flow."""
+    """A method of both clients, made from one that returns a flow."""
 
     def __init__(self, build: Callable[Concatenate[Any, P], Flow[T]]) -> None:
         def started(face: Face, /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
-            return (yield from build(face, *args, **kwargs))  # also what build refuses is raised where the flow runs
+            return (yield from build(face, *args, **kwargs))  # errors of build() are raised where the flow runs, too
 
         def blocking(self: Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
             return run(self.session, started(self, *args, **kwargs))
@@ -149,12 +149,12 @@ class Verb(Generic[P, T]):
 
 
 def verb(build: Callable[Concatenate[Any, P], Flow[T]]) -> Verb[P, T]:
-    """The verb whose flow that method gives."""
+    """Return the verb of the method, which returns a flow."""
     return Verb(build)
 
 
 def _presented(function: Callable[..., Any], build: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, with name, signature and text of the method it was made of."""
+    """Return the function, with the name, signature and docstring of the method it was made from."""
     functools.update_wrapper(function, build)
     signature = inspect.signature(build)
     result = str(signature.return_annotation).removeprefix("Flow[").removesuffix("]")
@@ -163,7 +163,7 @@ def _presented(function: Callable[..., Any], build: Callable[..., Any]) -> Calla
 
 
 def run(session: Any, flow: Flow[T]) -> T:
-    """The result of the flow, by a session or by what a user gave in its place."""
+    """Return the result of the flow, moved by a session or by a user's object in its place."""
     return session.run(flow) if hasattr(type(session), "run") else moved_by_request(session.request, flow)
 
 
@@ -175,7 +175,7 @@ async def arun(session: Any, flow: Flow[T]) -> T:
 
 
 def watched(flow: Flow[T], exchange: Exchange) -> Flow[T]:
-    """The same flow; ``exchange`` knows its last request and answer."""
+    """Run the flow, and store its last request and answer in ``exchange``."""
     try:
         item = next(flow)
         while True:
@@ -195,7 +195,7 @@ def watched(flow: Flow[T], exchange: Exchange) -> Flow[T]:
 
 
 def resumed(item: Request | Write, flow: Flow[T]) -> Flow[T]:
-    """The rest of a flow that has already said what it sends first."""
+    """Run the rest of a flow whose first request was already taken."""
     try:
         while True:
             try:
@@ -211,12 +211,12 @@ def resumed(item: Request | Write, flow: Flow[T]) -> Flow[T]:
 
 
 def as_request(item: Request | Write) -> Request:
-    """The request that the item of a flow is."""
+    """Return the request of an item of a flow."""
     return encode_request(item) if isinstance(item, Write) else item
 
 
 def moved_by_request(request: Answer, flow: Flow[T]) -> T:
-    """The result of the flow, each of whose requests goes through that function."""
+    """Return the result of the flow, each of whose requests is sent by that function."""
     try:
         item = next(flow)
         while True:
@@ -242,7 +242,7 @@ async def awaited_by_request(request: Answer, flow: Flow[T]) -> T:
 def _answered(request: Answer, asked: Request) -> Response:
     options: dict[str, Any] = {"headers": dict(asked.headers)}
     if asked.body is not None:
-        options["payload"] = decode(asked.body, "the request")  # what is no JSON cannot go this way
+        options["payload"] = decode(asked.body, "the request")  # raises for other bodies than JSON
     try:
         body, headers = request(asked.method.lower(), asked.target, **options)
     except KintoException as error:

@@ -116,12 +116,12 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
     """Return the error of the answer; works for any answer."""
     status = response.status
     cls = STATUS_ERRORS.get(status) or _CLASS_ERRORS.get(status // 100, ServerError)
-    said = _said(response, f"{method} {path}")
-    errno = said.get("errno") if isinstance(said.get("errno"), int) else None
-    if status == 400 and is_of_a_schema(errno, said.get("details"), path):
+    document = _document(response, f"{method} {path}")
+    errno = document.get("errno") if isinstance(document.get("errno"), int) else None
+    if status == 400 and is_of_a_schema(errno, document.get("details"), path):
         cls = SchemaValidationError
     message = f"{method} {path}: {status}"
-    if text := _text(said):
+    if text := _text(document):
         message += f" {text.rstrip('.')}"
     if target := response.headers.get("location") if cls is RedirectError else None:
         message += f" to {_shown_url(target)}"
@@ -133,7 +133,7 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
         method=method,
         path=path,
         errno=errno,
-        details=said.get("details"),
+        details=document.get("details"),
         body=response.body[:2000].decode("utf-8", "replace"),
         retry_after=response.retry_after,
     )
@@ -154,17 +154,17 @@ def _shown_url(url: str) -> str:
     return re.sub(r"(?<=//)[^/]*@", "", re.split(r"[?#]", url)[0])[:_EXCERPT]
 
 
-def _said(response: Response, what: str) -> JSONObject:
+def _document(response: Response, what: str) -> JSONObject:
     try:
-        said = content(response, what)
+        document = content(response, what)
     except ProtocolError:
         return {}
-    return said if isinstance(said, dict) else {}
+    return document if isinstance(document, dict) else {}
 
 
-def _text(said: JSONObject) -> str:
-    parts = [str(said[key]) for key in ("error", "message") if said.get(key)]
-    details = said.get("details")
+def _text(document: JSONObject) -> str:
+    parts = [str(document[key]) for key in ("error", "message") if document.get(key)]
+    details = document.get("details")
     if isinstance(details, list):
         parts += [f"{one.get('name')}: {one.get('description')}" for one in details if isinstance(one, dict)]
     elif isinstance(details, dict) and "resource_name" in details:
@@ -215,7 +215,7 @@ def _principals(permissions: JSONObject) -> dict[str, frozenset[str]]:
 
 def existing_object(response: Response, what: str) -> StoredObject | None:
     """Return the existing object in a 412; ``None`` where there is none, or the server hides it."""
-    details = _said(response, what).get("details")
+    details = _document(response, what).get("details")
     existing = details.get("existing") if isinstance(details, dict) else None
     return stored_object(existing) if isinstance(existing, dict) else None
 

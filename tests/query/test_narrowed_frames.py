@@ -122,5 +122,5 @@ def test_an_empty_table_has_the_schema_of_a_full_one(wire: Wiretap, todos: Colle
 
 
 def test_without_a_model_the_columns_are_not_known_before(todos: Collection[Record]) -> None:
-    with pytest.raises(UsageError, match="Only of a model with declared fields"):
+    with pytest.raises(UsageError, match="Only a model with declared fields"):
         empty_table(todos.records.reading)
