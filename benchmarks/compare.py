@@ -1,7 +1,7 @@
-"""``make comparison``: what kinto-http and kinto_orm do when something goes wrong, in ``docs/comparison.md``.
+"""``make comparison``: kinto-http and kinto_orm when something goes wrong, in ``docs/comparison.md``.
 
-Each case is the same wish, once with each client, against a real Kinto in memory or a server that misbehaves. What
-the table says is what was then found on the server, and what the client said.
+Each case is the same wish, once with each client, against a real Kinto in memory or a server that misbehaves. The table
+shows the objects found on the server afterwards, and the client's answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A real Kinto in a process of its own, on a socket, in memory; prints its URL and ends with its input."""
+"""A real Kinto as a process, on a socket, in memory; prints its URL and ends with its input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is imported, in a process that has none of it yet."""
+"""Imports, measured in a process that has imported none of the modules."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One measurement, as the worker process gets it."""
+"""One measurement, in the form that the worker process gets."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WARM_UP = 50
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to do, how often, and where."""
+    """The task, its size, and its server."""
 
     contender: str
     """``module:function``."""
@@ -35,11 +35,11 @@ class Job:
     """Count the calls inside of kinto_orm instead of measuring."""
 
     def numbers(self) -> range:
-        """Of the records that are named."""
+        """Return the numbers of the named records."""
         return range(self.first, self.first + self.count)
 
     def collections(self) -> dict[str, range]:
-        """The ids of several collections, and the numbers of what each one gets."""
+        """Return the ids of several collections, and the numbers of the records of each one."""
         share = self.count // COLLECTIONS
         return {f"{self.collection}-{one}": range(one * share, (one + 1) * share) for one in range(COLLECTIONS)}
 

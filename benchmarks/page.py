@@ -1,4 +1,4 @@
-"""``make bench``: what ``run.py`` measured, as the table and the plots of ``docs/performance.md``; ratios only."""
+"""``make bench``: the results of ``run.py``, as the table and the plots of ``docs/performance.md``; ratios only."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _versions(machine: Mapping[str, Any]) -> str:
 
 
 def rows(tasks: Mapping[str, Any]) -> Iterator[str]:
-    """The lines of the table: each contestant but the reference, whose ratio is 1."""
+    """Return the lines of the table: each contestant but the reference, whose ratio is 1."""
     for task in tasks.values():
         name = f"{task['title']} ({task['count']:,})"
         for line in task["contestants"][1:]:
@@ -71,7 +71,7 @@ def _target(line: Mapping[str, Any]) -> str:
 
 
 def draw(tasks: Mapping[str, Any], measure: str, path: Path) -> None:
-    """Bars, one for each contestant but the reference, which is the line at 1."""
+    """Draw bars, one for each contestant but the reference, which is the line at 1."""
     from matplotlib import pyplot
 
     pyplot.rcParams["svg.fonttype"] = "none"  # as text

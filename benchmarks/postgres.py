@@ -1,7 +1,7 @@
 """A real Kinto on PostgreSQL, in several processes behind one socket, as a larger site runs it.
 
-Prints its URL and that of its database, and ends with its input. The processes share the socket: whichever is free
-accepts the next connection. Unlike in the embedded server, no lock of ours keeps their calls apart.
+Prints its URL and that of its database, and ends with its input. The processes share the socket: a free one accepts the
+next connection. Unlike in the embedded server, no lock of ours keeps their calls apart.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ Fill = Callable[[str, Iterable[Row]], None]
 
 @dataclass
 class Kinto:
-    """A server and what we made there."""
+    """A server and the collections that we made there."""
 
     url: str
     fill: Fill
@@ -29,7 +29,7 @@ class Kinto:
     _filled: dict[int, str] = field(default_factory=dict)
 
     def collection(self, task: Task) -> str:
-        """The id of the one for the next run."""
+        """Return the id of the collection for the next run."""
         if task.before is Before.NOTHING:
             return self._create()
         if task.before is Before.OWN_RECORDS:
@@ -47,7 +47,7 @@ class Kinto:
 
 
 def filler_in_batches(url: str) -> Fill:
-    """By requests, as any client would."""
+    """Fill by requests, as any client would."""
 
     def fill(collection: str, rows: Iterable[Row]) -> None:
         source = iter(rows)
@@ -60,7 +60,7 @@ def filler_in_batches(url: str) -> Fill:
 
 
 def filler_by_sql(database: str) -> Fill:
-    """Into the table of Kinto's PostgreSQL backend: by requests, 50,000 records take minutes."""
+    """Fill the table of Kinto's PostgreSQL backend: by requests, 50,000 records take minutes."""
     engine = import_module("sqlalchemy").create_engine(database)
     statement = import_module("sqlalchemy").text(
         "INSERT INTO objects (id, parent_id, resource_name, data, deleted)"

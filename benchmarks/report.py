@@ -1,4 +1,4 @@
-"""Medians and ratios of what was measured, as a table."""
+"""Medians and ratios of the measurements, as a table."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ WIDTHS = (28, 10, 10, 9, 10, 10, 9, 8, 14, 25)
 
 
 def table(task: Task, lines: Sequence[Line]) -> Iterator[str]:
-    """The lines of text."""
+    """Return the lines of text."""
     yield f"\n{task.title} ({task.count:,}; {task.server})"
     yield _row(COLUMNS)
     for line in lines:
@@ -121,7 +121,7 @@ def table(task: Task, lines: Sequence[Line]) -> Iterator[str]:
 
 
 def target_text(target: Target, *, is_met: bool) -> str:
-    """Such as ``wall 0.50 ✓``."""
+    """Return a text such as ``wall 0.50 ✓``."""
     of = " of the floor" if target.of == "floor" else ""
     return f"{target.measure} {target.limit:.2f}{of} {'✓' if is_met else '✗'}"
 

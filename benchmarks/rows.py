@@ -1,4 +1,4 @@
-"""The records that are written and read: the same for every contender, and for the stub."""
+"""The records that are written and read: the same for every contestant, and for the stub."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ FIRST_TIMESTAMP = 1_700_000_000_000
 
 
 def new_todo(number: int) -> dict[str, Any]:
-    """A small new record, without an id."""
+    """Return a small new record, without an id."""
     return {"title": f"Todo number {number}", "done": number % 3 == 0, "priority": number % 10, "tags": ["a", "b"]}
 
 
 def stored_id(number: int) -> str:
-    """The id of the stored record of that number; in their order."""
+    """Return the id of the stored record of that number; in their order."""
     return f"{ID_PREFIX}{number:08}"
 
 
 def stored_article(number: int) -> dict[str, Any]:
-    """A stored record of about 300 bytes."""
+    """Return a stored record of about 300 bytes."""
     return {
         "id": stored_id(number),
         "last_modified": FIRST_TIMESTAMP + number,
@@ -37,5 +37,5 @@ def stored_article(number: int) -> dict[str, Any]:
 
 
 def stored_articles(count: int) -> Iterator[dict[str, Any]]:
-    """All of them."""
+    """Return all of them."""
     return map(stored_article, range(count))

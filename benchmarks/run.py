@@ -1,7 +1,7 @@
 """``make bench``: kinto_orm beside kinto-http and the floor, in one run, in interleaved rounds.
 
-Each piece of work runs in a client process of its own, against a stub server in another one, so that the client is
-what is measured; the last tasks run against a real Kinto, in memory and on PostgreSQL. Read the ratios.
+Each piece of work runs in a client process, against a stub server in another one, so that the client is measured; the
+last tasks run against a real Kinto, in memory and on PostgreSQL. Read the ratios.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class Places:
     kintos: dict[Server, Kinto] = field(default_factory=dict)
 
     def of(self, task: Task, count: int) -> tuple[str, str]:
-        """The URL and the collection for the next run of the task."""
+        """Return the URL and the collection for the next run of the task."""
         if task.server in (Server.STUB, Server.FAR):
             return self._stub(task.server), str(count)
         kinto = self._kinto(task.server)
@@ -97,7 +97,7 @@ class Places:
 
 @contextmanager
 def _server(*command: str) -> Generator[str]:
-    """What the server that this script is says of itself, in a process of its own; it ends with its input."""
+    """Run this script as a server process, which ends with its input, and yield the lines that it prints."""
     process = subprocess.Popen(
         [sys.executable, *command], cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
@@ -113,7 +113,7 @@ def _server(*command: str) -> Generator[str]:
 def _measure(task: Task, places: Places, rounds: int) -> tuple[list[Line], list[list[Sample]]]:
     samples: list[list[Sample]] = [[] for _ in task.contestants]
     for number in range(rounds):
-        # In another order each time, so that nobody always comes after the same one.
+        # In another order each time, so that no contestant always follows the same one.
         for offset in range(len(task.contestants)):
             index = (number + offset) % len(task.contestants)
             samples[index].append(_sample(task, task.contestants[index], places))

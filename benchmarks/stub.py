@@ -1,9 +1,9 @@
-"""A stub of Kinto on PostgreSQL that answers as fast as asyncio can, so that the client is what is measured.
+"""A stub of Kinto on PostgreSQL that answers as fast as asyncio can, so that the client is measured.
 
-Run in a process of its own, with a number of records to prepare, and how late each answer shall be, in seconds; prints
-its URL. The collection's id says how many records it has:
-``/v1/buckets/bench/collections/100000/records?_limit=1000``. Nothing is stored. Of the filters it knows those of ids.
-As from PostgreSQL, the keys in the answer to a PATCH have another order than those that were sent.
+Run it as a process, with a number of records to prepare, and the delay of each answer, in seconds; it prints its URL.
+The collection's id is the number of its records: ``/v1/buckets/bench/collections/100000/records?_limit=1000``. Nothing
+is stored. Of the filters it knows those of ids. As from PostgreSQL, the keys in the answer to a PATCH have another
+order than those that were sent.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ Answer = tuple[int, bytes, dict[str, str]]
 
 
 class Stub:
-    """What it answers."""
+    """The answers."""
 
     def __init__(self, host: str, prepared: int) -> None:
         self._root = f"http://{host}/v1"
@@ -45,7 +45,7 @@ class Stub:
         self._prepare(prepared)
 
     def answer(self, method: str, target: str, body: bytes) -> Answer:
-        """Status, body and headers."""
+        """Return status, body and headers."""
         url = urlsplit(target)
         parts = url.path.strip("/").split("/")
         if parts[-1] == "batch":
@@ -58,7 +58,7 @@ class Stub:
         return STATUS.get(method, 200), json.dumps(answer).encode(), {}
 
     def _page(self, count: int, path: str, query: dict[str, str]) -> Answer:
-        """Rows of the range of ids that is asked for, or its ends."""
+        """Return rows of the range of ids in the query, or its ends."""
         start, stop = (
             bisect_left(range(count), query[name].strip('"'), key=stored_id) if name in query else otherwise
             for name, otherwise in (("min_id", 0), ("lt_id", count))
@@ -107,7 +107,7 @@ def _as_jsonb(value: Any) -> Any:
 
 
 class Connection(asyncio.Protocol):
-    """HTTP/1.1 as far as it is needed: kept alive, with a length, one request after the other."""
+    """HTTP/1.1 as far as needed: kept alive, with a length, one request after the other."""
 
     def __init__(self, stub: Stub, delay: float) -> None:
         self._stub = stub
@@ -147,7 +147,7 @@ def _content_length(head: str) -> int:
 
 
 async def main(prepared: int, delay: float) -> None:
-    """Serves until its input ends."""
+    """Serve until the input ends."""
     listener = socket.create_server(("127.0.0.1", 0))
     host = f"127.0.0.1:{listener.getsockname()[1]}"
     stub = Stub(host, prepared)

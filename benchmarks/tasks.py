@@ -1,4 +1,4 @@
-"""What is compared with what."""
+"""The tasks of the benchmark, and their contestants."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 
 class Server(StrEnum):
-    """Where the work is done."""
+    """The server of a task."""
 
     STUB = "stub"
     """Answers at once, so that the client is what is measured."""
@@ -18,7 +18,7 @@ class Server(StrEnum):
 
 
 class Before(StrEnum):
-    """What is in the collection; the stub has whatever it is asked for."""
+    """The content of the collection before the task; the stub has any content."""
 
     NOTHING = "nothing"
     RECORDS = "records"

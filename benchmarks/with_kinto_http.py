@@ -85,7 +85,7 @@ def save(job: Job) -> Work:
 
 
 def save_changed(job: Job) -> Work:
-    """Saves all: it cannot tell which ones were changed."""
+    """Save all: it cannot tell which ones were changed."""
     client = client_of(job.url).clone(collection=job.collection)
     loaded = client.get_records(**whole(job))[: job.count]
     for row in loaded[::CHANGED_EVERY]:
@@ -115,7 +115,7 @@ def commit(job: Job) -> Work:
 
 
 def get_many(job: Job) -> Work:
-    """By hand: its own batches cannot read."""
+    """Read by hand: its batches cannot read."""
     client = client_of(job.url)
     path = f"/buckets/{BUCKET}/collections/{job.collection}/records"
 

@@ -1,4 +1,4 @@
-"""The floor: the same requests by hand, with ``requests`` and ``json``; no models, no retries, no look at errors."""
+"""The floor: the same requests by hand, with ``requests`` and ``json``; no models, no retries, no error handling."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def write_dicts(job: Job) -> Work:
 
 
 def write_four(job: Job) -> Work:
-    """One collection after the other."""
+    """Write one collection after the other."""
     for id in job.collections():
         session().put(f"{job.url}/buckets/{BUCKET}/collections/{id}", json={"data": {}})
 
@@ -96,7 +96,7 @@ def save(job: Job) -> Work:
 
 
 def save_changed(job: Job) -> Work:
-    """Sends the changed ones, of which it has been told."""
+    """Send the changed ones, which the caller names."""
     path = records_path(job)
     entries = [
         {"method": "PATCH", "path": f"{path}/{stored_id(number)}", "body": {"data": {"priority": 1}}}
@@ -106,7 +106,7 @@ def save_changed(job: Job) -> Work:
 
 
 def commit(job: Job) -> Work:
-    """Sends what changed, of which it has been told."""
+    """Send the changes, which the caller names."""
     path = records_path(job)
     entries = [
         {"method": "PATCH", "path": f"{path}/{stored_id(number % BATCH)}", "body": {"data": {"title": f"A {number}"}}}

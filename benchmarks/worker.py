@@ -1,4 +1,4 @@
-"""The client process: does one piece of work and prints what it took, as JSON."""
+"""The client process: does one piece of work and prints its costs, as JSON."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ def count_calls(work: Work) -> dict[str, int]:
 
 
 def reset_peak_memory() -> int:
-    """Forgets the highest point so far, where Linux lets us; what is in use now, in bytes."""
+    """Forget the highest point so far, where Linux lets us, and return the memory in use now, in bytes."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
     return peak_memory()
 
 
 def peak_memory() -> int:
-    """The highest point of the memory in use, in bytes."""
+    """Return the highest point of the memory in use, in bytes."""
     with suppress(OSError):
         for line in Path("/proc/self/status").read_text().splitlines():
             if line.startswith("VmHWM:"):

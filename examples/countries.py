@@ -37,12 +37,12 @@ EMBEDDED_USERS = ("alice:wonderland", "bob:builder")
 
 
 class DemoError(Exception):
-    """Something did not come out as it must."""
+    """A step of the demo had a wrong result."""
 
 
 @dataclass(frozen=True)
 class Tour:
-    """What every step works with: two clients of the same server, the screen, and how many records to load."""
+    """The tools of every step: two clients of the same server, the screen, and the number of records to load."""
 
     first: Client
     second: Client
@@ -51,7 +51,7 @@ class Tour:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the demo; the exit code is 0 where every step came out right."""
+    """Run the demo; the exit code is 0 where every step succeeded."""
     options = parse(argv)
     screen = Screen()
     try:
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description="A tour of kinto_orm on real data, on a real Kinto.")
     where = parser.add_mutually_exclusive_group()
     where.add_argument("--data", metavar="DIR", help="keep the data there, in PostgreSQL; without it, in memory")
@@ -86,7 +86,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def positive(text: str) -> int:
-    """A number of records."""
+    """Return a number of records."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("it must be at least 1")
@@ -94,7 +94,7 @@ def positive(text: str) -> int:
 
 
 def start(options: argparse.Namespace, screen: Screen) -> Client:
-    """A client of the server that was asked for."""
+    """Return a client of the chosen server."""
     with screen.step("Reach a server") as step:
         if options.server is not None:
             client = Client(options.server, auth=options.auth, on_response=screen.count_request)
@@ -106,7 +106,7 @@ def start(options: argparse.Namespace, screen: Screen) -> Client:
 
 
 def take(tour: Tour) -> None:
-    """All the steps, in their order."""
+    """Run all the steps, in their order."""
     set_up(tour)
     load(tour, "countries", Country, read_countries())
     load(tour, "subdivisions", Subdivision, read_subdivisions())
@@ -121,7 +121,7 @@ def take(tour: Tour) -> None:
 
 
 def set_up(tour: Tour) -> None:
-    """A bucket, a group that may write, and four collections: made where they are missing, in one batch."""
+    """Make sure that a bucket, a group that may write, and four collections exist, in one batch."""
     with tour.screen.step("Set up") as step:
         bucket = Bucket(
             id=BUCKET, data={"description": "ISO 3166 and ISO 639-3"}, permissions={"read": ["system.Everyone"]}
@@ -136,7 +136,7 @@ def set_up(tour: Tour) -> None:
 
 
 def load(tour: Tour, name: str, model: type[Record], source: Iterable[Mapping[str, str]]) -> None:
-    """Creates what is not there yet, in full batches."""
+    """Create the missing records, in full batches."""
     with tour.screen.step(f"Load the {name}") as step:
         there = {row["id"] for row in model.records.values("id")}
         wanted = list(islice(source, tour.limit))
@@ -148,7 +148,7 @@ def load(tour: Tour, name: str, model: type[Record], source: Iterable[Mapping[st
 
 
 def ask(tour: Tour) -> None:
-    """Typed queries; each is answered by the server."""
+    """Run typed queries; each is answered by the server."""
     with tour.screen.step("Ask questions") as step:
         for question, answer in QUESTIONS:
             started = time.perf_counter()
@@ -158,7 +158,7 @@ def ask(tour: Tour) -> None:
 
 
 def meet_conflict(tour: Tour) -> None:
-    """Two users count their visits to one country at the same time: neither visit may get lost."""
+    """Let two users count their visits to one country at the same time: neither visit may get lost."""
     with tour.screen.step("Meet a conflict") as step:
         mine = any_country()
         theirs = tour.second.bucket(BUCKET).collection(Country).records.get(mine.id)
@@ -169,7 +169,7 @@ def meet_conflict(tour: Tour) -> None:
         try:
             mine.save()
         except ConflictError as conflict:
-            tour.screen.say(f"{mine.name}: somebody else was faster.")
+            tour.screen.say(f"{mine.name}: the other user was faster.")
             for name in ("base", "mine", "theirs"):
                 data = getattr(conflict, name)
                 tour.screen.say(f"  {name:<6}  visits = {data.get('visits', 'not there yet')}")
@@ -184,7 +184,7 @@ def meet_conflict(tour: Tour) -> None:
 
 
 def commit_unit(tour: Tour) -> None:
-    """Four writes that belong together, sent as one batch."""
+    """Send four writes that belong together as one batch."""
     with tour.screen.step("Commit a unit of work") as step:
         draft = Trip(title="A draft, not needed any more", stops=[]).save()
         stops = Country.records.order_by(Country.name).limit(2).all()
@@ -204,7 +204,7 @@ def commit_unit(tour: Tour) -> None:
 
 
 def rename_field(tour: Tour) -> None:
-    """The source says ``parent_code``, our model says ``part_of``: only the records that have it are sent."""
+    """Rename ``parent_code``, the source's name, to our model's ``part_of``: only records that have it are sent."""
     with tour.screen.step("Rename a field") as step:
 
         def rename(one: Subdivision) -> None:
@@ -223,18 +223,18 @@ def rename_field(tour: Tour) -> None:
 
 
 def named(objects: Iterable[Country | Language]) -> str:
-    """Their names, in one line."""
+    """Return their names, in one line."""
     return ", ".join(one.name for one in objects) or "none"
 
 
 def kinds_of_parts() -> str:
-    """The subdivisions of one country by kind: a query for the records, Python for the rest."""
+    """Count the subdivisions of one country by kind: a query for the records, Python for the rest."""
     kinds = Counter(one.kind for one in Subdivision.records.filter(Subdivision.country == "BE"))
     return ", ".join(f"{count} {kind}" for kind, count in kinds.most_common()) or "none"
 
 
 def pages() -> str:
-    """How many pages of 1,000 the languages make."""
+    """Return the number of pages of 1,000 languages."""
     sizes = [len(page.objects) for page in Language.records.page_size(1000).pages()]
     return f"{sum(sizes):,} in {len(sizes)} pages"
 
@@ -260,7 +260,7 @@ QUESTIONS: tuple[tuple[str, Callable[[], object]], ...] = (
 
 
 def any_country() -> Country:
-    """The first country."""
+    """Return the first country."""
     found = Country.records.first()
     if found is None:
         raise DemoError("there is no country")
@@ -268,7 +268,7 @@ def any_country() -> Country:
 
 
 def user_of(client: Client) -> str:
-    """The client's user, as a principal."""
+    """Return the client's user, as a principal."""
     user = client.server_info().get("user")
     if not isinstance(user, dict):
         raise DemoError("the server does not accept the credentials: see --auth and --second-auth")
@@ -276,20 +276,20 @@ def user_of(client: Client) -> str:
 
 
 def count_by_status(outcomes: Iterable[Outcome[Any]]) -> str:
-    """Such as: 1 created, 2 updated."""
+    """Return a text such as: 1 created, 2 updated."""
     counts = Counter(outcome.status for outcome in outcomes)
     return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
 def in_short(request: Mapping[str, Any]) -> str:
-    """A request of a plan, on one line."""
+    """Return a request of a plan, on one line."""
     path = request["path"].removeprefix(f"/buckets/{BUCKET}/collections/").replace("/records/", "/")
     preconditions = ", ".join(f"{name}: {value}" for name, value in request["headers"].items())
     return f"{request['method']:<6}  {path}  {preconditions}  {request.get('body', {}).get('data', '')}".rstrip()
 
 
 def check(is_right: bool, complaint: str) -> None:  # noqa: FBT001 - an assertion that -O does not remove
-    """Raises ``DemoError`` with the complaint where something is not right."""
+    """Raise ``DemoError`` with the complaint where the condition does not hold."""
     if not is_right:
         raise DemoError(complaint)
 

@@ -1,4 +1,4 @@
-"""Models of the ISO codes, and the real data: what the package ``pycountry`` ships of ISO 3166 and ISO 639-3."""
+"""Models of the ISO codes, and the real data: ISO 3166 and ISO 639-3, from the package ``pycountry``."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Country(Record, bucket=BUCKET, collection="countries"):
 class Subdivision(Record, bucket=BUCKET, collection="subdivisions"):
     """A part of a country, of ISO 3166-2; its id is its code, such as ``IT-21``.
 
-    ``part_of`` is our second idea: the source says ``parent_code``, and the demo renames it on the server.
+    ``part_of`` is our name: the source says ``parent_code``, and the demo renames it on the server.
     """
 
     code: str
@@ -45,26 +45,26 @@ class Language(Record, bucket=BUCKET, collection="languages"):
 
 
 class Trip(Record, bucket=BUCKET, collection="trips"):
-    """What the unit of work is about."""
+    """The subject of the unit of work."""
 
     title: str
     stops: list[str]
 
 
 def read_countries() -> Iterator[dict[str, str]]:
-    """The countries, with their ids; keys that the model does not declare are stored all the same."""
+    """Return the countries, with their ids; keys that the model does not declare are stored all the same."""
     for entry in pycountry.countries:
         yield {"id": entry.alpha_2, **dict(entry)}
 
 
 def read_subdivisions() -> Iterator[dict[str, str]]:
-    """The subdivisions, with their ids."""
+    """Return the subdivisions, with their ids."""
     for entry in pycountry.subdivisions:
         given = {key: value for key, value in dict(entry).items() if value is not None and key != "parent"}
         yield {"id": entry.code, **given}
 
 
 def read_languages() -> Iterator[dict[str, str]]:
-    """The languages, with their ids."""
+    """Return the languages, with their ids."""
     for entry in pycountry.languages:
         yield {"id": entry.alpha_3, **dict(entry)}

@@ -1,4 +1,4 @@
-"""What the demo shows: its steps with their time and requests, progress, and a table at the end."""
+"""The demo's output: its steps with their time and requests, progress, and a table at the end."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Advance = Callable[[object], None]
 
 @dataclass
 class Step:
-    """One step of the demo, and what it says of itself."""
+    """One step of the demo, and its result."""
 
     name: str
     done: str = ""
@@ -26,7 +26,7 @@ class Step:
 
 
 class Screen:
-    """Prints as the demo goes, and remembers for the table."""
+    """Prints as the demo goes, and remembers the steps for the table."""
 
     def __init__(self) -> None:
         self.steps: list[Step] = []
@@ -34,12 +34,12 @@ class Screen:
         self._requests = 0
 
     def count_request(self, sent: ResponseEvent) -> None:
-        """To be called after each request: the client's ``on_response``."""
+        """Count a response; the client's ``on_response``."""
         self._requests += 1
 
     @contextmanager
     def step(self, name: str) -> Generator[Step]:
-        """A step, timed; it says in ``done`` what it did. Where it fails, it stays the current one."""
+        """Time a step, which stores its result in ``done``. A step that fails stays the current one."""
         step = self.current = Step(name)
         print(f"\n{len(self.steps) + 1}. {name}")
         requests, started = self._requests, time.perf_counter()
@@ -51,12 +51,12 @@ class Screen:
         self.current = None
 
     def say(self, text: str) -> None:
-        """Text below the title of the step."""
+        """Print text below the title of the step."""
         for line in text.splitlines():
             print(f"   {line}")
 
     def summary(self) -> str:
-        """The table of all steps."""
+        """Return the table of all steps."""
         rows = [(step.name, step.done, f"{step.requests:,}", f"{step.seconds:.2f} s") for step in self.steps]
         total = sum(step.seconds for step in self.steps)
         rows.append(("Total", "", f"{sum(step.requests for step in self.steps):,}", f"{total:.2f} s"))
@@ -72,7 +72,7 @@ class Screen:
 
 @contextmanager
 def progress(label: str, total: int) -> Generator[Advance]:
-    """A progress bar on a terminal, where ``rich`` is installed; else a line at each quarter."""
+    """Return a progress bar on a terminal, where ``rich`` is installed; else a line at each quarter."""
     bar = rich_bar() if total and sys.stdout.isatty() else None
     if bar is None:
         yield Quarters(label, total)
@@ -83,7 +83,9 @@ def progress(label: str, total: int) -> Generator[Advance]:
 
 
 def rich_bar() -> Any:
-    """A progress bar; ``None`` without the extra ``cli``. ``Any``, because a type that may be missing has no name."""
+    """Return a progress bar; ``None`` without the extra ``cli``. ``Any``, because a type that may be missing has no
+    name.
+    """
     try:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     except ImportError:

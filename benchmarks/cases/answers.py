@@ -1,4 +1,4 @@
-"""Rows C and D: answers and pages that are not what they should be."""
+"""Rows C and D: malformed answers and pages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIMIT = 64 * MIB
 
 
 def read_one(scene: Scene, answered: bytes | None) -> Attempt:
-    """What came of reading the record ``x``, answered like that: its data."""
+    """Read the record ``x``, answered like that, with each client, and return the data."""
     with scene.serve(lambda _: answered):
         return scene.attempt(
             lambda: scene.http().get_record(id="x")["data"],
@@ -113,7 +113,7 @@ def read_another_record(scene: Scene) -> Verdict:
 
 
 def read_all(scene: Scene, **options: Any) -> tuple[Callable[[], int], Callable[[], int]]:
-    """Counts all records of the list, with each client."""
+    """Count all records of the list, with each client."""
     return (
         lambda: len(scene.http(**options).get_records(pages=inf)),
         lambda: len(scene.records(**options).all()),

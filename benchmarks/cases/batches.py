@@ -19,7 +19,7 @@ case = CASES.case
 
 
 def create_all(scene: Scene, ids: Sequence[str]) -> tuple[Callable[[], Any], Callable[[], Any]]:
-    """Creates these records in batches, with each client."""
+    """Create these records in batches, with each client."""
 
     def with_http() -> None:
         with scene.http().batch() as batch:
@@ -40,13 +40,13 @@ def stored(id: str, status: int = 201) -> dict[str, Any]:
 
 
 def batch_answered(content: Any) -> Callable[[Request], bytes]:
-    """A server that answers batches like that."""
+    """Return a server that answers batches like that."""
     info = {"settings": {"batch_max_requests": 25}}
     return lambda request: said(content if request.is_write else info)
 
 
 def told(attempt: Attempt) -> int:
-    """For how many writes the error says what became of them: kinto-http's has ``results``, or not."""
+    """Return the number of writes of which the error tells the result: kinto-http's has ``results``, or not."""
     if isinstance(attempt.error, CommitError):
         return len(attempt.error.outcomes)
     return len(getattr(attempt.error, "results", ()))

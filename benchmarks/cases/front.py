@@ -1,4 +1,4 @@
-"""What stands between a client and Kinto: counts the requests, and says what a healthy server never does."""
+"""A server in front of Kinto that counts the requests and, by its script, misbehaves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SECONDS_TO_WAIT = 5
 
 @dataclass(frozen=True)
 class Request:
-    """One request as it came."""
+    """One request as it arrived."""
 
     number: int
     """Counts from 0."""
@@ -40,7 +40,7 @@ Script: TypeAlias = Callable[[Request], bytes | None]
 
 
 class Front:
-    """A server on a socket that answers as its script says, and remembers what it was asked."""
+    """A server on a socket that answers by its script and remembers its requests."""
 
     def __init__(self, script: Script) -> None:
         self.requests: list[Request] = []
@@ -91,7 +91,7 @@ class Front:
 
 @contextmanager
 def serving(script: Script) -> Generator[Front]:
-    """A front that follows this script, as long as the block lasts."""
+    """Run a front that follows this script, as long as the block lasts."""
     front = Front(script)
     try:
         yield front
@@ -100,7 +100,7 @@ def serving(script: Script) -> Generator[Front]:
 
 
 def forwarder(url: str) -> Callable[[Request], bytes]:
-    """Hands a request on to the server at this URL, and gives its answer as it goes on the wire."""
+    """Return a script that passes a request on to the server at this URL, and its answer back."""
     address = urlsplit(url).netloc
 
     def forward(request: Request) -> bytes:
@@ -116,17 +116,17 @@ def forwarder(url: str) -> Callable[[Request], bytes]:
 
 
 def answer(body: bytes = b"", *headers: tuple[str, str], status: str = "200 OK") -> bytes:
-    """An answer as it goes on the wire."""
+    """Return an answer as it goes on the wire."""
     lines = [f"HTTP/1.1 {status}", f"Content-Length: {len(body)}", *(f"{name}: {value}" for name, value in headers)]
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + body
 
 
 def said(content: Any, *headers: tuple[str, str], status: str = "200 OK") -> bytes:
-    """An answer in JSON; bytes are sent as they are."""
+    """Return an answer in JSON; bytes are sent unchanged."""
     body = content if isinstance(content, bytes) else json.dumps(content).encode()
     return answer(body, ("Content-Type", "application/json"), *headers, status=status)
 
 
 def row(id: str, **data: Any) -> dict[str, Any]:
-    """A record as Kinto sends it."""
+    """Return a record as Kinto sends it."""
     return {"id": id, "last_modified": 5, **data}

@@ -1,4 +1,4 @@
-"""Rows B: answers that are lost, late, or ask for patience."""
+"""Rows B: answers that are lost, late, or ask for a pause."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def be_asked_to_back_off_for_ever(scene: Scene) -> Verdict:
 
 
 def drip(request: Request) -> None:
-    """Sends one byte now and then, more often than any timeout."""
+    """Send one byte now and then, more often than any timeout."""
     whole = answer(b" " * 1000)
     for number in range(len(whole)):
         request.connection.sendall(whole[number : number + 1])
@@ -142,7 +142,7 @@ def read_what_drips(scene: Scene) -> Verdict:
 
 
 def pages(count: int, last: Callable[[], bytes | None]) -> Callable[[Request], bytes | None]:
-    """A list of so many pages of one record."""
+    """Return a list of so many pages of one record."""
 
     def script(request: Request) -> bytes | None:
         number = int(request.target.partition("_token=")[2] or 0)

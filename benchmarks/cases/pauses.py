@@ -1,4 +1,4 @@
-"""Pauses that are noted instead of made. To be imported before the clients, which keep ``time.sleep`` for later."""
+"""Pauses that are noted instead of made. Import it before the clients, which keep a reference to ``time.sleep``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _really_sleep = time.sleep
 
 @contextmanager
 def noted_in(waits: list[float]) -> Generator[None]:
-    """In this thread ``time.sleep`` returns at once, as long as the block lasts, and ``waits`` has the seconds."""
+    """Make ``time.sleep`` return at once in this thread during the block, and note the seconds in ``waits``."""
     _noted[threading.get_ident()] = waits
     try:
         yield

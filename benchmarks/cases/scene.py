@@ -1,4 +1,4 @@
-"""One case for one client: where it acts, what it did, and what that is called."""
+"""One case for one client: the server, the attempt, and the verdict."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ RECORDS = "/buckets/b/collections/c/records"
 
 @dataclass(frozen=True)
 class Verdict:
-    """What happened, and one word for it."""
+    """The facts of a case, and one word for them."""
 
     facts: str
     word: str
@@ -41,7 +41,7 @@ class Verdict:
 
 @dataclass
 class Attempt:
-    """What a client did when it was asked for something."""
+    """The actions of a client during one attempt."""
 
     seconds: int
     """How long it was waited for."""
@@ -57,25 +57,25 @@ class Attempt:
 
     @property
     def is_foreign(self) -> bool:
-        """Whether it failed with an error that is not one of its own."""
+        """Whether it failed with another error than the client's."""
         own = (kinto_orm.KintoError, kinto_http.KintoException)
         return self.error is not None and not isinstance(self.error, own)
 
     @property
     def end(self) -> str:
-        """How it ended, in words."""
+        """The result, in words."""
         if self.is_hanging:
             return f"still busy after {self.seconds} s"
         return "no error" if self.error is None else type(self.error).__name__
 
     def verdict(self, facts: str, worse: str = "") -> Verdict:
-        """These facts and how it ended; ``worse`` is the word for what it did, if that was bad."""
+        """Return these facts and the result; ``worse`` is the word for them, if they are bad."""
         word = worse or (HUNG if self.is_hanging else CRASHED if self.is_foreign else FINE)
         return Verdict(", ".join(filter(None, (facts, self.end))), word)
 
 
 class Scene:
-    """A client, and the server that it is given: an empty Kinto, behind a front that may misbehave."""
+    """A client and its server: an empty Kinto, behind a front that may misbehave."""
 
     def __init__(self, client: str, kinto: str) -> None:
         self.client = client
@@ -86,7 +86,7 @@ class Scene:
     # -- the server -------------------------------------------------------------------------------------------------
 
     def ask(self, method: str, path: str, data: Any = None) -> Any:
-        """What Kinto answers to the case itself, past both clients."""
+        """Return Kinto's answer to the case itself, past both clients."""
         body = None if data is None else {"data": data}
         answered = requests.request(method, self.kinto + path, json=body, auth=USER, timeout=5)
         if answered.status_code == 404:
@@ -95,50 +95,50 @@ class Scene:
         return answered.json()["data"]
 
     def fill(self, *ids: str, path: str = RECORDS, **data: Any) -> None:
-        """Stores objects with these ids."""
+        """Store objects with these ids."""
         for id in ids:
             self.ask("PUT", f"{path}/{id}", data)
 
     def make(self, bucket: str = "b", collection: str = "c") -> None:
-        """An empty collection."""
+        """Create an empty collection."""
         self.ask("PUT", f"/buckets/{bucket}", {})
         self.ask("PUT", f"/buckets/{bucket}/collections/{collection}", {})
 
     def rows(self, path: str = RECORDS) -> list[Any]:
-        """All objects of that list."""
+        """Return all objects of that list."""
         found: list[Any] = self.ask("GET", path)
         return found
 
     def get(self, id: str) -> Any:
-        """The record of that id, or ``None``."""
+        """Return the record of that id, or ``None``."""
         return self.ask("GET", f"{RECORDS}/{id}")
 
     @contextmanager
     def serve(self, script: Script | None = None) -> Generator[Front]:
-        """The front, with this script; without one it only forwards."""
+        """Return the front, with this script; without one it only forwards."""
         with serving(script or self.forward) as self.front:
             yield self.front
 
     # -- the client -------------------------------------------------------------------------------------------------
 
     def http(self, **options: Any) -> kinto_http.Client:
-        """A client of kinto-http, with its own defaults."""
+        """Return a client of kinto-http, with its defaults."""
         assert self.front
         defaults = {"server_url": self.front.url, "auth": USER, "bucket": "b", "collection": "c"}
         return kinto_http.Client(**{**defaults, **options})
 
     def orm(self, **options: Any) -> kinto_orm.Client:
-        """A client of kinto_orm, with its own defaults."""
+        """Return a client of kinto_orm, with its defaults."""
         assert self.front
         defaults: dict[str, Any] = {"server_url": self.front.url, "auth": USER, "bucket": "b", "collection": "c"}
         return kinto_orm.Client(**{**defaults, **options})
 
     def records(self, **options: Any) -> Manager[kinto_orm.Record]:
-        """The records of the collection, of kinto_orm."""
+        """Return the records of the collection, of kinto_orm."""
         return self.orm(**options).bucket("b").collection("c").records
 
     def attempt(self, with_http: Callable[[], Any], with_orm: Callable[[], Any]) -> Attempt:
-        """What came of it, in a thread of its own: it may hang."""
+        """Run the function in a thread, because it may hang, and return the attempt."""
         attempt = Attempt(seconds=SECONDS_FOR_A_CASE[self.client])
         act = with_http if self.client == HTTP else with_orm
 
@@ -173,7 +173,7 @@ class Cases(list[Case]):
     """Cases, in their order."""
 
     def case(self, id: str, tried: str) -> Callable[[Play], Play]:
-        """Adds the function as this case."""
+        """Add the function as this case."""
 
         def add(play: Play) -> Play:
             self.append(Case(id, tried, play))
@@ -183,7 +183,7 @@ class Cases(list[Case]):
 
 
 def losing(scene: Scene, *, first: Callable[[Request], bytes | None]) -> Script:
-    """Forwards, but does this instead with the first write."""
+    """Return a script that forwards, but does this instead with the first write."""
     left = [first]
 
     def script(request: Request) -> bytes | None:
@@ -193,7 +193,7 @@ def losing(scene: Scene, *, first: Callable[[Request], bytes | None]) -> Script:
 
 
 def drop_answer(scene: Scene) -> Script:
-    """Kinto applies the first write; then the connection is closed without an answer."""
+    """Let Kinto apply the first write, then close the connection without an answer."""
 
     def drop(request: Request) -> None:
         scene.forward(request)
@@ -202,5 +202,5 @@ def drop_answer(scene: Scene) -> Script:
 
 
 def plural(count: int, noun: str) -> str:
-    """That many of them."""
+    """Return the number with its noun."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

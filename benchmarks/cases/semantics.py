@@ -1,4 +1,4 @@
-"""Rows F, G, H and I: values, secrets, redirects, lifetime, and what verbs mean."""
+"""Rows F, G, H and I: values, secrets, redirects, lifetime, and the meaning of verbs."""
 
 from __future__ import annotations
 
