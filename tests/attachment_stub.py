@@ -39,7 +39,7 @@ def includeme(config: Any) -> None:
 
 
 def post(request: Any) -> Any:
-    """Stores the file, then the record with it: made where it was missing."""
+    """Store the file, then the record with it, which is created where it was missing."""
     existing = read(request)
     remove_file(request, existing)
     fields = form(request)
@@ -64,7 +64,7 @@ def post(request: Any) -> Any:
 
 
 def delete(request: Any) -> None:
-    """Removes the file."""
+    """Remove the file."""
     existing = read(request)
     remove_file(request, existing)
     write(request, {"data": {"attachment": None}}, is_new=existing is None)
@@ -72,7 +72,7 @@ def delete(request: Any) -> None:
 
 
 def read(request: Any) -> Any:
-    """The record, with the rights of the caller; ``None`` where there is none, or none that they may see."""
+    """Return the record, with the rights of the caller; ``None`` where there is none that they may see."""
     try:
         return ask(request, "GET", None).json["data"]
     except (httpexceptions.HTTPNotFound, httpexceptions.HTTPForbidden):
@@ -80,7 +80,7 @@ def read(request: Any) -> Any:
 
 
 def write(request: Any, body: Any, *, is_new: bool) -> Any:
-    """Stores the record."""
+    """Store the record."""
     return ask(request, "PUT" if is_new else "PATCH", body)
 
 
@@ -93,7 +93,7 @@ def ask(request: Any, method: str, body: Any) -> Any:
 
 
 def remove_file(request: Any, existing: Any) -> None:
-    """Removes the file that the record has."""
+    """Remove the record's file."""
     metadata = (existing or {}).get("attachment")
     if metadata:
         (request.registry.files / metadata["location"].rpartition("/")[2]).unlink(missing_ok=True)
@@ -111,7 +111,7 @@ def part_of(head: str, content: bytes) -> tuple[str, bytes, str]:
 
 
 def said(head: str, name: str) -> str:
-    """The parameter, as WebOb reads it: a backslash comes before a quote or another one."""
+    """Return the parameter as WebOb reads it: a backslash escapes a quote or another backslash."""
     found = re.search(rf'{name}="((?:[^"\\]|\\.)*)"', head)
     return re.sub(r"\\(.)", r"\1", found[1]) if found else ""
 

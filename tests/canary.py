@@ -44,11 +44,11 @@ class Canary(logging.Handler):
             self.seen.append(where)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Takes a line of the log."""
+        """Inspect a line of the log."""
         self.look(f"log of {record.name}: {record.msg}", record.getMessage(), record.exc_info)
 
     def pytest_sessionstart(self, session: pytest.Session) -> None:
-        """Starts to listen to what is logged and to the messages of our errors."""
+        """Listen to the log and to the messages of our errors."""
         for name in LOGGERS:
             logging.getLogger(name).addHandler(self)
         logging.getLogger("kinto_orm").setLevel(logging.DEBUG)  # those of the others would drown a failing test's log
@@ -61,16 +61,16 @@ class Canary(logging.Handler):
         KintoError.__init__ = watched  # type: ignore[method-assign]  # every error goes through it
 
     def pytest_warning_recorded(self, warning_message: warnings.WarningMessage, nodeid: str) -> None:
-        """Looks at a warning."""
+        """Inspect a warning."""
         self.look(f"warning in {nodeid}", warning_message.message)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        """Looks at what a test printed, logged and failed with."""
+        """Inspect the output, the log and the failure of a test."""
         self.look(f"report of {report.nodeid}", report.longreprtext, *(text for _, text in report.sections))
 
     @pytest.hookimpl(tryfirst=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
-        """Looks at files, and fails the session where the secret was seen anywhere."""
+        """Inspect files, and fail the session where the secret was seen."""
         for name in LOGGERS:
             logging.getLogger(name).removeHandler(self)
         factory = getattr(session.config, "_tmp_path_factory", None)
@@ -83,11 +83,11 @@ class Canary(logging.Handler):
 
     @pytest.hookimpl(optionalhook=True)
     def pytest_testnodedown(self, node: Any, error: object) -> None:
-        """Takes what another process of pytest-xdist has seen."""
+        """Take the findings of another process of pytest-xdist."""
         self.seen += getattr(node, "workeroutput", {}).get("canary", [])
 
     def look_at_files(self, paths: Iterable[Path]) -> None:
-        """Looks into files."""
+        """Inspect files."""
         for path in paths:
             self.look(f"file {path}", path.read_bytes().decode("latin-1"))
 

@@ -34,7 +34,7 @@ def includeme(config: Any) -> None:
 
 
 def asked(request: Any) -> tuple[int, int | None]:
-    """The expected timestamp, and the one after which changes are asked for."""
+    """Return the expected timestamp, and the one after which changes are wanted."""
     if "_expected" not in request.GET:
         raise_invalid(request, location="querystring", name="_expected", description="Required")
     expected, since = int(request.GET["_expected"]), request.GET.get("_since")
@@ -45,7 +45,7 @@ def asked(request: Any) -> tuple[int, int | None]:
 
 
 def read(request: Any, uri: str, since: int | None) -> tuple[int, list[dict[str, Any]]]:
-    """The timestamp of the records, and those that changed."""
+    """Return the timestamp of the records, and the records that changed."""
     storage, place = request.registry.storage, {"resource_name": "record", "parent_id": uri}
     filters = [] if since is None else [Filter("last_modified", since, COMPARISON.GT)]
     objects = storage.list_all(

@@ -44,7 +44,7 @@ def kinto_server_settings() -> Mapping[str, Any]:
 
 @pytest.fixture
 def kinto_client(kinto_server: EmbeddedServer) -> Iterator[Client]:
-    """The one of our plugin, with a secret of its own."""
+    """The client of our plugin, with its own secret."""
     with Client.embedded(server=kinto_server, headers=CANARY_HEADERS) as client:
         yield client
 

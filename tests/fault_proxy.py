@@ -96,7 +96,7 @@ class Answer:
     body: bytes
 
     def encode(self, *, has_length: bool = True) -> bytes:
-        """The answer as it goes on the wire, whole."""
+        """Return the whole answer as it goes on the wire."""
         skipped = _HOP_BY_HOP if has_length else {*_HOP_BY_HOP, "content-length"}
         lines = [f"HTTP/1.1 {self.status} {self.reason}"]
         lines += [f"{name}: {value}" for name, value in self.headers if name.lower() not in skipped]
@@ -123,21 +123,21 @@ class Exchange:
         self._raw = raw
 
     def apply(self) -> Answer:
-        """Forwards the request; what the server answers."""
+        """Forward the request and return the server's answer."""
         answer = self._connection.upstream.ask(self._raw, self.seen.method)
         self.seen.status = answer.status
         return answer
 
     def send(self, data: bytes) -> None:
-        """Sends these bytes to the client."""
+        """Send these bytes to the client."""
         self._connection.client.sendall(data)
 
     def close(self) -> None:
-        """Closes the client's connection."""
+        """Close the client's connection."""
         self._connection.is_open = False
 
     def reset(self) -> None:
-        """Breaks the client's connection off, with a RST."""
+        """Reset the client's connection, with a RST."""
         self._connection.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
@@ -157,30 +157,30 @@ def ok(exchange: Exchange) -> None:
 
 
 def drop_before(exchange: Exchange) -> None:
-    """The connection is closed before the server gets the request."""
+    """Close the connection before the server gets the request."""
     exchange.close()
 
 
 def drop_after(exchange: Exchange) -> None:
-    """The server applies the request; then the connection is closed without an answer."""
+    """Let the server apply the request, then close the connection without an answer."""
     exchange.apply()
     exchange.close()
 
 
 def reset_after(exchange: Exchange) -> None:
-    """The server applies the request; then the connection is reset."""
+    """Let the server apply the request, then reset the connection."""
     exchange.apply()
     exchange.reset()
 
 
 def hang_after(exchange: Exchange) -> None:
-    """The server applies the request; then nothing comes any more."""
+    """Let the server apply the request, then send nothing."""
     exchange.apply()
     exchange.hang()
 
 
 def bad_gateway_after(exchange: Exchange) -> None:
-    """The server applies the request; then something in front of it says 502, in HTML."""
+    """Let the server apply the request, then answer 502 in HTML, as a proxy would."""
     exchange.apply()
     exchange.send(_own_answer(502, "Bad Gateway", "text/html", b"<html><h1>502 Bad Gateway</h1></html>").encode())
 
@@ -203,21 +203,21 @@ def busy_html_before(exchange: Exchange) -> None:
 
 
 def truncate(exchange: Exchange) -> None:
-    """The server applies the request; half of its answer arrives, under the length of the whole."""
+    """Let the server apply the request, then send half of its answer, under the length of the whole."""
     answer = exchange.apply()
     exchange.send(answer.encode()[: -(len(answer.body) // 2) or None])
     exchange.close()
 
 
 def truncate_no_length(exchange: Exchange) -> None:
-    """The server applies the request; half of its answer arrives, and nothing says that there was more."""
+    """Let the server apply the request, then send half of its answer, without a length."""
     answer = exchange.apply()
     exchange.send(answer.encode(has_length=False)[: -(len(answer.body) // 2) or None])
     exchange.close()
 
 
 def delay(exchange: Exchange) -> None:
-    """The answer takes a while, but less than the client waits."""
+    """Delay the answer, for less than the client waits."""
     answer = exchange.apply()
     exchange.proxy.is_stopping.wait(DELAY)
     exchange.send(answer.encode())
@@ -239,7 +239,7 @@ FAULTS: Mapping[str, Fault] = {
 
 
 def meanwhile(act: Callable[[], object], then: Fault) -> Fault:
-    """The server applies the request, then somebody acts, then the client's answer goes the way of ``then``."""
+    """Let the server apply the request and another client act, then send the answer the way of ``then``."""
 
     def fault(exchange: Exchange) -> None:
         answer = exchange.apply()
@@ -261,7 +261,7 @@ class _Applied(Exchange):
 
 
 def is_write(seen: Seen) -> bool:
-    """Whether the request may change something: for ``plan(only=...)``."""
+    """Return whether the request may change something: for ``plan(only=...)``."""
     return seen.is_write
 
 
@@ -279,9 +279,9 @@ class _Plan:
 
 
 class FaultProxy:
-    """Listens on a free port of 127.0.0.1, and passes on to ``upstream``, a root URL, what it is not told to lose.
+    """A proxy on a free port of 127.0.0.1 that passes requests on to ``upstream``, a root URL, or loses them by plan.
 
-    The server gets each client's connection as one of its own, kept alive as long. Nothing outlives :meth:`stop`.
+    The server gets each client's connection as a separate one, kept alive as long. Nothing outlives :meth:`stop`.
     """
 
     def __init__(self, upstream: str, *, retry_after: int = RETRY_AFTER, length_of_log: int = LENGTH_OF_LOG) -> None:
@@ -301,7 +301,7 @@ class FaultProxy:
         self._acceptor.start()
 
     def plan(self, *faults: Fault, only: Callable[[Seen], bool] = lambda seen: True) -> None:
-        """The faults for the next requests, or for those of them that ``only`` is true of; later ones pass."""
+        """Plan the faults of the next requests, or of those for which ``only`` is true; later ones pass."""
         self.choose = _Plan(deque(faults), only)
 
     @property
@@ -350,12 +350,12 @@ class FaultProxy:
         fault(Exchange(self, connection, seen, raw))
 
     def wait_until_idle(self, timeout: float = 5) -> None:
-        """Returns when no client is connected any more: then nothing that was sent is still on its way."""
+        """Return when no client is connected, so that no request is still on its way."""
         with self._is_idle:
             assert self._is_idle.wait_for(lambda: not self._connections, timeout), f"{self._connections} stay open"
 
     def stop(self) -> None:
-        """Closes every connection, and returns when all threads have ended. A second call does nothing."""
+        """Close every connection, and return when all threads have ended. A second call does nothing."""
         self.is_stopping.set()
         _shut(self._listener)
         self._listener.close()
@@ -384,7 +384,7 @@ class _Upstream:
         self._socket: socket.socket | None = None
 
     def ask(self, raw: bytes, method: str) -> Answer:
-        """What the server answers to this request."""
+        """Return the server's answer to this request."""
         if self._socket is None:
             self._socket = socket.create_connection(self._address, timeout=PATIENCE)
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -413,7 +413,7 @@ class _Connection:
 
 
 def read_message(incoming: BinaryIO) -> bytes:
-    """The next request, head and body; nothing where the client has gone.
+    """Return the next request, head and body; nothing where the client has gone.
 
     Raises ``ClosedError`` in the middle of one. Requests in chunks are not understood: our client sends none.
     """

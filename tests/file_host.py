@@ -21,7 +21,7 @@ class FileHost:
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
 
     def files(self) -> list[Path]:
-        """What is in the folder."""
+        """Return the files in the folder."""
         return [path for path in self.folder.rglob("*") if path.is_file()]
 
 
@@ -41,7 +41,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @contextmanager
 def serve_files(folder: Path) -> Generator[FileHost]:
-    """Serves the folder while the block lasts."""
+    """Serve the folder while the block lasts."""
     host = FileHost(folder)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, host)) as server:
         host.url = f"http://127.0.0.1:{server.server_address[1]}/"

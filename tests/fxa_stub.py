@@ -48,13 +48,13 @@ class Accounts(ThreadingHTTPServer):
 
     @property
     def logins(self) -> int:
-        """How often somebody logged in, or tried to."""
+        """Return the number of logins, successful or not."""
         return self.asked.count("POST /v1/account/login")
 
 
 @contextmanager
 def firefox_accounts() -> Iterator[Accounts]:
-    """The servers, on one port, until the block ends."""
+    """Run the servers, on one port, until the block ends."""
     server = Accounts()
     thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -148,13 +148,13 @@ class _Handler(BaseHTTPRequestHandler):
         return {}
 
     def say_who(self, body: dict[str, Any]) -> Any:
-        """The profile of who has a token; Kinto asks for it."""
+        """Answer with the profile of the token's user; Kinto asks for it."""
         if self._bearer() not in self.server.good_tokens:
             raise Refused(401, 110, "Invalid token")
         return {"sub": "0" * 32, "email": EMAIL}
 
     def describe(self, body: dict[str, Any]) -> Any:
-        """The discovery document of OpenID Connect."""
+        """Answer with the discovery document of OpenID Connect."""
         names = {"authorization": "authorization", "token": "v1/token", "userinfo": "v1/profile"}
         url = self.server.url
         return {
@@ -193,7 +193,7 @@ def _derived(secret: bytes, name: str, length: int) -> bytes:
 
 
 def kinto_settings(accounts: Accounts) -> dict[str, Any]:
-    """The settings of a Kinto whose users are those of Firefox Accounts, and that asks for each token anew."""
+    """Return the settings of a Kinto whose users are those of Firefox Accounts; it verifies each token anew."""
     return {
         "includes": "kinto.plugins.default_bucket kinto.plugins.openid",
         "multiauth.policies": "fxa",

@@ -1,7 +1,7 @@
-"""One Kinto in a process of its own: run by ``servers.py``, whose settings it reads from its standard input.
+"""One Kinto as a process: run by ``servers.py``, whose settings it reads from its standard input.
 
-It prints its port, and ends when its input does, so it never outlives who started it. It imports nothing of ours: what
-is ours comes by the settings, as on anybody's server.
+It prints its port, and ends when its input does, so it never outlives its parent. It imports nothing of ours: our parts
+are named in the settings, as on any server.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from kinto_orm.server.memory import restorable, take_snapshot
 
 @dataclass(frozen=True, slots=True)
 class Raced:
-    """Somebody else is a moment faster: the function is called, then the request is passed on, and nothing is lost."""
+    """Another client is a moment faster: the function is called, then the request is passed on, and nothing is lost."""
 
     first: Callable[[], object]
 
@@ -105,7 +105,7 @@ class LossyAdapter(BaseAdapter):
             answer = self._send_entries(request, entries)
             said = answer.json().get("responses")
             if said is None or said[middle]["status"] >= 400 or "X-Batch-Rolled-Back" in answer.headers:
-                return answer  # what is refused anyhow is in nobody's way
+                return answer  # a refusal is no reason to lose the answer
             restore()
             rest = entries[middle + 1 :]
             after = said[middle + 1 :]
@@ -124,7 +124,7 @@ class LossyAdapter(BaseAdapter):
 
 
 def _spoilt(request: requests.PreparedRequest, answer: requests.Response, fault: Fault) -> requests.Response:
-    """What is left of the answer to a request that was applied."""
+    """Return the rest of the answer to a request that was applied."""
     if fault in ("502 after", "500 after"):
         return _answer(request, int(str(fault)[:3]), b"<html>Bad Gateway</html>")
     if fault == "cut short":
@@ -158,7 +158,7 @@ def _answer(
 
 
 def lossy(server: EmbeddedServer, **options: Any) -> tuple[Client, LossyAdapter]:
-    """A client of the server, and what loses its answers."""
+    """Return a client of the server, and the adapter that loses its answers."""
     adapter = LossyAdapter(server)
     session = requests.Session()
     session.mount(server.url, adapter)

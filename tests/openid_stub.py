@@ -49,7 +49,7 @@ class Provider(BaseHTTPRequestHandler):
 
 @contextmanager
 def openid_provider() -> Iterator[dict[str, Any]]:
-    """The settings of a Kinto whose users log in at a provider, which runs until the block ends."""
+    """Run a provider until the block ends, and yield the settings of a Kinto whose users log in there."""
     provider = ThreadingHTTPServer(("127.0.0.1", 0), Provider)
     thread = threading.Thread(target=provider.serve_forever, args=(0.01,), daemon=True)
     thread.start()
@@ -69,7 +69,7 @@ def openid_provider() -> Iterator[dict[str, Any]]:
 
 
 class Browser:
-    """A browser that follows redirects, in a thread of its own."""
+    """A browser that follows redirects, in a thread."""
 
     def __init__(self, change: Callable[[str], str] = lambda url: url) -> None:
         self.opened: list[str] = []

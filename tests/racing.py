@@ -1,4 +1,4 @@
-"""Writers that begin at the same moment, each with a client of its own."""
+"""Writers that begin at the same moment, each with a client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SECONDS = 60
 
 
 def race(writers: Sequence[Callable[[], T]]) -> list[T]:
-    """What each of them gives; all start together, in threads."""
+    """Return the result of each of them; all start together, in threads."""
     start = threading.Barrier(len(writers))
 
     def run(writer: Callable[[], T]) -> T:
@@ -60,11 +60,11 @@ def connect_inside(server: EmbeddedServer, bucket: str) -> Connect:
 
 
 def make_collection(client: Client) -> Manager[Record]:
-    """The records of a new collection in a new bucket, which is the client's default one."""
+    """Return the records of a new collection in a new bucket, which is the client's default one."""
     bucket = Bucket(id=client.default_bucket, client=client).save()
     return Collection(bucket=bucket, id="c").save().records
 
 
 def records_of(client: Client) -> Manager[Record]:
-    """The records of that collection, as this client has them."""
+    """Return the records of that collection, as this client has them."""
     return client.bucket(client.default_bucket).collection("c").records

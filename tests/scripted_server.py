@@ -32,23 +32,23 @@ def answer(body: bytes = b"{}", *headers: str, status: str = "200 OK") -> bytes:
 
 
 def said(body: Any, status: str = "200 OK", *headers: str) -> bytes:
-    """An answer of Kinto: anything as JSON, but bytes as they are."""
+    """Return an answer of Kinto: anything as JSON, but bytes unchanged."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     return answer(raw, "Content-Type: application/json", *headers, status=status)
 
 
 def row(id: str = "x", **data: Any) -> dict[str, Any]:
-    """A record as Kinto sends it."""
+    """Return a record as Kinto sends it."""
     return {"id": id, "last_modified": 5, **data}
 
 
 def one(id: str = "x", **data: Any) -> bytes:
-    """The answer that is this record."""
+    """Return the answer that is this record."""
     return said({"data": row(id, **data)})
 
 
 def page(*ids: str, token: int | None = None, host: str = "http://elsewhere/v1", etag: str = '"5"') -> bytes:
-    """A page of records; ``token`` names the next one."""
+    """Return a page of records; ``token`` names the next one."""
     following = [] if token is None else [f"Next-Page: {host}{RECORDS}?_token={token}"]
     return said({"data": [row(id) for id in ids]}, "200 OK", f"ETag: {etag}", *following)
 
@@ -121,7 +121,7 @@ class Server:
             return self.script.pop(0) if len(self.script) > 1 else self.script[0]
 
     def header(self, name: str) -> str | None:
-        """The header of the last request."""
+        """Return the header of the last request."""
         lines = self.requests[-1].split(b"\r\n\r\n")[0].decode("latin-1").splitlines()[1:]
         return {key.lower(): value for key, _, value in (line.partition(": ") for line in lines)}.get(name.lower())
 
@@ -151,7 +151,7 @@ def hang(connection: socket.socket) -> None:
 
 
 def hang_up(connection: socket.socket) -> None:
-    """Closes without an answer."""
+    """Close without an answer."""
 
 
 def reset(connection: socket.socket) -> None:

@@ -64,7 +64,7 @@ def serve_kinto(
     processes: int = 2,
     threads: int = 4,
 ) -> Generator[Servers]:
-    """Servers with these settings on a database of their own, each in its own process, as long as the block lasts.
+    """Run servers with these settings on one new database, each as a process, as long as the block lasts.
 
     Each takes as many connections to PostgreSQL as it has threads, which has 100 for all.
     """
@@ -78,7 +78,7 @@ def serve_kinto(
 
 
 def postgresql(url: str, *, pool_size: int) -> dict[str, Setting]:
-    """The settings that put everything but the cache on that database."""
+    """Return the settings that put everything but the cache on that database."""
     return {
         "storage_backend": "kinto.core.storage.postgresql",
         "storage_url": url,
@@ -89,7 +89,7 @@ def postgresql(url: str, *, pool_size: int) -> dict[str, Setting]:
 
 
 def create_database(cluster: Cluster, name: str) -> str:
-    """The URL of an empty database, set up as the embedded server sets up its own."""
+    """Return the URL of an empty database, set up as the embedded server sets up its own."""
     with connection(cluster.url("postgres")) as cursor:
         cursor.execute(f"CREATE DATABASE {name} ENCODING 'UTF8' TEMPLATE template0")
         cursor.execute(f"ALTER DATABASE {name} SET timezone TO 'UTC'")
@@ -97,7 +97,7 @@ def create_database(cluster: Cluster, name: str) -> str:
 
 
 def create_schema(settings: Mapping[str, Setting]) -> None:
-    """Does what ``kinto migrate`` does, once for all processes."""
+    """Set up the database as ``kinto migrate`` does, once for all processes."""
     app = build_application(settings)
     migrate(app)
     drop_connections(app)
@@ -105,7 +105,7 @@ def create_schema(settings: Mapping[str, Setting]) -> None:
 
 @contextmanager
 def connection(url: str) -> Generator[Any]:
-    """A cursor of an own connection, which commits by itself."""
+    """Yield a cursor of a separate connection, which commits by itself."""
     parts = urlsplit(url)
     query = parse_qs(parts.query)
     connected = import_module("psycopg2").connect(
@@ -120,7 +120,7 @@ def connection(url: str) -> Generator[Any]:
 
 @contextmanager
 def hold_row(database: str, id: str, *, waiting: int) -> Generator[None]:
-    """Holds back all who write the object with that id, until so many wait.
+    """Hold back all writers of the object with that id, until so many wait.
 
     They have read it by then, and checked their preconditions, so all of them have seen the same version.
     """
@@ -149,7 +149,7 @@ def _await_waiting(cursor: Any, count: int) -> None:
 
 @contextmanager
 def start_process(settings: Mapping[str, Setting], threads: int) -> Generator[tuple[subprocess.Popen[str], IO[str]]]:
-    """A process that has been told its settings, and what it says to its standard error."""
+    """Start a process, send it its settings, and yield it with its standard error."""
     with tempfile.TemporaryFile("w+") as errors:
         process = subprocess.Popen(
             [sys.executable, PROCESS],

@@ -1,8 +1,8 @@
 """A stand-in for the signer of kinto-remote-settings, which is on no package index: a plugin for a real Kinto.
 
-It makes the transitions that are documented, by listeners, as the original does: a write of a record makes its
-collection a work in progress, a member of the editors asks for a review, a reviewer who is somebody else approves it,
-which publishes the records. It signs nothing, and knows no preview.
+It makes the documented transitions, by listeners, as the original does: a write of a record makes its collection a work
+in progress, a member of the editors asks for a review, a reviewer who is another user approves it, which publishes the
+records. It signs nothing, and knows no preview.
 https://github.com/mozilla/remote-settings/tree/main/kinto-remote-settings
 """
 
@@ -42,13 +42,13 @@ def includeme(config: Any) -> None:
 
 
 def on_records(event: Any) -> None:
-    """A write of a record makes its collection a work in progress."""
+    """Make the collection of a written record a work in progress."""
     if event.payload["bucket_id"] == SOURCE:
         update(event, event.payload["collection_id"], status="work-in-progress", last_edit_by=user(event))
 
 
 def on_collections(event: Any) -> None:
-    """A write of the status of a collection is a step of its review."""
+    """Carry out the step of a review that a write of the collection's status stands for."""
     if event.payload["bucket_id"] != SOURCE:
         return
     for change in list(event.impacted_objects):
@@ -63,7 +63,7 @@ def on_collections(event: Any) -> None:
 
 
 def work_in_progress(event: Any, old: Any, new: Any) -> None:
-    """Always possible."""
+    """Accept a change, in every status."""
 
 
 def to_review(event: Any, old: Any, new: Any) -> None:
@@ -136,7 +136,7 @@ def forbid(message: str) -> NoReturn:
 
 
 def update(event: Any, collection: str, **attributes: Any) -> None:
-    """Changes the collection behind the back of the request: its timestamp moves on."""
+    """Change the collection outside the request: its timestamp moves on."""
     storage = event.request.registry.storage
     where = {"resource_name": "collection", "parent_id": f"/buckets/{SOURCE}", "object_id": collection}
     stored = {**storage.get(**where), **attributes}
@@ -145,7 +145,7 @@ def update(event: Any, collection: str, **attributes: Any) -> None:
 
 
 def copy(event: Any, collection: str, source: str, destination: str) -> None:
-    """Makes the records of the one bucket those of the other."""
+    """Make the records of one bucket those of the other."""
     storage = event.request.registry.storage
     here, there = (
         {"resource_name": "record", "parent_id": f"/buckets/{bucket}/collections/{collection}"}

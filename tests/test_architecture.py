@@ -54,7 +54,7 @@ FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
 
 
 def test_import_contracts_hold() -> None:
-    # In a process of its own: it configures logging, which would switch off our logger for the tests that follow.
+    # In another process: it configures logging, which would switch off our logger for the tests that follow.
     program = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
 
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True, text=True)

@@ -40,7 +40,7 @@ sys.setprofile(interrupt)
 
 @contextmanager
 def served(*arguments: str | Path, prelude: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """A ``kinto-orm serve`` in a process of its own, and its URL."""
+    """Run ``kinto-orm serve`` as a process, and yield it with its URL."""
     program = f"{prelude}\nimport sys\nfrom kinto_orm.cli import main\nsys.exit(main())"
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", program, "serve", "--port", "0", *arguments],

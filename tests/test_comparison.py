@@ -13,7 +13,7 @@ SCRIPT = ROOT / "benchmarks" / "compare.py"
 
 
 def table(page: Path) -> list[list[str]]:
-    """The cells of each row: id, what was tried, what came of it with kinto-http and with kinto_orm."""
+    """Return the cells of each row: id, attempt, and the results with kinto-http and with kinto_orm."""
     lines = page.read_text("utf-8").splitlines()
     start = lines.index("|---|---|---|---|") + 1
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[start:]]

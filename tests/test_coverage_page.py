@@ -33,12 +33,12 @@ SHOWN = sorted({test for row in FEATURES for test in quoted(row[3])})
 
 
 def verbs(client: type[Any]) -> list[str]:
-    """The public methods, but for those that a name before them is."""
+    """Return the public methods, without other names of the same method."""
     return [name for name in dir(client) if name[0] != "_"]
 
 
 def names_of(module: Any) -> set[str]:
-    """What a module defines itself, as its users would name it."""
+    """Return the names that a module defines itself, as its users would write them."""
     own = {
         name
         for name, one in vars(module).items()
@@ -77,7 +77,7 @@ def test_what_the_package_exports_has_a_row() -> None:
 
 @cache
 def functions_of(path: str) -> set[str]:
-    """The functions of a test module, also those of its classes."""
+    """Return the functions of a test module, also those of its classes."""
     tree = ast.parse((TESTS / path).read_text(encoding="utf-8"))
     return {one.name for one in ast.walk(tree) if isinstance(one, ast.FunctionDef)}
 

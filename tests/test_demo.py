@@ -22,7 +22,7 @@ def run_demo(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def summary_of(run: subprocess.CompletedProcess[str]) -> dict[str, str]:
-    """What was done, by step, as the table at the end says."""
+    """Return the result of each step, from the table at the end."""
     assert (run.returncode, run.stderr) == (0, "")
     table = run.stdout.rpartition("\n\n")[0]
     header, _, *steps, _, _ = table.strip().splitlines()[-13:]

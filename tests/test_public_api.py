@@ -84,7 +84,7 @@ RUNNERS = {
 
 
 def own_methods(surface: type[Any]) -> dict[str, Any]:
-    """The public methods and properties that are ours, not pydantic's."""
+    """Return the public methods and properties that are ours, not pydantic's."""
     ours = (cls for cls in reversed(surface.__mro__) if cls.__module__.startswith("kinto_orm"))
     found = {name: value for cls in ours for name, value in vars(cls).items() if not name.startswith("_")}
     return {
@@ -110,7 +110,7 @@ def twin_of(verb: str) -> str:
 
 
 def body_of(method: Any) -> list[ast.stmt]:
-    """The statements of the method, without its docstring."""
+    """Return the statements of the method, without its docstring."""
     (function,) = ast.parse(textwrap.dedent(inspect.getsource(method))).body
     assert isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef))
     return [one for one in function.body if not (isinstance(one, ast.Expr) and isinstance(one.value, ast.Constant))]

@@ -52,7 +52,7 @@ class Wiretap:
 
 
 def tap(client: Client) -> Wiretap:
-    """Writes down all that the client sends from now on."""
+    """Return the list of requests that the client sends from now on."""
     wire = Wiretap(client._connection.transport)
     client._connection.transport = wire
     return wire
@@ -85,12 +85,12 @@ class Script:
 
 
 def scripted_client(*responses: Response) -> Client:
-    """A client whose server says just this."""
+    """Return a client whose server gives just this answer."""
     client = Client("http://localhost:8888/v1", bucket="payments", collection="todos")
     client._connection.transport = Script(list(responses))
     return client
 
 
 def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """An answer in JSON."""
+    """Return an answer in JSON."""
     return Response(status, headers or {}, json.dumps(content).encode())

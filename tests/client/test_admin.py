@@ -1,4 +1,4 @@
-"""What whoever runs a server asks of it, and the bucket that every user has."""
+"""Server administration, and the user's personal bucket."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def own_server() -> Iterator[EmbeddedServer]:
 
 @pytest.fixture
 def nowhere() -> str:
-    """A URL where nobody listens."""
+    """Return a URL at which no server listens."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{free.getsockname()[1]}/v1"

@@ -1,4 +1,4 @@
-"""Units that are all or nothing: whoever looks, sees the whole of each or none of it."""
+"""Units that are all or nothing: every reader sees the whole of each or none of it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Writer:
 
 
 def look(client: Client, done: threading.Event) -> list[str]:
-    """What was wrong with what was seen, again and again until all is done."""
+    """Look again and again until all is done, and return the faults that were seen."""
     wrong: list[str] = []
     while not done.wait(0.01):
         wrong += partial_units(client)
@@ -60,7 +60,7 @@ def look(client: Client, done: threading.Event) -> list[str]:
 
 
 def partial_units(client: Client) -> list[str]:
-    """The units of which only a part is there, by one list request: so by one SQL statement, which is a snapshot."""
+    """Return the units of which only a part is there, by one list request: one SQL statement, so one snapshot."""
     (page,) = records_of(client).pages()
     by_whom = Counter((record.id in SHARED, record.data["by"]) for record in page.objects)
     return [

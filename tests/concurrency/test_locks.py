@@ -82,7 +82,7 @@ def test_an_object_is_a_lock_as_well(stock: Connect) -> None:
 
 
 def meet(servers: Servers, held: str, writers: list[Client], increments: list[Callable[[], None]]) -> list[str]:
-    """What becomes of two increments that began from the same version: both wait while the object is held."""
+    """Return the results of two increments from the same version: both wait while the object is held."""
     with ThreadPoolExecutor(len(writers)) as threads:
         with hold_row(servers.database, held, waiting=len(writers)):
             running = [threads.submit(one) for one in increments]

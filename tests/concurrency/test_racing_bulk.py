@@ -41,9 +41,9 @@ def servers(request: pytest.FixtureRequest) -> Servers:
 
 
 def run_ahead_of_the_clock(client: Client) -> None:
-    """Puts a record with a timestamp of the future into the collection.
+    """Put a record with a timestamp of the future into the collection.
 
-    Kinto gives the next one to what is written then, so two writers who meet are given the same, which is a 409.
+    Kinto gives the next timestamp to each later write, so two writers who meet get the same one, which is a 409.
     """
     future = int(time.time() * 1000) + 3_600_000
     records = records_of(client)

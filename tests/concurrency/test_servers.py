@@ -31,7 +31,7 @@ def capabilities(url: str) -> set[str]:
 
 
 def race(servers: Servers) -> list[int]:
-    """What two servers answer to two writers who saw the same version of a record."""
+    """Return the answers of two servers to two writers who saw the same version of a record."""
     first, second = servers.urls
     for path in ("/buckets/b", "/buckets/b/collections/c"):
         put(first, path)

@@ -61,14 +61,14 @@ def things(client: Client) -> Collection[Record]:
 
 
 def meddle(client: Client, index: int, last_modified: int) -> Client:
-    """A clone whose batches fail at that entry."""
+    """Return a clone whose batches fail at that entry."""
     clone = client.clone(headers={"X-Own": "connection"})
     clone._connection.transport = Meddler(clone._connection.transport, index, last_modified)
     return clone
 
 
 def create(client: Client, *ids: str) -> tuple[Outcome[Any], ...]:
-    """What became of new records, which all go in one batch."""
+    """Return the outcomes of new records, which are all sent in one batch."""
     unit = client.unit_of_work()
     with pytest.raises(CommitError), unit:
         _ = [Record(bucket="b", collection="things", id=id, data={"n": 1}).save() for id in ids]
@@ -140,7 +140,7 @@ def test_of_four_racing_writers_one_wins(things: Collection[Record], processes: 
 
 
 def race(clients: list[Client], round_: int) -> list[str]:
-    """What the writers wrote who were told that it is stored."""
+    """Return the records of the writers whose answers say that they are stored."""
     barrier = threading.Barrier(len(clients))
     winners: list[str] = []
 

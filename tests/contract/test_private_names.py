@@ -186,7 +186,7 @@ def test_our_tween_is_inside_of_the_transaction_and_outside_of_errors_and_listen
 
 
 def state_names(backend: object) -> set[str]:
-    """What a backend keeps, beside the lock that Kinto adds to each."""
+    """Return the attributes that hold a backend's data, beside the lock that Kinto adds to each."""
     return set(vars(backend)) - {"__lock__"}
 
 

@@ -23,12 +23,12 @@ class Todo(Record, bucket="payments", collection="todos"):
 
 @cache
 def connect() -> Client:
-    """The client of this process, with the credentials of its environment."""
+    """Return the client of this process, with the credentials of its environment."""
     return Client(os.environ["TEST_SERVER"], auth=("user", os.environ["TEST_PASSWORD"]))
 
 
 def connect_dry() -> Client:
-    """A client that only plans."""
+    """Return a client that only plans."""
     return connect().clone(dry_mode=True)
 
 
@@ -60,7 +60,7 @@ def finish(todo: Todo) -> Todo:
 
 
 def change_first(todo: Todo) -> Todo:
-    """Somebody else is faster with the first one."""
+    """Let another client change the first one earlier."""
     if todo.n == 0:
         connect().bucket("payments").collection(Todo).records.get(todo.__kinto_path__().id).patch(title="theirs")
     return finish(todo)
@@ -79,7 +79,7 @@ def die(todo: Todo) -> Todo:
 
 
 def die_twice(row: dict[str, Any], folder: str) -> dict[str, Any]:
-    """Takes along what both workers keep, and then leaves time to do that again."""
+    """Kill both workers with their results, then leave time to do that again."""
     if row["n"] == 3:
         deadline = time.monotonic() + 10
         while connect().bucket("payments").collection(Todo).records.count() < 2 and time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Queries as collections of Dask, on two workers in processes of their own: all records, their sum, and writes back."""
+"""Queries as collections of Dask, on two worker processes: all records, their sum, and writes back."""
 
 from __future__ import annotations
 

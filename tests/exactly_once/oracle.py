@@ -50,7 +50,7 @@ class Trial:
     retry: int = 3
     is_twin: bool = False
     is_strict: bool = False
-    """Whether the client shall not take for its own what somebody else may have written just so."""
+    """Whether the client must not take a write for its own that another client may have written."""
 
     @property
     def id(self) -> str:
@@ -77,7 +77,7 @@ class Trial:
 
 
 def judge(trial: Trial, world: World) -> None:
-    """Calls the verb while things go wrong; raises ``AssertionError`` for what must never be."""
+    """Call the verb while things go wrong; raise ``AssertionError`` for a forbidden result."""
     call = trial.verb.prepare(world)
     before = {} if trial.must_succeed else {path: world.stored(path) for path in call.expected}
     known = history_of(world, call)
@@ -106,7 +106,7 @@ def judge(trial: Trial, world: World) -> None:
 
 
 def outcome_of(trial: Trial, world: World, call: Call) -> tuple[Any, KintoError | None]:
-    """What the call gives or raises, when nothing of it is on its way any more."""
+    """Return the result or the error of the call, when none of its requests is on its way any more."""
     try:
         with world.client:  # leaving it closes the connections: a proxy that hangs is given up
             result = asyncio.run(call.later()) if trial.is_twin else call.now()
@@ -118,7 +118,7 @@ def outcome_of(trial: Trial, world: World, call: Call) -> tuple[Any, KintoError 
 
 
 def history_of(world: World, call: Call) -> dict[str, str]:
-    """What was written to the buckets of the call, by the ids of the history's entries."""
+    """Return the writes to the buckets of the call, by the ids of the history's entries."""
     buckets = {path.split("/")[2] for path in call.expected}
     return {id: uri for bucket in buckets for id, uri in world.history(bucket).items()}
 
@@ -130,7 +130,7 @@ def first_error(result: Any) -> KintoError | None:
 
 
 def check_resends(seen: Sequence[Seen], call: Call, *, looks_first: bool) -> None:
-    """A write is sent again byte for byte; after a lost answer only where it is guarded, or after a look."""
+    """Check that a write is sent again byte for byte; after a lost answer only if guarded, or after a read."""
     writes = [one for one in seen if one.is_write or looks_first]
     for one, following in pairwise(writes):
         if one.fault in ("ok", *HARMLESS):
@@ -142,7 +142,7 @@ def check_resends(seen: Sequence[Seen], call: Call, *, looks_first: bool) -> Non
 
 
 def found_where(expected: Mapping[str, Data | None], written: Sequence[str]) -> dict[str, Data | None]:
-    """What is expected by path, with the path of a drawn id told by the history."""
+    """Return the expectation by path; the history shows the path of a drawn id."""
     drawn = [uri for uri in written if uri not in expected]
     return {drawn[0] if path == SOMEWHERE and drawn else path: data for path, data in expected.items()}
 
@@ -154,7 +154,7 @@ def check_history(written: Sequence[str], expected: Mapping[str, Data | None]) -
 
 
 def check_success(world: World, call: Call, result: Any, expected: Mapping[str, Data | None]) -> None:
-    """The server has what was wanted, and so have the Python objects."""
+    """Check that the server and the Python objects have the wanted state."""
     stored = {path: world.stored(path) for path in expected}
     for path, data in expected.items():
         assert has_data(stored[path], data), f"{path}: {stored[path]}"
@@ -164,7 +164,7 @@ def check_success(world: World, call: Call, result: Any, expected: Mapping[str, 
 
 
 def check_failure(world: World, expected: Mapping[str, Data | None], before: Mapping[str, Stored | None]) -> None:
-    """The server has the old or the new state, never a third one."""
+    """Check that the server has the old or the new state, never a third one."""
     for path, data in expected.items():
         stored = world.stored(path)
         assert stored == before.get(path) or has_data(stored, data), f"{path}: {stored}"
@@ -187,9 +187,9 @@ def check_convergence(world: World, call: Call, expected: Mapping[str, Data | No
 
 
 def commit_again(unit: UnitOfWork) -> None:
-    """A second commit; what the first one had stored may be a conflict now, but only with itself.
+    """Commit again; the stored part of the first commit may conflict now, but only with itself.
 
-    A strict client says of that what it said the first time: that it may be somebody else's.
+    A strict client repeats its first answer about it: another client may have written it.
     """
     try:
         unit.commit()
@@ -203,7 +203,7 @@ def commit_again(unit: UnitOfWork) -> None:
 
 
 def check_holder(holder: Any, stored: Stored | None) -> None:
-    """The Python object is what the server has, and knows it."""
+    """Check that the Python object has the server's state, and knows it."""
     if stored is None:
         assert holder.is_deleted
         return
@@ -215,7 +215,7 @@ def check_holder(holder: Any, stored: Stored | None) -> None:
 
 
 def has_data(stored: Stored | None, data: Data | None) -> bool:
-    """Whether the server holds this; nothing, where nothing is expected."""
+    """Return whether the server holds this, or nothing where nothing is expected."""
     return stored is None if data is None else stored is not None and is_alike(stored.data, data)
 
 

@@ -90,7 +90,7 @@ def test_what_somebody_else_deletes_before_a_request_is_sent_again_stays_deleted
 
 @dataclass(frozen=True)
 class Somebody:
-    """Somebody else, who goes around the proxy and looks at no precondition."""
+    """Another client, which bypasses the proxy and sends no precondition."""
 
     world: World
 
@@ -121,7 +121,7 @@ def public_methods() -> set[str]:
 
 
 def is_ours(cls: type[Any], name: str) -> bool:
-    """Whether it is a method, and neither pydantic's nor Python's."""
+    """Return whether it is a method, and neither pydantic's nor Python's."""
     for base in cls.__mro__:
         if name in vars(base):
             method = vars(base)[name]
@@ -132,7 +132,7 @@ def is_ours(cls: type[Any], name: str) -> bool:
 
 
 def origin(cls: type[Any], name: str) -> str:
-    """The first public class that has the method."""
+    """Return the first public class that has the method."""
     has_it = [base for base in cls.__mro__ if hasattr(base, name) and base.__name__ in kinto_orm.__all__]
     return has_it[-1].__name__
 

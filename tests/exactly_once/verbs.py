@@ -56,11 +56,11 @@ class Call:
     """Whether what it gives has to be iterated."""
 
     def is_lock(self, path: str) -> bool:
-        """Whether what is there is no more than the lock of a unit of work."""
+        """Return whether the object is only the lock of a unit of work."""
         return self.lock is not None and path.startswith(self.lock)
 
     def now(self) -> Any:
-        """Calls the verb."""
+        """Call the verb."""
         result = getattr(self.target, self.method)(*self.arguments, **self.keywords)
         return list(result) if self.is_stream else result
 
@@ -95,12 +95,12 @@ class Verb:
 
 
 def path(id: str) -> str:
-    """The path of a record."""
+    """Return the path of a record."""
     return f"{RECORDS}/{id}"
 
 
 def call(holder: Any, method: str, expected: Data | None, *arguments: Any, **keywords: Any) -> Call:
-    """A verb of an object that has its id already."""
+    """Return a verb of an object that has its id already."""
     return Call(holder, method, {str(holder.__kinto_path__()): expected}, (holder,), arguments, keywords)
 
 
@@ -112,7 +112,7 @@ def new_account(world: World) -> Call:
 
 
 def load_account(world: World) -> Account:
-    """The account of the world's user, as the client behind the proxy knows it."""
+    """Return the account of the world's user, loaded by the client behind the proxy."""
     data = {"password": USER[1], "name": "Alexis"}
     Account(id=USER[0], data=data, client=world.direct.clone(auth=None)).save()
     return world.client.accounts.get(USER[0])
@@ -131,7 +131,7 @@ def replaced_account(world: World) -> Call:
 
 
 ACCOUNT_VERBS = [
-    # Nobody sees whether a password is the one that was sent, and who deleted their account may ask no more.
+    # No answer shows whether a password is stored, and a user who deleted their account can no longer ask.
     Verb("Account.save-new", new_account, is_decidable=False),
     Verb("Account.save-changed", changed_account),
     Verb("Account.replace", replaced_account, is_decidable=False),
@@ -204,7 +204,7 @@ def save_numbers(world: World) -> Call:
 
 
 def save_under_a_schema(world: World) -> Call:
-    """The server adds a key of its own to each record of such a collection."""
+    """Save a record of a collection with a schema, to which the server adds a key."""
     collection = world.records.refresh()
     collection.schema_ = {"properties": {"n": {"type": "integer"}}}
     collection.save()
@@ -236,7 +236,7 @@ def delete_reference(world: World) -> Call:
 
 
 def outdated(world: World) -> tuple[Record, Data]:
-    """A record that was changed here and, elsewhere, there; and what both come to."""
+    """Return a record that was changed here and on the server, and the merge of both changes."""
     record, expected = changed(world, n=2)
     world.records.records.get("r").patch(kept="changed")
     return record, {**expected, "kept": "changed"}
@@ -303,7 +303,7 @@ RECORD_VERBS = [
 
 
 def another(world: World, kind: type[Any]) -> tuple[Any, Data]:
-    """A new object of that kind, and its data."""
+    """Return a new object of that kind, and its data."""
     if kind is Bucket:
         return Bucket(client=world.client, id="x", data={"n": 1}), {"n": 1}
     if kind is Group:
@@ -312,7 +312,7 @@ def another(world: World, kind: type[Any]) -> tuple[Any, Data]:
 
 
 def existing(world: World, kind: type[Any]) -> tuple[Any, Data]:
-    """An object of that kind that the server has, and its data."""
+    """Return an object of that kind that the server has, and its data."""
     new, data = another(world, kind)
     return new.save(), data
 
@@ -439,7 +439,7 @@ def bulk_delete(world: World) -> Call:
 
 
 def by_collection(prepare: Callable[[World], Call]) -> Callable[[World], Call]:
-    """The same by the client, which writes several collections at once."""
+    """Return the same by the client, which writes several collections at once."""
 
     def prepared(world: World) -> Call:
         call = prepare(world)
@@ -453,7 +453,7 @@ def by_collection(prepare: Callable[[World], Call]) -> Callable[[World], Call]:
 
 
 def stream(prepare: Callable[[World], Call]) -> Callable[[World], Call]:
-    """The same as a bulk verb, by outcomes that are iterated."""
+    """Return the same as a bulk verb, by outcomes that are iterated."""
 
     def prepared(world: World) -> Call:
         call = prepare(world)
@@ -512,7 +512,7 @@ SYNCED: Mapping[str, Data | None] = {
 
 
 def rows_to_sync(world: World) -> list[Data]:
-    """The rows that come to ``SYNCED``: of the three records, one is to be changed, one is equal, one is missing."""
+    """Return the rows that lead to ``SYNCED``: of three records, one must change, one is equal, one is missing."""
     three(world)
     return [{**NEW, "id": "new"}, {**OLD, "id_": "r1", "n": 2, "id": "r1"}, {**OLD, "id_": "r2", "id": "r2"}]
 
@@ -714,7 +714,7 @@ TREE: Mapping[str, Data | None] = {
 
 
 def tree(world: World) -> list[Any]:
-    """A new bucket with all that can be below it, parents first."""
+    """Return a new bucket with all kinds of objects below it, parents first."""
     bucket = Bucket(client=world.client, id="x", data={"n": 1})
     group = Group(bucket=bucket, id="staff", members=["account:bob"])
     collection = Collection(bucket=bucket, id="c", data={"sort": "n"})
@@ -729,7 +729,7 @@ def commit_tree(world: World) -> Call:
 
 
 def commit_loaded(world: World) -> Call:
-    """What ``uow.get()`` gave and somebody changed joins the commit without being staged."""
+    """Commit an object that ``uow.get()`` returned and the block changed, without staging it."""
     world.load("r", OLD)
     unit = world.client.unit_of_work()
     record = unit.get(world.collection.records, "r")
@@ -794,7 +794,7 @@ UNIT_VERBS = [
 
 
 def under_review(world: World, status: str) -> Collection[Record]:
-    """A collection with changes, as somebody knows it who may do everything; another one asked for its review."""
+    """Return a collection with changes, for a user who may do everything; another user asked for its review."""
     editor = world.direct.clone(auth=("editor", "secret"))
     users = [one.server_info(refresh=True)["user"]["id"] for one in (editor, world.direct)]
     Bucket(id="workspace", client=world.direct, permissions={"write": users}).save()
@@ -808,7 +808,7 @@ def under_review(world: World, status: str) -> Collection[Record]:
 
 
 def step(method: str, status: str, *arguments: str, before: str, **changes: Any) -> Callable[[World], Call]:
-    """A step of a review, and what the collection holds then."""
+    """Return a step of a review, and the collection's data after it."""
 
     def prepare(world: World) -> Call:
         collection = under_review(world, before)
@@ -910,7 +910,7 @@ NOT_WRITING: Mapping[str, str] = {
     "RecordManager.download": READS,
     "Attachment.url": LOCAL,
 }
-"""Public methods that send no write of their own, and why."""
+"""Public methods that send no write, and why."""
 
 
 # -- reads --------------------------------------------------------------------------------------------------------

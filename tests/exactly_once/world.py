@@ -59,12 +59,12 @@ class World:
         return self.direct.bucket("b").collection("c")
 
     def load(self, id: str, data: Data) -> Record:
-        """A record that the server has, as the client behind the proxy knows it."""
+        """Return a record that the server has, loaded by the client behind the proxy."""
         Record(collection=self.records, id=id, data=data).save()
         return self.collection.records.get(id)
 
     def stored(self, path: str) -> Stored | None:
-        """What the server holds there."""
+        """Return the server's data at that path."""
         try:
             answer = self._ask(path)
         except NotFoundError:
@@ -75,9 +75,9 @@ class World:
         return Stored(data, data.pop("last_modified"), permissions)
 
     def history(self, bucket: str) -> dict[str, str]:
-        """The URI of each history entry, by the id of the entry: one for each write of an object.
+        """Return the URI of each history entry, by the id of the entry: one for each write of an object.
 
-        The history of a bucket goes with it.
+        The history of a bucket is deleted with it.
         https://docs.kinto-storage.org/en/stable/api/1.x/history.html
         """
         try:
@@ -99,7 +99,7 @@ def _read(path: str) -> Flow[Any]:
 
 @contextmanager
 def world_of(proxy: FaultProxy, direct: Client, **options: Any) -> Generator[World]:
-    """A fresh world on a server that is empty; ``direct`` is a client of the server behind the proxy."""
+    """Return a fresh world on an empty server; ``direct`` is a client of the server behind the proxy."""
     Collection(bucket=Bucket(id="b", client=direct).save(), id="c").save()
     proxy.plan()
     client = Client(

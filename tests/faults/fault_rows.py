@@ -133,6 +133,6 @@ PENDING: dict[str, str] = {}
 
 
 def row_of(name: str) -> str | None:
-    """The row that a test or a parameter is named after."""
+    """Return the row that a test or a parameter is named after."""
     found = re.search(r"(?:\btest_|\[)([a-zA-Z]\d\d)(?:_|\b)", name)
     return found[1].upper() if found else None

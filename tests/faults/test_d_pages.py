@@ -66,7 +66,7 @@ def test_d08_the_list_of_permissions_is_read_to_its_end() -> None:
 
 
 def test_d11_the_cursor_is_the_timestamp_of_the_first_page(talk: Talk) -> None:
-    """A change between two pages would else never be seen."""
+    """With a later cursor, a change between two pages would never be read."""
     client, _ = talk(page("a", token=1, etag='"5"'), page("b", etag='"9"'))
 
     first, second = client.bucket("b").collection("c").records.pages()

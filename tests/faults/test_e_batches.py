@@ -20,7 +20,7 @@ def entry(id: str, status: int = 201, body: Any = None) -> dict[str, Any]:
 
 
 def commit(talk: Talk, answered: Any, ids: str = "abc", **options: Any) -> tuple[Outcome[Any], ...]:
-    """The outcomes of that many creations, answered like that."""
+    """Return the outcomes of that many creations, answered like that."""
     script = answered if isinstance(answered, bytes) else said(answered)
     client, _ = talk(said({"settings": {"batch_max_requests": 25}}), script, **options)
     uow = client.unit_of_work()

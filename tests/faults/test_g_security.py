@@ -80,7 +80,7 @@ FAILURES = [
 
 
 def everything_of(error: BaseException) -> str:
-    """The error and its causes, with their attributes, their tracebacks and the variables in these."""
+    """Return the error and its causes, with their attributes, tracebacks and local variables."""
     shown = []
     left: list[BaseException | None] = [error]
     seen: list[BaseException] = []
@@ -304,7 +304,7 @@ class Listening:
 
 
 def test_g25_a_login_by_browser_listens_on_this_machine_for_one_token_of_its_own() -> None:
-    """Against a real Kinto with the plugin openid, and a provider of our own."""
+    """Run against a real Kinto with the plugin openid, and a provider in this process."""
     statuses: list[int] = []
 
     class Attacked(Browser):

@@ -16,7 +16,7 @@ TESTS = HERE.parent
 
 
 def rows_here() -> set[str]:
-    """The rows that tests or parameters in this directory are named after."""
+    """Return the rows that tests or parameters in this directory are named after."""
     text = "\n".join(path.read_text("utf-8") for path in HERE.glob("test_*.py"))
     return {row.upper() for row in re.findall(r"def test_([a-z]\d\d)_", text)} | set(
         re.findall(r'id="([A-Z]\d\d)\b', text)

@@ -41,7 +41,7 @@ def wire(kinto_client: Client) -> Wiretap:
 
 
 def poll(todos: Collection[Any], token: str | None = None) -> tuple[list[tuple[str, str]], str]:
-    """What a feed gives, sorted, and its token."""
+    """Return the changes of a feed, sorted, and its token."""
     feed = todos.records.changes(since=token, horizon=HORIZON)
     return sorted((change.kind, change.record.id) for change in feed), feed.token
 
@@ -220,7 +220,7 @@ def make_anew(client: Client, todos: Collection[Record]) -> None:
 
 
 def purge(client: Client, todos: Collection[Record]) -> None:
-    """What ``kinto purge-deleted`` does."""
+    """Delete tombstones as ``kinto purge-deleted`` does."""
     todos.records.get("b").delete()
     storage: Any = backends(client._connection.server._app)[0]  # type: ignore[union-attr,arg-type]  # an embedded one
     with transaction.manager:

@@ -55,7 +55,7 @@ def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
 
 
 def writes(wire: Wiretap) -> list[Any]:
-    """The entries of all batches that were sent; forgets them."""
+    """Return the entries of all batches that were sent, and forget them."""
     found = [
         entry
         for request, body in zip(wire.requests, wire.bodies, strict=True)

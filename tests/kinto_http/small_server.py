@@ -15,14 +15,14 @@ BATCH = 10
 
 
 def listen(client: Any) -> Wiretap:
-    """What the client, one of ``kinto_orm.kinto_http``, sends from now on."""
+    """Return the list of requests that the client, one of ``kinto_orm.kinto_http``, sends from now on."""
     wire = Wiretap(client.session.client._connection.transport)
     client.session.client._connection.transport = wire
     return wire
 
 
 def scripted(*responses: Response, **options: Any) -> Client:
-    """A client of ours whose server gives just these answers."""
+    """Return a client of ours whose server gives just these answers."""
     client = Client(server_url="http://localhost:8888/v1", auth=AUTH, bucket="b", collection="c", **options)
     client.session.client._connection.transport = Script(list(responses))
     return client

@@ -18,7 +18,7 @@ NOT_AWAITED = {"batch", "clone", "close"}
 
 
 def run(work: Callable[[AsyncClient], Awaitable[Any]], url: str) -> Any:
-    """What the work gives, with a client of an existing bucket and collection."""
+    """Return the result of the work, with a client of an existing bucket and collection."""
 
     async def main() -> Any:
         async with AsyncClient(server_url=url, auth=AUTH, bucket="b", collection="c") as client:

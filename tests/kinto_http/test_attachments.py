@@ -86,7 +86,7 @@ def record(**changes: Any) -> dict[str, Any]:
 
 
 def fields(upload: tuple[str, dict[str, str], bytes]) -> dict[str, tuple[str, bytes]]:
-    """The head and the content of each part, by name."""
+    """Return the head and the content of each part, by name."""
     _, headers, body = upload
     boundary = headers["Content-Type"].partition("boundary=")[2].encode()
     parts = [part.strip(b"\r\n").split(b"\r\n\r\n", 1) for part in body.split(b"--" + boundary)[1:-1]]

@@ -19,7 +19,7 @@ from kinto_orm.protocol.messages import Response
 
 
 def told(*responses: Response) -> tuple[Client, Wiretap]:
-    """A client whose server says just this, and what it was asked."""
+    """Return a client whose server gives just this answer, and the list of its requests."""
     client = Client(server_url="http://localhost:8888/v1", auth=AUTH, bucket="b", collection="c")
     wire = Wiretap(Script(list(responses)))
     client.session.client._connection.transport = wire

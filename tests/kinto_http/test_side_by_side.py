@@ -31,13 +31,13 @@ DEPARTURES: dict[str, tuple[Scenario, Any, Any]] = {}
 
 
 def same(scenario: Scenario) -> Scenario:
-    """A scenario with the same results."""
+    """Register a scenario with the same results."""
     SCENARIOS[scenario.__name__] = scenario
     return scenario
 
 
 def departs(theirs: Any, ours: Any) -> Callable[[Scenario], Scenario]:
-    """A scenario with these results."""
+    """Register a scenario with these results."""
 
     def keep(scenario: Scenario) -> Scenario:
         DEPARTURES[scenario.__name__] = (scenario, theirs, ours)
@@ -47,7 +47,7 @@ def departs(theirs: Any, ours: Any) -> Callable[[Scenario], Scenario]:
 
 
 def said(call: Callable[[], Any]) -> Any:
-    """What the call gives, or the exception with all that users look at."""
+    """Return the result of the call, or the exception with all that users look at."""
     try:
         return call()
     except Exception as error:  # noqa: BLE001  whatever it is, it is compared
@@ -606,7 +606,7 @@ def set_up(package: Any, url: str) -> Any:
 
 
 def outcome(package: Any, scenario: Scenario, url: str) -> Any:
-    """What the scenario gives, where what is drawn or measured is replaced by its rank."""
+    """Return the result of the scenario, with drawn and measured values replaced by their ranks."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)  # the reference client leaves its sockets open
         found = json.dumps(scenario(package, set_up(package, url)), default=str)

@@ -93,12 +93,12 @@ def user_of(client: Client, *auth: str) -> str:
 
 
 def is_account(client: Client, id: str, password: str) -> bool:
-    """Whether one can log in with it; else Kinto takes who asks for another user, by basic authentication."""
+    """Return whether the account can log in; else Kinto takes the caller for another user, by basic authentication."""
     return user_of(client, id, password) == f"account:{id}"
 
 
 def hash_of(server: EmbeddedServer, id: str) -> str:
-    """What the server stores, asked by an HTTP library."""
+    """Return the hash that the server stores, asked by an HTTP library."""
     import requests
 
     session = requests.Session()

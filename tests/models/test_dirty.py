@@ -53,7 +53,7 @@ def wire(kinto_client: Client, todos: Collection) -> Wiretap:
 
 
 def stored(data: dict[str, Any], model: Any = Todo) -> Any:
-    """An object of the model, loaded from data that another program stored."""
+    """Return an object of the model, loaded from data that another program stored."""
     return model.records.get(Plain(id="x", data=data).save().id)
 
 
@@ -63,7 +63,7 @@ def todo(wire: Wiretap) -> Todo:
     return stored({"title": "Buy milk", "source": {"app": "other"}})
 
 
-# -- what nobody touched is not sent --------------------------------------------------------------------------------
+# -- untouched fields are not sent ----------------------------------------------------------------------------------
 
 
 def test_defaults_that_the_server_lacks_are_no_change(todo: Todo) -> None:

@@ -1,4 +1,4 @@
-"""Read, change, save, and again where somebody else was faster."""
+"""Read, change, save, and again where another client was faster."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wire(kinto_client: Client, counter: Record) -> Wiretap:
 
 
 def interfere(todos: Collection[Record]) -> None:
-    """Somebody else adds ten."""
+    """Let another client add ten."""
     other = todos.records.get("counter")
     other.patch(n=other.data["n"] + 10)
 

@@ -1,4 +1,4 @@
-"""Permissions: unknown until the server shows them, and never sent unless somebody set them."""
+"""Permissions: unknown until the server shows them, and never sent unless the caller set them."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
 
 
 def first(model: type[Any] = Todo) -> Any:
-    """The first of the rows, as it is in its page."""
+    """Return the first of the rows, as its page loads it."""
     return model.records.order_by("id").all()[0]
 
 

@@ -20,7 +20,7 @@ PLUGINS = [name for name in ("attachment_stub", "kinto_attachment") if find_spec
 """``tox -e plugins`` has the second one, too."""
 
 SIGNERS = [name for name in ("signer_stub", "kinto_remote_settings") if find_spec(name)]
-"""The second one is on no package index: it counts where somebody installed it from its repository."""
+"""The second one is on no package index: it counts where it was installed from its repository."""
 
 
 @pytest.fixture(scope="session")
@@ -81,7 +81,7 @@ def signing_server(
 
 
 def signer_settings(plugin: str, folder: Path) -> dict[str, Any]:
-    """The settings of Kinto with that plugin, and reviews of the bucket ``workspace``."""
+    """Return the settings of Kinto with that plugin, and reviews of the bucket ``workspace``."""
     includes = f"{DEFAULT_SETTINGS['includes']} {plugin}"
     settings: dict[str, Any] = {"includes": includes, "signer.to_review_enabled": "true"}
     if plugin == "signer_stub":

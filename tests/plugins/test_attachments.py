@@ -57,7 +57,7 @@ def attached(collection: Collection[Record], record: Record, adapter: LossyAdapt
 
 
 def stored(collection: Collection[Record], id: str = "r") -> Record:
-    """The record as the server has it."""
+    """Return the record as the server has it."""
     return collection.records.get(id)
 
 

@@ -1,4 +1,4 @@
-"""The history of a bucket and the list of permissions: lists whose entries have no URL of their own."""
+"""The history of a bucket and the list of permissions: lists whose entries have no URL."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def history(todos: Collection[Record]) -> list[tuple[str, str]]:
 
 
 def said(entries: Any) -> list[tuple[str, str]]:
-    """Action and URI of each entry."""
+    """Return action and URI of each entry."""
     return [(entry.action, entry.uri) for entry in entries]
 
 

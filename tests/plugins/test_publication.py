@@ -64,7 +64,7 @@ def collection(network: tuple[Client, LossyAdapter]) -> Collection[Record]:
 
 @pytest.fixture
 def theirs(signing_server: EmbeddedServer) -> Iterator[Any]:
-    """The records, as somebody else writes them."""
+    """The records, as another user writes them."""
     with Client.embedded(server=signing_server, auth=RIVAL) as rival:
         yield rival.bucket("workspace").collection("c").records
 

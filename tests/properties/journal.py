@@ -19,7 +19,7 @@ Way: TypeAlias = Literal["raise", "mine", "theirs", "merge", "by hand"]
 
 
 def by_hand(conflict: ConflictError) -> Any:
-    """A way out of conflicts that is a function: what both sides have, and theirs where there is nothing to merge."""
+    """Resolve a conflict by a function: the data of both sides, or theirs where there is nothing to merge."""
     if conflict.theirs is None or conflict.mine is None:
         return "theirs"
     return {**conflict.theirs, **conflict.mine}
@@ -53,11 +53,11 @@ class Goal:
     changes: Data = field(default_factory=dict)
 
     def on(self, before: Data | None) -> Data | None:
-        """What the record is afterwards."""
+        """Return the record after the call."""
         return {**(before or {}), **self.changes} if self.verb == "patch" else self.data
 
     def after(self, base: Data | None, theirs: Data | None, way: Way) -> Goal | None:
-        """What is wanted once the conflict was met; ``None`` where the call ends."""
+        """Return the goal after the conflict; ``None`` where the call ends."""
         if way in ("raise", "theirs"):
             return None
         if way == "mine":
@@ -104,11 +104,11 @@ class Journal:
         """The timestamp of the last entry of the history that was read."""
 
     def of(self, id: str) -> list[Version]:
-        """The versions of the record, from the beginning."""
+        """Return the versions of the record, from the beginning."""
         return self.versions.setdefault(id, [ABSENT])
 
     def now(self, id: str) -> Version:
-        """What the record is."""
+        """Return the current version of the record."""
         return self.of(id)[-1]
 
     @property
@@ -117,23 +117,23 @@ class Journal:
         return {id: versions[-1] for id, versions in self.versions.items() if versions[-1].data is not None}
 
     def find(self, id: str, timestamp: int) -> Version:
-        """The version with that timestamp."""
+        """Return the version with that timestamp."""
         found = [one for one in self.of(id) if one.timestamp == timestamp]
         assert found, f"{id} never had the timestamp {timestamp}"
         return found[0]
 
     def before(self, id: str, version: Version) -> Version:
-        """What the record was before."""
+        """Return the version before that one."""
         versions = self.of(id)
         return versions[versions.index(version) - 1]
 
     def since(self, id: str, version: Version) -> list[Version]:
-        """The versions from this one on; all of them where it is none of the record's."""
+        """Return the versions from this one on; all of them where it is not one of the record's."""
         versions = self.of(id)
         return versions[versions.index(version) :] if version in versions else versions[:]
 
     def add(self, entry: Mapping[str, Any], author: str, call: Call | None) -> None:
-        """Takes an entry of the history, written by that author while the call was at work."""
+        """Add an entry of the history, written by that author during the call."""
         stored = entry["target"]["data"]
         data = {key: value for key, value in stored.items() if key not in ("id", "last_modified")}
         is_deleted = entry["action"] == "delete"
@@ -144,12 +144,12 @@ class Journal:
     # -- what a call may do ---------------------------------------------------------------------------------------
 
     def check_writes(self, call: Call, start: Version) -> list[Version]:
-        """The versions that the call wrote, since the record was ``start``; each must be what it was to do."""
+        """Return the versions that the call wrote, since the record was ``start``; check each against its goal."""
         goals = {call.base.key: [(call.base.data, call.goal)]}
         written: list[Version] = []
         before = start
         for version in self.since(call.id, start):
-            # Somebody else may have written the very same: nobody can tell the difference.
+            # Another client may have written the very same: no one can tell the difference.
             doubts = [
                 one for one in call.doubts if _is_same(version.data, one.goal.on(one.base.data)) or one is version.call
             ]
@@ -172,7 +172,7 @@ class Journal:
 
 
 def _on_top(call: Call, earlier: Call, data: Data | None) -> list[Goal]:
-    """What is still wanted where an earlier call turns out to have left that; nothing where it did all."""
+    """Return the rest of the goal after an earlier call has left that; nothing where it did all."""
     wanted = call.goal
     if _is_same(wanted.on(call.base.data), data) or wanted == earlier.goal:
         return []

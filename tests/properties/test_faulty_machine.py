@@ -1,4 +1,6 @@
-"""Two sessions behind networks that lose things, and a third writer: nobody believes what the server does not hold."""
+"""Two sessions behind networks that lose things, and a third writer: no session believes anything but the server's
+state.
+"""
 
 from __future__ import annotations
 
@@ -230,7 +232,7 @@ class FaultyNetwork(RuleBasedStateMachine):
             self._take(session, report.call, report.error, way_out)
 
     def _take(self, session: Session, call: Call, error: ConflictError, way_out: str) -> None:
-        """The way out of the conflict: a call of its own, on top of what the conflict has shown."""
+        """Take the way out of the conflict: another call, on top of the data that the conflict has shown."""
         theirs = ABSENT if error.theirs is None else self.journal.find(call.id, error.theirs_last_modified or 0)
         if way_out == "reload":
             error.reload()
@@ -308,7 +310,7 @@ class FaultyNetwork(RuleBasedStateMachine):
         return ABSENT if record.is_new else self.journal.find(id, record.last_modified or 0)
 
     def _run(self, session: Session, call: Call, verb: Callable[[], Any]) -> Report:
-        """Calls the verb, and compares what it says with what was done."""
+        """Call the verb, and compare its result with the writes."""
         report = Report(call, "stored")
         with self._watched(session, [call]) as watched:
             try:
@@ -399,7 +401,7 @@ class FaultyNetwork(RuleBasedStateMachine):
         self.commit(number, then, plan)
 
     def _to_stage(self, session: Session, id: str) -> tuple[Record, Staged | None]:
-        """The object, and what is staged of it, unless it was loaded again since: then that counts no more."""
+        """Return the object, and its staged changes, which no longer count where it was loaded again since."""
         staged = session.staged.get(id)
         record = staged.record if staged else self._held(session, id)
         return record, staged if staged and staged.base is self._known(id, record) else None
@@ -482,7 +484,7 @@ class FaultyNetwork(RuleBasedStateMachine):
             self._drop_deleted(session, call.id)
 
     def _undoing(self, session: Session, outcome: Outcome[Any]) -> Call:
-        """The call that brings the record back to what it was before it was written."""
+        """Return the call that restores the record to its state before the write."""
         record, id = outcome.object, outcome.object.id
         session.records[id] = record
         if record.is_deleted:
@@ -517,7 +519,7 @@ class FaultyNetwork(RuleBasedStateMachine):
 
     @contextmanager
     def _watched(self, session: Session, calls: list[Call]) -> Generator[Watched]:
-        """Notes what happens to the records during these calls."""
+        """Note the writes of the records during these calls."""
         self.is_broken = True
         starts = {call.id: self.journal.now(call.id) for call in calls}
         planned = list(session.adapter.plan)
@@ -537,7 +539,7 @@ class FaultyNetwork(RuleBasedStateMachine):
             self.journal.add(entry, author, calls.get(entry["record_id"]))
 
     def _check(self, session: Session, report: Report, watched: Watched) -> None:
-        """What the call says is what was done."""
+        """Check the result of the call against the writes."""
         self.is_broken = True
         self._check_report(session, report, watched)
         self.is_broken = False
@@ -614,7 +616,7 @@ class FaultyNetwork(RuleBasedStateMachine):
                     assert is_same(_copy(record), now.data), f"{session.name} believes {_copy(record)}"
 
     def _held(self, session: Session, id: str) -> Record:
-        """The object as the session knows it."""
+        """Return the session's object."""
         if id not in session.records:
             record = session.collection.records.get_or_none(id)
             if record is None:
@@ -669,7 +671,7 @@ class FaultyNetwork(RuleBasedStateMachine):
             self.third.close()
 
     def _converge(self, session: Session) -> None:
-        """A last commit and a last save: each is stored, or somebody else is the cause; then all are as the server."""
+        """Commit and save once more: each is stored, or another writer is the cause; then all equal the server."""
         session.adapter.plan.clear()
         for _ in range(3 if session.staged else 0):
             self._commit(session)
@@ -698,7 +700,7 @@ class Watched:
         return any(fault not in UNSENT and not isinstance(fault, Raced) for fault in self.faults)
 
     def written(self, call: Call) -> list[Version]:
-        """What the call wrote."""
+        """Return the versions that the call wrote."""
         return [one for one in self.journal.of(call.id) if one.call is call]
 
 

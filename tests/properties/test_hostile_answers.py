@@ -53,7 +53,7 @@ NASTY = st.sampled_from(
 
 @st.composite
 def damaged_json(draw: st.DrawFn, value: Any) -> Any:
-    """The value with one part of it gone, twice there, or something else."""
+    """Draw the value with one part of it gone, repeated, or replaced."""
     paths = list(places(value))
     path = draw(st.sampled_from(paths))
     damaged = copy_json(value)
@@ -84,7 +84,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 @st.composite
 def damaged_bytes(draw: st.DrawFn, data: bytes) -> bytes:
-    """The bytes cut short, with some of them changed, put in or repeated."""
+    """Draw the bytes cut short, with some of them changed, inserted or repeated."""
     at = draw(st.integers(0, len(data)))
     noise = draw(st.binary(min_size=1, max_size=8))
     action = draw(st.sampled_from(["none", "cut", "flip", "insert", "repeat"]))
@@ -99,7 +99,7 @@ def damaged_bytes(draw: st.DrawFn, data: bytes) -> bytes:
 
 @st.composite
 def hostile_answers(draw: st.DrawFn, value: Any) -> bytes:
-    """A valid answer, damaged in its JSON, its compression, its headers or its bytes."""
+    """Draw a valid answer, damaged in its JSON, its compression, its headers or its bytes."""
     body = json.dumps(draw(st.one_of(st.just(value), damaged_json(value)))).encode()
     headers = draw(
         st.lists(

@@ -81,7 +81,7 @@ def operation(draw: st.DrawFn, places: list[tuple[str, Any]], is_careless: bool)
 
 @st.composite
 def malformed(draw: st.DrawFn, places: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An operation with a member that is wrong, or too much, or missing."""
+    """Draw an operation with a member that is wrong, or too much, or missing."""
     made = draw(operation(places, is_careless=True))
     name = draw(st.sampled_from(["op", "path", "from", "more"]))
     made[name] = draw(st.sampled_from([None, "", 0, 5, "x", "/", "/data/~2", "/data/n~", ["/data"], "/elsewhere"]))
@@ -92,7 +92,7 @@ def malformed(draw: st.DrawFn, places: list[tuple[str, Any]]) -> dict[str, Any]:
 
 @st.composite
 def patches(draw: st.DrawFn) -> tuple[Data, Data, list[Any]]:
-    """Data, permissions, and operations on them, of which mostly the last one only cannot be applied."""
+    """Draw data, permissions, and operations on them, of which mostly only the last one cannot be applied."""
     data, permissions = draw(DATA), draw(PERMISSIONS)
     operations: list[Any] = []
     for _ in range(draw(st.integers(1, 5))):
@@ -115,13 +115,13 @@ def patches(draw: st.DrawFn) -> tuple[Data, Data, list[Any]]:
 
 
 def ask(method: str, path: str, body: Any = None, content_type: str = JSON_TYPE) -> Flow[Response]:
-    """A request, and its answer whatever it says."""
+    """Send a request, and return its answer whatever its status."""
     content = None if body is None else json.dumps(body).encode()
     return (yield Request(method, path, headers={"Content-Type": content_type}, body=content))
 
 
 def read(client: Client, path: str) -> tuple[Data, dict[str, frozenset[str]]]:
-    """Data and permissions on the server."""
+    """Return data and permissions on the server."""
     content = json.loads(client.run(ask("GET", path)).body)
     return content["data"], {name: frozenset(principals) for name, principals in content["permissions"].items()}
 

@@ -186,7 +186,7 @@ class TwoSessions(RuleBasedStateMachine):
         session = self.sessions[number]
         record, expected = self._to_stage(session, id)
         if expected and expected.calls[-1] != "save":
-            return  # what a save after a patch comes to is told by unit_of_work/test_staging.py
+            return  # unit_of_work/test_staging.py tests a save after a patch
         session.unit.save(record)
         session.staged[id] = Expected(record, record.last_modified, dict(record.data), ["save"])
         self._foresee(session.staged[id])
@@ -234,7 +234,7 @@ class TwoSessions(RuleBasedStateMachine):
         self.commit(number)
 
     def _to_stage(self, session: Session, id: str) -> tuple[Record, Expected | None]:
-        """The object, and what is staged of it, unless it was loaded again since: then that counts no more."""
+        """Return the object, and its staged changes, which no longer count where it was loaded again since."""
         staged = session.staged.get(id)
         record = staged.record if staged else self._held(session, id)
         return record, staged if staged and staged.record.last_modified == staged.base else None
@@ -300,7 +300,7 @@ class TwoSessions(RuleBasedStateMachine):
                     assert is_same(dict(record.data), self.book[id].data)
 
     def _held(self, session: Session, id: str) -> Record:
-        """The object as the session knows it."""
+        """Return the session's object."""
         if id not in session.records:
             if id in self.book:
                 record = session.collection.records.get(id)
@@ -316,7 +316,7 @@ class TwoSessions(RuleBasedStateMachine):
         self.book[id] = Stored(dict(data), record.last_modified)
 
     def _hold(self, session: Session, id: str, record: Record) -> None:
-        """The session knows the object by this Python object from now on."""
+        """Make this Python object the session's object from now on."""
         session.records[id] = record
         if id in session.staged:
             self._start_over(session)

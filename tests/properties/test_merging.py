@@ -30,7 +30,7 @@ DATA = st.dictionaries(KEYS, VALUES, max_size=4)
 
 @st.composite
 def edits(draw: st.DrawFn, data: Data, depth: int = 0) -> Data:
-    """The data with some keys changed, removed and added, here and below."""
+    """Draw the data with some keys changed, removed and added, at each level."""
     edited = copy_json(data)
     for key in draw(st.lists(KEYS, max_size=3, unique=True)):
         below = edited.get(key)
@@ -45,13 +45,13 @@ def edits(draw: st.DrawFn, data: Data, depth: int = 0) -> Data:
 
 @st.composite
 def three(draw: st.DrawFn) -> tuple[Data, Data, Data]:
-    """A base and two sides of it."""
+    """Draw a base and two sides of it."""
     base = draw(DATA)
     return base, draw(edits(base)), draw(edits(base))
 
 
 def changes(old: Data, new: Data, path: Path = ()) -> Iterator[tuple[Path, Any]]:
-    """What became of each path that is not what it was."""
+    """Return the change of each path that differs."""
     for key in {**old, **new}:
         before, after = old.get(key, ABSENT), new.get(key, ABSENT)
         if is_same(before, after):
@@ -76,7 +76,7 @@ def is_at(data: Data, path: Path, value: Any) -> bool:
 
 
 def read_path(text: str) -> Path:
-    """The keys that a path was written from."""
+    """Return the keys of a path."""
     keys: list[str] = []
     while text:
         if text[0] == "[":

@@ -18,7 +18,7 @@ PERMISSIONS = {"read": frozenset({"account:bob", GROUP}), "write": frozenset({"a
 
 
 def apply(*operations: Any, **known: Any) -> Any:
-    """The data afterwards, with permissions that nothing touches."""
+    """Return the data afterwards, with permissions that no operation touches."""
     return apply_json_patch(DATA, None, operations, **known).data
 
 

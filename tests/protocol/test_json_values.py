@@ -42,7 +42,7 @@ class Point(NamedTuple):
 
 
 class Text(str):
-    """A string of somebody's own."""
+    """A user's subclass of string."""
 
 
 # Text that JSON and PostgreSQL carry: no lone surrogates, no NUL.

@@ -29,7 +29,7 @@ LIST = "/v1/buckets/b/collections/c/records"
 
 
 def run(flow: Flow[T], *answers: Response) -> tuple[list[Request], T]:
-    """What the flow asked, given these answers, and its result."""
+    """Return the requests of the flow, given these answers, and its result."""
     asked: list[Request] = []
     queue = iter(answers)
     try:

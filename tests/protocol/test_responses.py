@@ -175,7 +175,7 @@ def test_a_last_modified_that_is_no_integer_is_none(last_modified: Any) -> None:
 
 @pytest.mark.parametrize(("method", "is_deleted"), [("DELETE", True), ("GET", False), ("PUT", False)])
 def test_only_the_answer_to_a_delete_is_a_tombstone(method: str, is_deleted: bool) -> None:
-    """Kinto stores a ``deleted`` of somebody's own like any other key."""
+    """Kinto stores a ``deleted`` that a client sent like any other key."""
     body = {"data": {"id": "x", "last_modified": 5, "deleted": True}}
     assert read_object(answer(body), RECORD, method).is_deleted is is_deleted
 

@@ -32,14 +32,14 @@ SEEN = Precondition(last_modified=5)
 
 
 def alone(write: Write) -> tuple[str, str | None, Any]:
-    """Method, content type and body of the write's own request."""
+    """Return method, content type and body of the write's own request."""
     request = encode_request(write)
     assert request.path == URL
     return request.method, request.headers.get("Content-Type"), json.loads(request.body) if request.body else None
 
 
 def in_batch(write: Write) -> tuple[str, Any]:
-    """Method and body of the write's entry."""
+    """Return method and body of the write's entry."""
     entry = encode_entry(write)
     assert entry["path"] == URL
     return entry["method"], entry.get("body")

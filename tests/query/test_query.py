@@ -481,11 +481,11 @@ def test_the_async_twins_give_the_same(records: Manager[Record]) -> None:
     asyncio.run(check())
 
 
-# -- complete, whoever writes -----------------------------------------------------------------------------------------
+# -- complete, while others write -------------------------------------------------------------------------------------
 
 
 def test_reading_is_complete_and_without_duplicates_while_another_client_writes(records: Manager[Record]) -> None:
-    """The experiment of Kinto's own order: there the updated record moves in front of the cursor and is lost."""
+    """In Kinto's order the updated record moves in front of the cursor and is lost."""
     found: list[str] = []
     for number, page in enumerate(records.page_size(2).pages()):
         found += ids(page.objects)
@@ -547,7 +547,7 @@ def test_pages_of_a_server_with_smaller_ones_stay_as_they_are(
     assert limits == [["500"], ["5"], ["5"]]
 
 
-# -- a server of our own ----------------------------------------------------------------------------------------------
+# -- a scripted server ------------------------------------------------------------------------------------------------
 
 
 class Script:

@@ -51,7 +51,7 @@ _FIRST_TIMESTAMP = 1_600_000_000_000
 
 
 def is_recording() -> bool:
-    """Whether real servers are asked."""
+    """Return whether real servers are asked."""
     return bool(os.environ.get("KINTO_ORM_RECORD"))
 
 
@@ -66,7 +66,7 @@ class Wire:
 
     @contextmanager
     def client(self, *, postgres: bool = False, auth: Any = (USER, PASSWORD), **settings: Any) -> Generator[Client]:
-        """A client of a server with these settings of Kinto; of its recording, unless we record."""
+        """Return a client of a server with these settings of Kinto; of its recording, unless we record."""
         with self._server_url(postgres=postgres, **settings) as url, self._playing(urlsplit(url).netloc):
             client = Client(url, auth=auth, retry=0, allow_insecure=True)
             try:
@@ -101,7 +101,7 @@ class Wire:
         return [_line(request, response) for request, response in self.cassette.data]
 
     def answers(self, header: str) -> list[str | None]:
-        """That header of each answer."""
+        """Return that header of each answer."""
         return [_header(response, header) for response in self.cassette.responses]
 
 
@@ -165,7 +165,7 @@ class _Readable:
 
 
 def _shown(message: dict[str, Any]) -> dict[str, Any]:
-    """The message without what is volatile or secret, its body as indented JSON."""
+    """Return the message without volatile or secret parts, its body as indented JSON."""
     headers = {
         name: [PLACEHOLDERS[name.lower()]] if name.lower() in PLACEHOLDERS else list(values)
         for name, values in sorted(message["headers"].items())
@@ -177,7 +177,7 @@ def _shown(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def scrub(cassette: dict[str, Any]) -> dict[str, Any]:
-    """The cassette with names in the place of hosts, users, the default bucket, page tokens and times."""
+    """Return the cassette with names in place of hosts, users, the default bucket, page tokens and times."""
     text = json.dumps(cassette, ensure_ascii=False)
     for host in {urlsplit(one["request"]["uri"]).netloc for one in cassette["interactions"]}:
         text = text.replace(host, REPLAYED_HOST)
@@ -211,8 +211,9 @@ def _canonical(body: str, **layout: Any) -> str:
 
 
 def _without_chance(content: dict[str, Any]) -> dict[str, Any]:
-    """The content without the volatile headers of the answers in a batch, Kinto's sets in one order, and no
-    passwords or hashes of some."""
+    """Return the content without the volatile headers of a batch's answers, with sets in one order, and without
+    passwords and their hashes.
+    """
     if isinstance(headers := content.get("headers"), dict):
         content["headers"] = {name: value for name, value in headers.items() if name.lower() not in VOLATILE}
     if "password" in content:

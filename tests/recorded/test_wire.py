@@ -40,13 +40,13 @@ SPENT = 946_684_800_000
 
 
 def create_todos(client: Client, **data: object) -> Collection[Record]:
-    """A collection on the server, in two requests."""
+    """Create a collection on the server, in two requests."""
     payments = Bucket(id="payments", client=client).save()
     return Collection(bucket=payments, id="todos", data=data).save()
 
 
 def commit_refused(client: Client, *objects: Bucket | Record) -> list[tuple[str, str]]:
-    """What becomes of each when they are saved as one batch, of which the server refuses some."""
+    """Save them as one batch, of which the server refuses some, and return the outcomes."""
     uow = client.unit_of_work()
     for one in objects:
         uow.save(one)
@@ -264,7 +264,7 @@ def test_account_is_created_by_anybody_and_changes_its_password(wire: Wire) -> N
 
 
 class Bringing(Browser):
-    """Brings the token, as Kinto's last redirect does; not by HTTP libraries, which are patched meanwhile."""
+    """Brings the token, as Kinto's last redirect does; not by an HTTP library, because the test patches those."""
 
     def follow(self, url: str) -> None:
         token = base64.b64encode(json.dumps({"access_token": TOKEN, "token_type": "Bearer"}).encode()).decode()

@@ -1,4 +1,4 @@
-"""Somebody else was faster: what the error tells, and the two ways out."""
+"""Conflicts: the content of the error, and the two ways out."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def records(client: Client) -> Any:
 
 @pytest.fixture
 def stale(records: Any) -> Record:
-    """Changed by us, and by somebody else since we saw it."""
+    """A record that we changed, and another client changed since we read it."""
     record: Record = records.create(id="x", data=BASE)
     records.get("x").patch(title="theirs", new=True)
     record.data["title"] = "mine"

@@ -33,7 +33,7 @@ THEIRS = {"title": "theirs", "n": 1, "deep": {"a": 1, "b": 2}}
 
 @pytest.fixture
 def stale(todos: Collection[Record]) -> Record:
-    """Changed by us in one field, and by somebody else in others."""
+    """A record that we changed in one field, and another client in others."""
     record = todos.records.create(id="x", data=BASE)
     todos.records.get("x").patch(title="theirs", deep={"a": 1, "b": 2})
     record.data["n"] = 2
@@ -371,7 +371,7 @@ PATCHES: dict[str, Any] = {
 
 @pytest.fixture
 def seen(todos: Collection[Record]) -> Record:
-    """Loaded, and then changed by somebody else."""
+    """A record that was loaded, and then changed by another client."""
     record = todos.records.create(id="x", data=BASE)
     todos.records.get("x").patch(title="theirs", deep={"a": 1, "b": 2})
     return record
@@ -564,7 +564,7 @@ def test_a_conflict_of_a_unit_is_merged_afterwards(
 
 @pytest.fixture
 def staff(payments: Bucket) -> Group:
-    """A group, as it was before somebody else changed it."""
+    """A group, as it was before another client changed it."""
     group = Group(bucket=payments, id="staff", data={"members": ["account:bob"], "n": 1, "m": 1}).save()
     payments.groups.get("staff").patch(m=2)
     return group

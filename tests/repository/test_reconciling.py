@@ -59,7 +59,7 @@ def record(client: Client) -> Record:
 
 
 def history(todos: Collection[Record], id: str = "one") -> list[str]:
-    """What was done to the record, the last first."""
+    """Return the actions on the record, the last first."""
     client = todos.client
     assert client is not None
     transport = client._connection.transport  # type: ignore[attr-defined]  # it is a Client
@@ -280,7 +280,7 @@ def test_of_several_writes_in_doubt_the_one_that_was_applied_is_recognised(
 def test_a_save_after_a_patch_in_doubt_leaves_what_that_did(
     record: Record, adapter: LossyAdapter, todos: Collection[Record]
 ) -> None:
-    """The object never had the patch's change, so that its data alone would undo it."""
+    """Sending the object's data alone would undo the patch's change, which the object never had."""
     adapter.plan.extend(["lost after", "lost before", "lost before", "lost before"])
     with pytest.raises(ConnectionLostError):
         record.patch(n=2)
@@ -451,7 +451,7 @@ def test_a_patch_of_what_was_never_read_cannot_be_told(client: Client, record: R
 
 
 def test_permissions_that_the_server_does_not_show_cannot_be_told() -> None:
-    """Kinto can be told to make nobody a writer of what they create."""
+    """By a setting of Kinto, users are not writers of the objects that they create."""
     with EmbeddedServer.memory(explicit_permissions=False, bucket_write_principals="system.Everyone") as server:
         client, adapter = lossy(server)
         bucket = Bucket(id="b", client=client).save()

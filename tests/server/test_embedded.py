@@ -34,7 +34,7 @@ Call = Callable[..., requests.Response]
 
 
 def caller(server: EmbeddedServer, user: str = "alexis", password: str = "p4ssw0rd") -> Call:
-    """Sends a request as that user: ``call("PUT", "/buckets/b", {"data": {}}, If_Match='"1"')``."""
+    """Send a request as that user: ``call("PUT", "/buckets/b", {"data": {}}, If_Match='"1"')``."""
     session = requests.Session()
     session.mount(server.url, server.adapter())
     session.auth = (user, password)

@@ -22,12 +22,12 @@ class Findings:
     violations: list[str] = field(default_factory=list)
 
     def complain(self, text: str) -> None:
-        """Adds a violation."""
+        """Add a violation."""
         self.violations.append(text)
 
 
 def audit(url: str, auth: tuple[str, str], folder: Path) -> Findings:
-    """Reads the journals in the folder, and the history and the records of the server."""
+    """Read the journals in the folder, and the history and the records of the server."""
     findings = Findings()
     with requests.Session() as session:
         session.auth = auth
@@ -54,7 +54,7 @@ class _Server:
             following = answer.headers.get("Next-Page")
 
     def get(self, target: str) -> dict[str, Any]:
-        """The data of one object."""
+        """Return the data of one object."""
         answer = self.session.get(self.url + target, timeout=60)
         answer.raise_for_status()
         data: dict[str, Any] = answer.json()["data"]
@@ -130,7 +130,7 @@ def _difference(one: dict[str, str], other: dict[str, str]) -> str:
 
 
 def _audit_counter(journals: list[Path], server: _Server, findings: Findings) -> None:
-    """What all count in: it was increased once for each success."""
+    """Check the record in which all threads count: each success increased it once."""
     outcomes = Counter(line["outcome"] for journal in journals for line in _lines(journal) if "shared" in line)
     count = server.get("/buckets/shared/collections/c/records/counter")["n"]
     for outcome, times in outcomes.items():

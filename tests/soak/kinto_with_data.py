@@ -1,4 +1,4 @@
-"""The server of the soak test, in a process of its own: Kinto on an embedded PostgreSQL that keeps its data.
+"""The server of the soak test, as a process: Kinto on an embedded PostgreSQL that keeps its data.
 
 ``python kinto_with_data.py FOLDER PORT``: prints its URL, and ends in order when its input does.
 """

@@ -62,14 +62,14 @@ class Server:
         requests.get(f"{self.url}/__lbheartbeat__", timeout=SECONDS_TO_START).raise_for_status()
 
     def restart(self, *, is_killed: bool) -> None:
-        """Ends it, in order or in the middle of what it does, and starts it again on what it left."""
+        """End it, in order or in the middle of its work, and start it again on its data."""
         if is_killed:
             self._process.kill()
         self.stop()
         self._start()
 
     def stop(self) -> None:
-        """Ends it, and its PostgreSQL."""
+        """End it, and its PostgreSQL."""
         self._process.communicate()
 
 
@@ -103,7 +103,7 @@ class Growth:
     sockets: list[int] = field(default_factory=list)
 
     def measure(self, process: psutil.Process) -> None:
-        """Adds a measurement; none where the process has just ended."""
+        """Add a measurement; none where the process has just ended."""
         try:
             with process.oneshot():
                 rss, threads = process.memory_info().rss, process.num_threads()
@@ -139,7 +139,7 @@ class Options:
 
 
 def parse(arguments: list[str]) -> Options:
-    """The options of the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="soak.py", description=__doc__)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--threads", type=int, default=4)
@@ -152,7 +152,7 @@ def parse(arguments: list[str]) -> Options:
 
 @contextmanager
 def working_folder(given: Path | None) -> Generator[Path]:
-    """The folder for data, journals and logs."""
+    """Return the folder for data, journals and logs."""
     if given is not None:
         given.mkdir(parents=True)
         yield given
@@ -162,7 +162,7 @@ def working_folder(given: Path | None) -> Generator[Path]:
 
 
 def run(options: Options, folder: Path) -> tuple[Findings, Growth, Counter[str]]:
-    """The soak itself, and the audit."""
+    """Run the soak, and the audit."""
     server = Server(folder / "data")
     misfortune = Misfortune(options.faults, options.seed)
     growth, restarts = Growth(), 0
@@ -187,7 +187,7 @@ def run(options: Options, folder: Path) -> tuple[Findings, Growth, Counter[str]]
 
 
 def start_workload(url: str, options: Options, folder: Path) -> subprocess.Popen[str]:
-    """The process of the client, ready to go."""
+    """Start the process of the client."""
     arguments = [url, options.minutes * 60, folder, options.threads, options.seed]
     with (folder / "workload.log").open("w") as errors:
         worker = subprocess.Popen(
@@ -227,7 +227,7 @@ def watch(
 
 
 def check_growth(growth: Growth, options: Options, findings: Findings) -> None:
-    """Adds what the client must not have done to the findings."""
+    """Add the growth of the client's resources to the findings."""
     if options.minutes >= SHORTEST_FOR_SLOPE and growth.slope() > SLOPE:
         findings.complain(f"the client grew by {growth.slope():.2f} MB a minute")
     if max(growth.sockets) > options.threads:
@@ -237,7 +237,7 @@ def check_growth(growth: Growth, options: Options, findings: Findings) -> None:
 
 
 def show(findings: Findings, growth: Growth, counts: Counter[str], options: Options) -> None:
-    """Prints the table."""
+    """Print the table."""
     seconds = options.minutes * 60
     rows = [
         ("seed", str(options.seed)),

@@ -1,7 +1,7 @@
-"""What the soak test does to Kinto: some threads that share one client, write as users do, and keep a journal.
+"""The load of the soak test: some threads that share one client, write as users do, and keep a journal.
 
-``python workload.py URL SECONDS FOLDER THREADS SEED``. Each thread has a bucket of its own, so that it knows what is
-there; all of them also count in one shared record. Each write carries a token that no other write has.
+``python workload.py URL SECONDS FOLDER THREADS SEED``. Each thread has one bucket to itself, so that it knows its
+content; all of them also count in one shared record. Each write carries a token that no other write has.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Journal:
         self._file = path.open("w")
 
     def note(self, **entry: Any) -> None:
-        """Adds a line."""
+        """Add a line."""
         self._file.write(json.dumps(entry) + "\n")
         self._file.flush()
 
@@ -76,12 +76,12 @@ class Worker:
     # -- the course of things -------------------------------------------------------------------------------------
 
     def set_up(self) -> None:
-        """Makes the bucket; before anything fails."""
+        """Create the bucket, before anything fails."""
         bucket = Bucket(id=self.name, client=self._client).save()
         self._collection = Collection(bucket=bucket, id="c").save()
 
     def run(self, seconds: float) -> None:
-        """Does this and that, and at the end finds out what is there."""
+        """Do random work, and at the end find out the state of each record."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             self._try(self._next())
@@ -143,7 +143,7 @@ class Worker:
             self._take(record, token, None)
 
     def _take(self, record: Record, token: str, error: KintoError | None) -> None:
-        """Notes what became of one write."""
+        """Note the outcome of one write."""
         uri = str(record.__kinto_path__(draw=True))
         id = uri.rpartition("/")[2]
         if error is None:
@@ -192,7 +192,7 @@ class Worker:
         self._commit(unit, dict.fromkeys(map(id, records), "deleted"))
 
     def _commit(self, unit: Any, tokens: dict[int, str]) -> None:
-        """Commits, and again what is left: up to three times."""
+        """Commit, and again the rest: up to three times."""
         for _ in range(3):
             try:
                 outcomes = unit.commit()
@@ -238,7 +238,7 @@ class Worker:
     # -- the rest -------------------------------------------------------------------------------------------------
 
     def _count_up(self) -> None:
-        """Adds one to the record that all share; the token tells its writes apart, which count to the same number."""
+        """Add one to the shared record; the token tells writes apart that count to the same number."""
         token = self._token()
         try:
             for attempt in self._shared.edit("counter", attempts=50):
@@ -253,7 +253,7 @@ class Worker:
             self._journal.note(shared=token, outcome="stored")
 
     def _read(self) -> None:
-        """Reads all that is there: it must be what this thread knows."""
+        """Read all records: they must be as this thread knows them."""
         found = {one.id: one.data["op"] for one in self._collection.records if one.id not in self._doubtful}
         known = {id: one.data["op"] for id, one in self._records.items() if id not in self._doubtful}
         if found != known:
@@ -261,7 +261,7 @@ class Worker:
             self._complain(f"{len(differing)} records are not as this thread knows them: {sorted(differing)[:3]}")
 
     def _clear_up(self) -> None:
-        """Finds out what became of a record."""
+        """Find out the state of a record."""
         id = self._random.choice(sorted(self._doubtful))
         try:
             self._records[id].refresh(discard=True)
@@ -270,7 +270,7 @@ class Worker:
         self._doubtful.discard(id)
 
     def _some(self, count: int) -> list[Record]:
-        """Records to write: mostly ones that are not in doubt."""
+        """Return records to write: mostly ones that are not in doubt."""
         sure = sorted(self._records.keys() - self._doubtful) if self._random.random() < 0.9 else sorted(self._records)
         ids = sure if len(sure) >= count else sorted(self._records)
         return [self._records[id] for id in self._random.sample(ids, min(count, len(ids)))]

@@ -466,7 +466,7 @@ def test_a_child_process_has_connections_of_its_own(serve: Serve) -> None:
 
 
 def test_another_process_is_known_by_its_id(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same as above, where coverage can see it."""
+    """Simulate the fork inside this process, where coverage sees it."""
     server = serve()
 
     async def ask() -> bool:
@@ -486,7 +486,7 @@ def test_another_process_is_known_by_its_id(serve: Serve, monkeypatch: pytest.Mo
 
 
 class Auth(AuthBase):
-    """Somebody else's credentials, which do something to the request."""
+    """Credentials of a user's class, which change the request."""
 
     def __init__(self, act: Callable[[PreparedRequest], object]) -> None:
         self.act = act

@@ -31,7 +31,7 @@ def url() -> Iterator[str]:
 
 
 def log_in(url: str, auth: BrowserOAuth, times: int = 1) -> list[str]:
-    """The user, as the server says it each time."""
+    """Return the user of each request, as the server names it."""
     with Client(url, auth=auth) as client:
         return [client.server_info(refresh=True)["user"]["id"] for _ in range(times)]
 
@@ -94,7 +94,7 @@ def test_a_browser_that_hangs_up_at_once_has_brought_the_token(url: str) -> None
 
 
 def failing(url: str, **options: Any) -> str:
-    """What a login that fails says."""
+    """Return the message of a login that fails."""
     with pytest.raises(ConnectionFailedError) as caught:
         log_in(url, BrowserOAuth(**{"timeout": 5, **options}))
     return str(caught.value)
@@ -216,7 +216,7 @@ def test_a_token_that_has_run_out_takes_another_login(url: str, serve: Serve) ->
 
 
 def token(access_token: str) -> str:
-    """What a provider's token is in the URL that brings it."""
+    """Return a provider's token, in the form of the URL that brings it."""
     return quote(b64encode(json.dumps({"access_token": access_token, "token_type": "Bearer"}).encode()).decode())
 
 

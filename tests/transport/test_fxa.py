@@ -43,7 +43,7 @@ def everything() -> Iterator[tuple[Accounts, EmbeddedServer]]:
 
 @pytest.fixture
 def accounts(everything: tuple[Accounts, EmbeddedServer]) -> Iterator[Accounts]:
-    """Firefox Accounts, where nobody has logged in yet."""
+    """Firefox Accounts, before the first login."""
     accounts, kinto = everything
     kinto.flush()
     accounts.asked.clear()
@@ -71,13 +71,13 @@ def fxa(accounts: Accounts, **changes: Any) -> FxaAuth:
 
 
 def user_of(kinto: EmbeddedServer, auth: Any) -> Any:
-    """The user, as Kinto says it."""
+    """Return the user, as Kinto names it."""
     with Client.embedded(server=kinto, auth=auth) as client:
         return client.server_info(refresh=True).get("user", {}).get("id")
 
 
 def failing(kinto: EmbeddedServer, auth: Any) -> str:
-    """What a login that fails says."""
+    """Return the message of a login that fails."""
     with pytest.raises(LoginFailedError) as caught:
         user_of(kinto, auth)
     return str(caught.value)

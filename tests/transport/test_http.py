@@ -92,7 +92,7 @@ OF_REQUESTS = {
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """What is promised of the wire holds whatever sends."""
+    """Run the tests of the wire with each sender."""
     names = set(metafunc.fixturenames)
     if "connect" in names and "session" not in names and metafunc.function.__name__ not in OF_REQUESTS:
         metafunc.parametrize("way", WAYS)
@@ -339,7 +339,7 @@ def test_cookies_are_not_replayed(serve: Serve, connect: Connect) -> None:
 
 
 class TokenAuth(AuthBase):
-    """Credentials by somebody else's class."""
+    """Credentials of a user's class."""
 
     def __init__(self, header: str | bytes) -> None:
         self.header = header
@@ -1257,7 +1257,7 @@ def test_a_size_that_is_none_is_refused(options: dict[str, Any]) -> None:
 
 
 def leave(url: str, end: Callable[[HttpTransport], None], **options: Any) -> list[str]:
-    """The warnings that a transport leaves behind when nobody holds it any more."""
+    """Return the warnings of a transport that is dropped without being closed."""
     transport = HttpTransport(url, **options)
     transport.send(GET)
     end(transport)
@@ -1313,7 +1313,7 @@ def test_a_child_process_does_not_share_sockets(
 def test_another_process_is_known_by_its_id(
     serve: Serve, connect: Connect, session: requests.Session, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The same as above, where coverage can see it."""
+    """Simulate the fork inside this process, where coverage sees it."""
     server = serve()
     transport = connect(server, **pools(kind, session))
     transport.send(GET)

@@ -51,7 +51,7 @@ def test_every_failure_has_one_class(error: Exception, expected: type[KintoError
 
 
 def test_what_the_caller_was_handling_does_not_count() -> None:
-    """A context of "refused" would make a lost write look as if it had never been sent."""
+    """With a context of "refused", a lost write would look as if it had never been sent."""
 
     def handle(action: Callable[[], None]) -> None:
         try:

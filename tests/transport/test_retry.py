@@ -84,7 +84,7 @@ class Loop:
         self.told.append((attempt, wait, result))
 
     def send(self, request: Request, *results: Result, rest: Result = OK) -> Response:
-        """What the loop gives where its attempts end like that, in turn, and all later ones like ``rest``."""
+        """Return the result of the loop whose attempts end like that, in turn, and all later ones like ``rest``."""
         script = iter(results)
         steps = self._loop.run(request)
         result: Result | None = None

@@ -1,4 +1,4 @@
-"""Credentials that run out: refused by the server, got again once, whoever asks and whatever was sent."""
+"""Credentials that run out: refused by the server and renewed once, for every request and every caller."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def batch(*answers: Answer) -> Response:
 
 
 def drive(flow: Flow[T], *answers: Response | KintoError) -> tuple[T, list[Request]]:
-    """The result of the flow when its requests are answered so, and the requests."""
+    """Return the result of the flow when its requests are answered so, and the requests."""
     sent: list[Any] = []
     script = iter(answers)
     try:

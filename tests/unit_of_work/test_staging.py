@@ -1,4 +1,4 @@
-"""What several calls on one object come to in a unit of work: one operation, or a refusal."""
+"""Coalescing: several calls on one object in a unit of work become one operation, or are refused."""
 
 from __future__ import annotations
 

@@ -249,7 +249,7 @@ def test_changes_that_a_lost_connection_left_are_given_again(
 ) -> None:
     client, adapter = network
     make(todos, 30)
-    records = [record for record in records_of(client)]  # noqa: C416  a list of their own
+    records = [record for record in records_of(client)]  # noqa: C416  a copy
     for record in records:
         record.data["done"] = True
     adapter.plan.append(fault)

@@ -1,4 +1,4 @@
-"""The unit of work on a real Kinto: what is staged, what it comes to, and what a commit says."""
+"""The unit of work on a real Kinto: staging, batches, and the outcomes of a commit."""
 
 from __future__ import annotations
 
@@ -510,7 +510,7 @@ def test_a_cancelled_commit_can_be_repeated(client: Client, todos: Collection[Re
             with pytest.raises(asyncio.CancelledError):
                 await task
             outcomes.append(uow.outcomes)
-            with pytest.raises(CommitError):  # it was stored, and nobody heard of it
+            with pytest.raises(CommitError):  # it was stored, and the answer was lost
                 await uow.acommit()
             uow.rollback()
 

@@ -39,7 +39,7 @@ def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
 
 
 def paths(wire: Wiretap) -> list[list[str]]:
-    """The paths of each batch."""
+    """Return the paths of each batch."""
     return [[entry["path"] for entry in body["requests"]] for body in wire.bodies if body and "requests" in body]
 
 
