@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from kinto_orm.errors import NotLoadedError, PartialObjectError, ReadOnlyError
+from kinto_orm.models.codec import codec_of
 from kinto_orm.models.construction import replace_data
 from kinto_orm.models.data import set_field
-from kinto_orm.models.metaclass import HIDDEN_FIELDS
+from kinto_orm.models.declaration import ENVELOPE_KEYS
+from kinto_orm.models.envelope import shared_row
 from kinto_orm.protocol.json_values import to_json_object
 
-_READ_ONLY = HIDDEN_FIELDS | {"client", "bucket", "collection", "model", "records", "is_new", "is_deleted", "is_dirty"}
+_READ_ONLY = ENVELOPE_KEYS | {"client", "bucket", "collection", "model", "records", "is_new", "is_deleted", "is_dirty"}
 
 
 def set_attribute(model: Any, name: str, value: Any) -> None:
@@ -19,7 +21,7 @@ def set_attribute(model: Any, name: str, value: Any) -> None:
     Raises ``ReadOnlyError`` for everything else.
     """
     cls = type(model)
-    if name in cls.__pydantic_fields__ and name not in HIDDEN_FIELDS:
+    if name in cls.__pydantic_fields__:
         set_field(model, name, value)
     elif name == "data":
         replace_data(model, to_json_object(value))
@@ -36,6 +38,10 @@ def set_attribute(model: Any, name: str, value: Any) -> None:
 def find_attribute(model: Any, name: str) -> Any:
     """A private attribute; else raises what fits: the field was not loaded, or there is no such attribute."""
     cls = type(model)
+    if name in ENVELOPE_KEYS:
+        return None  # pydantic made the object
+    if name in _PYDANTIC_SLOTS:
+        return _pydantic_slot(model, name)
     if name in cls.__private_attributes__:
         return _private_attribute(model, name)
     if name == "records":
@@ -45,6 +51,19 @@ def find_attribute(model: Any, name: str) -> Any:
     if model.__kinto_envelope__().is_partial:
         raise PartialObjectError(f"{model!r} was loaded without {name!r} (only()): refresh() it first.")
     raise NotLoadedError(f"{model!r} is a reference, {name!r} was never read: refresh() it first.")
+
+
+_PYDANTIC_SLOTS = frozenset({"__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"})
+
+
+def _pydantic_slot(model: Any, name: str) -> Any:
+    """Fill a slot of an object that was made of a row's dictionary."""
+    value = None
+    if name == "__pydantic_fields_set__":
+        row = shared_row(model)
+        value = codec_of(type(model)).names_in(row or model.__kinto_envelope__().data or {})
+    object.__setattr__(model, name, value)
+    return value
 
 
 def _private_attribute(model: Any, name: str) -> Any:

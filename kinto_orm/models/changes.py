@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, ProtocolError
+from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data, frozen_data, has_data, own_extra, remove_key, restore_fields, undeclared
-from kinto_orm.models.fields import declared_fields, validated
 from kinto_orm.models.loading import accept_sent
 from kinto_orm.models.permissions import permission_lists
 from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, is_same, parse_timestamp
@@ -91,14 +91,14 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
 def _check_patch(model: Any, patch: BasicPatch | MergePatch) -> None:
     """Raises ``InvalidValueError`` for what would not fit the model any more: it could be stored, but not read."""
     cls = type(model)
-    fields = declared_fields(cls)
+    fields = codec_of(cls).fields
     changes = patch.body.get("data", {})
     known = has_data(model)
     if not any(key in fields for key in changes) or not (known or _takes_anything(cls)):
         return
     apply = apply_merge_patch if isinstance(patch, MergePatch) else apply_basic_patch
     patched = apply(current_data(model) if known else {}, changes)
-    validated(cls, {key: value for key, value in patched.items() if key in fields})
+    codec_of(cls).load(patched)
 
 
 def _takes_anything(model: type[Any]) -> bool:
@@ -139,7 +139,7 @@ def unsent_edits(model: Any, change: Change[Any]) -> Edits:
         patched = _patched(change.patch, "data")
         changed |= _edited_keys(model, now) - patched
         removed |= set(removed_keys(model.__kinto_envelope__().data or {}, now)) - patched
-    fields, others = declared_fields(type(model)), undeclared(model)
+    fields, others = codec_of(type(model)).fields, undeclared(model)
     return Edits(
         {fields[key]: model.__dict__[fields[key]] for key in changed if key in fields},
         {key: others[key] for key in changed if key not in fields},
@@ -162,7 +162,7 @@ def _edited_keys(model: Any, now: Mapping[str, JSON]) -> set[str]:
     snapshot = model.__kinto_envelope__().data
     if snapshot is not None:
         return set(changed_keys(snapshot, now))
-    fields = declared_fields(type(model))
+    fields = codec_of(type(model)).fields
     return {key for key in now if key not in fields or fields[key] in model.__pydantic_fields_set__}
 
 
@@ -193,7 +193,7 @@ def accept(model: Any, change: Change[Any], stored: JSONObject, answer: JSONObje
     server has set that key.
     """
     has_more = len(stored) != len(change.data)  # the timestamp of the collection's schema
-    if has_more and "schema" in declared_fields(type(model)):
+    if has_more and "schema" in codec_of(type(model)).fields:
         return False
     if not unsent_edits(model, change).is_empty:
         return False

@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import to_json
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError
+from kinto_orm.models.codec import codec_of, invalid, readable_text
 from kinto_orm.models.data import check_editable, current_data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
-from kinto_orm.models.fields import declared_fields, dump_declared, invalid, validated, wire_names
-from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.protocol.json_values import JSONObject, to_json_object
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.repository.state import Status
@@ -69,20 +67,19 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
         raise InvalidTypeError(f"{cls.__name__}: give fields or data=, not both ({', '.join(arguments)}).")
     data = _given_fields(cls, arguments) if whole is None else _given_data(whole)
     id = _given_id(given.get("id"), data, cls.__kinto_kind__)
-    fields = declared_fields(cls)
-    declared = data if whole is None else {key: value for key, value in data.items() if key in fields}
+    codec = codec_of(cls)
     try:
         if whole is None:
-            cls.__pydantic_validator__.validate_python(declared, self_instance=model, by_alias=True, by_name=False)
+            cls.__pydantic_validator__.validate_python(data, self_instance=model, by_alias=True, by_name=False)
         else:
             # As JSON, so that strict models read dates and the like as they do in a page.
-            text = to_json(declared)
+            text = readable_text(data, codec.fields)
             cls.__pydantic_validator__.validate_json(text, self_instance=model, by_alias=True, by_name=False)
     except ValidationError as error:
         raise invalid(cls, error) from error
-    model.__dict__["id"] = id
+    model.__dict__.update(id=id, last_modified=None)
     envelope = Envelope(Status.NEW, client=given.get("client"))
-    envelope.extra = {} if whole is None else {key: value for key, value in data.items() if key not in fields}
+    envelope.extra = {} if whole is None else {key: value for key, value in data.items() if key not in codec.fields}
     _take_parents(cls, envelope, given)
     envelope.record_model = _checked_model(record_model)
     put_in_envelope(model, envelope)
@@ -103,7 +100,8 @@ def _given_data(whole: Any) -> JSONObject:
 
 def _given_fields(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """The values of the fields, by wire names."""
-    by_name, by_wire = wire_names(cls), declared_fields(cls)
+    codec = codec_of(cls)
+    by_name, by_wire = codec.wires, codec.fields
     unknown: list[str] = []
     if not arguments.keys() <= by_name.keys():
         unknown = [name for name in arguments if name not in by_name and name not in by_wire]
@@ -112,7 +110,7 @@ def _given_fields(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
             f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; it has {', '.join(by_name) or 'none'}. "
             "Undeclared keys are given by data={…}."
         )
-    return {by_name.get(name, name): value for name, value in arguments.items()}
+    return {name if name in by_wire else by_name[name]: value for name, value in arguments.items()}
 
 
 def _given_id(id: Any, data: JSONObject, kind: Kind) -> str | None:
@@ -154,21 +152,20 @@ def replace_data(model: Any, data: JSONObject) -> None:
     if id is not None and id != model.id:
         raise InvalidIdError(f"data['id'] is {id!r}, the object's id is {model.id!r}.")
     data.pop("last_modified", None)
-    cls = type(model)
-    fields = declared_fields(cls)
+    codec = codec_of(type(model))
     if model.__kinto_envelope__().status is not Status.REFERENCE:
         check_editable(model)
-    fresh = validated(cls, {key: value for key, value in data.items() if key in fields})
+    fresh = codec.load(data)
     envelope = model.__kinto_envelope__()
-    kept = {name: model.__dict__[name] for name in HIDDEN_FIELDS}
-    model.__dict__.update(fresh.__dict__, **kept)
-    object.__setattr__(model, "__pydantic_fields_set__", fresh.model_fields_set)
-    envelope.extra = {key: value for key, value in data.items() if key not in fields}
-    dumped = dump_declared(model)
-    envelope.absent = {key: dumped[key] for key in fields if key not in data and key in dumped}
+    model.__dict__.update({name: fresh.__dict__[name] for name in codec.wires})
+    object.__setattr__(model, "__pydantic_fields_set__", codec.names_set(fresh, data))
+    envelope.touched = frozenset(codec.wires)
+    envelope.extra = {key: value for key, value in data.items() if key not in codec.fields}
+    dumped = codec.dump(model)
+    envelope.absent = {key: dumped[key] for key in codec.fields if key not in data and key in dumped}
 
 
-_KEPT = ("status", "data", "extra", "absent", "permissions", "is_partial", "record_model")
+_KEPT = ("status", "data", "extra", "before", "touched", "absent", "permissions", "is_partial", "record_model")
 
 
 def pickled(model: Any) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """The data of a model, as it is on the wire: declared fields and undeclared keys in one mapping.
 
-Untouched fields keep the server's own spelling; defaults that the server lacks are not data.
+Untouched fields keep the server's own spelling; defaults that the server lacks are not data; keys that no field
+declares are kept, at every depth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -18,61 +20,125 @@ from kinto_orm.errors import (
     PartialObjectError,
     ReadOnlyError,
 )
-from kinto_orm.models.envelope import Envelope, bare
-from kinto_orm.models.fields import (
-    FieldsBefore,
-    declared_fields,
-    dump_declared,
-    dump_text,
-    invalid,
-    refuse_naive_datetimes,
-    validated,
-)
-from kinto_orm.models.metaclass import HIDDEN_FIELDS, wire_name
+from kinto_orm.models.codec import Codec, codec_of, invalid
+from kinto_orm.models.declaration import ENVELOPE_KEYS
+from kinto_orm.models.envelope import Envelope, PageSnapshot, bare, shared_page
+from kinto_orm.models.field_types import IMMUTABLE
+from kinto_orm.models.undeclared import ABSENT, difference, with_undeclared
 from kinto_orm.protocol.json_values import (
     JSON,
     JSONObject,
     copy_json,
+    encode,
     is_same,
     is_surely_carried,
-    parsed_object,
     to_json_object,
     to_json_value,
 )
 from kinto_orm.protocol.patches import changed_keys
-from kinto_orm.protocol.paths import Kind
+from kinto_orm.protocol.paths import Kind, PluralPath
 from kinto_orm.repository.state import Status
 
 
 def current_data(model: Any) -> JSONObject:
-    """The data as the object has it now. Parts of it may be shared with the object: do not change them."""
+    """Return the data as the object has it now. It may share parts with the object: do not change them."""
     envelope: Envelope = model.__kinto_envelope__()
     _check_readable(model, envelope)
-    fields = declared_fields(type(model))
-    snapshot = envelope.data or {}
-    if envelope.is_partial or (envelope.status is Status.DELETED and envelope.data is None):
-        return snapshot  # their fields are not all there; and they cannot be changed
     if envelope.data is None:
-        declared, extra = _new_data(model, envelope, fields), _extra_of(envelope, fields)
-        return {**declared, **extra} if extra else declared
-    return _loaded_data(model, envelope, fields, snapshot)
+        return {} if envelope.status is Status.DELETED else _new_data(model, envelope)
+    return envelope.data if envelope.is_partial else _loaded_data(model, envelope, envelope.data)
 
 
-def _loaded_data(model: Any, envelope: Envelope, fields: Mapping[str, str], snapshot: JSONObject) -> JSONObject:
-    """The data of an object that the server has shown, in the server's order."""
-    now, absent, names = _dumped(model, envelope) if fields else {}, envelope.absent, model.__pydantic_fields_set__
-    # A write asks twice: when it is made, and when it is answered.
-    known = envelope.compared if envelope.extra is None else None
-    if known is not None and known[0] is now and known[1] is snapshot and known[2] is absent and known[3] == names:
-        return known[4]
-    extra = _extra_of(envelope, fields)
-    declared = _declared_data(model, envelope, fields, now) if fields else {}
-    found = {**declared, **extra} if extra else declared
-    data = {key: found[key] for key in snapshot if key in found}
-    data.update(found)
-    if envelope.extra is None:
-        envelope.compared = (now, snapshot, absent, set(names), data)
-    return data
+def _loaded_data(model: Any, envelope: Envelope, snapshot: JSONObject) -> JSONObject:
+    """Return the data of an object that the server has shown, in the server's order."""
+    codec = codec_of(type(model))
+    changes = _changes(model, envelope, codec, snapshot)
+    extra = envelope.extra
+    if not changes and extra is None:
+        return snapshot
+    data = {**snapshot, **changes}
+    if extra is not None:
+        for key in snapshot:
+            if key not in codec.fields and key not in extra:
+                del data[key]
+        data.update(extra)
+    return {key: value for key, value in data.items() if value is not ABSENT}
+
+
+def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject) -> JSONObject:
+    """Return the changed fields, by wire name: those that were set, or hold what can be edited in place."""
+    names = {*envelope.touched, *_edited_in_place(model, codec)} - codec.excluded
+    changes: JSONObject = dict.fromkeys(envelope.absent, ABSENT)
+    names.update(codec.fields[key] for key in changes)
+    if not names:
+        return changes
+    now, before, known = codec.dump(model, names), _baseline(model, envelope, codec, snapshot), codec.names_in(snapshot)
+    for name in names:
+        key = codec.wires[name]
+        value, old = now.get(key, ABSENT), before.get(key, ABSENT)
+        if key in changes and is_same(value, envelope.absent[key]):
+            continue  # it was removed, and its default was not edited since
+        is_set_default = name in envelope.touched and name not in known
+        if is_same(value, old) and not is_set_default:
+            changes.pop(key, None)
+        elif _means_absent(model, value):
+            changes[key] = ABSENT
+        else:
+            keeps_defaults = codec.types[name].varies
+            stored = snapshot.get(key, ABSENT)
+            changes[key] = with_undeclared(stored, old, value, (key,), keeps_defaults=keeps_defaults)
+            changes.update((other, ABSENT) for other in _read_before(codec, name) if other in snapshot)
+    return {key: value for key, value in changes.items() if value is not ABSENT or key in snapshot}
+
+
+def _read_before(codec: Codec, name: str) -> Iterator[str]:
+    """The other names of a field that are read before the one that it is written by: they would hide it."""
+    for key in codec.read_keys[name]:
+        if key == codec.wires[name]:
+            return
+        if key not in codec.fields:
+            yield key
+
+
+def _edited_in_place(model: Any, codec: Codec) -> list[str]:
+    """Return the names of the fields whose values may have been edited in place."""
+    own = model.__dict__
+    return [name for name in codec.editable if type(own.get(name)) not in IMMUTABLE]
+
+
+def _baseline(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject) -> JSONObject:
+    """Return the fields as the server's data makes them: what untouched ones look like."""
+    if envelope.before is None:
+        envelope.before = codec.dump(codec.load({**snapshot, "id": model.__dict__["id"]}))
+    return envelope.before
+
+
+def remember_defaults(model: Any, envelope: Envelope) -> None:
+    """Keep the fields as they are now, where they have defaults that differ each time they are made."""
+    codec = codec_of(type(model))
+    if codec.varies:
+        envelope.before = codec.dump(model)
+
+
+def _new_data(model: Any, envelope: Envelope) -> JSONObject:
+    """Return the data of what the server has not shown yet."""
+    codec = codec_of(type(model))
+    now = codec.dump(model) if codec.fields else {}
+    unset = [key for key, value in now.items() if value is None and _is_unset(model, codec.fields[key])]
+    if unset or envelope.absent:
+        gone = {key for key, value in envelope.absent.items() if is_same(now.get(key, ABSENT), value)}
+        now = {key: value for key, value in now.items() if key not in gone and key not in unset}
+    return {**now, **envelope.extra} if envelope.extra else now
+
+
+def _is_unset(model: Any, name: str) -> bool:
+    # A default of None means "not there".
+    return name not in model.__pydantic_fields_set__ or _means_absent(model, None)
+
+
+def _means_absent(model: Any, value: JSON) -> bool:
+    # Kinto would store a null, and refuses it for some keys of its own kinds; in a record it may mean something.
+    return value is None and model.__kinto_kind__ is not Kind.RECORD
 
 
 def _check_readable(model: Any, envelope: Envelope) -> None:
@@ -82,7 +148,7 @@ def _check_readable(model: Any, envelope: Envelope) -> None:
 
 
 def has_data(model: Any) -> bool:
-    """Whether all its data is there: it was constructed, loaded whole, or assigned."""
+    """Return whether all its data is there: it was constructed, loaded whole, or assigned."""
     envelope: Envelope = model.__kinto_envelope__()
     if envelope.status is Status.REFERENCE:
         return envelope.extra is not None
@@ -90,7 +156,7 @@ def has_data(model: Any) -> bool:
 
 
 def check_editable(model: Any) -> None:
-    """Raises ``UsageError`` where a change could never be saved."""
+    """Raise ``UsageError`` where a change could never be saved."""
     envelope: Envelope = model.__kinto_envelope__()
     _check_readable(model, envelope)
     if envelope.status is Status.DELETED:
@@ -99,122 +165,44 @@ def check_editable(model: Any) -> None:
         raise PartialObjectError(f"{model!r} holds only some of its fields (only()): refresh() it first.")
 
 
-def _extra_of(envelope: Envelope, fields: Mapping[str, str]) -> JSONObject:
+def undeclared(model: Any) -> Mapping[str, JSON]:
+    """Return the undeclared keys, to be read."""
+    envelope: Envelope = model.__kinto_envelope__()
+    _check_readable(model, envelope)
     if envelope.extra is not None:
         return envelope.extra
-    snapshot = envelope.data or {}
+    fields, snapshot = codec_of(type(model)).fields, envelope.data or {}
     return {key: value for key, value in snapshot.items() if key not in fields} if fields else snapshot
 
 
-def undeclared(model: Any) -> Mapping[str, JSON]:
-    """The undeclared keys, to be read."""
-    envelope: Envelope = model.__kinto_envelope__()
-    _check_readable(model, envelope)
-    return _extra_of(envelope, declared_fields(type(model)))
-
-
 def own_extra(model: Any) -> JSONObject:
-    """The undeclared keys, to be changed."""
+    """Return the undeclared keys, to be changed."""
     envelope: Envelope = model.__kinto_envelope__()
-    extra = envelope.extra
-    if extra is None:
-        extra = envelope.extra = copy_json(_extra_of(envelope, declared_fields(type(model))))
-    return extra
-
-
-def _new_data(model: Any, envelope: Envelope, fields: Mapping[str, str]) -> JSONObject:
-    """The declared fields of what the server has not shown yet."""
-    now = _dumped(model, envelope) if fields else {}
-    if len(now) == len(fields) and None not in now.values() and not envelope.absent:
-        return now
-    return {
-        key: now[key]
-        for key, name in fields.items()
-        if key in now
-        and not (now[key] is None and _means_nothing(model, name))
-        and not (envelope.absent and _is_absent(envelope, key, now[key]))
-    }
-
-
-def _dumped(model: Any, envelope: Envelope) -> JSONObject:
-    """The declared fields, by wire names, in JSON types: the same dictionary as long as they are the same."""
-    if envelope.dumped is not None and envelope.dumped[0] == dump_text(model, warnings=False):
-        return envelope.dumped[1]
-    text = dump_text(model)
-    found = None if text is None else parsed_object(text)
-    if text is None or found is None:  # an infinity, for example
-        envelope.dumped = None
-        return dump_declared(model)
-    envelope.dumped = (text, found)
-    return found
-
-
-def _declared_data(model: Any, envelope: Envelope, fields: Mapping[str, str], now: JSONObject) -> JSONObject:
-    """The declared fields, of which ``now`` is the JSON: untouched ones as the server spelled them."""
-    snapshot, absent = envelope.data or {}, envelope.absent
-    before = _fields_before(model, envelope, snapshot)
-    data: JSONObject = {}
-    for key, name in fields.items():
-        # A field with exclude=True is never written: what the server has stays.
-        value = now.get(key, before.fields.get(key))
-        if absent and _is_absent(envelope, key, value):
-            continue
-        if key not in now or not _has_changed(model, name, key, value, before):
-            if key in snapshot:
-                data[key] = snapshot[key]
-        elif not _means_absent(model, value):
-            data[key] = value
-    return data
-
-
-def _fields_before(model: Any, envelope: Envelope, snapshot: JSONObject) -> FieldsBefore:
-    # Asked again when the answer to a write has come: it is kept with the snapshot that it was made of.
-    before: FieldsBefore | None = envelope.before
-    if before is None or before.snapshot is not snapshot:
-        before = envelope.before = FieldsBefore.read(type(model), snapshot)
-    return before
-
-
-def _means_nothing(model: Any, name: str) -> bool:
-    # A default of None means "not there".
-    return name not in model.__pydantic_fields_set__ or _means_absent(model, None)
-
-
-def _is_absent(envelope: Envelope, key: str, value: JSON) -> bool:
-    # It was removed, unless its default was edited since.
-    return key in envelope.absent and is_same(value, envelope.absent[key])
-
-
-def _means_absent(model: Any, value: JSON) -> bool:
-    # Kinto would store a null, and refuses it for some keys of its own kinds; in a record it may mean something.
-    return value is None and model.__kinto_kind__ is not Kind.RECORD
-
-
-def _has_changed(model: Any, name: str, key: str, value: JSON, before: FieldsBefore) -> bool:
-    if key in before.fields and is_same(value, before.fields[key]):
-        # A default that the server lacks is a change once the user has set it.
-        return name in model.__pydantic_fields_set__ and name not in before.names
-    field = type(model).__pydantic_fields__[name]
-    if field.default_factory is None or name in model.__pydantic_fields_set__:
-        return True
-    # A random default differs each time and says nothing; one that is always the same was edited in place.
-    return is_same(before.again.get(key), before.fields.get(key))
+    if envelope.extra is None:
+        envelope.extra = copy_json(dict(undeclared(model)))
+    return envelope.extra
 
 
 def apply_snapshot(model: Any, fresh: Any, data: JSONObject) -> None:
-    """Makes the object what the server sent: ``data``, which ``fresh`` was validated from.
+    """Make the object what the server sent: ``data``, which ``fresh`` was made from.
 
     Lists and the like that are the same as before stay the very same objects: their user may hold them, and what is
     done to them later must not get lost.
     """
     envelope: Envelope = model.__kinto_envelope__()
-    fields = declared_fields(type(model))
-    held = {name: model.__dict__.get(name) for name in fields.values()}
-    kept = {name: old for name, old in held.items() if _is_alike(old, fresh.__dict__[name])}
-    model.__dict__.update({**fresh.__dict__, **kept})
-    object.__setattr__(model, "__pydantic_fields_set__", fresh.model_fields_set)
+    codec, held = codec_of(type(model)), model.__dict__
+    for name in held.keys() - codec.wires.keys() - ENVELOPE_KEYS:
+        del held[name]  # a cached property
+    for name in codec.wires:
+        old, new = held.get(name), fresh.__dict__[name]
+        held[name] = old if _is_alike(old, new) else new
+    object.__setattr__(model, "__pydantic_fields_set__", codec.names_set(fresh, data))
+    if codec.model.__private_attributes__ and model.__pydantic_private__ is None:
+        object.__setattr__(model, "__pydantic_private__", fresh.__pydantic_private__)
     extra = envelope.extra
-    envelope.data, envelope.extra, envelope.absent = data, None, {}
+    envelope.data, envelope.extra, envelope.absent, envelope.before = data, None, {}, None
+    envelope.touched = frozenset()
+    remember_defaults(model, envelope)
     if extra:
         now = own_extra(model)
         now.update({key: old for key, old in extra.items() if key in now and _is_alike(old, now[key])})
@@ -226,37 +214,142 @@ def _is_alike(old: Any, new: Any) -> bool:
     return is_same(old, new)
 
 
-def frozen_data(model: Any) -> JSONObject:
-    """The current data, with what was changed copied and checked for what the wire cannot carry.
+# -- what is sent -----------------------------------------------------------------------------------------------------
 
-    What the server sent and nobody touched goes back as it came, whatever it is.
-    Raises ``InvalidValueError`` with the path of the field.
+
+def frozen_data(model: Any) -> JSONObject:
+    """Return the data to be sent, which nothing changes any more.
+
+    What was changed is checked: it comes back equal, and the wire can carry it. What the server sent and was not
+    touched goes back as it came. Raises ``InvalidValueError`` with the path of the field.
     """
     envelope: Envelope = model.__kinto_envelope__()
-    snapshot = envelope.data or {}
-    data = current_data(model)
-    changed = changed_keys(snapshot, data) if snapshot else data
-    refuse_naive_datetimes(model, changed, envelope.data)
-    if _is_just_dumped(changed, envelope.dumped):
+    snapshot, data = envelope.data or {}, current_data(model)
+    if data is snapshot:
         return data
-    checked = to_json_object(changed)
-    return {key: checked[key] if key in checked else snapshot[key] for key in data} if snapshot else checked
+    changed = changed_keys(snapshot, data) if snapshot else data
+    codec = codec_of(type(model))
+    names = [codec.fields[key] for key in changed if key in codec.fields]
+    _refuse_naive_datetimes(model, codec, names, envelope.data)
+    checked = _carried(changed, is_own=envelope.extra is None or len(names) == len(changed))
+    sent = {key: checked[key] if key in checked else snapshot[key] for key in data} if snapshot else checked
+    _check_comes_back(model, codec, names, sent)
+    return sent
 
 
-def _is_just_dumped(changed: JSONObject, dumped: tuple[bytes, JSONObject] | None) -> bool:
-    """Whether all of it is what the fields were just written as, which is nobody else's, and surely carried."""
-    if dumped is None or not is_surely_carried(dumped[0]):
-        return False
-    return changed is dumped[1] or all(value is dumped[1].get(key, _MISSING) for key, value in changed.items())
+def _carried(changed: JSONObject, *, is_own: bool) -> JSONObject:
+    """Return the values, checked for what the wire cannot carry. ``is_own``: nothing else can change them."""
+    if is_own:
+        try:
+            if is_surely_carried(encode(changed)):
+                return changed
+        except ValueError:
+            pass  # a lone surrogate, for example: the other way says where
+    return to_json_object(changed)
 
 
-_MISSING = object()
+def _check_comes_back(model: Any, codec: Codec, names: Collection[str], data: JSONObject) -> None:
+    """Raise ``InvalidValueError`` for a field that would be read as another value than the one that is sent."""
+    doubtful = [name for name in names if _is_doubtful(codec, name, model, data)]
+    if not doubtful:
+        return
+    fresh = codec.load(data, "What would be stored could not be read again. ")
+    for name in doubtful:
+        path = difference(model.__dict__[name], fresh.__dict__[name], (codec.wires[name],))
+        if path is not None:
+            raise InvalidValueError(
+                f"{path}: this {type(model.__dict__[name]).__name__} would not come back equal from the server: give "
+                f"{codec.model.__name__}.{name} a type, or a serializer and a validator, that read what they write."
+            )
+
+
+def _is_doubtful(codec: Codec, name: str, model: Any, data: JSONObject) -> bool:
+    promised = codec.types[name]
+    if codec.is_written_whole or not promised.is_lossless or len(codec.read_keys[name]) > 1:
+        return True
+    # Values of immutable types were validated when they were set.
+    return not promised.is_checked_by_dump and type(model.__dict__[name]) not in IMMUTABLE
 
 
 def has_changed(model: Any) -> bool:
-    """Whether the data differs from what the server last sent."""
+    """Return whether the data differs from what the server last sent."""
     envelope: Envelope = model.__kinto_envelope__()
     return not is_same(current_data(model), envelope.data or {})
+
+
+def is_clean(model: Any, path: PluralPath | None = None) -> bool:
+    """Return whether it is a row of a page (of that list), surely as it came; ``False`` where that has to be looked at.
+
+    To set a field, a key or a permission takes an object out of the envelope that the rows of its page share. So the
+    others can only have been edited in place.
+    """
+    page = shared_page(model)
+    if page is None or (path is not None and page.path != path):
+        return False
+    codec = codec_of(type(model))
+    if not _edited_in_place(model, codec):
+        return True
+    as_sent = _texts(page, codec).get(model.__dict__["id"])
+    try:
+        return as_sent is not None and codec.write(model, codec.watched) == as_sent
+    except InvalidValueError:
+        return False
+
+
+def _texts(page: PageSnapshot, codec: Codec) -> Mapping[str, bytes]:
+    """Return what the page makes of the fields that can be edited in place, as JSON text, by id."""
+    if codec.model not in page.texts:
+        try:
+            remember_texts(codec.load_page(page.body), page, codec)
+        except ValidationError:
+            page.texts[codec.model] = {}  # some rows do not fit: they were skipped, or are plain
+    return page.texts[codec.model]
+
+
+def remember_texts(objects: Collection[Any], page: PageSnapshot, codec: Codec) -> None:
+    """Keep the fields of the rows as they are now."""
+    page.texts[codec.model] = {one.__dict__["id"]: codec.write(one, codec.watched) for one in objects}
+
+
+def _refuse_naive_datetimes(model: Any, codec: Codec, names: Collection[str], snapshot: JSONObject | None) -> None:
+    """Raise ``InvalidValueError`` for a datetime without timezone among what changed, unless the server sent it so."""
+    own = model.__dict__
+    found = [
+        one
+        for name in names
+        if codec.types[name].holds_times
+        for one in naive_datetimes(own[name], f"data.{codec.wires[name]}")
+    ]
+    if not found:
+        return
+    before = {} if snapshot is None else codec.load(snapshot).__dict__
+    known = {value for name in codec.wires if name in before for _, value in naive_datetimes(before[name], "")}
+    for path, value in found:
+        if value not in known:
+            raise InvalidValueError(
+                f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
+            )
+
+
+_TIMELESS = frozenset({str, int, float, bool, type(None)})
+
+
+def naive_datetimes(value: Any, path: str) -> Iterator[tuple[str, datetime]]:
+    """The datetimes without timezone in the value, however deep, with their paths."""
+    if type(value) in _TIMELESS:
+        return
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            yield path, value
+    elif isinstance(value, (dict, BaseModel)):
+        for key, item in (value if isinstance(value, dict) else value.__dict__).items():
+            yield from naive_datetimes(item, f"{path}.{key}")
+    elif isinstance(value, (list, tuple, set, frozenset)):
+        for index, item in enumerate(value):
+            yield from naive_datetimes(item, f"{path}[{index}]")
+
+
+# -- changes ----------------------------------------------------------------------------------------------------------
 
 
 class _ScratchEnvelope(Envelope):
@@ -266,7 +359,7 @@ class _ScratchEnvelope(Envelope):
 
 
 def set_field(model: Any, name: str, value: Any) -> None:
-    """Validates the value and sets the field. Raises ``InvalidValueError``."""
+    """Validate the value and set the field. Raises ``InvalidValueError``."""
     envelope: Envelope = model.__kinto_envelope__()
     if isinstance(envelope, _ScratchEnvelope):
         restore_fields(model, {name: value})
@@ -276,78 +369,89 @@ def set_field(model: Any, name: str, value: Any) -> None:
     # On a scratch copy: with an alias, pydantic's validate_assignment may take the value from somewhere else.
     own = _ScratchEnvelope(envelope.status)
     own.data, own.extra = envelope.data, envelope.extra
-    scratch = bare(cls, dict(model.__dict__), own)
+    before = dict(model.__dict__)
+    scratch = bare(cls, dict(before), own)
     try:
         cls.__pydantic_validator__.validate_assignment(scratch, name, value)
     except ValidationError as error:
         raise invalid(cls, error) from error
     # Not this field alone: a validator of the model may have set others.
-    restore_fields(model, {field: scratch.__dict__[field] for field in {name, *scratch.__pydantic_fields_set__}})
+    now = scratch.__dict__
+    restore_fields(
+        model,
+        {
+            field: now[field]
+            for field in codec_of(cls).wires
+            if field == name or now[field] is not before.get(field, ABSENT)
+        },
+    )
 
 
 def restore_fields(model: Any, values: Mapping[str, Any]) -> None:
-    """Sets fields, by their names, to values that are known to be good."""
+    """Set fields, by their names, to values that are known to be good."""
+    envelope: Envelope = model.__kinto_envelope__()
     model.__dict__.update(values)
     model.__pydantic_fields_set__.update(values)
-    envelope: Envelope = model.__kinto_envelope__()
+    envelope.touched = envelope.touched.union(values)
     if envelope.absent:
-        present = {wire_name(type(model), name) for name in values}
+        present = {codec_of(type(model)).wires[name] for name in values}
         envelope.absent = {key: value for key, value in envelope.absent.items() if key not in present}
 
 
 def set_key(model: Any, key: str, value: Any) -> None:
-    """Sets one key of the data, by its wire name. Raises ``InvalidValueError``."""
+    """Set one key of the data, by its wire name. Raises ``InvalidValueError``."""
     check_editable(model)
     if not isinstance(key, str):
         raise InvalidTypeError(f"The keys of data are strings, not {key!r:.60}.")
-    if key in HIDDEN_FIELDS:
+    if key in ENVELOPE_KEYS:
         raise ReadOnlyError(
             f"data[{key!r}] cannot be set: the id is given to the constructor, the server sets the time."
         )
-    fields = declared_fields(type(model))
-    if key not in fields:
+    codec = codec_of(type(model))
+    if key not in codec.fields:
         own_extra(model)[key] = to_json_value(value, f"data.{key}")
         return
-    name = fields[key]
+    name = codec.fields[key]
     try:
         wire = to_json_value(value, key)
     except InvalidValueError:
         set_field(model, name, value)  # a set, a model: what the field takes, though it is no JSON
     else:
-        if type(model).__pydantic_fields__[name].frozen:
+        if codec.model.__pydantic_fields__[name].frozen:
             set_field(model, name, value)  # which refuses
-        _set_wire(model, fields, key, wire)
+        _set_wire(model, codec, key, wire)
 
 
-def _set_wire(model: Any, fields: Mapping[str, str], key: str, value: JSON) -> None:
-    cls = type(model)
-    now = {other: item for other, item in current_data(model).items() if other in fields}
-    fresh = validated(cls, {**now, key: value})
-    values = {fields[key]: fresh.__dict__[fields[key]]}
-    if cls.__pydantic_decorators__.model_validators:
+def _set_wire(model: Any, codec: Codec, key: str, value: JSON) -> None:
+    others = {
+        other: item for other, item in current_data(model).items() if other not in codec.read_keys[codec.fields[key]]
+    }
+    fresh = codec.load({**others, key: value})
+    values = {codec.fields[key]: fresh.__dict__[codec.fields[key]]}
+    if codec.model.__pydantic_decorators__.model_validators:
         # They may have set other fields.
-        again = dump_declared(fresh)
-        before = dump_declared(model)
-        values |= {
-            fields[other]: fresh.__dict__[fields[other]] for other in again if not is_same(again[other], before[other])
-        }
+        again, before = codec.dump(fresh), codec.dump(model)
+        for other, name in codec.fields.items():
+            if not is_same(again.get(other, ABSENT), before.get(other, ABSENT)):
+                values[name] = fresh.__dict__[name]
     restore_fields(model, values)
 
 
 def remove_key(model: Any, key: str) -> None:
-    """Removes one key of the data; a declared field falls back on its default, a required one raises."""
+    """Remove one key of the data; a declared field falls back on its default, a required one raises."""
     check_editable(model)
-    fields = declared_fields(type(model))
+    codec = codec_of(type(model))
     if key not in current_data(model):
         raise KeyError(key)
-    if key not in fields:
+    if key not in codec.fields:
         del own_extra(model)[key]
         return
-    name = fields[key]
-    field = type(model).__pydantic_fields__[name]
+    name = codec.fields[key]
+    field = codec.model.__pydantic_fields__[name]
     if field.is_required():
-        raise InvalidValueError(f"{type(model).__name__}.{name} is required: data[{key!r}] cannot be removed.")
+        raise InvalidValueError(f"{codec.model.__name__}.{name} is required: data[{key!r}] cannot be removed.")
     model.__dict__[name] = field.get_default(call_default_factory=True, validated_data=dict(model.__dict__))
     model.__pydantic_fields_set__.discard(name)
     envelope: Envelope = model.__kinto_envelope__()
-    envelope.absent = {**envelope.absent, key: dump_declared(model)[key]}
+    envelope.touched = envelope.touched - {name}
+    envelope.absent = {**envelope.absent, key: codec.dump(model, [name]).get(key, ABSENT)}

@@ -6,10 +6,10 @@ from collections.abc import Iterator, MutableMapping
 from typing import Any, NoReturn
 
 from kinto_orm.errors import ReadOnlyError
+from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data, own_extra, remove_key, set_key, undeclared
+from kinto_orm.models.declaration import ENVELOPE_KEYS
 from kinto_orm.models.envelope import shared_row
-from kinto_orm.models.fields import declared_fields
-from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.protocol.json_values import JSON, JSONObject
 
 
@@ -51,7 +51,7 @@ def read_only(value: JSON) -> JSON:
 
 
 def _checked_key(key: str) -> str:
-    if key in HIDDEN_FIELDS:
+    if key in ENVELOPE_KEYS:
         raise KeyError(key)
     return key
 
@@ -68,7 +68,7 @@ class Data(MutableMapping[str, Any]):
         self._model = model
 
     def __getitem__(self, key: str) -> Any:
-        fields = declared_fields(type(self._model))
+        fields = codec_of(type(self._model)).fields
         if key in self._model.__kinto_kind__.secrets:
             raise KeyError(f"{key} is written only, never shown.")
         if key in fields:

@@ -19,13 +19,15 @@ from kinto_orm.repository.state import Change, FlowRunner, Status
 class PageSnapshot:
     """The rows of a page as they came, decoded when somebody asks."""
 
-    __slots__ = ("_rows", "body", "editable", "path")
+    __slots__ = ("_rows", "body", "has_varying_defaults", "path", "texts")
 
     def __init__(self, body: bytes, path: PluralPath) -> None:
         self.body = body
         self.path = path
-        self.editable: dict[type[Any], Mapping[str, Mapping[str, Any]]] = {}
-        """For a class, what the page makes of the fields that can be edited in place, by id: see ``untouched.py``."""
+        self.texts: dict[type[Any], Mapping[str, bytes]] = {}
+        """For a class, the fields that tell whether a row was edited in place, as JSON text, by id."""
+        self.has_varying_defaults = False
+        """Whether the rows hold defaults that nothing makes again: then the texts are of all fields."""
         self._rows: dict[str, JSONObject] | None = None
 
     def keep(self, rows: Sequence[JSONObject]) -> None:
@@ -55,9 +57,7 @@ class Envelope:
         "bucket",
         "client",
         "collection",
-        "compared",
         "data",
-        "dumped",
         "extra",
         "has_drawn_id",
         "in_doubt",
@@ -68,6 +68,7 @@ class Envelope:
         "permissions",
         "record_model",
         "status",
+        "touched",
     )
 
     def __init__(self, status: Status, *, client: FlowRunner | None = None, parent: Any = None) -> None:
@@ -83,12 +84,10 @@ class Envelope:
         self.page: PageSnapshot | None = None
         self.data: JSONObject | None = None
         """The snapshot: what the server last sent; replaced, never changed."""
-        self.before: Any = None
-        """What the fields look like in the snapshot (``FieldsBefore``), once it was asked."""
-        self.dumped: tuple[bytes, JSONObject] | None = None
-        """The fields as JSON text and what it says, when they were last looked at; replaced, never changed."""
-        self.compared: tuple[JSONObject, JSONObject, Mapping[str, JSON], set[str], JSONObject] | None = None
-        """The last comparison of the fields with the snapshot: what was compared, and the data it came to."""
+        self.before: JSONObject | None = None
+        """The fields as the snapshot makes them, as JSON values, once it was asked."""
+        self.touched: frozenset[str] = frozenset()
+        """The fields that were set since the server was seen."""
         self.extra: JSONObject | None = None
         """The undeclared keys, once somebody may have changed them; a reference has them once data was assigned."""
         self.absent: Mapping[str, JSON] = {}
@@ -100,18 +99,23 @@ class Envelope:
         """The last change whose answer got lost."""
         self.record_model: Any = None
 
-    def of_row(self, id: str) -> Envelope:
-        """The envelope of one row of the page, its own."""
+    def of_row(self, model: Any) -> Envelope:
+        """Return an envelope for one row of the page alone."""
         assert self.page is not None
+        id = model.__dict__["id"]
         own = Envelope(self.status, client=self.client, parent=self.parent)
         own.data = without_envelope(self.page.row(id))
-        own.is_partial = self.is_partial
+        if self.page.has_varying_defaults:
+            own.before = decode(self.page.texts[type(model)][id], id)
         return own
 
     def copy(self) -> Envelope:
         """A second envelope in the same state, for a copy of the object."""
         other = Envelope(self.status, client=self.client, parent=self.parent)
-        for name in ("bucket", "collection", "page", "data", "absent", "is_partial", "in_doubt", "record_model"):
+        for name in (
+            *("bucket", "collection", "page", "data", "before", "touched", "absent", "is_partial", "in_doubt"),
+            "record_model",
+        ):
             setattr(other, name, getattr(self, name))
         other.extra = None if self.extra is None else dict(self.extra)
         other.permissions = copy(self.permissions)

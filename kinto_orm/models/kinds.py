@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast, overload
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, SecretStr, SerializationInfo, field_serializer
+from pydantic import ConfigDict, Field, SecretStr
 from typing_extensions import TypeVar
 
 from kinto_orm.errors import InvalidTypeError, NotBoundError, UsageError
 from kinto_orm.jobs.schemas import SchemaDiff, SchemaSource, compare_schema, prepare_schema
-from kinto_orm.models.fields import WIRE, declared_fields
+from kinto_orm.models.codec import codec_of
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import find_parent, reference
 from kinto_orm.models.managers import Manager, RecordManager, manager_of, record_manager_of
@@ -40,22 +40,12 @@ class Account(KintoObject):
     https://docs.kinto-storage.org/en/stable/api/1.x/accounts.html
     """
 
-    model_config = ConfigDict(hide_input_in_errors=True)
-
     __kinto_kind__: ClassVar[Kind] = Kind.ACCOUNT
 
     if TYPE_CHECKING:
         password: Settable[SecretStr | None, SecretStr | str | None] = argument(default=None)
     else:
         password: SecretStr | None = Field(default=None, repr=False)
-
-        @field_serializer("password")
-        def _serialize_password(self, password: SecretStr | None, info: SerializationInfo) -> Any:
-            if password is None:
-                return None
-            if info.context is WIRE:
-                return password.get_secret_value()
-            return str(password) if info.mode_is_json() else password
 
     def __kinto_principal__(self) -> str:
         return f"account:{self.__kinto_path__().id}"
@@ -397,7 +387,7 @@ def schema_of(model: Any, *, enforce_formats: bool = False) -> JSONObject:
     """Return the JSON schema of a model, as it is stored in its collection."""
     if not isinstance(model, type) or not issubclass(model, Record):
         raise InvalidTypeError(f"A schema is made of a model, such as class Todo(Record), not of {model!r:.60}.")
-    if not declared_fields(model):
+    if not codec_of(model).fields:
         raise UsageError(f"{model.__name__} declares no fields, so it has no schema: give a model that does.")
     return prepare_schema(record_schema(model), enforce_formats=enforce_formats)
 

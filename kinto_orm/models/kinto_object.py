@@ -9,8 +9,7 @@ from collections.abc import Iterable, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import BaseModel, ConfigDict
 
 from kinto_orm.errors import NotBoundError
 from kinto_orm.models.attributes import find_attribute, refuse_deletion, set_attribute
@@ -23,10 +22,10 @@ from kinto_orm.models.changes import (
     redo,
     unsent_edits,
 )
+from kinto_orm.models.codec import add_envelope, codec_of
 from kinto_orm.models.construction import address, construct, data_or_none, pickled, unpickle
-from kinto_orm.models.data import has_changed, has_data
+from kinto_orm.models.data import has_changed, has_data, is_clean
 from kinto_orm.models.data_view import Data
-from kinto_orm.models.dirty import is_clean
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
 from kinto_orm.models.loading import accept_sent, fetched, find_parent, is_as_sent, load, mark_deleted, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
@@ -57,6 +56,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         validate_by_alias=True,
         ser_json_inf_nan="constants",
         protected_namespaces=(),
+        hide_input_in_errors=True,
     )
 
     __kinto_kind__: ClassVar[Kind]
@@ -64,6 +64,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     """The class of the parent; ``Any``, because the kinds are defined one after the other."""
     __kinto_client__: ClassVar[FlowRunner | None] = None
     """The client that ``client.bind()`` gave to the class."""
+    __kinto_is_open__: ClassVar[bool] = False
+    """Whether the class takes undeclared keys as fields (``extra="allow"``)."""
     __kinto_bucket__: ClassVar[str | None] = None
     __kinto_collection__: ClassVar[str | None] = None
 
@@ -75,14 +77,25 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         permissions: Settable[Permissions, PermissionsInput | None] = argument(default=None)
         client: Given[FlowRunner | None, FlowRunner | None] = argument(default=None)
     else:
-        id: SkipJsonSchema[str | None] = Field(default=None, exclude=True, repr=False)
-        last_modified: SkipJsonSchema[int | None] = Field(default=None, exclude=True, repr=False)
 
         def __init__(self, *positional, **arguments):
             construct(self, positional, arguments)
 
         # Else pydantic calls __init__ for every row that it validates.
         __init__.__pydantic_base_init__ = True
+
+        @classmethod
+        def model_construct(cls, _fields_set=None, *, id=None, **values):
+            """Return an object of these values, which are not validated."""
+            made = super().model_construct(_fields_set, **values)
+            made.__dict__.update(id=id, last_modified=None)
+            return made
+
+        @classmethod
+        def __get_pydantic_core_schema__(cls, source, handler):
+            schema = handler(source)
+            add_envelope(handler.resolve_ref_schema(schema), handler)
+            return schema
 
         @property
         def data(self):
@@ -253,7 +266,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             envelope = Envelope(Status.NEW)
             put_in_envelope(self, envelope)
         if envelope.page is not None:
-            envelope = envelope.of_row(self.__dict__["id"])
+            envelope = envelope.of_row(self)
             put_in_envelope(self, envelope)
         return envelope
 
@@ -350,6 +363,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         self.data.update(data)
         for name, principals in permissions.items():
             self.permissions[name] = principals
+
+    @classmethod
+    def __kinto_write__(cls, name: str, value: object) -> Any:
+        """Return the value as the field of that name is written."""
+        return codec_of(cls).write_value(name, value)
 
     @classmethod
     def __kinto_locate__(cls, runner: FlowRunner, id: str | UUID) -> ObjectPath:

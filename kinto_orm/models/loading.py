@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import repeat
 from typing import Any
 
 from pydantic import ValidationError
 
 from kinto_orm.errors import InvalidValueError, NotBoundError, ProtocolError, UnsavedChangesError
-from kinto_orm.models.data import apply_snapshot, restore_fields
+from kinto_orm.models.codec import Codec, codec_of, invalid
+from kinto_orm.models.data import apply_snapshot, remember_defaults, remember_texts, restore_fields
 from kinto_orm.models.envelope import (
     Envelope,
     PageSnapshot,
@@ -17,19 +20,8 @@ from kinto_orm.models.envelope import (
     put_in_envelope,
     without_envelope,
 )
-from kinto_orm.models.fields import (
-    FieldsBefore,
-    declared_fields,
-    field_validator,
-    invalid,
-    validate_page,
-    validate_rows,
-    validate_wire,
-    validated,
-)
-from kinto_orm.models.metaclass import HIDDEN_FIELDS
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.json_values import JSONObject, collector_paused, decode, encode, is_same
+from kinto_orm.protocol.json_values import JSONObject, collector_paused, decode, is_same
 from kinto_orm.protocol.paging import rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow
@@ -74,12 +66,11 @@ def blank(cls: type[Any], id: str, envelope: Envelope) -> Any:
 
 
 def load(model: Any, state: ObjectState) -> None:
-    """Puts the object in the state that the server gave. Raises ``InvalidValueError`` where it does not fit."""
-    cls = type(model)
+    """Put the object in the state that the server gave. Raises ``InvalidValueError`` where it does not fit."""
+    codec = codec_of(type(model))
     assert state.data is not None
-    fields = declared_fields(cls)
-    declared = {key: value for key, value in state.data.items() if key in fields}
-    fresh = validated(cls, declared, f"{state.path} as the server has it now does not fit ")
+    row = {**state.data, "id": state.path.id, "last_modified": state.last_modified}
+    fresh = codec.load(row, f"{state.path} as the server has it now does not fit ")
     apply_snapshot(model, fresh, state.data)
     _become_loaded(model, state)
 
@@ -90,24 +81,20 @@ def is_as_sent(state: ObjectState, change: Change[Any]) -> bool:
 
 
 def accept_sent(model: Any, state: ObjectState) -> None:
-    """Puts the object, which is as it was sent, in the state that the server gave: its fields need no validation."""
-    cls, envelope = type(model), model.__kinto_envelope__()
+    """Put the object, which is as it was sent, in the state that the server gave: its fields need no validation."""
+    envelope = model.__kinto_envelope__()
     assert state.data is not None
-    fields = declared_fields(cls)
-    names = {fields[key] for key in state.data if key in fields}
-    envelope.data, envelope.absent = state.data, {}
-    object.__setattr__(model, "__pydantic_fields_set__", names)
+    envelope.data, envelope.absent, envelope.before, envelope.touched = state.data, {}, None, frozenset()
+    object.__setattr__(model, "__pydantic_fields_set__", codec_of(type(model)).names_in(state.data))
+    remember_defaults(model, envelope)
     _become_loaded(model, state)
-    if envelope.dumped is not None:
-        # They were written out a moment ago, to see that nobody has edited them since they were sent.
-        envelope.before = FieldsBefore(cls, state.data, frozenset(names), envelope.dumped[1])
 
 
 def _become_loaded(model: Any, state: ObjectState) -> None:
     envelope = model.__kinto_envelope__()
     model.__dict__.update(id=state.path.id, last_modified=state.last_modified)
     envelope.status = Status.LOADED
-    envelope.before = envelope.in_doubt = None
+    envelope.in_doubt = None
     envelope.is_partial = False
     if envelope.permissions is not None:
         envelope.permissions.__kinto_show__(state.permissions)
@@ -155,45 +142,31 @@ def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: Flow
     """
     shared = Envelope(Status.LOADED, client=runner, parent=parent)
     shared.page = PageSnapshot(rows.page.body, rows.path)
-    shared.is_partial = rows.is_partial
     if not rows.is_partial and not rows.may_hold_tombstones:
         try:
-            if model is plain and not declared_fields(model):
-                return _load_plain(model, rows, shared)
-            return _load_at_once(model, rows, shared)
+            with collector_paused():
+                return _load_at_once(codec_of(model), rows, shared)
         except ValidationError:
             pass  # row by row then, which names the culprit
     return list(_load_one_by_one(model, plain, rows, shared))
 
 
-def _load_plain(model: type[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
-    """Objects without declared fields: the page is decoded for their data anyway, so they are made of that."""
-    assert shared.page is not None
-    with collector_paused():
-        try:
-            decoded = rows_of(decode(rows.page.body, str(rows.path)), rows.path)
-        except ProtocolError:
-            decoded = []
-        if not decoded or any(type(row.get("last_modified")) not in _TIMESTAMP for row in decoded):
-            return _load_at_once(model, rows, shared)  # which knows what it is, or says what is wrong with it
-        shared.page.keep(decoded)
-        return _share(model, validate_rows(model, decoded), rows, shared)
-
-
-_TIMESTAMP = (int, type(None))
-
-
-def _load_at_once(model: type[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
-    with collector_paused():
-        return _share(model, validate_page(model, rows.page.body), rows, shared)
-
-
-def _share(model: type[Any], objects: list[Any], rows: LoadedRows, shared: Envelope) -> list[Any]:
-    set_envelope = model._envelope.__set__
+def _load_at_once(codec: Codec, rows: LoadedRows, shared: Envelope) -> list[Any]:
+    page = shared.page
+    assert page is not None
+    if codec.fields:
+        objects = codec.load_page(rows.page.body)
+    else:  # the page is decoded for the data anyway
+        decoded = rows_of(decode(rows.page.body, str(rows.path)), rows.path)
+        page.keep(decoded)
+        objects = codec.load_plain(decoded)
+    deque(map(codec.model._envelope.__set__, objects, repeat(shared)), maxlen=0)
     for number, one in enumerate(objects):
         if one.__dict__["id"] is None:
             raise ProtocolError(f"Row {number} of the answer to {rows.path} has no id.")
-        set_envelope(one, shared)
+    if codec.varies:
+        page.has_varying_defaults = True
+        remember_texts(objects, page, codec)
     return objects
 
 
@@ -209,26 +182,24 @@ def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, share
 
 def _row(model: type[Any], plain: type[Any], row: JSONObject, rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
     try:
-        one = validate_wire(model, _read_part(model, row))
-    except ValidationError as error:
+        one = codec_of(model).load(row, f"{rows.path}/{row['id']} does not fit ")
+    except InvalidValueError as error:
         if rows.on_invalid == "raise":
-            misfit = invalid(model, error, f"{rows.path}/{row['id']} does not fit ")
             raise InvalidValueError(
-                f'{misfit}; filter(on_invalid="skip") leaves such rows out, "keep" gives plain records.'
+                f'{error}; filter(on_invalid="skip") leaves such rows out, "keep" gives plain records.'
             ) from error
         if rows.on_invalid == "keep":
-            kept = validate_wire(plain, _read_part(plain, row))
-            put_in_envelope(kept, shared)
-            yield kept
+            yield _loaded(codec_of(plain).load(row), row, shared)
         return
-    put_in_envelope(one, shared)
-    yield one
+    yield _loaded(one, row, shared)
 
 
-def _read_part(model: type[Any], row: JSONObject) -> JSONObject:
-    # What is undeclared may be nested deeper than pydantic reads.
-    fields = declared_fields(model)
-    return {key: value for key, value in row.items() if key in fields or key in HIDDEN_FIELDS}
+def _loaded(one: Any, row: JSONObject, shared: Envelope) -> Any:
+    envelope = Envelope(Status.LOADED, client=shared.client, parent=shared.parent)
+    envelope.data = without_envelope(row)
+    put_in_envelope(one, envelope)
+    remember_defaults(one, envelope)
+    return one
 
 
 def _tombstone(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
@@ -241,12 +212,11 @@ def _partial(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
     envelope.data = without_envelope(row)
     envelope.is_partial = True
     one = _at(blank(model, row["id"], envelope), row)
-    fields = declared_fields(model)
     try:
-        values = field_validator(model).validate_json(encode({key: row[key] for key in fields if key in row}))
+        values = codec_of(model).load_part(row)
     except ValidationError as error:
         raise invalid(model, error, f"{row['id']} does not fit ") from error
-    restore_fields(one, {name: values[name] for wire, name in fields.items() if wire in row})
+    restore_fields(one, values)
     return one
 
 

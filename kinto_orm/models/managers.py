@@ -16,7 +16,7 @@ from kinto_orm.jobs.changes import ChangeFeed
 from kinto_orm.jobs.planning import Fields, SyncOptions
 from kinto_orm.jobs.plans import SyncPlan, make_plan, sync
 from kinto_orm.jobs.sources import Rows
-from kinto_orm.models.dirty import is_clean
+from kinto_orm.models.data import is_clean
 from kinto_orm.models.editing import Editing
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.permissions import PermissionsInput

@@ -8,12 +8,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, cast
 
-from pydantic import ValidationError
-
 from kinto_orm.errors import InvalidTypeError, KintoError, NotLoadedError, UsageError
 from kinto_orm.jobs.comparing import ENVELOPE, GivenRow, changed_fields
+from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data, frozen_data, has_data, undeclared
-from kinto_orm.models.fields import declared_fields, dump_declared, validate_wire, wire_names
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.source import ModelSource, row_schema
 from kinto_orm.protocol.json_values import JSON, JSONObject, to_json_object
@@ -38,7 +36,7 @@ class ModelRows:
         whole = to_json_object(given, "")
         data = {key: value for key, value in whole.items() if key not in ENVELOPE}
         mentioned = frozenset(data) if mode == "given" else None
-        if declared_fields(model):
+        if codec_of(model).fields:
             data = frozen_data(model(data=data))
         return GivenRow(data, mentioned)
 
@@ -57,13 +55,10 @@ class ModelRows:
 
     def canonical(self, data: JSONObject) -> Mapping[str, JSON]:
         """Return the declared fields of this data as the model writes them; nothing where the data does not fit."""
-        model = self.source.model
-        fields = declared_fields(model)
-        if not fields:
-            return {}
+        codec = codec_of(self.source.model)
         try:
-            return dump_declared(validate_wire(model, {key: value for key, value in data.items() if key in fields}))
-        except (ValidationError, KintoError):
+            return codec.dump(codec.load(data)) if codec.fields else {}
+        except KintoError:
             return {}
 
     def make(self, state: ObjectState, data: JSONObject | None, place: Place) -> Stateful:
@@ -87,7 +82,7 @@ def _mentioned(given: KintoObject, data: JSONObject) -> frozenset[str]:
     """The keys that the object says something about: of a new one, its defaults are left out."""
     if not given.is_new:
         return frozenset(data)
-    wires = wire_names(type(given))
+    wires = codec_of(type(given)).wires
     return frozenset({wires[name] for name in given.model_fields_set if name in wires} | undeclared(given).keys())
 
 
@@ -125,7 +120,7 @@ def _find_text_fields(model: type[Any]) -> Mapping[str, bool]:
     return {name: _takes_text(one, definitions) for name, one in schema.get("properties", {}).items()}
 
 
-# ``Any`` as in fields.py: a class is hashable.
+# ``Any``, because a class is hashable, and checkers do not know it of one with a metaclass of its own.
 _once: Any = lru_cache(maxsize=4096)
 _text_fields: Callable[[type[Any]], Mapping[str, bool]] = _once(_find_text_fields)
 

@@ -13,13 +13,13 @@ from kinto_orm.errors import (
     InvalidFilterError,
     UsageError,
 )
+from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data
+from kinto_orm.models.declaration import ENVELOPE_KEYS
 from kinto_orm.models.envelope import bare, shared_row
-from kinto_orm.models.fields import declared_fields, dump_declared, field_validator, wire_names
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import find_parent, load, load_page, reference, reference_at
-from kinto_orm.models.metaclass import HIDDEN_FIELDS
-from kinto_orm.protocol.json_values import JSON, JSONObject, encode
+from kinto_orm.protocol.json_values import JSON, JSONObject
 from kinto_orm.protocol.paths import Kind, PluralPath
 from kinto_orm.query import LoadedRows, Place, Row
 from kinto_orm.repository.state import FlowRunner, ObjectState, Status, active_runner
@@ -89,7 +89,7 @@ class ModelSource:
 
     def resolve_field(self, name: str) -> str:
         """The wire name; where the model declares fields, only those, ``id``, ``last_modified`` and ``deleted``."""
-        fields = declared_fields(self.model)
+        fields = codec_of(self.model).fields
         first = name.partition(".")[0]
         if not fields or self.kind is not Kind.RECORD or first in fields or first in _ALWAYS_THERE:
             return name
@@ -101,7 +101,7 @@ class ModelSource:
 
     def declared_fields(self) -> Iterable[str]:
         """The wire names of the declared fields."""
-        return declared_fields(self.model)
+        return codec_of(self.model).fields
 
     def row_schema(self) -> JSONObject:
         """The JSON schema of the fields that the model declares; empty where there are none."""
@@ -116,12 +116,12 @@ class ModelSource:
         return row_of(self.model, one)
 
 
-_ALWAYS_THERE = HIDDEN_FIELDS | {"deleted"}
+_ALWAYS_THERE = ENVELOPE_KEYS | {"deleted"}
 
 
 def row_schema(model: type[Any]) -> JSONObject:
     """The JSON schema of the declared fields; empty where there are none."""
-    fields = declared_fields(model)
+    fields = codec_of(model).fields
     if not fields:
         return {}
     try:
@@ -143,7 +143,7 @@ def record_schema(model: type[Any]) -> JSONObject:
         raise UsageError(f"{model.__name__} has a field without a JSON schema: {error}") from error
     # Of several names by which a field is read, pydantic takes the first; Kinto has the one by which it is written.
     properties = found.get("properties", {})
-    for name, wire in wire_names(model).items():
+    for name, wire in codec_of(model).wires.items():
         read = _first_alias(model, name)
         if read != wire and read in properties:
             properties[wire] = properties.pop(read)
@@ -179,14 +179,14 @@ def row_of(model: type[Any], one: Any) -> Row:
     if shared_row(one) is None and one.__kinto_envelope__().status is Status.DELETED:
         return Row({**envelope, "deleted": True}, {})
     # What does not fit the model was kept as a plain object.
-    fields = declared_fields(model) if isinstance(one, model) else {}
+    fields = codec_of(model).fields if isinstance(one, model) else {}
     row: Mapping[str, JSON] = shared_row(one) or current_data(one)
-    others = {key: value for key, value in row.items() if key not in fields and key not in HIDDEN_FIELDS}
-    if not declared_fields(model):
+    others = {key: value for key, value in row.items() if key not in fields and key not in ENVELOPE_KEYS}
+    if not codec_of(model).fields:
         return Row({**others, **envelope}, others)
     stored = {key: row[key] for key in fields if key in row}
-    if shared_row(one) is None:
-        # Loaded in part: what is not there has its default, as it has where it was loaded whole.
-        values = field_validator(model).validate_json(encode(stored))
-        one = bare(model, {**values, "id": None, "last_modified": None}, one.__kinto_envelope__())
-    return Row({**stored, **(dump_declared(one) if fields else {}), **envelope}, others)
+    codec = codec_of(model)
+    if shared_row(one) is None and one.__kinto_envelope__().is_partial:
+        # What is not there has its default, as it has where the row was loaded whole.
+        one = bare(model, {**codec.load_part(stored, defaults=True), **envelope}, one.__kinto_envelope__())
+    return Row({**stored, **(codec.dump(one) if fields else {}), **envelope}, others)

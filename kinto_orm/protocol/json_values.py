@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
-from datetime import date, datetime, time
+from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from enum import Enum
 from math import isclose, isfinite
@@ -172,7 +172,28 @@ def _convert_datetime(value: datetime, path: _Path) -> str:
         raise InvalidValueError(
             f"{_say(path)}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
         )
-    return value.isoformat().replace("+00:00", "Z")
+    try:
+        return datetime_text(value)
+    except OverflowError as error:
+        raise InvalidValueError(f"{_say(path)}: {value} has no date in UTC: {error}.") from error
+
+
+def datetime_text(value: datetime) -> str:
+    """Return the text of a datetime, which orders as its value does: in UTC, with six digits after the second.
+
+    One without a timezone has none in its text either. Raises ``OverflowError`` outside of the years 1 to 9999.
+    """
+    if value.tzinfo is None or value.utcoffset() is None:
+        return value.isoformat()
+    return value.astimezone(UTC).isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def sorted_set(items: list[JSON]) -> list[JSON]:
+    """Return the values of a set in the one order that they have on the wire."""
+    try:
+        return sorted(items)  # texts or numbers, as nearly always
+    except TypeError:
+        return sorted(items, key=lambda item: (type(item).__name__, encode(item)))
 
 
 def _convert_enum(value: Enum, path: _Path) -> JSON:
@@ -278,18 +299,12 @@ def _refuse_constant(name: str) -> JSON:
     raise ValueError(f"{name} is not JSON")
 
 
-def parsed_object(text: bytes) -> JSONObject | None:
-    """The JSON object that was just written as this text; ``None`` where it holds what is no JSON, or is too deep."""
-    try:
-        found: JSONObject = from_json(text, allow_inf_nan=False)
-    except ValueError:
-        return None
-    return found
-
-
 def is_surely_carried(text: bytes) -> bool:
     """Whether all in this JSON text is surely what :func:`to_json_value` takes; ``False`` where that has to look."""
-    return b"\\u0000" not in text and _LONG_NUMBER not in text.translate(_ALL_DIGITS_AS_0)
+    if b"\\u0000" in text or b"NaN" in text or b"Infinity" in text:
+        return False
+    is_shallow = text.count(b"[") + text.count(b"{") < MAX_DEPTH
+    return is_shallow and _LONG_NUMBER not in text.translate(_ALL_DIGITS_AS_0)
 
 
 # Five times as fast as a regular expression.

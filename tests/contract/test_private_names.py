@@ -8,9 +8,9 @@ import io
 import socket
 from typing import Any
 
-from pydantic import BaseModel, TypeAdapter, field_validator, model_validator
+from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter, field_validator, model_validator
 from pydantic._internal._model_construction import ModelMetaclass
-from pydantic_core import SchemaSerializer, SchemaValidator
+from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from kinto_orm.server import EmbeddedServer
@@ -62,6 +62,35 @@ def test_a_model_has_its_validator_and_serializer() -> None:
     assert isinstance(Plain.__pydantic_validator__, SchemaValidator)
     assert isinstance(Plain.__pydantic_serializer__, SchemaSerializer)
     assert set(Plain.__pydantic_fields__) == {"n"}
+
+
+def test_a_serializer_can_be_built_without_those_of_the_classes_inside() -> None:
+    def twice(value: int) -> int:
+        return value * 2
+
+    number = core_schema.int_schema(serialization=core_schema.plain_serializer_function_ser_schema(twice))
+    inner = core_schema.model_schema(Plain, core_schema.model_fields_schema({"n": core_schema.model_field(number)}))
+
+    serializer = SchemaSerializer(core_schema.list_schema(inner), None, _use_prebuilt=False)
+
+    assert serializer.to_python([Plain(n=2)]) == [{"n": 4}]
+
+
+def test_secrets_are_known_by_their_serializers() -> None:
+    class Account(BaseModel):
+        text: SecretStr
+        data: SecretBytes
+        other: Secret[int]
+
+    fields = Account.__pydantic_core_schema__["schema"]["fields"]
+
+    for field in fields.values():
+        schema = field["schema"]
+        while "serialization" not in schema:
+            schema = schema["strict_schema"]
+        function = schema["serialization"]["function"]
+        assert function.__module__ == "pydantic.types" and function.__name__.startswith("_serialize_secret")
+        assert schema["json_schema"]["schema"]["type"] in ("str", "bytes", "int")
 
 
 def test_an_object_is_made_whole_by_setting_its_slots() -> None:

@@ -93,7 +93,7 @@ def test_f06_what_has_one_spelling_is_sent_in_it(client: Client, todos: Collecti
         "d": "2026-01-02",
         "n": "1.50",
         "u": "00000000-0000-0000-0000-000000000001",
-        "z": "2026-01-02T00:00:00Z",
+        "z": "2026-01-02T00:00:00.000000Z",
     }
 
 

@@ -1,0 +1,355 @@
+"""The codec of a class: the one way from a row of the server to an object, and the one way back.
+
+It is compiled from pydantic's core schema when the class is used first, and kept by the class. Rows, single objects,
+comparisons, conditions, patches and tables all go through it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from itertools import repeat
+from typing import Annotated, Any
+
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    GetCoreSchemaHandler,
+    GetPydanticSchema,
+    PydanticUndefinedAnnotation,
+    ValidationError,
+)
+from pydantic.json_schema import SkipJsonSchema
+from pydantic_core import (
+    SchemaSerializer,
+    SchemaValidator,
+    core_schema,
+    from_json,
+    to_json,
+)
+
+from kinto_orm.errors import InvalidTypeError, InvalidValueError
+from kinto_orm.models.declaration import ENVELOPE_KEYS, wire_name
+from kinto_orm.models.field_types import Config, FieldType, Promises, wire_schema
+from kinto_orm.protocol.json_values import JSON, JSONObject, encode
+
+_TIMESTAMPS = frozenset({int, type(None)})
+
+_set_values = BaseModel.__dict__["__dict__"].__set__
+
+
+class Codec:
+    """What a class reads from the wire, and writes for it."""
+
+    def __init__(self, model: type[Any]) -> None:
+        if not model.__pydantic_complete__:
+            _complete(model)
+        self.model = model
+        own = {wire_name(model, name): name for name in model.__pydantic_fields__}
+        self.fields: Mapping[str, str] = own
+        """Wire name to field name."""
+        self.wires: Mapping[str, str] = {name: wire for wire, name in own.items()}
+        """Field name to wire name."""
+        self.read_keys = {name: _read_keys(model, name) for name in self.wires}
+        """For a field, the keys of a row that it is read from: the first one that is there counts."""
+        schema = _Schema(model.__pydantic_core_schema__)
+        promises = Promises(schema.definitions)
+        self.types: Mapping[str, FieldType] = {
+            name: promises.of(one["schema"], schema.config) for name, one in schema.fields.items()
+        }
+        self.secrets = {self.wires[name]: one.secrets for name, one in self.types.items() if one.secrets is not None}
+        self.excluded = {name for name, field in model.__pydantic_fields__.items() if field.exclude is True}
+        """The fields that are read and never written."""
+        self.is_written_whole = schema.has_serializer
+        """Whether a serializer of the whole class writes the fields."""
+        self.varies = any(one.varies for one in self.types.values())
+        self.editable = tuple(name for name, one in self.types.items() if not one.is_immutable)
+        """The fields whose values can be edited in place."""
+        self.watched = None if self.varies else self.editable
+        """The fields by whose text a row is known to be as it came; ``None``: all."""
+        self._reads_dictionaries = schema.is_bare
+        self._page = schema.page_validator()
+        self._part = schema.part_validator()
+        self._writer = schema.writer()
+
+    # -- reading --------------------------------------------------------------------------------------------------
+
+    def load_page(self, body: bytes) -> list[Any]:
+        """Return the objects of a page (``{"data": [rows]}``), without an envelope.
+
+        Raises pydantic's ``ValidationError``.
+        """
+        rows: list[Any] = self._page.validate_json(body, by_alias=True, by_name=False)["data"]
+        if not self._reads_dictionaries:
+            for one in rows:
+                one.__pydantic_fields_set__.difference_update(ENVELOPE_KEYS)
+            return rows
+        return self._objects(rows)
+
+    def _objects(self, values: list[dict[str, Any]]) -> list[Any]:
+        objects: list[Any] = list(map(object.__new__, repeat(self.model, len(values))))
+        deque(map(_set_values, objects, values), maxlen=0)
+        return objects
+
+    def load_plain(self, rows: Sequence[JSONObject]) -> list[Any]:
+        """Return the objects of decoded rows, where the class declares no fields."""
+        try:
+            envelopes = [{"id": row["id"], "last_modified": row["last_modified"]} for row in rows]
+            if not _TIMESTAMPS.issuperset([type(one["last_modified"]) for one in envelopes]):
+                envelopes = self._page.validate_python({"data": envelopes})["data"]
+        except KeyError:
+            envelopes = self._page.validate_python({"data": rows})["data"]
+        return self._objects(envelopes)
+
+    def load(self, row: Mapping[str, JSON], of: str = "") -> Any:
+        """Return the object of one row; raises ``InvalidValueError``, which says ``of`` what it does not fit."""
+        try:
+            try:
+                return self.load_page(b'{"data":[%b]}' % to_json(row))[0]
+            except ValidationError as error:
+                if error.errors(include_url=False)[0]["type"] != "json_invalid":
+                    raise
+            except ValueError:
+                pass
+            # Undeclared keys may be nested deeper than pydantic reads, or hold a lone surrogate.
+            return self.load_page(b'{"data":[%b]}' % readable_text(row, self.fields))[0]
+        except ValidationError as error:
+            raise invalid(self.model, error, of) from error
+        except ValueError as error:
+            raise InvalidValueError(f"{of}{self.model.__name__}: a field holds text that is no Unicode.") from error
+
+    def load_part(self, row: Mapping[str, JSON], *, defaults: bool = False) -> dict[str, Any]:
+        """Return the values of the fields that are in the row, by field name, and where asked for those that have
+        defaults: validators of the class are not asked.
+
+        Raises pydantic's ``ValidationError``.
+        """
+        found: dict[str, Any] = self._part.validate_json(encode({key: row[key] for key in self.fields if key in row}))
+        return found if defaults else {name: found[name] for wire, name in self.fields.items() if wire in row}
+
+    def names_in(self, row: Mapping[str, JSON]) -> set[str]:
+        """Return the names of the fields that the row sets; the others have their defaults."""
+        return {name for name, keys in self.read_keys.items() if any(key in row for key in keys)}
+
+    def names_set(self, fresh: Any, row: Mapping[str, JSON]) -> set[str]:
+        """Return the names of the fields that were set when the object was made of the row."""
+        return self.names_in(row) if self._reads_dictionaries else set(fresh.__pydantic_fields_set__)
+
+    # -- writing --------------------------------------------------------------------------------------------------
+
+    def write(self, model: Any, names: Collection[str] | None = None) -> bytes:
+        """Return the fields of the object as JSON text. Raises ``InvalidValueError`` where they are none."""
+        try:
+            return self._writer.to_json(
+                model,
+                by_alias=True,
+                round_trip=True,
+                warnings="error",
+                include=None if names is None or self.is_written_whole else set(names),
+            )
+        except (ValueError, OverflowError):  # pydantic's error is a ValueError, too
+            return encode(self._write_slowly(model, names))
+
+    def dump(self, model: Any, names: Collection[str] | None = None) -> JSONObject:
+        """Return the fields of the object as JSON values, by wire name. Raises ``InvalidValueError``."""
+        text = self.write(model, names)
+        try:
+            dumped: JSONObject = from_json(text)
+        except ValueError:
+            dumped = self._write_slowly(model, names)
+        # A serializer of the whole class may write more than fields.
+        return {key: dumped[key] for key in self.fields if key in dumped} if self.is_written_whole else dumped
+
+    def write_value(self, name: str, value: object) -> JSON:
+        """Return the value as the field of that name is written; one of another type as it is."""
+        if value is None or (isinstance(value, datetime) and value.tzinfo is None):
+            return value  # the condition refuses the latter
+        scratch: Any = object.__new__(self.model)
+        _set_values(scratch, {name: value})
+        try:
+            dumped = self._writer.to_python(
+                scratch, mode="json", by_alias=True, round_trip=True, warnings=False, include={name}
+            )
+        except (ValueError, AttributeError):
+            return value  # the condition says what is wrong with it
+        return dumped.get(self.wires[name], value)
+
+    def _write_slowly(self, model: Any, names: Collection[str] | None) -> JSONObject:
+        """Return the fields of an object that cannot be written as text: too deep, or with a lone surrogate."""
+        try:
+            dumped: JSONObject = self._writer.to_python(
+                model,
+                mode="json",
+                by_alias=True,
+                round_trip=True,
+                warnings="error",
+                include=None if names is None or self.is_written_whole else set(names),
+            )
+        except (ValueError, OverflowError, RecursionError) as error:
+            # Not chained: the error shows the value that does not fit, which may be a secret.
+            shown = _VALUE.sub("input_type=", str(error))
+            raise InvalidValueError(f"This {self.model.__name__} cannot be written as JSON: {shown}") from None
+        return dumped
+
+
+def codec_of(model: type[Any]) -> Codec:
+    """Return the codec of the class, which keeps it."""
+    found: Codec | None = model.__dict__.get("__kinto_codec__")
+    if found is None:
+        found = Codec(model)
+        type.__setattr__(model, "__kinto_codec__", found)
+    return found
+
+
+def invalid(model: type[Any], error: ValidationError, of: str = "") -> InvalidValueError:
+    """Return pydantic's complaint as ours, without the values; ``of`` says what does not fit."""
+    complaints = "; ".join(
+        f"{'.'.join(map(str, _place(one['loc']))) or model.__name__}: {one['msg']}{_of_type(one)}"
+        for one in error.errors(include_url=False, include_context=False)
+    )
+    return InvalidValueError(f"{of}{model.__name__}: {complaints[:600]}")
+
+
+def _place(loc: Sequence[str | int]) -> Sequence[str | int]:
+    # That of a row begins with its place in the page.
+    return loc[2:] if loc[:1] == ("data",) and len(loc) > 1 and isinstance(loc[1], int) else loc
+
+
+def _of_type(complaint: Any) -> str:
+    return "" if complaint["type"] == "missing" else f" (it is of type {type(complaint['input']).__name__})"
+
+
+def _complete(model: type[Any]) -> None:
+    try:
+        model.model_rebuild(_parent_namespace_depth=0)
+    except PydanticUndefinedAnnotation as error:
+        raise InvalidTypeError(
+            f"{model.__name__} has a field of the type {error.name}, which is not defined: define it, and call "
+            f"{model.__name__}.model_rebuild()."
+        ) from error
+
+
+def _read_keys(model: type[Any], name: str) -> tuple[str, ...]:
+    alias = model.__pydantic_fields__[name].validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [name if alias is None else alias]
+    return tuple(str(one.path[0]) if isinstance(one, AliasPath) else one for one in choices)
+
+
+def readable_text(row: Mapping[str, JSON], fields: Collection[str]) -> bytes:
+    """Return the row as JSON text, without the undeclared keys that pydantic cannot read."""
+    return to_json({key: value for key, value in row.items() if key in fields or _is_readable(value)})
+
+
+def _is_readable(value: JSON) -> bool:
+    try:
+        from_json(to_json(value))
+    except ValueError:
+        return False
+    return True
+
+
+_VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
+
+
+class _Schema:
+    """pydantic's core schema of a class, taken apart."""
+
+    def __init__(self, schema: Any) -> None:
+        layers = list(_layers(schema))
+        self.fields = {name: one for name, one in layers[-1]["fields"].items() if name not in ENVELOPE_KEYS}
+        self.config: Config = next((one["config"] for one in reversed(layers) if "config" in one), {})
+        self.definitions: list[Any] = next((one["definitions"] for one in layers if one["type"] == "definitions"), [])
+        self.has_serializer = any("serialization" in one for one in layers)
+        outer = {one["type"] for one in layers[:-1]} - {"definitions", "definition-ref"}
+        self.is_bare = outer == {"model"} and not any("post_init" in one for one in layers)
+        """Whether the fields are all that there is to read: no validator of the class, nothing that is called after."""
+        self._whole = layers[0]
+
+    def page_validator(self) -> SchemaValidator:
+        """Return the validator of a page: its rows as dictionaries where that is all, else as objects."""
+        row = self._dictionary() if self.is_bare else self._whole
+        page = core_schema.typed_dict_schema({"data": core_schema.typed_dict_field(core_schema.list_schema(row))})
+        return self._validator(page)
+
+    def part_validator(self) -> SchemaValidator:
+        """Return the validator of some of the fields, of which none is required."""
+        fields = {
+            name: core_schema.typed_dict_field(
+                one["schema"], required=False, validation_alias=one.get("serialization_alias", name)
+            )
+            for name, one in self.fields.items()
+        }
+        return self._validator(self._with_config(fields))
+
+    def writer(self) -> SchemaSerializer:
+        """Return the serializer of objects."""
+        return SchemaSerializer(wire_schema(self._whole, self.config), None, _use_prebuilt=False)
+
+    def _dictionary(self) -> Any:
+        fields = {
+            name: core_schema.typed_dict_field(
+                one["schema"],
+                required=one["schema"]["type"] != "default",
+                validation_alias=one.get("validation_alias", name),
+            )
+            for name, one in self.fields.items()
+        }
+        envelope = {
+            name: core_schema.typed_dict_field(core_schema.with_default_schema(one, default=None), required=False)
+            for name, one in _ENVELOPE.items()
+        }
+        return self._with_config({**fields, **envelope})
+
+    def _with_config(self, fields: dict[str, Any]) -> Any:
+        # A dictionary does not inherit the settings of what it is in.
+        return core_schema.typed_dict_schema(fields, config=self.config)  # type: ignore[arg-type]  # pydantic's own
+
+    def _validator(self, schema: Any) -> SchemaValidator:
+        whole = core_schema.definitions_schema(schema, self.definitions) if self.definitions else schema
+        return SchemaValidator(whole, self.config, _use_prebuilt=False)  # type: ignore[arg-type]  # pydantic's own
+
+
+def _layers(schema: Any) -> Iterator[Any]:
+    """The schema of a class, and each one inside it, down to the one with the fields."""
+    definitions: list[Any] = []
+    while True:
+        yield schema
+        if schema["type"] == "model-fields":
+            return
+        definitions = schema.get("definitions", definitions)
+        if schema["type"] == "definition-ref":
+            schema = next(one for one in definitions if one["ref"] == schema["schema_ref"])
+        else:
+            schema = schema["schema"]
+
+
+# All is said here, so that no setting of the class has a say: not on case, length, aliases or defaults.
+_ENVELOPE: Mapping[str, Any] = {
+    "id": core_schema.nullable_schema(
+        core_schema.str_schema(
+            strict=True, strip_whitespace=False, to_lower=False, to_upper=False, min_length=0, max_length=2**31
+        ),
+    ),
+    "last_modified": core_schema.nullable_schema(core_schema.int_schema(strict=False)),
+}
+
+
+_skip: Any = SkipJsonSchema  # an annotation at run time, and a type for checkers
+
+
+def _given(schema: Any, *_: Any) -> Any:
+    return schema
+
+
+def add_envelope(schema: Any, handler: GetCoreSchemaHandler) -> None:
+    """Add the keys of the envelope to the schema of a class: pydantic then reads and never writes them."""
+    fields = list(_layers(schema))[-1]["fields"]
+    for name, one in _ENVELOPE.items():
+        # In no JSON schema, for which only an annotation can ask.
+        hidden = handler.generate_schema(Annotated[Any, GetPydanticSchema(partial(_given, one)), _skip()])
+        default = core_schema.with_default_schema(hidden, default=None)
+        fields[name] = core_schema.model_field(default, serialization_exclude=True)

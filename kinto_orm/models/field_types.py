@@ -1,0 +1,458 @@
+"""Types of fields: how their values are written for the server, and what each type promises about that.
+
+Everything is read from pydantic's core schema of a class, once. A type of which nothing is known promises nothing.
+https://docs.pydantic.dev/latest/api/pydantic_core_schema/
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Flag
+from typing import Any, Literal, TypeAlias
+from uuid import UUID
+
+from pydantic_core import PydanticSerializationUnexpectedValue, core_schema
+
+from kinto_orm.protocol.json_values import JSON, datetime_text, sorted_set
+
+IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes, date, timedelta, UUID, datetime, time, Decimal})
+"""These very classes: those below them may hold anything."""
+
+MASK = "**********"
+"""The text that is shown in the place of a secret."""
+
+Order: TypeAlias = Literal["number", "text", "plain", ""]
+"""The order that the server has for the values: that of numbers, a text in the order of the values, that of each JSON
+value; empty where it is another one than theirs."""
+
+Secrets: TypeAlias = Any
+"""The places of secrets in a value: ``True``, a list with the places in its items, or a mapping of keys to places;
+``None`` where there are none."""
+
+Config: TypeAlias = Mapping[str, Any]
+"""pydantic's settings of a class, as its core schema has them."""
+
+_ORDERED = "kinto_orm_ordered_text"
+
+
+class OrderedText:
+    """A mark in an annotation: the texts that the field is written as are in the order of its values.
+
+    Conditions and ``order_by()`` then take the field; equal values must have equal texts.
+    ``Annotated[Decimal, PlainSerializer(fixed_width, return_type=str), OrderedText()]``.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        schema = dict(handler(source))
+        return {**schema, "metadata": {**schema.get("metadata", {}), _ORDERED: True}}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldType:
+    """The promises of a type; by default there are none."""
+
+    is_lossless: bool = False
+    """Whether each value that is written comes back equal."""
+    is_checked_by_dump: bool = False
+    """Whether the serializer refuses every value that validation would refuse."""
+    is_immutable: bool = False
+    order: Order = ""
+    has_one_spelling: bool = False
+    """Whether equal values are written alike, and different ones are not."""
+    holds_times: bool = False
+    """Whether a datetime or a time may be in the value: equal ones may have several time zones, or none."""
+    varies: bool = False
+    """Whether defaults inside may differ each time that they are made."""
+    secrets: Secrets = None
+
+
+_SCALAR = FieldType(is_lossless=True, is_checked_by_dump=True, is_immutable=True, has_one_spelling=True)
+_NUMBER = replace(_SCALAR, order="number")
+_TEXT = replace(_SCALAR, order="text")
+_ANY = FieldType(order="plain", has_one_spelling=True, holds_times=True)
+
+_SIMPLE: Mapping[str, FieldType] = {
+    "any": _ANY,
+    "none": replace(_SCALAR, order="plain"),
+    "bool": replace(_SCALAR, order="plain"),
+    "int": _NUMBER,
+    "float": _NUMBER,
+    "str": _TEXT,
+    "uuid": _TEXT,
+    "date": _TEXT,
+    "time": replace(_TEXT, holds_times=True),
+    "datetime": replace(_TEXT, holds_times=True),
+    "timedelta": _SCALAR,
+    "decimal": replace(_SCALAR, has_one_spelling=False),
+    "url": FieldType(has_one_spelling=True),
+    "multi-host-url": FieldType(has_one_spelling=True),
+}
+
+# The keys of a schema that say more of the values than their type does.
+_TEXT_LIMITS = ("pattern", "min_length", "max_length", "strip_whitespace", "to_lower", "to_upper", "ascii_only")
+_NUMBER_LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "max_digits", "decimal_places", "allow_inf_nan")
+_LIMITS = (*_TEXT_LIMITS, *_NUMBER_LIMITS, "now_op", "tz_constraint", "version", "fail_fast")
+
+_PLAIN_CONTAINERS = frozenset({"list", "set", "frozenset", "tuple", "dict", "deque"})
+_STEADY_FACTORIES = frozenset({list, dict, set, tuple, frozenset, str, int, float, bool, bytes})
+
+# The keys of a schema that hold another schema; `items_schema` of a tuple is a list of them.
+_CHILDREN = (
+    *("schema", "items_schema", "keys_schema", "values_schema", "extras_schema", "arguments_schema", "return_schema"),
+    *("lax_schema", "strict_schema", "json_schema", "python_schema", "steps", "definitions", "choices", "fields"),
+)
+
+
+def _map_children(schema: Any, change: Callable[[Any], Any]) -> Any:
+    """Return a copy of the schema with each schema directly inside it changed."""
+    return {**schema, **{key: _map(schema[key], change) for key in _CHILDREN if key in schema}}
+
+
+def _map(value: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(value, list):
+        return [_map(one, change) for one in value]
+    if isinstance(value, tuple):  # a choice of a union, with its label
+        return (change(value[0]), *value[1:])
+    if not isinstance(value, dict) or isinstance(value.get("type"), str):
+        return change(value) if isinstance(value, dict) else value
+    if isinstance(value.get("name"), str):  # an argument of a function
+        return _map_children(value, change)
+    return {key: change(one) for key, one in value.items()}  # fields by name, choices by tag
+
+
+def _children(schema: Any) -> list[Any]:
+    found: list[Any] = []
+
+    def keep(one: Any) -> Any:
+        found.append(one)
+        return one
+
+    _map_children(schema, keep)
+    return found
+
+
+def _config_of(schema: Any, config: Config) -> Config:
+    # The settings of a class are not those of the classes in its fields.
+    found: Config = schema.get("config", {} if schema["type"] in ("model", "dataclass") else config)
+    return found
+
+
+# -- the schema that values are written by ----------------------------------------------------------------------------
+
+
+def wire_schema(schema: Any, config: Config) -> Any:
+    """Return the schema with the serializers of the wire.
+
+    They write aware datetimes in UTC, sets in one order, and secrets as they are.
+    """
+    config = _config_of(schema, config)
+    written = _map_children(schema, lambda one: wire_schema(one, config))
+    own = written.get("serialization")
+    if _is_secret(schema):
+        inner = written["json_schema"]["schema"]
+        return {**written, "serialization": _plainly(_write_secret, inner)}
+    if own is not None:
+        return {**written, "serialization": _own_serializer(own, schema, config)}
+    if written["type"] == "datetime" and _writes_text(config):
+        return {**written, "serialization": _plainly(_write_datetime, core_schema.str_schema())}
+    if written["type"] in ("set", "frozenset"):
+        return {**written, "serialization": _wrapping(_write_set, written)}
+    return written
+
+
+def _plainly(write: Callable[[Any], Any], inner: Any) -> Any:
+    return core_schema.plain_serializer_function_ser_schema(write, return_schema=inner, when_used="json")
+
+
+def _wrapping(write: Callable[[Any, Any], Any], schema: Any) -> Any:
+    return core_schema.wrap_serializer_function_ser_schema(
+        write, schema=schema, return_schema=core_schema.any_schema(), when_used="json"
+    )
+
+
+def _own_serializer(own: Any, schema: Any, config: Config) -> Any:
+    """Return a serializer of pydantic's or the user's, whose handler writes as the wire does."""
+    inner = {
+        key: wire_schema(own[key], config) for key in ("schema", "return_schema") if isinstance(own.get(key), dict)
+    }
+    if own["type"] == "function-wrap" and "schema" not in own:
+        bare = {key: value for key, value in schema.items() if key != "serialization"}
+        inner["schema"] = wire_schema(bare, config)
+    return {**own, **inner}
+
+
+def _is_secret(schema: Any) -> bool:
+    # pydantic writes secrets as stars by functions of its own, which serve the subclasses of its secrets, too.
+    function = schema.get("serialization", {}).get("function")
+    return getattr(function, "__module__", "") == "pydantic.types" and function.__name__.startswith("_serialize_secret")
+
+
+def _writes_text(config: Config) -> bool:
+    return bool(config.get("ser_json_temporal", "iso8601") == "iso8601")
+
+
+def _write_secret(value: Any) -> Any:
+    try:
+        return value.get_secret_value()
+    except AttributeError:
+        raise PydanticSerializationUnexpectedValue("Expected a secret") from None
+
+
+def _write_datetime(value: Any) -> str:
+    if not isinstance(value, datetime):
+        raise PydanticSerializationUnexpectedValue(f"Expected a datetime, not {type(value).__name__}")
+    return datetime_text(value)
+
+
+def _write_set(value: Any, write: Callable[[Any], Any]) -> Any:
+    return sorted_set(write(value))
+
+
+# -- promises ---------------------------------------------------------------------------------------------------------
+
+
+class Promises:
+    """Reads what types promise from the core schema of one class."""
+
+    def __init__(self, definitions: Iterable[Any]) -> None:
+        self.definitions = {one["ref"]: one for one in definitions}
+        self.known: dict[str, FieldType] = {}
+
+    def of(self, schema: Any, config: Config) -> FieldType:
+        """Return the promises of a type."""
+        config = _config_of(schema, config)
+        kind, own = schema["type"], schema.get("serialization")
+        if _is_secret(schema):
+            return FieldType(is_immutable=True, secrets=True)
+        if kind in _SIMPLE:
+            found = _of_simple(kind, schema, config)
+        elif kind in _READERS:
+            found = _READERS[kind](self, schema, config)
+        else:
+            found = FieldType(holds_times=True, secrets=True if _holds_secret(schema) else None)
+        if own is not None and own["type"] != "include-exclude-sequence":
+            found = _written_by(own, found)
+        if schema.get("metadata", {}).get(_ORDERED):
+            found = replace(found, order="text", has_one_spelling=True)
+        return found
+
+
+_UNCERTAIN: Mapping[str, Any] = {"is_lossless": False, "is_checked_by_dump": False, "is_immutable": False}
+
+
+def _bytes(promises: Promises, schema: Any, config: Config) -> FieldType:
+    read, written = config.get("val_json_bytes", "utf8"), config.get("ser_json_bytes", "utf8")
+    is_text = read == written == "utf8"
+    return replace(_TEXT, is_lossless=read == written, is_checked_by_dump=is_text and not _is_limited(schema))
+
+
+def _enum(promises: Promises, schema: Any, config: Config) -> FieldType:
+    kind = schema["cls"]
+    order: Order = "number" if issubclass(kind, int) else "text" if issubclass(kind, str) else ""
+    has_simple_values = all(type(one.value) in (str, int) for one in schema["members"])
+    return replace(_SCALAR, is_lossless=has_simple_values and not issubclass(kind, Flag), order=order)
+
+
+def _literal(promises: Promises, schema: Any, config: Config) -> FieldType:
+    kinds = set(map(type, schema["expected"]))
+    order: Order = "text" if kinds == {str} else "number" if kinds == {int} else ""
+    return replace(_SCALAR, is_lossless=kinds <= {str, int, bool, type(None)}, order=order)
+
+
+def _default(promises: Promises, schema: Any, config: Config) -> FieldType:
+    inner, factory = promises.of(schema["schema"], config), schema.get("default_factory")
+    has_immutable = factory is None and type(schema.get("default")) in IMMUTABLE
+    varies = factory is not None and factory not in _STEADY_FACTORIES
+    return replace(inner, is_immutable=inner.is_immutable and has_immutable, varies=inner.varies or varies)
+
+
+def _inner(promises: Promises, schema: Any, config: Config) -> FieldType:
+    return promises.of(schema["schema"], config)
+
+
+def _validated(promises: Promises, schema: Any, config: Config) -> FieldType:
+    # A validator may make anything of what it reads.
+    return replace(promises.of(schema["schema"], config), **_UNCERTAIN)
+
+
+def _read_from_json(promises: Promises, schema: Any, config: Config) -> FieldType:
+    # Several ways of reading: the one for JSON counts. Its values may be of a class that JSON text is made into.
+    key = next(key for key in ("strict_schema", "json_schema") if key in schema)
+    return replace(promises.of(schema[key], config), **_UNCERTAIN)
+
+
+def _chain(promises: Promises, schema: Any, config: Config) -> FieldType:
+    return replace(promises.of(schema["steps"][-1], config), **_UNCERTAIN)
+
+
+def _union(promises: Promises, schema: Any, config: Config) -> FieldType:
+    # Of two types one may read what the other has written.
+    return replace(_joined([promises.of(one, config) for one in _children(schema)]), is_lossless=False)
+
+
+def _container(promises: Promises, schema: Any, config: Config) -> FieldType:
+    inner = [promises.of(one, config) for one in _children(schema)]
+    keys = [promises.of(schema["keys_schema"], config)] if "keys_schema" in schema else []
+    joined, is_plain = _joined(inner), schema["type"] in _PLAIN_CONTAINERS
+    return replace(
+        joined,
+        is_lossless=is_plain and joined.is_lossless and all(one == _TEXT for one in keys),
+        is_checked_by_dump=is_plain and joined.is_checked_by_dump and not _is_limited(schema),
+        is_immutable=False,
+        order="",
+        secrets=None if joined.secrets is None else [joined.secrets],
+    )
+
+
+def _json_text(promises: Promises, schema: Any, config: Config) -> FieldType:
+    inner = promises.of(schema["schema"], config) if "schema" in schema else _ANY
+    # A text has several spellings: the keys of an object have no order, 1 equals 1.0.
+    secrets = None if inner.secrets is None else True
+    return replace(inner, **_UNCERTAIN, order="", has_one_spelling=False, secrets=secrets)
+
+
+def _object(promises: Promises, schema: Any, config: Config) -> FieldType:
+    # An object of a subclass would come back as one of the class: each write is checked.
+    return replace(promises.of(schema["schema"], config), **_UNCERTAIN, order="")
+
+
+def _fields(promises: Promises, schema: Any, config: Config) -> FieldType:
+    given = schema["fields"]
+    named = given.items() if isinstance(given, dict) else [(one["name"], one) for one in given]
+    types = {one.get("serialization_alias", name): promises.of(one["schema"], config) for name, one in named}
+    secrets = {wire: one.secrets for wire, one in types.items() if one.secrets is not None}
+    return replace(_joined(types.values()), **_UNCERTAIN, order="", secrets=secrets or None)
+
+
+def _reference(promises: Promises, schema: Any, config: Config) -> FieldType:
+    ref = schema["schema_ref"]
+    if ref not in promises.known:
+        # Where a class holds itself, its secrets are found by the same mapping again.
+        places: dict[str, Secrets] = {}
+        promises.known[ref] = FieldType(has_one_spelling=True, secrets=places)
+        found = promises.of(promises.definitions[ref], config)
+        if isinstance(found.secrets, dict):
+            places.update(found.secrets)
+        secrets = places if isinstance(found.secrets, dict) else found.secrets
+        promises.known[ref] = replace(found, secrets=secrets if _leads_to_secret(secrets) else None)
+    return promises.known[ref]
+
+
+def _with_definitions(promises: Promises, schema: Any, config: Config) -> FieldType:
+    promises.definitions.update({one["ref"]: one for one in schema["definitions"]})
+    return promises.of(schema["schema"], config)
+
+
+_READERS: Mapping[str, Callable[[Promises, Any, Config], FieldType]] = {
+    "bytes": _bytes,
+    "enum": _enum,
+    "literal": _literal,
+    "default": _default,
+    "nullable": _inner,
+    "function-after": _validated,
+    "function-before": _validated,
+    "function-wrap": _validated,
+    "custom-error": _validated,
+    "lax-or-strict": _read_from_json,
+    "json-or-python": _read_from_json,
+    "chain": _chain,
+    "union": _union,
+    "tagged-union": _union,
+    "list": _container,
+    "tuple": _container,
+    "set": _container,
+    "frozenset": _container,
+    "dict": _container,
+    "deque": _container,
+    "ordered-dict": _container,
+    "json": _json_text,
+    "model": _object,
+    "dataclass": _object,
+    "model-fields": _fields,
+    "typed-dict": _fields,
+    "dataclass-args": _fields,
+    "definition-ref": _reference,
+    "definitions": _with_definitions,
+}
+
+
+def _of_simple(kind: str, schema: Any, config: Config) -> FieldType:
+    found = _SIMPLE[kind]
+    is_number = (kind == "timedelta" and config.get("ser_json_timedelta", "iso8601") != "iso8601") or (
+        kind in ("date", "time", "datetime") and not _writes_text(config)
+    )
+    if is_number:  # which may be rounded
+        return FieldType(is_immutable=True, order="number", has_one_spelling=True, holds_times=found.holds_times)
+    return replace(found, is_checked_by_dump=found.is_checked_by_dump and not _is_limited(schema))
+
+
+def _is_limited(schema: Any) -> bool:
+    return any(schema.get(one) is not None for one in _LIMITS)
+
+
+def _joined(types: Iterable[FieldType]) -> FieldType:
+    inner = list(types)
+    orders = {one.order for one in inner}
+    return FieldType(
+        is_lossless=all(one.is_lossless for one in inner),
+        is_checked_by_dump=all(one.is_checked_by_dump for one in inner),
+        is_immutable=all(one.is_immutable for one in inner),
+        order=inner[0].order if len(orders) == 1 else "",
+        has_one_spelling=all(one.has_one_spelling for one in inner),
+        holds_times=any(one.holds_times for one in inner),
+        varies=any(one.varies for one in inner),
+        secrets=_joined_secrets([one.secrets for one in inner if one.secrets is not None]),
+    )
+
+
+def _written_by(own: Any, inner: FieldType) -> FieldType:
+    """Return the promises of values that a function writes."""
+    is_number = own.get("return_schema", {}).get("type") in ("int", "float")
+    # Equal texts come of equal values that nothing can tell apart; equal numbers of all equal values.
+    has_one_spelling = is_number or (inner.has_one_spelling and not inner.holds_times)
+    return replace(
+        inner,
+        is_lossless=False,
+        is_checked_by_dump=False,
+        order="number" if is_number else "",
+        has_one_spelling=has_one_spelling,
+    )
+
+
+def _joined_secrets(places: list[Secrets]) -> Secrets:
+    if not places or len(places) == 1:
+        return places[0] if places else None
+    if all(isinstance(one, dict) for one in places):
+        return {key: value for one in places for key, value in one.items()}
+    return True
+
+
+def _holds_secret(schema: Any) -> bool:
+    return _is_secret(schema) or any(map(_holds_secret, _children(schema)))
+
+
+def _leads_to_secret(places: Secrets) -> bool:
+    return any(one is True for one in _places_below(places, set()))
+
+
+def _places_below(places: Secrets, seen: set[int]) -> Iterator[Secrets]:
+    if id(places) not in seen:
+        seen.add(id(places))
+        yield places
+        for one in places.values() if isinstance(places, dict) else places if isinstance(places, list) else ():
+            yield from _places_below(one, seen)
+
+
+def mask(value: JSON, secrets: Secrets) -> JSON:
+    """Return the value with stars in the place of its secrets."""
+    if secrets is None or value is None:
+        return value
+    if isinstance(secrets, list) and isinstance(value, list):
+        return [mask(item, secrets[0]) for item in value]
+    if isinstance(value, dict) and secrets is not True:
+        places = secrets if isinstance(secrets, dict) else dict.fromkeys(value, secrets[0])
+        return {key: mask(item, places.get(key)) for key, item in value.items()}
+    return MASK if secrets is True else value

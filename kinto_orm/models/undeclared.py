@@ -1,0 +1,138 @@
+"""Keys that no field declares, inside of fields: what another program stored in there is kept.
+
+A field is compared in three forms of JSON: as the server stored it, as the model writes that again (``before``), and as
+the model writes the field now. The keys that the model loses in the second form are undeclared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields as dataclass_fields
+from dataclasses import is_dataclass
+from typing import Any, TypeAlias
+
+from pydantic import BaseModel
+
+from kinto_orm.errors import InvalidValueError
+from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, is_same, say_path
+
+ABSENT: JSON = object()
+"""In the place of the value of a key that is not there."""
+
+_Path: TypeAlias = tuple[str | int, ...]
+
+
+def with_undeclared(stored: JSON, before: JSON, now: JSON, path: _Path, *, keeps_defaults: bool = False) -> JSON:
+    """Return the value of now, with the undeclared keys of the stored one, and its spelling of what did not change.
+
+    Defaults that the server lacks are left out, unless ``keeps_defaults``. Raises ``InvalidValueError`` for a list of
+    which it cannot be told which item now is which one before, where keys would be lost by that.
+    """
+    if stored is ABSENT:
+        return now
+    if is_same(before, now):
+        return stored
+    if isinstance(stored, dict) and isinstance(before, dict) and isinstance(now, dict):
+        return _merged(stored, before, now, path, keeps_defaults)
+    if isinstance(stored, list) and isinstance(before, list) and isinstance(now, list):
+        return _paired(stored, before, now, path, keeps_defaults)
+    return now
+
+
+def _merged(stored: JSONObject, before: JSONObject, now: JSONObject, path: _Path, keeps_defaults: bool) -> JSONObject:  # noqa: FBT001
+    merged: JSONObject = {}
+    for key, value in stored.items():
+        if key in now:
+            merged[key] = with_undeclared(
+                value, before.get(key, ABSENT), now[key], (*path, key), keeps_defaults=keeps_defaults
+            )
+        elif key not in before:
+            merged[key] = copy_json(value)
+    for key, value in now.items():
+        if key not in stored and (keeps_defaults or not is_same(value, before.get(key, ABSENT))):
+            merged[key] = value
+    return merged
+
+
+def _paired(stored: list[JSON], before: list[JSON], now: list[JSON], path: _Path, keeps_defaults: bool) -> list[JSON]:  # noqa: FBT001
+    if not any(isinstance(item, (dict, list)) for item in stored):
+        return now
+    is_matched = len(stored) == len(before)
+    old = dict.fromkeys(range(len(stored)))
+    paired = list(now)
+    new: list[int] = []
+    for index, item in enumerate(now):
+        same = _find(item, index, old, before) if is_matched else None
+        if same is None:
+            new.append(index)
+        else:
+            del old[same]
+            paired[index] = stored[same]
+    if is_matched and len(old) == len(new) == 1:
+        (one,), (other,) = old, new
+        paired[other] = with_undeclared(
+            stored[one], before[one], now[other], (*path, other), keeps_defaults=keeps_defaults
+        )
+    elif new and any(_has_undeclared(stored[one], before[one] if is_matched else ABSENT) for one in old):
+        raise InvalidValueError(
+            f"data.{say_path(path)}: several items changed, and some of those that the server has hold keys that the "
+            "model does not declare: change one item at a time, or set data[…] whole."
+        )
+    return paired
+
+
+def _find(item: JSON, index: int, old: Mapping[int, None], before: list[JSON]) -> int | None:
+    # Mostly it is where it was.
+    if index in old and is_same(before[index], item):
+        return index
+    return next((one for one in old if is_same(before[one], item)), None)
+
+
+def _has_undeclared(stored: JSON, before: JSON) -> bool:
+    if before is ABSENT:
+        return isinstance(stored, (dict, list))
+    if isinstance(stored, dict) and isinstance(before, dict):
+        return any(key not in before or _has_undeclared(value, before[key]) for key, value in stored.items())
+    if isinstance(stored, list) and isinstance(before, list):
+        return len(stored) != len(before) or any(map(_has_undeclared, stored, before))
+    return False
+
+
+def difference(value: Any, again: Any, path: _Path) -> str | None:
+    """Return the path of the first part of a value that did not come back equal; ``None`` where all of it did."""
+    parts = _parts(value)
+    if parts is None or type(value) is not type(again):
+        return None if _is_equal(value, again) else f"data.{say_path(path)}"
+    others = _parts(again) or {}
+    if parts.keys() != others.keys():
+        return f"data.{say_path(path)}"
+    found = (difference(item, others[key], (*path, key)) for key, item in parts.items())
+    return next((one for one in found if one is not None), None)
+
+
+def _is_equal(value: Any, again: Any) -> bool:
+    if type(value) is not type(again):
+        # A subclass of text or a number is written as one; True is no number.
+        is_basic = isinstance(value, (str, int, float)) and not isinstance(value, bool) and not isinstance(again, bool)
+        return is_basic and bool(value == again)
+    if not _has_equality(type(value)):
+        return vars(value) == vars(again) if hasattr(value, "__dict__") else repr(value) == repr(again)
+    return bool(value == again)
+
+
+def _has_equality(kind: Any) -> bool:
+    return any("__eq__" in vars(one) for one in kind.__mro__[:-1])
+
+
+def _parts(value: Any) -> Mapping[Any, Any] | None:
+    """Return the parts that a value is compared by; ``None`` where it is compared as a whole."""
+    if isinstance(value, BaseModel):
+        extra = value.__pydantic_extra__ or {}
+        return {**{name: value.__dict__.get(name) for name in type(value).__pydantic_fields__}, **extra}
+    if is_dataclass(value):
+        return {one.name: getattr(value, one.name) for one in dataclass_fields(value)}
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, (list, tuple)):
+        return dict(enumerate(value))
+    return None
