@@ -862,6 +862,7 @@ LOCAL = "asks nothing"
 
 NOT_WRITING: Mapping[str, str] = {
     "Account.refresh": READS,
+    **{f"{kind}.model_construct": LOCAL for kind in ("Account", "Bucket", "Group", "Collection", "Record")},
     "Client.account": LOCAL,
     **dict.fromkeys(("BearerTokenAuth.is_in", "BrowserOAuth.renew", "FxaAuth.renew"), LOCAL),
     **{f"{kind}.refresh": READS for kind in ("Bucket", "Group", "Collection", "Record")},
