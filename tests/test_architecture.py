@@ -27,7 +27,7 @@ DOORS_OF_THE_REFERENCE = {"constants", "endpoints", "login", "patch_type"}
 """Modules of ``kinto_http/`` that are named, and as small, as in the reference client."""
 
 MOST_MODULES = 140
-MOST_LINES = 26_500
+MOST_LINES = 28_000
 LONGEST_MODULE = 700
 SHORTEST_MODULE = 20
 LONGEST_FUNCTION = 60
