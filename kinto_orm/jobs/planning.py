@@ -35,6 +35,7 @@ from kinto_orm.protocol.json_values import JSONObject, collector_paused, decode,
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query import Page, PageWalk, Place, RawRows, Selection
+from kinto_orm.query.writing import allowed_deletes, check_max_deletes
 from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.state import FlowRunner, Progress
 
@@ -70,17 +71,6 @@ class SyncOptions:
     def of_diff(cls, key: str | Sequence[str], fields: Fields) -> SyncOptions:
         """Return the options that show every difference."""
         return cls.check(key, fields, delete=True, max_deletes=1.0)
-
-
-def check_max_deletes(max_deletes: int | float) -> int | float:
-    """Return the limit; raises ``InvalidInputError`` unless it is a number of records or a share up to 1.0."""
-    if isinstance(max_deletes, bool) or not isinstance(cast(object, max_deletes), (int, float)):
-        raise InvalidTypeError(f"max_deletes is a number of records or a share (0.5), not {max_deletes!r:.60}.")
-    if not max_deletes >= 0 or (isinstance(max_deletes, float) and max_deletes > 1):
-        raise InvalidValueError(
-            f"max_deletes is a number of records (500) or a share of them (0.5), not {max_deletes}."
-        )
-    return max_deletes
 
 
 def _checked_names(names: str | Sequence[str], what: str) -> tuple[str, ...]:
@@ -315,7 +305,7 @@ class Planning:
                 f"The source is empty, and {self.place.path} has {total} records: to delete them all, say "
                 "max_deletes=1.0. Nothing was written."
             )
-        if counts.delete > (limit * total if isinstance(limit, float) else limit):
+        if counts.delete > allowed_deletes(limit, total):
             raise TooManyDeletesError(
                 f"{counts.delete} of the {total} records of {self.place.path} are not in the source, and "
                 f"max_deletes={limit} allows fewer to be deleted. Nothing was written."

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 from uuid import UUID
 
-from kinto_orm.errors import InvalidFilterError, InvalidTypeError, UsageError
+from kinto_orm.errors import InvalidFilterError, InvalidTypeError
 from kinto_orm.protocol.filters import (
     Condition,
     as_moment,
@@ -129,22 +129,6 @@ def check_count(value: Any, what: str, least: int = 0, most: int | None = None) 
     if most is not None and value > most:
         raise InvalidFilterError(f"{what} must be at most {most}, not {value}.")
     return value
-
-
-def change_of(
-    change: Callable[[M], object] | Mapping[str, Any] | None, values: Mapping[str, Any]
-) -> Callable[[M], object]:
-    """Return the function that makes the change of ``update()``."""
-    if callable(change):
-        if values:
-            raise UsageError("update() takes a function or values, not both.")
-        return change
-    if change is not None and not isinstance(change, Mapping):
-        raise InvalidTypeError(f"update() takes a function, or names and values, not {change!r:.60}.")
-    wanted = {**(change or {}), **values}
-    if not wanted:
-        raise UsageError("update() needs a function, or names and values.")
-    return lambda one: one.__kinto_edit__(wanted, {})
 
 
 def _with_conditions(reading: Reading[M], more: list[Condition]) -> Reading[M]:

@@ -18,7 +18,8 @@ from kinto_orm.protocol.paging import encode_query, entries_of
 from kinto_orm.protocol.paths import EntriesPath, ObjectPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import building
-from kinto_orm.query.execution import LoadedRows, PageWalk, Place, Reading, Selection, Source, delete_selected
+from kinto_orm.query.execution import LoadedRows, PageWalk, Place, Reading, Selection, Source
+from kinto_orm.query.writing import delete_selected
 from kinto_orm.repository import conditions_about, require_capability, require_history
 from kinto_orm.repository.state import FlowRunner
 

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, Protocol, Self, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
-from kinto_orm.errors import DryRunError, MultipleObjectsError, NotFoundError, PartialObjectError, UsageError
+from kinto_orm.errors import MultipleObjectsError, NotFoundError, UsageError
 from kinto_orm.protocol.filters import Condition, condition, encode_conditions, matches_nothing
 from kinto_orm.protocol.json_values import JSON, JSONObject, collector_paused, decode, etag
 from kinto_orm.protocol.paging import (
     RawPage,
     check_progress,
-    delete_pages,
     encode_query,
     read_count,
     read_page,
@@ -24,8 +23,7 @@ from kinto_orm.protocol.paging import (
 from kinto_orm.protocol.paths import Kind, ListPath, PluralPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import get, ids_in_chunks, require_kind
-from kinto_orm.repository.state import FlowRunner, ObjectState, OnInvalid, Stateful, Status
-from kinto_orm.unit_of_work import Answered, BulkReport, change_of, commit_all, raise_for_report
+from kinto_orm.repository.state import FlowRunner, ObjectState, OnInvalid, Stateful
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Stateful)
@@ -375,59 +373,6 @@ class Reading(Generic[M]):
             page = yield from flow
             found += [_picked(row, names) for row in page.objects]
         return found
-
-    def delete(self, *, everything: bool) -> Callable[[Place], Flow[int]]:
-        """Return the flow that deletes the objects on the server."""
-        self.selection.check_deletion("delete", everything=everything)
-        return self._delete
-
-    def _delete(self, place: Place) -> Flow[int]:
-        place.runner.refuse_staging("delete() of a query")
-        return (yield from delete_selected(self.selection, place, self.count))
-
-    def update(self, change: Callable[[M], object]) -> Callable[[Place], Flow[BulkReport]]:
-        """Return the flow that changes each object and writes the changed ones."""
-        if self.selection.fields:
-            raise PartialObjectError("update() changes whole objects: it cannot be combined with only().")
-        return lambda place: self._update(change, place)
-
-    def _update(self, change: Callable[[M], object], place: Place) -> Flow[BulkReport]:
-        place.runner.refuse_staging("update() of a query")
-        report = BulkReport()
-        selection = self.selection
-        if selection.limit is not None or selection.skip:
-            # All objects are read before the first write: a written object moves in the order and would come again.
-            yield from _write(_changed((yield from self.all(place)), change), place, report)
-            return raise_for_report(report, "update")
-        # In the order of ids nothing moves.
-        walk = self.select(order=None, is_newest_first=False).walk(place)
-        while report.is_complete and (flow := walk.next_page()) is not None:
-            yield from _write(_changed((yield from flow).objects, change), place, report)
-        return raise_for_report(report, "update")
-
-
-def delete_selected(
-    selection: Selection, place: Place[Any], count: Callable[[Place[Any]], Flow[int]], *, if_match: int | None = None
-) -> Flow[int]:
-    """Delete the selected objects of the list, on every page, and return their number; a dry client counts them."""
-    if matches_nothing(selection.conditions):
-        return 0
-    try:
-        return (yield from delete_pages(place.path, encode_query(selection.parameters()), if_match=if_match))
-    except DryRunError:
-        return (yield from count(place))
-
-
-def _write(changes: Iterable[Answered[M]], place: Place, report: BulkReport) -> Flow[None]:
-    report.is_complete = (yield from commit_all(changes, place.runner, report.add)).is_complete
-
-
-def _changed(objects: Iterable[M], change: Callable[[M], object]) -> Iterator[Answered[M]]:
-    for one in objects:
-        # A clean row is not a tombstone: tombstones are never loaded lazily.
-        if one.__kinto_is_clean__() or one.__kinto_state__().status is not Status.DELETED:
-            change(one)
-            yield change_of(one)
 
 
 def _picked(row: JSONObject, names: Iterable[str]) -> JSONObject:

@@ -6,6 +6,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
@@ -23,7 +24,8 @@ from kinto_orm.query import building
 from kinto_orm.query.execution import PAGE_SIZE, Page, Place, Reading
 from kinto_orm.query.frames import read_arrow, read_pandas, read_polars
 from kinto_orm.query.partitions import TOLERANCE, cut_into_ranges
-from kinto_orm.repository.state import FlowRunner, OnInvalid, Stateful
+from kinto_orm.query.writing import delete, update
+from kinto_orm.repository.state import FlowRunner, OnConflict, OnInvalid, Progress, Stateful
 from kinto_orm.unit_of_work import BulkReport
 
 M = TypeVar("M", bound=Stateful)
@@ -266,30 +268,62 @@ class Query(Generic[M]):
         """Like :meth:`timestamp`."""
         return await self._arun(self.reading.timestamp)
 
-    def delete(self, *, everything: bool = False) -> int:
-        """Delete the objects on the server, without reading them, and return their number.
+    def delete(
+        self, *, everything: bool = False, max_deletes: int | float | None = None, progress: Progress | None = None
+    ) -> int:
+        """Delete the objects on the server, without reading them, and return how many there were.
 
-        Raises ``UsageError`` without a filter, unless ``everything=True``.
+        Without a filter it raises ``UsageError``, unless ``everything=True``. With ``max_deletes``, a number of objects
+        or a share of the list as a float, they are counted first and deleted only in the state of the list that was
+        counted: raises ``TooManyDeletesError`` where there are more, and nothing is deleted.
+        ``progress`` is called with the number deleted, the total or ``None``, and of what.
         """
-        return self._run(self.reading.delete(everything=everything))
+        return self._run(delete(self.reading, everything=everything, max_deletes=max_deletes, progress=progress))
 
-    async def adelete(self, *, everything: bool = False) -> int:
+    async def adelete(
+        self, *, everything: bool = False, max_deletes: int | float | None = None, progress: Progress | None = None
+    ) -> int:
         """Like :meth:`delete`."""
-        return await self._arun(self.reading.delete(everything=everything))
+        return await self._arun(delete(self.reading, everything=everything, max_deletes=max_deletes, progress=progress))
 
-    def update(self, change: Callable[[M], object] | Mapping[str, Any] | None = None, /, **values: Any) -> BulkReport:
-        """Change each object, and write the changed ones in full batches, each with ``If-Match``.
+    def update(
+        self,
+        change: Callable[[M], object] | Mapping[str, Any] | None = None,
+        /,
+        *,
+        state: str | os.PathLike[str] | None = None,
+        on_conflict: OnConflict = "raise",
+        progress: Progress | None = None,
+        **values: Any,
+    ) -> BulkReport:
+        """Change each object, by a function or by wire names and values, and write what changed in full batches.
 
-        The change is a function, or wire names and values. After a failure, repeating the call does not write stored
-        objects again. Raises ``CommitError`` where objects were not stored; the others were.
+        Each write carries ``If-Match``; ``on_conflict`` says what becomes of a record that another client changed
+        meanwhile, as in ``save()``. A mapping takes any key, also one that is the name of an option here.
+
+        What a mapping has written is clean, and not written again when an interrupted call is repeated. For a function
+        whose result depends on what it finds, such as a counter, name a file as ``state``: each write is noted there
+        before it is sent, so that another call with the same file goes on where the first one was interrupted, even if
+        its process was killed. A record that was changed since, so that nobody can tell, is reported as ``unknown``.
+        ``progress`` is called with the number of objects done, their total, and of what.
+        Raises ``CommitError`` (with ``.report``) where objects were not stored; the others were.
         """
-        return self._run(self.reading.update(building.change_of(change, values)))
+        return self._run(update(self.reading, change, values, state=state, on_conflict=on_conflict, progress=progress))
 
     async def aupdate(
-        self, change: Callable[[M], object] | Mapping[str, Any] | None = None, /, **values: Any
+        self,
+        change: Callable[[M], object] | Mapping[str, Any] | None = None,
+        /,
+        *,
+        state: str | os.PathLike[str] | None = None,
+        on_conflict: OnConflict = "raise",
+        progress: Progress | None = None,
+        **values: Any,
     ) -> BulkReport:
-        """Like :meth:`update`."""
-        return await self._arun(self.reading.update(building.change_of(change, values)))
+        """Like :meth:`update`; the file is used in a thread."""
+        return await self._arun(
+            update(self.reading, change, values, state=state, on_conflict=on_conflict, progress=progress)
+        )
 
     # -- the rest -------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import encode_change
 from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Stateful, Verb
 from kinto_orm.unit_of_work.batches import full_batch
-from kinto_orm.unit_of_work.engine import send_batch
+from kinto_orm.unit_of_work.engine import CommitOptions, send_batch
 from kinto_orm.unit_of_work.outcome import said
 
 S = TypeVar("S", bound=Stateful)
@@ -66,15 +66,27 @@ def change_of(holder: S) -> Answered[S]:
     return holder.__kinto_change__(Verb.SAVE)
 
 
+_IN_CHUNKS = CommitOptions(chunked=True)
+
+
 class Bulk(Generic[S]):
     """A bulk verb at work, a batch at a time; it has given an outcome for all that it took of its input.
 
     Where it is known beforehand that there is nothing to write, the input has the outcome instead of the change.
     """
 
-    def __init__(self, changes: Iterable[Answered[S]], runner: FlowRunner) -> None:
+    def __init__(
+        self,
+        changes: Iterable[Answered[S]],
+        runner: FlowRunner,
+        options: CommitOptions = _IN_CHUNKS,
+        before: Callable[[Sequence[Change[S]]], Flow[None]] | None = None,
+    ) -> None:
         self._changes: Iterator[Answered[S]] = iter(changes)
         self._runner = runner
+        self._options = options
+        self._before = before
+        """Returns a flow to be moved before these changes are sent."""
         self._input_error: Exception | None = None
         self._is_at_end = False
         self.is_complete = True
@@ -95,7 +107,9 @@ class Bulk(Generic[S]):
         taken = self._take((yield from full_batch(self._runner)))
         to_send = [one for one in taken if isinstance(one, Change) and one.status is None]
         if to_send:
-            yield from send_batch(to_send, self._runner)
+            if self._before is not None:
+                yield from self._before(to_send)
+            yield from send_batch(to_send, self._runner, self._options)
         for one in taken:
             if isinstance(one.error, TransportError):
                 self.is_complete = False
@@ -152,10 +166,15 @@ def report_of(bulk: Bulk[S], on_outcome: Callable[[Outcome[S]], object] | None) 
                 if on_outcome is not None:
                     on_outcome(outcome_of(one))
     except Exception as error:
-        error.add_note(f"{report.stored} objects were stored before this; what came after them was not sent.")
+        add_note(error, report)
         raise
     report.is_complete = bulk.is_complete
     return report
+
+
+def add_note(error: Exception, report: BulkReport) -> None:
+    """Add to an error of the user's own code how much was stored before it."""
+    error.add_note(f"{report.stored} objects were stored before this; what came after them was not sent.")
 
 
 def raise_for_report(report: BulkReport, verb: str) -> BulkReport:

@@ -80,9 +80,9 @@ def commit(
     return changes
 
 
-def send_batch(changes: Sequence[Change[Any]], runner: FlowRunner) -> Flow[None]:
+def send_batch(changes: Sequence[Change[Any]], runner: FlowRunner, options: CommitOptions) -> Flow[None]:
     """Send these encoded changes, which fit into one batch; each has its outcome then."""
-    yield from _Sending(runner, CommitOptions(chunked=True)).begin(changes)
+    yield from _Sending(runner, options).begin(changes)
 
 
 def carry_out(change: Change[S], runner: FlowRunner) -> Flow[None]:
