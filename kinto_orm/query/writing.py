@@ -257,12 +257,11 @@ class _Updating(Generic[M]):
     def _count(self, done: int) -> None:
         """Count records that an earlier run has written."""
         self._report.unchanged += done
-        if done:
-            self._tell(done)
+        self._tell(done)
 
     def _tell(self, count: int) -> None:
         self._seen += count
-        if self._progress is not None:
+        if count and self._progress is not None:
             self._progress(self._seen, self._total, "update records")
 
     def _resume(self, journal: Journal) -> Flow[None]:

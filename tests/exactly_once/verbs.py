@@ -6,8 +6,10 @@ A method that is neither in ``VERBS`` nor in ``NOT_WRITING`` fails ``test_every_
 from __future__ import annotations
 
 import hashlib
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -499,6 +501,16 @@ def update_query(world: World) -> Call:
     )
 
 
+def update_with_state(world: World) -> Call:
+    call = update_query(world)
+    folder = Path(tempfile.mkdtemp())
+    call.arguments, call.keywords = (
+        (lambda record: record.data.update(n=record.data["n"] + 1),),
+        {"state": folder / "s"},
+    )
+    return call
+
+
 def delete_query(world: World) -> Call:
     expected = dict.fromkeys(map(path, three(world)))
     return Call(world.collection.records.filter(n=1), "delete", expected, is_right=lambda count: count == 3)
@@ -611,6 +623,7 @@ LIST_VERBS = [
     Verb("Manager.stream_delete", stream(bulk_delete)),
     Verb("Manager.edit", edit_record),
     Verb("Query.update", update_query),
+    Verb("Query.update-with-state", update_with_state),
     Verb("Query.delete", delete_query, is_guarded=False),
     Verb("RecordManager.sync", sync),
     Verb("SyncPlan.apply", apply_plan),
