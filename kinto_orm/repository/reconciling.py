@@ -47,7 +47,7 @@ METHODS = {Action.PUT: "PUT", Action.UPDATE: "PATCH", Action.PATCH: "PATCH", Act
 class Verdict:
     """The result of a write: the state of its object, and the change that brought it there.
 
-    With ``again`` that is not the end: this change is to be sent next.
+    With ``again`` that is not the end: this change is to be sent next, on top of ``change``, which is found applied.
     """
 
     state: ObjectState
@@ -72,7 +72,7 @@ def reconcile(change: Change[Any], response: Response, *, strict: bool = False) 
     method = METHODS[write.action]
     if response.status not in (403, 404, 412):
         return reconcile_at_once(change, response)
-    lost = [change, *_doubts(change)] if response.is_repeated else _doubts(change)
+    lost = [change, *change.doubts] if response.is_repeated and not change.only_asks else change.doubts
     if response.status != 403:
         _check_is_whole(response, f"{method} {write.path}")
     if response.status == 412:
@@ -110,19 +110,11 @@ def _check_is_whole(response: Response, what: str) -> None:
         )
 
 
-def _doubts(change: Change[Any]) -> list[Change[Any]]:
-    """The earlier writes of the object that may have been applied, the last one first: one of them at most was."""
-    found: list[Change[Any]] = []
-    earlier = change.state.in_doubt
-    while earlier is not None:
-        found.append(earlier)
-        earlier = earlier.state.in_doubt
-    return found
-
-
 def doubted(change: Change[Any]) -> Change[Any]:
     """What an object remembers of a write whose answer got lost; the same write in doubt twice is one."""
     earlier = change.state.in_doubt
+    if earlier is not None and change.only_asks:
+        return earlier
     if earlier is not None and _says_the_same(earlier, change):
         return replace(change, state=change.state._replace(in_doubt=earlier.state.in_doubt))
     return change
@@ -175,7 +167,7 @@ def _recognised(change: Change[Any], lost: Change[Any], found: StoredObject) -> 
         # What it was applied to is what the lost one was meant for: others may have written in between.
         return Verdict(state, replace(change, state=lost.state), reconciled=True)
     # What was wanted may have changed since. Nobody else wrote in between, so it may go on top of it.
-    return Verdict(state, change, reconciled=True, again=again)
+    return Verdict(state, lost, reconciled=True, again=again)
 
 
 def _on_top(change: Change[Any], lost: Change[Any], data: JSONObject) -> Change[Any]:

@@ -17,7 +17,7 @@ from kinto_orm.protocol.messages import Content, Request, Response, Target
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.responses import StoredObject, stored_object
-from kinto_orm.protocol.writes import Flow, NextFlow, PermissionLists, Write
+from kinto_orm.protocol.writes import Action, Flow, NextFlow, PermissionLists, Write
 from kinto_orm.repository.disk import Disk
 
 T = TypeVar("T")
@@ -156,10 +156,28 @@ class Change(Generic[H]):
     status: OutcomeStatus | None = field(default=None, init=False)
     error: KintoError | None = field(default=None, init=False)
     is_reconciled: bool = field(default=False, init=False)
+    again: Change[H] | None = field(default=None, init=False)
+    """The form to send next time: an earlier change whose answer got lost was found, and the object took its state."""
     sent: Change[H] | None = field(default=None, init=False)
     """The form in which it was stored; ``None`` where nothing was stored."""
     answer: ObjectState | JSONObject | None = field(default=None, init=False)
     """The server's answer to it: a state, or the body of which :attr:`after` makes one."""
+
+    @property
+    def doubts(self) -> list[Change[Any]]:
+        """The earlier changes of the object that may have been applied, the last one first: one of them at most was."""
+        found: list[Change[Any]] = []
+        earlier = self.state.in_doubt
+        while earlier is not None:
+            found.append(earlier)
+            earlier = earlier.state.in_doubt
+        return found
+
+    @property
+    def only_asks(self) -> bool:
+        """Whether its write changes nothing, ever: a PATCH or DELETE that expects no object asks for the one there."""
+        write = self.write
+        return write is not None and write.precondition.absent and write.action is not Action.PUT
 
     @property
     def shown(self) -> Change[Any]:

@@ -167,6 +167,19 @@ def _put(change: Change[Any], precondition: Precondition) -> Write:
     )
 
 
+def _must_ask(change: Change[Any]) -> bool:
+    """Return whether the object may be there in a version that an earlier change of ours made, or that followed it.
+
+    This is the one place that asks about doubt: an object that counts as new, or was never read, has no version to
+    expect, so its write expects no object, and the 412 tells which one is there.
+    """
+    is_creation_in_doubt = any(one.state.status is Status.NEW and one.verb in _CREATING for one in change.doubts)
+    return is_creation_in_doubt or isinstance(change.patch, JSONPatch)  # applied twice, that does more than once
+
+
+_CREATING = (Verb.SAVE, Verb.REPLACE)
+
+
 def _creating(change: Change[Any]) -> Precondition:
     if change.options.safe and change.options.if_match is None:
         return ABSENT
@@ -177,6 +190,8 @@ def _matching(change: Change[Any]) -> Precondition:
     if not change.options.safe:
         return UNCONDITIONAL
     state, asked = change.state, change.options.if_match
+    if asked is None and state.in_doubt is not None and state.last_modified is None and _must_ask(change):
+        return ABSENT
     if asked is None and state.status is Status.LOADED and state.last_modified is None:
         raise NotLoadedError(
             f"{state.path} was loaded without its timestamp, so a safe write is not possible: refresh() it."

@@ -262,9 +262,13 @@ class _Sending(Batches[Change[Any]]):
         return again
 
     def _send_again(self, one: Change[Any], verdict: Verdict, again: Change[Any]) -> list[Change[Any]]:
-        again.origin = one.origin or one
+        again.origin = asked = one.origin or one
         try:
             if self.encode(again):
+                if verdict.reconciled:
+                    # The object has what was found, whatever becomes of the rest.
+                    one.holder.__kinto_apply_state__(verdict.state, verdict.change)
+                    asked.again = replace(again)
                 return [again]
         except KintoError as error:
             self._fail(again, "rejected", error)

@@ -397,9 +397,10 @@ def _outcomes(changes: Iterable[Change[Any]]) -> tuple[Outcome[Any], ...]:
 
 def _to_be_repeated(one: Change[Any]) -> Change[Any]:
     """Return the change as a second commit sends it, which knows its own write where it finds it."""
+    latest = one.again or one
     if one.status != "unknown":
-        return replace(one)
-    return replace(one, state=one.state._replace(in_doubt=one.holder.__kinto_state__().in_doubt))
+        return replace(latest)
+    return replace(latest, state=latest.state._replace(in_doubt=one.holder.__kinto_state__().in_doubt))
 
 
 @dataclass(frozen=True, slots=True)

@@ -262,6 +262,108 @@ def test_a_write_in_doubt_is_recognised_by_one_that_is_sent_twice_itself(
     assert dict(todos.records.get("one").data) == {"n": 2, "q": 5, "l": []}
 
 
+LOST = ["lost after", "lost before", "lost before", "lost before"]
+"""Applied, and no attempt of the call hears of it."""
+APPEND = JSONPatch([{"op": "add", "path": "/data/l/-", "value": 7}])
+
+
+@pytest.fixture
+def doubtful(client: Client, adapter: LossyAdapter) -> Record:
+    """A record whose creation was applied, and whose object does not know."""
+    adapter.plan.extend(LOST)
+    record = Record(id="one", data={"n": 1, "q": 1, "l": []}, client=client)
+    with pytest.raises(ConnectionLostError):
+        record.save()
+    return record
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_o01_a_patch_of_a_creation_in_doubt_is_applied_once(
+    doubtful: Record, adapter: LossyAdapter, todos: Collection[Record], times: int
+) -> None:
+    for _ in range(times):
+        adapter.plan.extend(["ok", *LOST] if doubtful.is_new else LOST)
+        with pytest.raises(ConnectionLostError):
+            doubtful.patch(APPEND)
+
+    doubtful.patch(APPEND)
+
+    assert dict(todos.records.get("one").data) == {"n": 1, "q": 1, "l": [7]}
+    assert (doubtful.is_new, doubtful.is_dirty, doubtful.data["l"]) == (False, False, [7])
+    assert history(todos) == ["update", "create"]
+
+
+@pytest.mark.parametrize("write", [lambda one: one.patch(n=7), lambda one: one.delete()], ids=["patch", "delete"])
+def test_o01_what_others_wrote_over_a_creation_in_doubt_is_a_conflict(
+    doubtful: Record, todos: Collection[Record], write: Callable[[Record], Any]
+) -> None:
+    todos.records.get("one").patch(n=9)
+
+    with pytest.raises(ConflictError) as caught:
+        write(doubtful)
+
+    assert caught.value.theirs == {"n": 9, "q": 1, "l": []}
+    assert todos.records.get("one").data["n"] == 9
+
+
+def test_o01_a_deletion_of_a_creation_in_doubt_deletes_it(doubtful: Record, todos: Collection[Record]) -> None:
+    assert doubtful.delete().is_deleted
+
+    assert history(todos) == ["delete", "create"]
+
+
+@pytest.mark.parametrize("is_raced", [False, True])
+def test_o01_a_unit_that_patches_a_creation_in_doubt_overwrites_nothing(
+    client: Client, doubtful: Record, adapter: LossyAdapter, todos: Collection[Record], *, is_raced: bool
+) -> None:
+    client.server_info()
+    uow = client.unit_of_work()
+    uow.patch(doubtful, n=7)
+    adapter.plan.extend(["lost before"] * 4)
+    with pytest.raises(CommitError):
+        uow.commit()
+    if is_raced:
+        todos.records.get("one").patch(n=9)
+        with pytest.raises(CommitError) as caught:
+            uow.commit()
+        assert [one.status for one in caught.value.outcomes] == ["conflict"]
+    else:
+        uow.commit()
+
+    assert todos.records.get("one").data["n"] == (9 if is_raced else 7)
+
+
+def test_o01_a_json_patch_in_doubt_of_what_was_never_read_is_not_sent_again(
+    client: Client, record: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    known_by_its_id = Record(id="one", client=client)
+    adapter.plan.extend(LOST)
+    with pytest.raises(ConnectionLostError):
+        known_by_its_id.patch(APPEND)
+
+    with pytest.raises(AmbiguousWriteError, match="never read"):
+        known_by_its_id.patch(APPEND)
+    known_by_its_id.refresh()
+
+    assert known_by_its_id.data["l"] == [7]
+    assert history(todos) == ["update", "create"]
+
+
+def test_a_save_on_top_of_a_creation_in_doubt_whose_answer_is_lost_too_is_recognised(
+    doubtful: Record, adapter: LossyAdapter, todos: Collection[Record]
+) -> None:
+    doubtful.data["n"] = 2
+    adapter.plan.extend(["ok", "lost before", "lost before", "lost before", "lost before"])
+    with pytest.raises(ConnectionLostError):
+        doubtful.save()
+
+    doubtful.save()
+
+    assert todos.records.get("one").data["n"] == 2
+    assert not doubtful.is_dirty
+    assert history(todos) == ["update", "create"]
+
+
 def test_of_several_writes_in_doubt_the_one_that_was_applied_is_recognised(
     record: Record, adapter: LossyAdapter, todos: Collection[Record]
 ) -> None:
