@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 from types import TracebackType
@@ -11,17 +12,37 @@ from typing import Any, Self
 
 from kinto_orm.kinto_http import objects
 from kinto_orm.kinto_http.batch import Batch, BatchSession
-from kinto_orm.kinto_http.endpoints import Endpoints
-from kinto_orm.kinto_http.exceptions import KintoException, translating
+from kinto_orm.kinto_http.constants import DO_NOT_OVERWRITE
+from kinto_orm.kinto_http.endpoints import Endpoints, path_of
+from kinto_orm.kinto_http.exceptions import BucketNotFound, CollectionNotFound, KintoException, translating
 from kinto_orm.kinto_http.features import Attachments, Download, Features
 from kinto_orm.kinto_http.kinds import Buckets, Collections, Groups, Records
-from kinto_orm.kinto_http.session import changed_session, create_session, described
+from kinto_orm.kinto_http.patch_type import BasicPatch, PatchType
+from kinto_orm.kinto_http.session import Session, changed_session, create_session, described
 from kinto_orm.kinto_http.utils import urljoin
 from kinto_orm.kinto_http.verbs import Awaiting, Blocking, Document, Id, Timestamp, arun, run, verb
-from kinto_orm.protocol.json_values import copy_json
+from kinto_orm.protocol.json_values import copy_json, etag, parse_timestamp
+from kinto_orm.protocol.messages import Request
+from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.paths import Kind
+from kinto_orm.protocol.responses import read_document
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Page
+
+__all__ = [
+    "DO_NOT_OVERWRITE",
+    "AsyncClient",
+    "BasicPatch",
+    "BatchSession",
+    "BucketNotFound",
+    "Client",
+    "CollectionNotFound",
+    "Endpoints",
+    "KintoException",
+    "PatchType",
+    "Session",
+    "create_session",
+]
 
 _SESSION_OPTIONS = ("server_url", "auth", "retry", "retry_after", "timeout", "headers", "dry_mode")
 
@@ -60,6 +81,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         self.collection_name = collection
         self.results: Any = None
         self._ignore_batch_4xx = ignore_batch_4xx
+        self.read_timestamps = {}
 
     def clone(self, **changes: Any) -> Self:
         """Return a client with these options changed and all others kept; it shares the connections where it can."""
@@ -75,6 +97,8 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         if options:
             clone.session = changed_session(clone.session, options)
         clone.results = self.results
+        if "server_url" not in options:
+            clone.read_timestamps = self.read_timestamps
         return clone
 
     def batch(self, **changes: Any) -> Batch[Self]:
@@ -90,6 +114,21 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
     def server_info(self, *, refresh: bool = False) -> Flow[Document]:
         """Return the server's description. The server is asked once, for all clones, unless ``refresh``."""
         return copy_json((yield from described(self.session, refresh=refresh)))
+
+    @verb
+    def get_changeset(
+        self, /, bucket: Id | None = None, collection: Id | None = None, bust_cache: bool = False, **params: Any
+    ) -> Flow[Document]:
+        """Return the changes of the collection: ``{"metadata", "timestamp", "changes"}``, as the server sends it.
+
+        ``bust_cache`` goes past the caches on the way.
+        """
+        bucket = self.bucket_name if bucket is None else bucket
+        collection = self.collection_name if collection is None else collection
+        expected = random.randint(999_999_000_000, 999_999_999_999) if bust_cache else 0
+        query = encode_query([(name, _text(name, value)) for name, value in {"_expected": expected, **params}.items()])
+        request = Request("GET", path_of("changeset", {"bucket": bucket, "collection": collection}), query)
+        return read_document((yield request), request)
 
     def close(self) -> None:
         """Close the connections, also those of the clones that share them."""
@@ -118,6 +157,10 @@ def _page(flow: Flow[Page[Document]], if_none_match: Timestamp | None) -> Flow[D
     """Return the page as the server sends it; ``None`` where nothing changed."""
     page = yield from objects.unless(flow, if_none_match)
     return None if page is None else {"data": list(page.objects)}
+
+
+def _text(name: str, value: Any) -> str:
+    return etag(parse_timestamp(value, name)) if name == "_since" else str(value)
 
 
 class Client(_Clients, Blocking):

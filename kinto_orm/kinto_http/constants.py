@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import platform
 import re
+from importlib import metadata
 
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import ABSENT
-from kinto_orm.transport.auth import own_headers
 
-USER_AGENT = own_headers()["User-Agent"]
-"""By what every request says who sends it."""
+kinto_http_version = "11.11.0"
+"""The version of the reference client whose names these are."""
+
+requests_version = metadata.version("requests")
+
+python_version = platform.python_version()
+
+USER_AGENT = f"kinto_http/{kinto_http_version} requests/{requests_version} python/{python_version}"
+"""The sender that every request names."""
 
 OBJECTS_PERMISSIONS = {kind.value: list(kind.permissions) for kind in Kind}
 """The names of the permissions of each kind of object."""

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from kinto_orm.errors import InvalidIdError
 from kinto_orm.kinto_http.exceptions import KintoException
-from kinto_orm.protocol.paths import check_id, endpoint, endpoint_ids
+from kinto_orm.protocol.paths import ENDPOINTS, check_id, endpoint, endpoint_ids
 
 
 class Endpoints:
     """The paths below ``root``. Ids are validated, never rewritten."""
+
+    endpoints: ClassVar[dict[str, str]] = {name: f"{{root}}{pattern}" for name, (pattern, _) in ENDPOINTS.items()}
+    """The patterns by name."""
 
     def __init__(self, root: str = "") -> None:
         self._root = root

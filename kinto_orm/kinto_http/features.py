@@ -14,14 +14,10 @@ from kinto_orm.kinto_http.endpoints import path_of
 from kinto_orm.kinto_http.session import described
 from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timestamp, seen, verb
-from kinto_orm.plugins.changesets import bust
 from kinto_orm.protocol.attachments import Upload, attachment_of, name_of, upload_request
 from kinto_orm.protocol.entries import PERMISSIONS_ORDER
-from kinto_orm.protocol.json_values import etag, parse_timestamp
 from kinto_orm.protocol.messages import Content, Request
-from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.paths import EntriesPath, Kind
-from kinto_orm.protocol.responses import read_document
 from kinto_orm.protocol.reviews import ReviewStep
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.transport.files import HostOptions, download, holds, read_content
@@ -83,21 +79,6 @@ class Features(Face):
     ) -> Flow[list[Document]]:
         """Delete the entries of the bucket's history, or those that match, and return their tombstones."""
         return objects.delete_list(self._history(bucket), params, safe=safe, if_match=if_match)
-
-    @verb
-    def get_changeset(
-        self, /, bucket: Id | None = None, collection: Id | None = None, bust_cache: bool = False, **params: Any
-    ) -> Flow[Document]:
-        """Return the changes of the collection, ``{"metadata", "timestamp", "changes"}``, as the server sends them.
-
-        ``bust_cache`` bypasses the caches on the way.
-        """
-        bucket = self.bucket_name if bucket is None else bucket
-        collection = self.collection_name if collection is None else collection
-        expected = bust() if bust_cache else 0
-        query = encode_query([(name, _text(name, value)) for name, value in {"_expected": expected, **params}.items()])
-        request = Request("GET", path_of("changeset", {"bucket": bucket, "collection": collection}), query)
-        return read_document((yield request), request)
 
     @verb
     def request_review(
@@ -180,10 +161,6 @@ class Features(Face):
         id, if_match = seen(original or wanted, id, if_match)
         path = self._ids(Kind.COLLECTION, id, bucket)
         return objects.patch(path, None, wanted, permissions, safe=safe, if_match=if_match)
-
-
-def _text(name: str, value: Any) -> str:
-    return etag(parse_timestamp(value, name)) if name == "_since" else str(value)
 
 
 class Attachments(Face):

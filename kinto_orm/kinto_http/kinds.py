@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from kinto_orm.errors import ForbiddenError, NotFoundError, UnauthorizedError
@@ -366,9 +367,9 @@ class Records(Face):
         **params: Any,
     ) -> Flow[list[Document]]:
         """Return the records of the collection, selected by Kinto's keywords."""
-        return objects.read_list(
-            self._list(Kind.RECORD, bucket, collection), params, pages=pages, if_none_match=if_none_match
-        )
+        path = self._list(Kind.RECORD, bucket, collection)
+        keep = partial(self.read_timestamps.__setitem__, path)
+        return objects.read_list(path, params, pages=pages, if_none_match=if_none_match, on_timestamp=keep)
 
     @verb
     def delete_record(
@@ -401,6 +402,12 @@ class Records(Face):
 
     @verb
     def get_records_timestamp(self, *, collection: Id | None = None, bucket: Id | None = None) -> Flow[str]:
-        """Return the current timestamp of the list of records: digits, without quotes."""
-        timestamp = yield from read_timestamp(self._list(Kind.RECORD, bucket, collection))
+        """Return the timestamp of the list of records: digits, without quotes.
+
+        Straight after ``get_records()`` it is the timestamp of what was read; else the server is asked.
+        """
+        path = self._list(Kind.RECORD, bucket, collection)
+        timestamp = self.read_timestamps.pop(path, None)
+        if timestamp is None:
+            timestamp = yield from read_timestamp(path)
         return "" if timestamp is None else str(timestamp)

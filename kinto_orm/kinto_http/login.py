@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from requests import PreparedRequest
+
 from kinto_orm.transport import BearerTokenAuth as OurTokenAuth
-from kinto_orm.transport.browser import BrowserOAuth
+from kinto_orm.transport import browser
 
 __all__ = ["BearerTokenAuth", "BrowserOAuth", "TokenAuth"]
 
@@ -30,3 +35,22 @@ class TokenAuth(OurTokenAuth):
 
 class BearerTokenAuth(TokenAuth):
     """The other name of ``TokenAuth``."""
+
+
+class BrowserOAuth(browser.BrowserOAuth):
+    """Credentials from a login in the browser, or from a token that the program brings.
+
+    The login is at the server of each request; ``server_url`` changes nothing.
+    """
+
+    server_url: str = ""
+
+    def set_jwt_token(self, jwt_data: Mapping[str, Any]) -> None:
+        """Take the token that a login elsewhere brought, instead of asking for one."""
+        self._brought = OurTokenAuth(jwt_data["access_token"], type=jwt_data["token_type"])
+
+    def __call__(self, r: PreparedRequest) -> PreparedRequest:
+        """Return the request with the token of its server."""
+        return super().__call__(r) if self._brought is None else self._brought(r)
+
+    _brought: OurTokenAuth | None = None

@@ -6,18 +6,17 @@ This module translates the reference client's arguments; the repository encodes 
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
-from kinto_orm.errors import ForbiddenError, InvalidFilterError, InvalidIdError
+from kinto_orm.errors import ForbiddenError, InvalidFilterError, InvalidIdError, ResponseTooLargeError
 from kinto_orm.kinto_http.endpoints import as_id
 from kinto_orm.kinto_http.exceptions import KintoException
 from kinto_orm.kinto_http.patch_type import as_patch
 from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp, resumed
-from kinto_orm.protocol.filters import check_field_name, condition, split_keyword
+from kinto_orm.protocol.filters import Condition, as_moment, check_field_name, condition, split_keyword
 from kinto_orm.protocol.json_values import JSONObject, parse_timestamp, to_json_object
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paging import delete_pages, encode_query, unless_unchanged
@@ -46,8 +45,22 @@ _FORBIDDEN = (
 def read(path: ObjectPath, params: Mapping[str, Any]) -> Flow[Document]:
     """Return the object as the server sends it; parameters that begin with ``_`` are sent along."""
     response = yield Request("GET", str(path), encode_query(_object_params(params)))
-    read_object(response, path, "GET")
-    return cast(Document, content(response, f"GET {path}"))
+    return _document(response, path, "GET")
+
+
+def _document(response: Response, path: ObjectPath, method: str) -> Document:
+    """Return the body of a 2xx answer; raise ``ProtocolError`` where it is another object.
+
+    An answer without an id is taken: stubs of servers leave it out.
+    """
+    raise_for_status(response, method, path)
+    if response.status == 204:
+        return {"data": {}}
+    body: Any = content(response, f"{method} {path}")
+    data = body.get("data") if isinstance(body, dict) else None
+    if isinstance(data, dict) and isinstance(data.get("id"), str):
+        read_object(response, path, method)
+    return cast(Document, body)
 
 
 def _object_params(params: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -159,21 +172,22 @@ def _put(change: Change[None], precondition: Precondition, data: Data) -> Change
         change.state.path,
         Action.PUT,
         precondition,
-        new=None if data is None else {**change.data, **_given_time(data)},
+        new=None if data is None else {**change.data, **_given_envelope(data, change.state.path.id)},
         permissions=change.permissions,
         all_permissions=change.all_permissions,
     )
     return change
 
 
-def _given_time(data: Mapping[str, Any]) -> JSONObject:
-    """Return the ``last_modified`` of the data, where the server would take it: restores set it."""
+def _given_envelope(data: Mapping[str, Any], id: str) -> JSONObject:
+    """Return id and ``last_modified`` of the data, where the server would take them: restores set the time."""
     timestamp = data.get("last_modified")
+    given: JSONObject = {"id": id} if data.get("id") == id else {}
     if type(timestamp) is not int:
-        return {}
+        return given
     if timestamp >= _END_OF_TIME:
         raise KintoException(f"last_modified is milliseconds, not {timestamp}: Kinto would fail on the list for ever.")
-    return {"last_modified": timestamp}
+    return {**given, "last_modified": timestamp}
 
 
 _END_OF_TIME = 10**15
@@ -184,9 +198,9 @@ def _write(change: Change[None]) -> Flow[Document]:
     assert change.write is not None
     path = change.write.path
     response = yield change.write
-    verdict = yield from reconcile(change, response)
     if 200 <= response.status < 300:
-        return cast(Document, content(response, str(path))) if response.status != 204 else {"data": {}}
+        return _document(response, path, change.write.action.value.upper())
+    verdict = yield from reconcile(change, response)
     if verdict.state.status is Status.DELETED:
         # An earlier attempt, whose answer was lost, deleted it; or it was missing, and ``if_exists`` allows that.
         return {"data": {"id": path.id, "deleted": True} if verdict.reconciled else None}
@@ -246,39 +260,92 @@ def read_list(
     *,
     pages: float | None = None,
     if_none_match: Timestamp | None = None,
+    on_timestamp: Callable[[int | None], object] | None = None,
 ) -> Flow[list[JSONObject]]:
     """Return the rows that match, the newest first unless ``_sort`` names another order.
 
     ``_limit`` is the number of rows, on however many pages; with ``pages``, it is the number on each page. Returns
-    ``Unchanged`` where the list still has the timestamp ``if_none_match``.
+    ``Unchanged`` where the list still has the timestamp ``if_none_match``. ``on_timestamp`` is called with the
+    timestamp of the list before the rows were read.
     """
     params, expected = _without_expected(params)
     selection, count = _bounded(selected(params), pages)
-    walk = _walk(path, selection)
+    walk = ListWalk(path, selection, expected)
     rows: list[JSONObject] = []
     while count > 0 and (flow := walk.next_page()) is not None:
-        page = yield from unless(_past_caches(flow, expected), if_none_match)
+        page = yield from unless(flow, if_none_match)
         if page is None:
             return Unchanged()
+        if on_timestamp is not None:
+            on_timestamp(page.timestamp)
+            on_timestamp = None
         rows += page.objects
         count -= 1
-    if selection.order is None and not selection.is_newest_first:
-        # Read in the order of ids: in Kinto's order, records that others change between two pages would be lost.
+    if walk.is_by_id:
         rows.sort(key=lambda row: row.get("last_modified", 0), reverse=True)
     return rows
 
 
 def read_pages(path: ListPath, params: Mapping[str, Any], pages: float | None) -> Iterator[Flow[Page[JSONObject]]]:
-    """Yield the flow of each page, in the order of ids unless ``_sort`` names another; ``_limit`` is the size of a
-    page.
+    """Yield the flow of each page; ``_limit`` is the size of a page.
+
+    One page is in the server's order, several are in the order of ids, unless ``_sort`` says otherwise.
     """
     params, expected = _without_expected(params)
     selection = selected(params)
-    walk = _walk(path, replace(selection, limit=None, page_size=selection.limit, is_newest_first=False))
+    selection = replace(selection, limit=None, page_size=selection.limit, is_newest_first=False)
+    walk = ListWalk(path, selection, expected)
     count = EVERY if pages is None else pages
     while count > 0 and (flow := walk.next_page()) is not None:
-        yield _past_caches(flow, expected)
+        yield flow
         count -= 1
+
+
+class ListWalk:
+    """The pages of a list: the first is asked for as the reference client does, several are read by id.
+
+    Objects that change meanwhile get lost between two pages of Kinto's own order.
+    """
+
+    def __init__(self, path: ListPath, selection: NativeSelection, expected: Any) -> None:
+        self._place = Place(cast(Any, None), path)  # rows as they came need no client
+        self._selection = selection
+        self._expected = expected
+        self._walk = self._start()
+        self._is_first = True
+
+    @property
+    def is_by_id(self) -> bool:
+        """Whether the pages are read by id although no order was asked for."""
+        return not self._selection.is_plain and self._may_lose_rows
+
+    @property
+    def _may_lose_rows(self) -> bool:
+        return self._selection.order is None and not self._selection.is_newest_first
+
+    def _start(self) -> PageWalk[JSONObject]:
+        return PageWalk(ROWS, self._place, self._selection, "raise")
+
+    def next_page(self) -> Flow[Page[JSONObject]] | None:
+        """Return the flow that reads the next page; ``None`` at the end."""
+        flow = self._walk.next_page()
+        if flow is None or not self._is_first:
+            return flow and _past_caches(flow, self._expected)
+        self._is_first = False
+        return self._read_first(flow)
+
+    def _read_first(self, flow: Flow[Page[JSONObject]]) -> Flow[Page[JSONObject]]:
+        try:
+            page = yield from _past_caches(flow, self._expected)
+            if not (page.has_more and self._may_lose_rows):
+                return page
+        except ResponseTooLargeError:
+            pass  # as above: pages of our own size may be small enough
+        self._selection = replace(self._selection, is_plain=False)
+        self._walk = self._start()
+        again = self._walk.next_page()
+        assert again is not None, "the first page was asked for"
+        return (yield from _past_caches(again, self._expected))
 
 
 def _without_expected(params: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
@@ -294,13 +361,10 @@ def _past_caches(flow: Flow[T], expected: Any) -> Flow[T]:
     item = next(flow)
     assert isinstance(item, Request), "reading writes nothing"
     if "_expected=" not in item.query:  # as in that of a next page
-        item = replace(item, query=f"{item.query}&{encode_query([('_expected', str(expected))])}")
+        query = encode_query([("_expected", str(expected))])
+        item = replace(item, query="&".join(filter(None, [item.query, query])))
     # A page is one request: its answer ends the flow.
     return (yield from resumed(item, flow))
-
-
-def _walk(path: ListPath, selection: Selection) -> PageWalk[JSONObject]:
-    return PageWalk(ROWS, Place(cast(Any, None), path), selection, "raise")  # rows as they came need no client
 
 
 def unless(flow: Flow[Page[JSONObject]], timestamp: Timestamp | None) -> Flow[Page[JSONObject] | None]:
@@ -315,40 +379,60 @@ class NativeSelection(Selection):
     """A selection whose filters go to the server in the caller's own words."""
 
     filters: tuple[tuple[str, str], ...] = ()
+    is_plain: bool = True
+    """Whether order and size of the pages are left to the server, unless the caller asked for them."""
 
     def parameters(self, page_size: int | None = None) -> list[tuple[str, str]]:
         """Return the query parameters."""
-        return [*self.filters, *Selection.parameters(self, page_size)]
+        if not self.is_plain:
+            return [*self.filters, *Selection.parameters(self, page_size)]
+        is_sized = page_size is not None and (self.limit is not None or self.page_size is not None)
+        size = [("_limit", str(page_size))] if is_sized else []
+        return [*self.filters, *Selection.parameters(self), *size]
 
 
-def selected(params: Mapping[str, Any]) -> Selection:
+def selected(params: Mapping[str, Any]) -> NativeSelection:
     """Return what Kinto's own keywords select; raise ``InvalidFilterError`` for keywords that Kinto would ignore."""
     given = {_OTHER_NAMES.get(name, name): value for name, value in params.items()}
-    native = {name: _moment(name, value) for name, value in given.items() if name.startswith("_") and value is not None}
-    selection = building.with_keywords(Reading(cast(Source[Any], ROWS)), native).selection
     filters: list[tuple[str, str]] = []
+    native: dict[str, Any] = {}
+    conditions: tuple[Condition, ...] = ()
     for name, value in given.items():
-        if name.startswith("_"):
-            continue
-        operator, field = split_keyword(name)
-        if operator not in ("in", "exclude"):
-            filters.append((name, _plain_text(field, value)))
-        elif choices := value.split(",") if isinstance(value, str) else list(value):
-            filters.append((name, ",".join(_plain_text(field, one, is_choice=True) for one in choices)))
-        elif operator == "in":
-            selection = replace(selection, conditions=(condition(field, "in", []),))  # matches nothing
-    return NativeSelection(**{one.name: getattr(selection, one.name) for one in fields(selection)}, filters=(*filters,))
+        if name in _MOMENTS:
+            if value is not None:
+                filters.append((name, _moment(name, value)))
+        elif name.startswith("_"):
+            native.update({} if value is None else {name: value})
+        elif (text := _filter_text(name, value)) is not None:
+            filters.append((name, text))
+        elif name.startswith("in_"):
+            conditions = (condition("id", "in", []),)  # matches nothing
+    selection = building.with_keywords(Reading(cast(Source[Any], ROWS)), native).selection
+    kept: dict[str, Any] = {one.name: getattr(selection, one.name) for one in fields(selection)}
+    own: dict[str, Any] = {"conditions": conditions, "filters": tuple(filters)}
+    return NativeSelection(**kept | own)
 
 
 _OTHER_NAMES = {"_to": "_before"}
 """Names that Kinto is about to forget."""
 
+_MOMENTS = ("_since", "_before")
 
-def _moment(name: str, value: Any) -> Any:
-    # Kinto takes fractions here: above 1.5 is above 1, below 1.5 is below 2.
-    if isinstance(value, float) and name in ("_since", "_before"):
-        return math.floor(value) if name == "_since" else math.ceil(value)
-    return value
+
+def _moment(name: str, value: Any) -> str:
+    """Return the timestamp in the caller's own spelling; raise ``InvalidFilterError`` for none."""
+    if not isinstance(value, float):  # Kinto takes fractions here
+        as_moment(value, name)
+    return _plain_text(name, value)
+
+
+def _filter_text(name: str, value: Any) -> str | None:
+    """Return the value of a filter; ``None`` for a choice among nothing."""
+    operator, field = split_keyword(name)
+    if operator not in ("in", "exclude"):
+        return _plain_text(field, value)
+    choices = value.split(",") if isinstance(value, str) else list(value)
+    return ",".join(_plain_text(field, one, is_choice=True) for one in choices) if choices else None
 
 
 def _plain_text(field: str, value: Any, *, is_choice: bool = False) -> str:
@@ -363,7 +447,7 @@ def _plain_text(field: str, value: Any, *, is_choice: bool = False) -> str:
     return json.dumps(value).replace(",", "\\u002c") if is_choice and "," in value else value
 
 
-def _bounded(selection: Selection, pages: float | None) -> tuple[Selection, float]:
+def _bounded(selection: NativeSelection, pages: float | None) -> tuple[NativeSelection, float]:
     """Return the selection of that many pages, and the number of pages to read of it."""
     size = selection.limit
     if pages is None:

@@ -40,8 +40,8 @@ def replicate(origin: Client, destination: Client) -> None:
                 batch.delete_record(id=record["id"], if_match=record["last_modified"])
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command; the common options are the destination's."""
+def get_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Parse the arguments of the command: the usual options are the destination's."""
     parser = argparse.ArgumentParser(description="Migrate data from one kinto instance to another one.")
     add = parser.add_argument
     add("-o", "--origin", dest="origin_server", help="The location of the origin server (with prefix)", required=True)
@@ -52,12 +52,12 @@ def get_parser() -> argparse.ArgumentParser:
     )
     add("--origin-bucket", help="The name of the origin bucket. Will use the same as the remote if omitted")
     add("--origin-collection", help="The name of the origin collection. Will use the same as the remote if omitted")
-    return cli_utils.add_parser_options(parser)
+    return cli_utils.add_parser_options(parser).parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the command."""
-    args = get_parser().parse_args(argv)
+    args = get_arguments(argv)
     cli_utils.setup_logger(logger, args)
     destination = cli_utils.create_client_from_args(args)
     origin = Client(

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
+import time
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
+import requests.adapters
+import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from kinto_orm.client import Client as OurClient
 from kinto_orm.errors import ConfigurationError, DryRunError, InvalidTypeError, KintoError
-from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translated
-from kinto_orm.kinto_http.login import BearerTokenAuth, BrowserOAuth
+from kinto_orm.kinto_http.constants import USER_AGENT
+from kinto_orm.kinto_http.exceptions import BackoffException, Exchange, KintoException, translated, translating
+from kinto_orm.kinto_http.login import BearerTokenAuth
 from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import awaited_by_request, moved_by_request, watched
 from kinto_orm.protocol.attachments import Part, encode_multipart
@@ -28,11 +33,16 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import read_server_info
 from kinto_orm.transport import BearerTokenAuth as OurTokenAuth
 from kinto_orm.transport import parse_auth
+from kinto_orm.transport.retry import backoff
 from kinto_orm.unit_of_work.staging import Plan
 
 T = TypeVar("T")
 
 logger = logging.getLogger("kinto_http")
+
+__all__ = ["USER_AGENT", "BackoffException", "KintoException", "Session", "create_session", "logger"]
+
+_REQUEST_OPTIONS = frozenset({"auth", "timeout", "verify", "cert", "proxies"})
 
 ONE_DAY = 86_400
 """The deadline of a whole call, in seconds: the reference client has none."""
@@ -70,11 +80,11 @@ class Session:
         self.nb_retry = retry
         self.retry_after = retry_after
         self.dry_mode = dry_mode
-        self.backoff: float | None = None
+        self.backoff: float | None = None  # until when the server asks for a pause, in seconds since the epoch
         self._client: OurClient | None = None
         self._leases: tuple[Lease, ...] = ()
         self._followed: dict[str, Any] = {}
-        if server_url is not None:
+        if isinstance(server_url, str):
             _ = self.client  # raises for options that cannot work
 
     @classmethod
@@ -95,11 +105,13 @@ class Session:
         if self._client is None:
             if self.server_url is None:
                 raise KintoException("This client has no server_url: give it one, as in http://localhost:8888/v1.")
-            self._client = OurClient(deadline=ONE_DAY, allow_insecure=True, **options)
+            with translating():
+                self._client = OurClient(deadline=ONE_DAY, allow_insecure=True, **options)
             self._leases = (Lease(self._client),)
         elif options != self._followed:
             changes = {name: value for name, value in options.items() if value != self._followed[name]}
-            self._client = self._client.clone(**changes)
+            with translating():
+                self._client = self._client.clone(**changes)
             self._leases = (*self._leases, Lease(self._client))
         self._followed = options
         return self._client
@@ -112,9 +124,9 @@ class Session:
     def _options(self) -> dict[str, Any]:
         return {
             "server_url": self.server_url,
-            "auth": self.auth,
-            "timeout": None if self.timeout is False else self.timeout,
-            "headers": dict(self.headers),
+            "auth": self.auth or None,  # (), [] and False are nobody, as for requests
+            "timeout": patched_timeout(None if self.timeout is False else self.timeout),
+            "headers": {"User-Agent": USER_AGENT, **self.headers},
             "retry": self.nb_retry,
             "retry_after": self.retry_after,
             "dry_mode": self.dry_mode,
@@ -134,22 +146,31 @@ class Session:
     def run(self, flow: Flow[T]) -> T:
         """Return the result of the flow; in dry mode, ``{}`` for a write. Raises ``KintoException``."""
         if self._is_replaced():
-            return moved_by_request(self.request, flow)
+            return moved_by_request(self, flow)
         exchange = Exchange(self.server_url or "")
         try:
             return self.client.run(watched(flow, exchange))
         except KintoError as error:
             return cast(T, self._settled(error, exchange))
+        finally:
+            self._note_backoff(exchange)
 
     async def arun(self, flow: Flow[T]) -> T:
         """Like :meth:`run`."""
         if self._is_replaced():
-            return await awaited_by_request(self.request, flow)
+            return await awaited_by_request(self, flow)
         exchange = Exchange(self.server_url or "")
         try:
             return await self.client.arun(watched(flow, exchange))
         except KintoError as error:
             return cast(T, self._settled(error, exchange))
+        finally:
+            self._note_backoff(exchange)
+
+    def _note_backoff(self, exchange: Exchange) -> None:
+        if exchange.response is not None:
+            seconds = backoff(exchange.response.headers)
+            self.backoff = time.time() + seconds if seconds else None
 
     def _settled(self, error: KintoError, exchange: Exchange) -> Any:
         if isinstance(error, DryRunError):
@@ -161,7 +182,7 @@ class Session:
 
     def _is_replaced(self) -> bool:
         # A double in a test, or a subclass that inspects each request, gets each request.
-        return "request" in vars(self) or type(self).request is not Session.request
+        return "request" in vars(self) or type(self).request is not _OWN_REQUEST
 
     def request(
         self,
@@ -174,8 +195,17 @@ class Session:
         params: Mapping[str, Any] | None = None,
         headers: Mapping[str, str] | None = None,
         files: Any = None,
+        allow_redirects: bool = True,
+        **options: Any,
     ) -> tuple[Any, Any]:
-        """Send any request below the root URL, and return body and headers of the answer; raise ``KintoException``."""
+        """Return body and headers of the answer to any request below the root URL.
+
+        Redirects are never followed: with ``allow_redirects=False`` they are an answer like others. ``options`` are
+        ``auth``, ``timeout``, ``verify``, ``cert`` and ``proxies``, for this request. Raises ``KintoException``.
+        """
+        if unknown := ", ".join(sorted(options.keys() - _REQUEST_OPTIONS)):
+            known = ", ".join(sorted(_REQUEST_OPTIONS))
+            raise TypeError(f"request() takes no {unknown}=; of the options of requests it takes {known}.")
         body = payload_of(data, permissions, payload)
         path, _, query = path_below(self, endpoint).partition("?")
         query = "&".join(filter(None, [query, encode_query(plain_params(params or {}))]))
@@ -185,10 +215,15 @@ class Session:
         elif body:
             raise KintoException("GET requests are not allowed to have a body!")
         exchange = Exchange(self.server_url or "")
+        client = self.client.clone(**options) if options else self.client
         try:
-            return self.client.run(watched(_exchanged(asked), exchange))
+            return client.run(watched(_exchanged(asked, is_redirect_taken=not allow_redirects), exchange))
         except KintoError as error:
             return self._settled(error, exchange), CaseInsensitiveDict[str]()
+        finally:
+            self._note_backoff(exchange)
+            if options:
+                client.close()
 
     def __reduce__(self) -> NoReturn:
         raise InvalidTypeError("A session holds sockets and credentials, which cannot be pickled or copied.")
@@ -198,6 +233,8 @@ class Session:
         if self._client is not None:
             self._client.close()
 
+
+_OWN_REQUEST = Session.request
 
 _ATTRIBUTES = {"retry": "nb_retry"}
 """Options whose attributes have another name."""
@@ -240,7 +277,7 @@ def parsed_auth(auth: Any, server_url: str | None = None) -> Any:
     Raises ``ValueError`` for text that is neither.
     """
     if not isinstance(auth, str):
-        if hasattr(auth, "server_url") and not isinstance(auth, BrowserOAuth):
+        if hasattr(auth, "server_url"):
             auth.server_url = server_url  # auth objects of users may expect it
         return auth
     if not auth:
@@ -256,10 +293,11 @@ def parsed_auth(auth: Any, server_url: str | None = None) -> Any:
     return user, password
 
 
-def _exchanged(request: Request) -> Flow[tuple[Any, CaseInsensitiveDict[str]]]:
+def _exchanged(request: Request, *, is_redirect_taken: bool) -> Flow[tuple[Any, CaseInsensitiveDict[str]]]:
     """Return body and headers of the answer; ``None`` for an answer without a body."""
     response = yield request
-    if response.status != 304:
+    is_redirect = 300 <= response.status < 400
+    if response.status != 304 and not (is_redirect and is_redirect_taken):
         raise_for_status(response, request.method, request.path)
     headers = CaseInsensitiveDict(response.headers)
     if response.status in (204, 304) or request.method == "HEAD":
@@ -307,11 +345,37 @@ def _with_body(request: Request, body: Mapping[str, Any], files: Any) -> Request
     headers = {"Content-Type": JSON_TYPE, **request.headers}
     if files is None:
         return replace(request, headers=headers, body=json_dumps(body).encode())
-    fields = [Part(name, text.encode() if isinstance(text, str) else text) for name, text in body.items()]
-    parts = [Part(name, _bytes_of(file), filename, mimetype) for name, (filename, file, mimetype) in files]
-    content_type, encoded = encode_multipart([*fields, *parts])
+    fields = [Part(name, _bytes_of(value if _is_content(value) else json_dumps(value))) for name, value in body.items()]
+    named = files.items() if isinstance(files, Mapping) else files
+    content_type, encoded = encode_multipart([*fields, *[_file_part(name, file) for name, file in named]])
     return replace(request, headers={**headers, "Content-Type": content_type}, body=encoded)
 
 
+def _file_part(name: str, file: Any) -> Part:
+    """Return the part of one file, which is given in one of the forms that ``requests`` takes."""
+    if not isinstance(file, tuple | list):
+        file = (os.path.basename(str(getattr(file, "name", ""))), file)
+    filename, content, mimetype = (*file, None)[:3]
+    return Part(name, _bytes_of(content), filename or name, mimetype)
+
+
+def _is_content(value: Any) -> bool:
+    return isinstance(value, str | bytes) or hasattr(value, "read")
+
+
 def _bytes_of(file: Any) -> bytes:
-    return file if isinstance(file, bytes) else file.read()
+    content = file.read() if hasattr(file, "read") else file
+    return content.encode() if isinstance(content, str) else bytes(content)
+
+
+def patched_timeout(timeout: Any) -> Any:
+    """Return the timeout as the class that a program has put in the place of ``requests``' own makes it.
+
+    Programs patch ``requests.adapters.TimeoutSauce`` to bound all their requests.
+    """
+    sauce = cast(Any, requests.adapters).TimeoutSauce
+    if sauce is urllib3.Timeout:
+        return timeout
+    connect, read = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    made = sauce(connect=connect, read=read)
+    return made.connect_timeout, made.read_timeout

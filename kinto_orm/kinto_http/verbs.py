@@ -12,16 +12,17 @@ import inspect
 import logging
 from collections.abc import Callable, Coroutine, Mapping
 from types import MethodType
-from typing import Any, Concatenate, Generic, ParamSpec, TypeAlias, TypeVar, cast, overload
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeAlias, TypeVar, cast, overload
+from urllib.parse import parse_qsl
 from uuid import UUID
 
-from kinto_orm.errors import KintoError
+from kinto_orm.errors import KintoError, ResponseError
 from kinto_orm.kinto_http.endpoints import Endpoints, as_id
-from kinto_orm.kinto_http.exceptions import Exchange, KintoException
+from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translated
 from kinto_orm.protocol.json_values import decode, encode
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import EntriesPath, Kind, ObjectPath, PluralPath
-from kinto_orm.protocol.writes import Flow, Write, encode_request
+from kinto_orm.protocol.writes import Action, Flow, Write, encode_request
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -41,9 +42,6 @@ Timestamp: TypeAlias = int | str
 
 logger = logging.getLogger("kinto_http")
 
-Answer = Callable[..., tuple[Any, Any]]
-"""A function like ``Session.request``, which returns body and headers and raises ``KintoException``."""
-
 GIVEN_NOTHING: Any = inspect.Parameter.empty
 """The default of an id that deletes: an empty id or ``None`` that the caller gives there is a mistake."""
 
@@ -55,6 +53,8 @@ class Face:
     endpoints: Endpoints
     bucket_name: Id | None
     collection_name: Id | None
+    read_timestamps: dict[PluralPath, int | None]
+    """The timestamps of the lists that were just read, and not written since."""
 
     def _ids(self, kind: Kind, id: Id | None, bucket: Id | None = None, collection: Id | None = None) -> ObjectPath:
         """Return the path of an object; bucket and collection default to the client's."""
@@ -124,7 +124,11 @@ class Verb(Generic[P, T]):
     """A method of both clients, made from one that returns a flow."""
 
     def __init__(self, build: Callable[Concatenate[Any, P], Flow[T]]) -> None:
+        is_read = build.__name__.startswith(("get_", "server_info"))
+
         def started(face: Face, /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+            if not is_read:
+                face.read_timestamps.clear()
             return (yield from build(face, *args, **kwargs))  # errors of build() are raised where the flow runs, too
 
         def blocking(self: Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -164,14 +168,14 @@ def _presented(function: Callable[..., Any], build: Callable[..., Any]) -> Calla
 
 def run(session: Any, flow: Flow[T]) -> T:
     """Return the result of the flow, moved by a session or by a user's object in its place."""
-    return session.run(flow) if hasattr(type(session), "run") else moved_by_request(session.request, flow)
+    return session.run(flow) if hasattr(type(session), "run") else moved_by_request(session, flow)
 
 
 async def arun(session: Any, flow: Flow[T]) -> T:
     """Like :func:`run`."""
     if hasattr(type(session), "arun"):
         return cast(T, await session.arun(flow))
-    return await awaited_by_request(session.request, flow)
+    return await awaited_by_request(session, flow)
 
 
 def watched(flow: Flow[T], exchange: Exchange) -> Flow[T]:
@@ -215,44 +219,107 @@ def as_request(item: Request | Write) -> Request:
     return encode_request(item) if isinstance(item, Write) else item
 
 
-def moved_by_request(request: Answer, flow: Flow[T]) -> T:
-    """Return the result of the flow, each of whose requests is sent by that function."""
+def moved_by_request(session: Any, flow: Flow[T]) -> T:
+    """Return the result of the flow, each of whose requests is one call of ``session.request``.
+
+    Raises ``KintoException``.
+    """
+    double = Double(session)
     try:
         item = next(flow)
         while True:
-            item = flow.send(_answered(request, as_request(item)))
+            item = flow.send(double.answer(item))
     except StopIteration as stop:
         return cast(T, stop.value)
+    except KintoError as error:
+        double.fail(error)
     finally:
         flow.close()
 
 
-async def awaited_by_request(request: Answer, flow: Flow[T]) -> T:
-    """Like :func:`moved_by_request`; the function runs in a thread."""
+async def awaited_by_request(session: Any, flow: Flow[T]) -> T:
+    """Like :func:`moved_by_request`; each call runs in a thread."""
+    double = Double(session)
     try:
         item = next(flow)
         while True:
-            item = flow.send(await asyncio.to_thread(_answered, request, as_request(item)))
+            item = flow.send(await asyncio.to_thread(double.answer, item))
     except StopIteration as stop:
         return cast(T, stop.value)
+    except KintoError as error:
+        double.fail(error)
     finally:
         flow.close()
 
 
-def _answered(request: Answer, asked: Request) -> Response:
-    options: dict[str, Any] = {"headers": dict(asked.headers)}
-    if asked.body is not None:
-        options["payload"] = decode(asked.body, "the request")  # raises for other bodies than JSON
+class Double:
+    """An object with a ``request`` of its own, in the place of a session: it is called as the reference client calls.
+
+    It returns body and headers, and raises ``KintoException``.
+    """
+
+    def __init__(self, session: Any) -> None:
+        self._request: Callable[..., tuple[Any, Any]] = session.request
+        server_url = getattr(session, "server_url", None)
+        self._exchange = Exchange(server_url if isinstance(server_url, str) else "")
+        self._refusal: KintoException | None = None
+
+    def answer(self, item: Request | Write) -> Response:
+        """Return the answer to one request of a flow."""
+        exchange = self._exchange
+        exchange.request, exchange.response, self._refusal = as_request(item), None, None
+        method, path, options = _call_of(item, exchange.request)
+        try:
+            body, headers = self._request(method, path, **options)
+        except KintoException as error:
+            self._refusal = error
+            if not isinstance(getattr(error.response, "status_code", None), int):
+                raise
+            exchange.response = _response(error.response.status_code, error.response.headers, _decoded(error.response))
+        else:
+            exchange.response = _response(204 if body is None else 200, headers, body)
+        return exchange.response
+
+    def fail(self, error: KintoError) -> NoReturn:
+        """Raise the exception that the caller gets for an error of the flow: its own, where it has raised one."""
+        refusal = self._refusal
+        if refusal is None:
+            raise translated(error, self._exchange) from error
+        if isinstance(error, KintoException):
+            error.request, error.response = refusal.request, refusal.response
+            raise error
+        raise (refusal if isinstance(error, ResponseError) else translated(error, self._exchange)) from error
+
+
+def _call_of(item: Request | Write, request: Request) -> tuple[str, str, dict[str, Any]]:
+    """Return the arguments with which the reference client calls ``Session.request``."""
+    method = request.method.lower()
+    if isinstance(item, Write):
+        conditions: dict[str, str] | None = dict(item.precondition.headers) or None
+        if item.action is Action.PUT:
+            data = None if item.new is None else dict(item.new)
+            permissions = None if item.permissions is None else dict(item.permissions)
+            return method, str(item.path), {"data": data, "permissions": permissions, "headers": conditions}
+        if item.action is Action.DELETE:
+            return method, str(item.path), {"headers": conditions}
+    options: dict[str, Any] = {"headers": dict(request.headers)} if request.headers else {}
+    if request.body is not None:
+        options["payload"] = decode(request.body, "the request")  # raises for other bodies than JSON
+    params = parse_qsl(request.query, keep_blank_values=True)
+    return method, request.path, {**options, "params": dict(params)} if params else options
+
+
+def _response(status: int, headers: Any, body: Any) -> Response:
+    items = headers.items() if isinstance(headers, Mapping) else ()
     try:
-        body, headers = request(asked.method.lower(), asked.target, **options)
-    except KintoException as error:
-        if not isinstance(getattr(error.response, "status_code", None), int):
-            raise
-        return _refused(error.response)
-    lower = {str(name).lower(): str(value) for name, value in dict(headers).items()}
-    return Response(204, lower) if body is None else Response(200, lower, encode(body), body)
+        encoded = b"" if body is None else encode(body)
+    except (TypeError, ValueError, KintoError):
+        encoded = b""  # the body of a double need not be JSON
+    return Response(status, {str(name).lower(): str(value) for name, value in items}, encoded, body)
 
 
-def _refused(response: Any) -> Response:
-    headers = {str(name).lower(): str(value) for name, value in dict(response.headers).items()}
-    return Response(response.status_code, headers, encode(response.json()))
+def _decoded(response: Any) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return response.text

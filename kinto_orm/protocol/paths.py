@@ -222,7 +222,7 @@ def _draw_uuid4() -> str:
     return f"{drawn[:8]}-{drawn[8:12]}-4{drawn[13:16]}-{variant}{drawn[17:20]}-{drawn[20:]}"
 
 
-_ENDPOINTS: dict[str, tuple[str, tuple[str, ...]]] = {
+ENDPOINTS: dict[str, tuple[str, tuple[str, ...]]] = {
     "root": ("/", ()),
     "batch": ("/batch", ()),
     "permissions": ("/permissions", ()),
@@ -241,13 +241,14 @@ _ENDPOINTS: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "changeset": ("/buckets/{bucket}/collections/{collection}/changeset", ("bucket", "collection")),
 }
+"""The named endpoints: the pattern of each path, and the ids in it."""
 
 
 def endpoint_ids(name: str) -> tuple[str, ...]:
     """Return the names of the ids in the path of an endpoint; raise ``InvalidIdError`` for an unknown endpoint."""
-    if name not in _ENDPOINTS:
-        raise InvalidIdError(f"There is no endpoint {name!r}; there are {', '.join(_ENDPOINTS)}.")
-    return _ENDPOINTS[name][1]
+    if name not in ENDPOINTS:
+        raise InvalidIdError(f"There is no endpoint {name!r}; there are {', '.join(ENDPOINTS)}.")
+    return ENDPOINTS[name][1]
 
 
 def endpoint(name: str, **ids: str | None) -> str:
@@ -259,4 +260,4 @@ def endpoint(name: str, **ids: str | None) -> str:
     missing = [key for key in needed if ids.get(key) is None]
     if missing:
         raise InvalidIdError(f"The endpoint {name!r} needs {' and '.join(missing)}.")
-    return _ENDPOINTS[name][0].format(**{key: check_id(ids[key], key) for key in needed})
+    return ENDPOINTS[name][0].format(**{key: check_id(ids[key], key) for key in needed})

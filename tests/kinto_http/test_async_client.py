@@ -223,7 +223,7 @@ def test_a_session_of_a_users_own_class_sees_every_request(client: Client) -> No
 
     assert len(telling.get_buckets()) == 1
     assert asked[:2] == ["put /buckets/b/collections/c/records/r", "delete /buckets/b/collections/c/records/r"]
-    assert asked[2].startswith("get /buckets?_sort=id&_limit=")
+    assert asked[2] == "get /buckets"
     with pytest.raises(kinto_http.CollectionNotFound):
         telling.get_collection(id="missing")
 

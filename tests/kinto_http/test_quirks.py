@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 import requests
 from small_server import AUTH, BATCH, PAGE, scripted
-from wiretap import Wiretap, answer
+from wiretap import Script, Wiretap, answer
 
 import kinto_orm
 from kinto_orm import kinto_http
-from kinto_orm.errors import ConflictError, KintoError
+from kinto_orm.errors import ConflictError, KintoError, ResponseTooLargeError
 from kinto_orm.kinto_http import Client, KintoBatchException, KintoException, objects, utils
 from kinto_orm.kinto_http.patch_type import BasicPatch, JSONPatch, MergePatch
-from kinto_orm.protocol.messages import Response
+from kinto_orm.protocol.messages import Request, Response
 
 
 def fill(client: Client, count: int = 12) -> None:
@@ -40,12 +40,15 @@ def test_q01_the_error_of_a_pause_is_exported() -> None:
     assert issubclass(kinto_http.BackoffException, KintoException)
 
 
-def test_q02_one_login_serves_several_servers() -> None:
+def test_q02_one_login_serves_several_servers(monkeypatch: pytest.MonkeyPatch) -> None:
     auth = kinto_http.BrowserOAuth()
-
     _ = Client(server_url="http://one/v1", auth=auth), Client(server_url="http://two/v1", auth=auth)
+    asked: list[str] = []
+    monkeypatch.setattr(auth, "_log_in", lambda root: asked.append(root) or kinto_http.BearerTokenAuth("token"))
 
-    assert not hasattr(auth, "server_url")
+    auth(requests.Request("GET", "http://one/v1/buckets").prepare())
+
+    assert asked == ["http://one/v1"]
 
 
 def test_q02_the_auth_object_of_a_user_may_wait_for_the_url() -> None:
@@ -174,8 +177,10 @@ def pages(count: int) -> list[Response]:
 
 
 def test_q14_a_thousand_pages_are_no_problem() -> None:
-    assert len(scripted(*pages(1200)).get_records()) == 1200
-    assert len(list(scripted(*pages(1200)).get_paginated_records())) == 1200
+    first, *others = pages(1200)
+
+    assert len(scripted(first, first, *others).get_records()) == 1200
+    assert len(list(scripted(first, first, *others).get_paginated_records())) == 1200
 
 
 def test_q15_a_page_that_fails_is_asked_for_only_as_often_as_said() -> None:
@@ -187,16 +192,44 @@ def test_q15_a_page_that_fails_is_asked_for_only_as_often_as_said() -> None:
 
 def test_q17_a_pause_asked_for_does_not_break_a_list() -> None:
     first, last = pages(2)
-    client = scripted(Response(200, {**first.headers, "backoff": "60"}, first.body), last)
+    client = scripted(first, Response(200, {**first.headers, "backoff": "60"}, first.body), last)
 
     assert len(client.get_records()) == 2
 
 
-def test_q18_lists_are_read_in_an_order_that_does_not_move(client: Client, wire: Wiretap) -> None:
-    client.get_records()
-    list(client.get_paginated_records())
+def test_q18_several_pages_are_read_in_an_order_that_does_not_move(client: Client, wire: Wiretap) -> None:
+    fill(client)
+    before = len(wire.requests)
 
-    assert all("_sort=id" in request.query for request in wire.requests)
+    found = client.get_records()
+    paged = [record for page in client.get_paginated_records() for record in page["data"]]
+
+    assert [record["n"] for record in found] == list(reversed(range(12)))
+    assert [record["n"] for record in paged] == list(range(12))
+    queries = [request.query for request in wire.requests[before:]]
+    assert queries[0] == queries[4] == ""  # as the reference client asks, until there is a second page
+    assert all("_sort=id" in query for query in (*queries[1:4], *queries[5:]))
+
+
+def test_q18_one_page_is_asked_for_as_the_reference_client_does(client: Client, wire: Wiretap) -> None:
+    client.get_records()
+    client.get_history(resource_name="record")
+    list(client.get_paginated_records(_limit=3))
+
+    assert [request.query for request in wire.requests] == ["", "resource_name=record", "_limit=3"]
+
+
+def test_q18_a_list_that_is_too_large_for_one_answer_is_read_in_pages() -> None:
+    class Limited(Script):
+        def send(self, request: Request) -> Response:
+            if "_limit" not in request.query:
+                raise ResponseTooLargeError("too large")
+            return super().send(request)
+
+    client = scripted()
+    client.session.client._connection.transport = Limited([answer({"data": [{"id": "r"}]})] * 2)
+
+    assert client.get_records() == client.get_records(_sort="n") == [{"id": "r"}]
 
 
 def test_q19_credentials_stay_on_their_server(client: Client) -> None:
@@ -258,12 +291,26 @@ def test_q26_permissions_are_filtered_by_keywords(client: Client) -> None:
     assert [entry["uri"] for entry in found] == ["/buckets/b/collections/c"]
 
 
-def test_q28_nothing_is_kept_of_what_was_read(client: Client) -> None:
+def test_q28_one_timestamp_is_kept_of_a_list_that_was_read(client: Client) -> None:
     fill(client)
+    other = Client(server_url=client.session.server_url, auth=AUTH, bucket="b", collection="c")
 
     client.get_records()
+    kept = dict(client.read_timestamps)
+    other.create_record(id="later")
+    read, now, again = [client.get_records_timestamp() for _ in range(3)]
 
-    assert not [name for name in vars(client) if "timestamp" in name]
+    assert (len(kept), client.read_timestamps) == (1, {})
+    assert int(read) < int(now) == int(again)
+    assert [record["id"] for record in client.get_records(_since=read)] == ["later"]
+
+
+def test_q28_the_timestamp_of_a_list_is_forgotten_at_the_next_write(client: Client) -> None:
+    client.get_records()
+
+    record = client.create_record()
+
+    assert client.get_records_timestamp() == str(record["data"]["last_modified"])
 
 
 def test_q29_permissions_are_all_of_them(client: Client) -> None:
