@@ -5,19 +5,24 @@ https://www.sqlite.org/tempfiles.html
 
 from __future__ import annotations
 
+import hashlib
 import os
+import re
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
-from typing import NoReturn
+from pathlib import Path, PurePosixPath
+from typing import NoReturn, cast
 
-from kinto_orm.errors import InvalidValueError, UsageError
-from kinto_orm.repository.disk import Entry, FilePath, SortedLists
+from kinto_orm.errors import InvalidTypeError, InvalidValueError, UsageError
+from kinto_orm.repository.disk import Entry, FileDigest, FilePath, Folder, NewFile, SortedLists
 
 _AT_ONCE = 500
 """The number of keys that one SQLite statement looks for."""
+
+_PART = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{8}\.part$")
+"""The name of a file that was not whole yet: ours, and that of a download."""
 
 _APPLICATION_ID = 0x6B696E74
 """The mark of our files in SQLite's header: a file of another program is never written to."""
@@ -37,20 +42,100 @@ class LocalDisk:
 
     def write_text(self, path: FilePath, pieces: Iterable[str]) -> None:
         """Write a UTF-8 file, which takes its place only when it is whole."""
-        target = Path(path)
-        part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        new = _NewFile(Path(path))
         try:
-            with part.open("x", encoding="utf-8", newline="") as file:
-                file.writelines(pieces)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(target)
+            for piece in pieces:
+                new.write(piece.encode())
+            new.close()
         finally:
-            part.unlink(missing_ok=True)
+            new.discard()
+
+    def open_folder(self, path: FilePath) -> Folder:
+        """Return the folder, which need not be there."""
+        if not isinstance(cast(object, path), (str, os.PathLike)):
+            raise InvalidTypeError(f"A folder is given by its path, not by {path!r:.60}.")
+        return _LocalFolder(Path(path))
 
     def open_lists(self, path: FilePath | None = None) -> SortedLists:
         """Open sorted lists, temporary ones or those of a file."""
         return _Lists() if path is None else _LastingLists(path)
+
+
+class _NewFile:
+    """A file under another name until it is whole."""
+
+    def __init__(self, target: Path) -> None:
+        self._target = target
+        self._part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        self._file = self._part.open("xb")
+        self._hasher = hashlib.sha256()
+        self._size = 0
+
+    def write(self, piece: bytes) -> None:
+        self._file.write(piece)
+        self._hasher.update(piece)
+        self._size += len(piece)
+
+    def close(self) -> FileDigest:
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        self._file.close()
+        self._part.replace(self._target)
+        return FileDigest(self._size, self._hasher.hexdigest())
+
+    def discard(self) -> None:
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+class _LocalFolder:
+    """A folder on this machine."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, name: str) -> str:
+        return str(self._inside(name))
+
+    def names(self) -> Sequence[str]:
+        files = (path for path in self._root.rglob("*") if path.is_file())
+        return sorted(path.relative_to(self._root).as_posix() for path in files)
+
+    def read(self, name: str) -> bytes:
+        return self._inside(name).read_bytes()
+
+    def digest(self, name: str) -> FileDigest | None:
+        path = self._inside(name)
+        if not path.is_file():
+            return None
+        with path.open("rb") as file:
+            return FileDigest(path.stat().st_size, hashlib.file_digest(file, "sha256").hexdigest())
+
+    def create(self, name: str) -> NewFile:
+        path = self._inside(name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _NewFile(path)
+
+    def remove(self, name: str) -> None:
+        path = self._inside(name)
+        path.unlink(missing_ok=True)
+        for folder in path.parents:
+            if folder == self._root or (folder.is_dir() and any(folder.iterdir())):
+                return
+            if folder.is_dir():
+                folder.rmdir()
+
+    def sweep(self) -> None:
+        for name in self.names():
+            if _PART.search(name):
+                self.remove(name)
+
+    def _inside(self, name: str) -> Path:
+        # Windows knows drives and backslashes, too, and a dump may be read on another system.
+        pieces = PurePosixPath(name).parts
+        if not pieces or name.startswith("/") or ".." in pieces or not set("\\:\0").isdisjoint(name):
+            raise InvalidValueError(f"{name!r:.200} is no name of a file below {self._root}.")
+        return self._root.joinpath(*pieces)
 
 
 class _Lists:

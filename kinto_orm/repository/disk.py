@@ -6,7 +6,7 @@ Flows call it through ``call_blocking``; the client passes the implementation.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
 FilePath: TypeAlias = str | os.PathLike[str]
@@ -51,6 +51,64 @@ class SortedLists(Protocol):
         ...
 
 
+class FileDigest(NamedTuple):
+    """The size of a file in bytes, and its SHA-256 in hexadecimal."""
+
+    size: int
+    sha256: str
+
+
+class NewFile(Protocol):
+    """A file that is written piece by piece, and takes its place only when it is whole. Every method blocks."""
+
+    def write(self, piece: bytes) -> None:
+        """Write the next piece."""
+        ...
+
+    def close(self) -> FileDigest:
+        """Put the file in its place, on the disk."""
+        ...
+
+    def discard(self) -> None:
+        """Delete the file, unless it is in its place; it may be called twice."""
+        ...
+
+
+class Folder(Protocol):
+    """The files below one folder, by names such as ``groups/staff.json``. Every method blocks.
+
+    Raises ``InvalidValueError`` for a name that leads out of the folder, ``OSError`` where the disk refuses.
+    """
+
+    def path(self, name: str) -> str:
+        """Return the path of a file."""
+        ...
+
+    def names(self) -> Sequence[str]:
+        """Return the names of all files, sorted."""
+        ...
+
+    def read(self, name: str) -> bytes:
+        """Read a file."""
+        ...
+
+    def digest(self, name: str) -> FileDigest | None:
+        """Return the digest of a file; ``None`` where there is none."""
+        ...
+
+    def create(self, name: str) -> NewFile:
+        """Begin a file; what has the name keeps it until the new one is closed."""
+        ...
+
+    def remove(self, name: str) -> None:
+        """Delete a file, and the folders that are empty without it."""
+        ...
+
+    def sweep(self) -> None:
+        """Delete the beginnings of files that a process left which was killed."""
+        ...
+
+
 class Disk(Protocol):
     """Files and SQLite on this machine. Every method blocks: flows use ``call_blocking``."""
 
@@ -63,6 +121,10 @@ class Disk(Protocol):
 
     def write_text(self, path: FilePath, pieces: Iterable[str]) -> None:
         """Write a UTF-8 file; it takes its place only when it is whole. Raises ``OSError``."""
+        ...
+
+    def open_folder(self, path: FilePath) -> Folder:
+        """Return the folder, which need not be there. Raises ``InvalidTypeError`` for what is no path."""
         ...
 
     def open_lists(self, path: FilePath | None = None) -> SortedLists:

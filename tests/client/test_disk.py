@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from kinto_orm import Client, InvalidValueError, UsageError
-from kinto_orm.repository.disk import Entry, SortedLists
+from kinto_orm import Client, InvalidTypeError, InvalidValueError, UsageError
+from kinto_orm.repository.disk import Entry, FileDigest, Folder, SortedLists
 
 
 @pytest.fixture
@@ -99,3 +100,65 @@ def test_a_file_of_another_program_is_left_alone(kinto_client: Client, tmp_path:
     with pytest.raises(UsageError, match=r"job\.sqlite cannot be used as a state file"):
         kinto_client.disk.open_lists(file)
     assert file.read_bytes() == before
+
+
+# -- folders ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(kinto_client: Client, tmp_path: Path) -> Folder:
+    return kinto_client.disk.open_folder(tmp_path / "backup")
+
+
+def write(folder: Folder, name: str, content: bytes) -> FileDigest:
+    new = folder.create(name)
+    new.write(content[:2])
+    new.write(content[2:])
+    return new.close()
+
+
+def test_files_of_a_folder_are_written_read_and_removed(folder: Folder, tmp_path: Path) -> None:
+    assert (list(folder.names()), folder.digest("a/b.txt")) == ([], None)
+
+    digest = write(folder, "a/b.txt", b"abc")
+    write(folder, "c", b"")
+
+    assert digest == folder.digest("a/b.txt") == FileDigest(3, hashlib.sha256(b"abc").hexdigest())
+    assert (folder.read("a/b.txt"), list(folder.names())) == (b"abc", ["a/b.txt", "c"])
+    assert folder.path("a/b.txt") == str(tmp_path / "backup" / "a" / "b.txt")
+    folder.remove("a/b.txt")
+    folder.remove("nowhere/d")
+    assert (list(folder.names()), (tmp_path / "backup" / "a").exists()) == (["c"], False)
+
+
+def test_a_new_file_takes_its_place_when_it_is_closed(folder: Folder) -> None:
+    write(folder, "c", b"old")
+    new = folder.create("c")
+    new.write(b"new")
+
+    assert folder.read("c") == b"old"
+    new.discard()
+    assert list(folder.names()) == ["c"]
+
+
+def test_what_a_killed_process_left_is_swept_up(folder: Folder, tmp_path: Path) -> None:
+    write(folder, "c", b"")
+    for name in (".c.0123abcd.part", "d/.e.0123abcd.part", "my.part"):
+        write(folder, name, b"half")
+
+    folder.sweep()
+
+    assert list(folder.names()) == ["c", "my.part"]
+    assert not (tmp_path / "backup" / "d").exists()
+
+
+@pytest.mark.parametrize("name", ["", "/etc/passwd", "../a", "a/../../b", "C:\\a", "a\\b", "a\0"])
+def test_no_name_leads_out_of_the_folder(folder: Folder, name: str) -> None:
+    for use in (folder.path, folder.read, folder.digest, folder.create, folder.remove):
+        with pytest.raises(InvalidValueError, match="no name of a file below"):
+            use(name)
+
+
+def test_a_folder_is_given_by_its_path(kinto_client: Client) -> None:
+    with pytest.raises(InvalidTypeError, match="by its path"):
+        kinto_client.disk.open_folder(7)  # type: ignore[arg-type]
