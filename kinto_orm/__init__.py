@@ -88,6 +88,7 @@ from kinto_orm.errors import (
 from kinto_orm.jobs.applying import SyncReport
 from kinto_orm.jobs.changes import ChangeFeed, FeedChange
 from kinto_orm.jobs.comparing import PlannedChange
+from kinto_orm.jobs.dump import DumpReport
 from kinto_orm.jobs.plans import SyncPlan
 from kinto_orm.jobs.schemas import SchemaDiff, Violation
 from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
@@ -139,6 +140,7 @@ __all__ = [
     "Deferred",
     "DeletedObjectError",
     "DryRunError",
+    "DumpReport",
     "DuplicateKeyError",
     "DuplicateObjectError",
     "EmptySourceError",

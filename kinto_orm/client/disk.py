@@ -94,6 +94,10 @@ class _LocalFolder:
     def __init__(self, root: Path) -> None:
         self._root = root
 
+    @property
+    def location(self) -> str:
+        return str(self._root)
+
     def path(self, name: str) -> str:
         return str(self._inside(name))
 

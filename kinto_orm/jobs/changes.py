@@ -141,7 +141,7 @@ class ChangeFeed(Generic[M]):
     ) -> None:
         self._source = source
         self._place = source.locate()
-        self._horizon = _check_horizon(horizon)
+        self._horizon = check_horizon(horizon)
         self._on_invalid: OnInvalid = on_invalid or self._place.runner.on_invalid
         path = str(self._place.path)
         self._position = Position(path) if since is None else read_token(since, path)
@@ -348,11 +348,9 @@ class _Poll(Generic[M]):
         return self._steps(rows, page)
 
     def _set_limit(self, page: RawPage) -> Flow[None]:
-        now, horizon = page.server_time, self._horizon
-        if now is None:
-            now, horizon = (yield from pause()), 2 * horizon
+        limit = yield from settled_until(page.server_time, self._horizon)
         self._timestamp = _timestamp_of(page.timestamp, self._path)
-        self._limit = max(self._position.cursor, min(self._timestamp, now - round(horizon * 1000)))
+        self._limit = max(self._position.cursor, min(self._timestamp, limit))
 
     def _cut(self, rows: list[JSONObject]) -> None:
         """Leave out the rows above the limit that a token could not remember: they are read again later."""
@@ -420,6 +418,17 @@ class _Poll(Generic[M]):
             self._position.anchor = (row["id"], row["last_modified"])
 
 
+def settled_until(server_time: int | None, horizon: float) -> Flow[int]:
+    """Return the timestamp up to which no transaction adds anything any more, in milliseconds.
+
+    That is the server's time minus the horizon (in seconds); where the server does not say its time, this machine's
+    minus twice the horizon.
+    """
+    if server_time is None:
+        server_time, horizon = (yield from pause()), 2 * horizon
+    return server_time - round(horizon * 1000)
+
+
 _IS_LIVE = condition("deleted", "not", value=True)
 
 
@@ -446,7 +455,8 @@ def _timestamp_of(timestamp: int | None, path: PluralPath) -> int:
     return timestamp
 
 
-def _check_horizon(horizon: object) -> float:
+def check_horizon(horizon: object) -> float:
+    """Return the horizon in seconds; raise ``InvalidTypeError`` or ``InvalidValueError`` for what is none."""
     if not isinstance(horizon, int | float) or isinstance(horizon, bool):
         raise InvalidTypeError(f"horizon is a number of seconds, not {horizon!r:.60}.")
     if not isfinite(horizon) or horizon < 0:

@@ -25,15 +25,13 @@ from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, import_extra
 from kinto_orm.repository import conditions_about, get, history_path, require_capability, require_history
-from kinto_orm.repository.state import FlowRunner, ObjectState, Stateful, Verb, WriteOptions
+from kinto_orm.repository.state import FlowRunner, ObjectState, Progress, Stateful, Verb, WriteOptions
 from kinto_orm.unit_of_work import carry_out
 
 M = TypeVar("M", bound=Stateful)
 
 CAPABILITY = "schema"
 
-Progress = Callable[[int, int | None, str], object]
-"""A function that takes the number of what is done, of how many (``None`` where that is not known), and what it is."""
 
 _NAMES = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 """Keywords whose keys are names, each with a schema."""

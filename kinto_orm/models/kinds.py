@@ -13,6 +13,7 @@ from pydantic import ConfigDict, Field, SecretStr
 from typing_extensions import TypeVar
 
 from kinto_orm.errors import InvalidTypeError, NotBoundError, UsageError
+from kinto_orm.jobs.dump import DumpReport, dump
 from kinto_orm.jobs.schemas import SchemaDiff, SchemaSource, compare_schema, prepare_schema
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.kinto_object import KintoObject
@@ -28,7 +29,8 @@ from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.reviews import ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import History, history_of
-from kinto_orm.repository.state import FlowRunner
+from kinto_orm.repository.disk import FilePath
+from kinto_orm.repository.state import FlowRunner, Progress
 
 
 class Account(KintoObject):
@@ -92,6 +94,24 @@ class Bucket(KintoObject):
     def history(self) -> History:
         """What happened in the bucket, the newest first: a lazy selection of its entries."""
         return history_of(lambda: (self.__kinto_runner__(), self.__kinto_path__().id))
+
+    def dump(self, folder: FilePath, *, horizon: float = 10, progress: Progress | None = None) -> DumpReport:
+        """Write the bucket into a folder that can be read in git: groups, collections, records, and their files.
+
+        Each collection is dumped in one state: a list that was changed less than ``horizon`` seconds ago is waited for,
+        one that is changed while it is read is read again, and one that never rests is named in the report. Into the
+        folder of an earlier dump, also of one that was interrupted, only what changed is written.
+        Raises ``UsageError`` for a folder that holds something else, ``OSError`` where it cannot be written.
+        """
+        return self.__kinto_runner__().run(
+            dump(self.__kinto_path__(), folder, self.__kinto_runner__(), horizon=horizon, progress=progress)
+        )
+
+    async def adump(self, folder: FilePath, *, horizon: float = 10, progress: Progress | None = None) -> DumpReport:
+        """Like :meth:`dump`."""
+        return await self.__kinto_runner__().arun(
+            dump(self.__kinto_path__(), folder, self.__kinto_runner__(), horizon=horizon, progress=progress)
+        )
 
     @overload
     def collection(self, which: str | UUID) -> Collection[Record]: ...

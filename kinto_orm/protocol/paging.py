@@ -38,10 +38,7 @@ class RawPage:
     @property
     def server_time(self) -> int | None:
         """The time of the server's clock, in milliseconds since the epoch; ``None`` where it does not say."""
-        try:
-            return None if self.date is None else int(parsedate_to_datetime(self.date).timestamp() * 1000)
-        except ValueError:
-            return None
+        return _parse_date(self.date)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +49,20 @@ class ListState:
     """The number of objects that match; tombstones are not counted."""
     timestamp: int | None
     """The timestamp of the whole list, in milliseconds, whatever the filters."""
+    date: str | None = None
+    """The header ``Date``."""
+
+    @property
+    def server_time(self) -> int | None:
+        """The time of the server's clock, in milliseconds since the epoch; ``None`` where it does not say."""
+        return _parse_date(self.date)
+
+
+def _parse_date(date: str | None) -> int | None:
+    try:
+        return None if date is None else int(parsedate_to_datetime(date).timestamp() * 1000)
+    except ValueError:
+        return None
 
 
 def encode_query(params: Sequence[tuple[str, str]]) -> str:
@@ -119,7 +130,7 @@ def read_state(path: ListPath, query: str = "", *, if_match: int | None = None) 
     count = response.headers.get("total-objects", response.headers.get("total-records", ""))
     if not (count.isascii() and count.isdigit() and len(count) <= 19):
         raise ProtocolError(f"HEAD {path} was answered without a count (Total-Objects).")
-    return ListState(int(count), list_timestamp(response))
+    return ListState(int(count), list_timestamp(response), response.headers.get("date"))
 
 
 def read_timestamp(path: ListPath) -> Flow[int | None]:

@@ -80,6 +80,11 @@ class Folder(Protocol):
     Raises ``InvalidValueError`` for a name that leads out of the folder, ``OSError`` where the disk refuses.
     """
 
+    @property
+    def location(self) -> str:
+        """The path of the folder."""
+        ...
+
     def path(self, name: str) -> str:
         """Return the path of a file."""
         ...

@@ -5,6 +5,8 @@ https://docs.kinto-storage.org/en/stable/api/1.x/history.html
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from kinto_orm.errors import HistoryIncompleteError, ResponseError
 from kinto_orm.protocol.entries import HistoryEntry, history_entry
 from kinto_orm.protocol.filters import Condition, condition, encode_conditions
@@ -68,6 +70,23 @@ def read_version(path: ObjectPath, last_modified: int, runner: FlowRunner) -> Fl
     except ResponseError:
         return None
     return None if entry is None else entry.target.data
+
+
+def read_permissions(path: ObjectPath, runner: FlowRunner) -> Flow[Mapping[str, frozenset[str]] | None]:
+    """Return the permissions of an object that the server does not show itself; ``None`` where the history does not.
+
+    Every change of permissions is a write, so that the newest entry has those of now.
+    """
+    info = yield from runner.describe_server()
+    capability = info.get("capabilities", {}).get("history")
+    if path.kind is Kind.ACCOUNT or not isinstance(capability, dict):
+        return None
+    try:
+        _check_is_kept(capability, path)
+        entry = yield from _entry(path)
+    except (HistoryIncompleteError, ResponseError):
+        return None
+    return None if entry is None or entry.target.is_deleted else entry.target.permissions
 
 
 def version_at(path: ObjectPath, timestamp: int, *, exists: bool) -> Flow[ObjectState | None]:

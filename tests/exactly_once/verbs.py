@@ -898,6 +898,7 @@ NOT_WRITING: Mapping[str, str] = {
     **{f"Snapshot.{name}": READS for name in ("all", "count", "get")},
     "Client.server_info": READS,
     **{f"Client.{name}": READS for name in ("heartbeat", "monitor_changes", "personal_bucket", "version")},
+    "Bucket.dump": READS,
     "Collection.changeset": READS,
     "Collection.publication": LOCAL,
     **{f"Client.{name}": MOVES for name in ("run", "run_concurrently", "perform", "describe_server", "prepare_lock")},

@@ -1,0 +1,56 @@
+"""Work in a process that is killed with SIGKILL at one of many points: after a request, or beside a file."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kinto_orm import Client
+from kinto_orm.client import disk
+
+
+def kill_at(point: int, url: str, work: Callable[[Client], object], **options: Any) -> bool:
+    """Do the work in a process of its own, with a client of that server; return whether it was killed at the point.
+
+    A point is a response of the server, or a file that is about to take its place.
+    """
+    with warnings.catch_warnings():
+        # The threads of the parent wait for requests: they hold no lock that the child needs.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        try:
+            _work_in_child(point, url, work, options)
+        finally:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    if os.WIFSIGNALED(status):
+        assert os.WTERMSIG(status) == signal.SIGKILL
+        return True
+    assert os.waitstatus_to_exitcode(status) == 0, "the work itself failed"
+    return False
+
+
+def _work_in_child(point: int, url: str, work: Callable[[Client], object], options: dict[str, Any]) -> None:
+    left = itertools.count(point, -1)
+
+    def count_down(*_: object) -> None:
+        if next(left) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    close = disk._NewFile.close
+
+    def close_or_die(file: disk._NewFile) -> Any:
+        count_down()
+        return close(file)
+
+    pytest.MonkeyPatch().setattr(disk._NewFile, "close", close_or_die)
+    client = Client(url, on_response=count_down, **options)
+    work(client)
+    os._exit(0)
