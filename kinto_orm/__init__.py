@@ -90,11 +90,11 @@ from kinto_orm.jobs.changes import ChangeFeed, FeedChange
 from kinto_orm.jobs.comparing import PlannedChange
 from kinto_orm.jobs.dump import DumpReport
 from kinto_orm.jobs.plans import SyncPlan
+from kinto_orm.jobs.publication import Publication
 from kinto_orm.jobs.schemas import SchemaDiff, Violation
 from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
 from kinto_orm.plugins.changesets import Changeset
 from kinto_orm.plugins.history import Snapshot
-from kinto_orm.plugins.publication import Publication
 from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.entries import HistoryEntry, PermissionEntry
 from kinto_orm.protocol.json_values import MISSING

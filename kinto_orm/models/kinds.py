@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from kinto_orm.errors import InvalidTypeError, NotBoundError, UsageError
 from kinto_orm.jobs.dump import DumpReport, dump
+from kinto_orm.jobs.publication import Publication, ReviewFlows
 from kinto_orm.jobs.schemas import SchemaDiff, SchemaSource, compare_schema, prepare_schema
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.kinto_object import KintoObject
@@ -22,8 +23,7 @@ from kinto_orm.models.managers import Manager, RecordManager, manager_of, record
 from kinto_orm.models.metaclass import Given, Settable, argument
 from kinto_orm.models.source import record_schema
 from kinto_orm.plugins.changesets import Changeset, changeset_query, read_changeset
-from kinto_orm.plugins.publication import Publication
-from kinto_orm.plugins.reviews import review
+from kinto_orm.plugins.reviews import request_review, require_rules, review
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.reviews import ReviewStatus, ReviewStep, status_of
@@ -355,7 +355,7 @@ class Collection(_Typed[R], KintoObject):
         for it, belong to the block.
         https://remote-settings.readthedocs.io/en/latest/tutorial-multi-signoff.html
         """
-        return Publication(self, message)
+        return Publication(self, message, ReviewFlows(require_rules, request_review))
 
     def approve(self, *, seen: TimestampInput | None = None) -> Self:
         """The collection, with the changes that were seen approved, and so published.

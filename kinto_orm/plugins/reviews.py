@@ -63,6 +63,11 @@ def review(holder: H, step: ReviewStep, message: str | None = None, *, seen: Tim
     return holder
 
 
+def request_review(holder: H, message: str, seen: int | None) -> Flow[H]:
+    """Ask for a review of the records as they were seen."""
+    return review(holder, ReviewStep.REQUEST, message, seen=seen)
+
+
 def require_rules(path: ObjectPath, what: str, runner: FlowRunner) -> Flow[ReviewRules]:
     """Return the rules of the collection's review, which ``what`` rests on; raise ``ReviewError`` where it has none."""
     rules = rules_of((yield from require_capability(CAPABILITY, what, runner)), *path.ids)

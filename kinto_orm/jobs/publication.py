@@ -5,23 +5,22 @@ https://remote-settings.readthedocs.io/en/latest/tutorial-multi-signoff.html
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
 from kinto_orm.errors import DryRunError, InvalidTypeError, ReviewError, UsageError
-from kinto_orm.plugins.reviews import require_rules, review
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode, etag, is_stored_as
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paging import encode_query, list_timestamp, next_query, read_timestamp, rows_of
 from kinto_orm.protocol.patches import BasicPatch
-from kinto_orm.protocol.paths import Kind, PluralPath
+from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.responses import content, raise_for_status
-from kinto_orm.protocol.reviews import ReviewStatus, ReviewStep, status_of
+from kinto_orm.protocol.reviews import ReviewRules, ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
 from kinto_orm.repository import get
-from kinto_orm.repository.state import Stateful, add_observer, remove_observer
+from kinto_orm.repository.state import FlowRunner, Stateful, add_observer, remove_observer
 
 H = TypeVar("H", bound=Stateful)
 
@@ -31,19 +30,29 @@ HORIZON = 10_000
 _MOST_NAMED = 5
 
 
+class ReviewFlows(NamedTuple):
+    """The flows of a review, which belong to a room above this one."""
+
+    require: Callable[[ObjectPath, str, FlowRunner], Flow[ReviewRules]]
+    """Raises where the collection is under no review."""
+    request: Callable[[Stateful, str, int | None], Flow[object]]
+    """Asks for the review of the records as they were seen at that timestamp."""
+
+
 class Publication(Generic[H]):
     """A block whose changes are published: made by ``collection.publication()``.
 
     Left cleanly, it asks for a review where there is something to review; left by an exception, it does not.
     """
 
-    def __init__(self, collection: H, message: str) -> None:
+    def __init__(self, collection: H, message: str, flows: ReviewFlows) -> None:
         if not isinstance(message, str):
             raise InvalidTypeError(f"The message is text for the reviewers, not {message!r:.60}.")
         self.collection = collection
         self.is_requested = False
         """Whether the review was asked for; known when the block was left."""
         self._message = message
+        self._flows = flows
         self._runner = collection.__kinto_runner__()
         self._path = PluralPath(Kind.RECORD, collection.__kinto_path__().ids)
         self._start = 0
@@ -87,7 +96,7 @@ class Publication(Generic[H]):
         if self._is_open:
             raise UsageError(f"This publication of {self._path} is open already: make another one.")
         self._runner.refuse_staging("publication()")
-        yield from require_rules(self.collection.__kinto_path__(), "publication()", self._runner)
+        yield from self._flows.require(self.collection.__kinto_path__(), "publication()", self._runner)
         self._written, self.is_requested = Written(self._path), False
         self._start = (yield from read_timestamp(self._path)) or 0
         self._before, _ = yield from self._read()
@@ -116,7 +125,7 @@ class Publication(Generic[H]):
         if not changes and not (yield from self._is_left_over()):
             return
         before = self.collection.__kinto_state__().last_modified
-        yield from review(self.collection, ReviewStep.REQUEST, self._message, seen=seen)
+        yield from self._flows.request(self.collection, self._message, seen)
         state = self.collection.__kinto_state__()
         self.is_requested = status_of(state.data) is ReviewStatus.TO_REVIEW and state.last_modified != before
 
