@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
 
-from kinto_orm.errors import KintoError, StalePlanError, TransportError
+from kinto_orm.errors import KintoError, StalePlanError, TransportError, UnitOfWorkError
 from kinto_orm.jobs.comparing import ENVELOPE, FieldRules, PlannedChange
 from kinto_orm.jobs.planning import Planned
+from kinto_orm.protocol.batches import ATOMIC_CAPABILITY, DEFAULT_BATCH_LIMIT, batch_limit
 from kinto_orm.protocol.json_values import JSONObject, etag, is_stored_as
 from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.responses import raise_for_status
@@ -69,25 +71,57 @@ class Applying:
     def apply(self) -> Flow[SyncReport]:
         """Write all changes, unless another client changed the collection since the plan was made.
 
-        Raises ``StalePlanError`` then, and nothing is sent.
+        Raises ``StalePlanError`` then, and nothing is stored.
         """
-        if self.planned.counts.changes and self.planned.timestamp is not None:
-            yield from self._check_unmoved(self.planned.timestamp)
+        timestamp = self.planned.timestamp
+        if not self.planned.counts.changes or timestamp is None:
+            return (yield from self.write("apply"))
+        info = yield from self.planned.place.runner.describe_server()
+        limit = batch_limit(info) or DEFAULT_BATCH_LIMIT
+        # The guard takes the place of one change.
+        is_atomic = ATOMIC_CAPABILITY in info.get("capabilities", {}) and self.planned.counts.changes < limit
+        if is_atomic:
+            try:
+                return (yield from self._write_at_once(timestamp))
+            except StalePlanError:
+                yield from self._find_done(timestamp)
+        else:
+            yield from self._check_unmoved(timestamp)
         return (yield from self.write("apply"))
+
+    def _write_at_once(self, timestamp: int) -> Flow[SyncReport]:
+        """Write all changes in one transaction, guarded by the timestamp of the list."""
+        runner, path = self.planned.place.runner, self.planned.place.path
+        changes = yield from call_blocking("changes", lambda: list(self.planned.changes))
+        staged = [self._stage(change) for change in changes]
+        if all(one.status is None for one in staged):
+            guard = Request("HEAD", str(path), headers={"If-Match": etag(timestamp)})
+            yield from commit(staged, runner, CommitOptions(atomic=True, guard=guard))
+            self._report.is_atomic = True
+        for one in staged:
+            if one.status is None:
+                one.status = "not_sent"
+                one.error = UnitOfWorkError(f"{one.state.path} was not sent: another change of the plan was refused.")
+            self._tell(one)
+        self._tell_progress(len(changes))
+        raise_for_report(self._report, "apply")
+        return self._report
 
     def _write_all(self) -> Flow[None]:
         runner = self.planned.place.runner
         limit = yield from full_batch(runner)
         changes = iter(self.planned.changes)
-        total = self.planned.counts.changes
         written = 0
         while chunk := (yield from call_blocking("changes", lambda: list(islice(changes, limit)))):
             yield from self._write(chunk)
             written += len(chunk)
-            if self.progress is not None:
-                self.progress(written, total, "write records")
+            self._tell_progress(written)
             if not self._report.is_complete:
                 return
+
+    def _tell_progress(self, written: int) -> None:
+        if self.progress is not None:
+            self.progress(written, self.planned.counts.changes, "write records")
 
     def _write(self, chunk: list[PlannedChange]) -> Flow[None]:
         left = [change for change in chunk if change.id not in self._done]
@@ -126,23 +160,36 @@ class Applying:
         """Raise ``StalePlanError`` where the list has another timestamp, and not for this plan's own writes alone."""
         path = self.planned.place.path
         response = yield Request("HEAD", str(path), headers={"If-Match": etag(timestamp)})
-        if response.status != 412:
+        if response.status == 412:
+            yield from self._find_done(timestamp)
+        else:
             raise_for_status(response, "HEAD", str(path))
-            return
+
+    def _find_done(self, timestamp: int) -> Flow[None]:
+        """Find the changes that an interrupted run of this plan has stored; raise for any change of another client."""
+        path, changes = self.planned.place.path, self.planned.changes
         done: set[str] = set()
+        newest = 0
+        now: int | None = None
         walk = PageWalk(RawRows(), self.planned.place, Selection(since=timestamp), "raise")
         while (flow := walk.next_page()) is not None:
-            rows = (yield from flow).objects
-            ids = [row["id"] for row in rows]
-            changes = yield from call_blocking("changes", lambda ids=ids: self.planned.changes.find(ids))  # type: ignore[misc]
-            for row in rows:
-                change = changes.get(row["id"])
+            page = yield from flow
+            now = page.timestamp if now is None else now
+            found = yield from call_blocking("changes", partial(changes.find, [row["id"] for row in page.objects]))
+            for row in page.objects:
+                change = found.get(row["id"])
                 if change is None or not _is_done(change, row):
                     raise StalePlanError(
                         f"Another client changed {path}/{row['id']} since the plan was made: make a new plan. Nothing "
-                        "was sent."
+                        "was stored."
                     )
-            done.update(ids)
+                done.add(row["id"])
+                newest = max(newest, row["last_modified"])
+        if now is None or newest < now:
+            # Nothing in the list tells why it moved: it was emptied, restored, or purged of its tombstones.
+            raise StalePlanError(
+                f"{path} is not the list of which the plan was made: make a new plan. Nothing was sent."
+            )
         self._done = frozenset(done)
 
 

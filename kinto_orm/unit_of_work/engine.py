@@ -22,12 +22,13 @@ from kinto_orm.errors import (
     ProtocolError,
     ResponseError,
     RolledBackError,
+    StalePlanError,
     TransportError,
     UnitOfWorkError,
 )
 from kinto_orm.protocol.batches import ATOMIC_CAPABILITY, DEFAULT_BATCH_LIMIT, batch_limit, is_rolled_back
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, is_same
-from kinto_orm.protocol.messages import Response
+from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.responses import content
 from kinto_orm.protocol.writes import Flow, Write, encode_entry
 from kinto_orm.repository import (
@@ -59,6 +60,8 @@ class CommitOptions:
     """The write that goes first in each batch, so that the server lets one such batch in after the other."""
     on_conflict: OnConflict = "raise"
     chunked: bool = False
+    guard: Request | None = None
+    """A read that goes first in an atomic batch: unless the server allows it, nothing is stored."""
 
 
 def commit(
@@ -111,6 +114,9 @@ class _Sending(Batches[Change[Any]]):
         self.is_atomic = options.atomic
         if options.lock is not None:
             self.lock = encode_entry(options.lock)
+        elif options.guard is not None:
+            guard = options.guard
+            self.lock = {"method": guard.method, "path": guard.target, "headers": dict(guard.headers)}
 
     def begin(self, changes: Sequence[Change[Any]]) -> Flow[None]:
         """Ask what the server takes, and send."""
@@ -174,6 +180,7 @@ class _Sending(Batches[Change[Any]]):
 
     def take(self, batch: Sequence[Change[Any]], answers: Answers, attempt: int) -> Flow[Sequence[Change[Any]]]:
         """Judge the answers; nothing is applied before all are judged."""
+        self._check_guard(answers)
         lock_error, batch = self._lock_error(answers), list(batch)
         verdicts: list[Verdict | KintoError] = []
         try:
@@ -190,6 +197,17 @@ class _Sending(Batches[Change[Any]]):
             self.leave(batch)
             raise
         return self._apply(batch, verdicts, attempt, lock_error)
+
+    def _check_guard(self, answers: Answers) -> None:
+        """Raise ``StalePlanError`` where the guard was refused, so that nothing of the batch is stored."""
+        guard, answer = self._options.guard, answers.lock
+        if guard is None or answer is None or answer.status < 300:
+            return
+        # A first attempt whose answer got lost may have moved the list itself: the answers to its writes tell.
+        if not answer.is_repeated:
+            raise StalePlanError(
+                f"{guard.path}: another client changed it since the plan was made. Nothing was stored."
+            )
 
     def _lock_error(self, answers: Answers) -> LockError | None:
         lock = self._options.lock

@@ -170,14 +170,14 @@ def test_an_empty_plan_sends_nothing(todos: Collection[Record], wire: Wiretap) -
     assert wire.requests == []
 
 
-def test_a_plan_that_was_applied_can_be_applied_again(plan: SyncPlan, wire: Wiretap) -> None:
+def test_a_plan_that_was_applied_can_be_applied_again(plan: SyncPlan, todos: Collection[Record], wire: Wiretap) -> None:
     plan.apply()
     wire.requests.clear()
 
     report = plan.apply()
 
     assert (report.unchanged, report.stored) == (5, 5)
-    assert not any(request.is_write for request in wire.requests)
+    assert stored(todos) == wanted(AFTER)
 
 
 @pytest.mark.parametrize("is_atomic", [True, False], ids=["atomic", "plain"])
@@ -203,8 +203,52 @@ def test_a_plan_is_stale_once_another_client_wrote(
 
     with pytest.raises(StalePlanError, match=r"Another client changed .*make a new plan"):
         plan.apply()
-    assert not any(request.is_write for request in wire.requests)
+    # The server itself refuses what is atomic; else it is asked first.
+    assert is_atomic == any(request.is_write for request in wire.requests)
     assert stored(todos) == before
+
+
+@pytest.mark.parametrize("is_atomic", [True, False], ids=["atomic", "plain"])
+def test_a_report_says_whether_all_was_stored_at_once(
+    plan: SyncPlan, todos: Collection[Record], wire: Wiretap, is_atomic: bool
+) -> None:
+    timestamp = plan.timestamp
+    if not is_atomic:
+        without_atomic_batches(todos.client)  # type: ignore[arg-type]
+    wire.requests.clear()
+
+    assert plan.apply().is_atomic == is_atomic
+
+    guard = {
+        "method": "HEAD",
+        "path": "/buckets/payments/collections/todos/records",
+        "headers": {"If-Match": f'"{timestamp}"'},
+    }
+    assert wire.said == (["POST"] if is_atomic else [f'HEAD If-Match: "{timestamp}"', "POST"])
+    assert (guard in wire.bodies[-1]["requests"]) == is_atomic
+
+
+def test_a_refused_change_of_a_plan_keeps_all_from_being_stored(todos: Collection[Record], wire: Wiretap) -> None:
+    todos.schema_ = {"type": "object", "properties": {"n": {"type": "integer"}}}
+    todos.save()
+    plan = todos.records.plan([{"id": "a", "n": 1}, {"id": "b", "n": "many"}])
+
+    with pytest.raises(CommitError) as caught:
+        plan.apply()
+
+    assert {one.object.id: one.status for one in caught.value.report.failed} == {"a": "rolled_back", "b": "rejected"}
+    assert todos.records.count() == 0
+
+
+def test_the_plan_of_a_collection_that_was_made_again_is_stale(
+    plan: SyncPlan, todos: Collection[Record], rival: Collection[Record]
+) -> None:
+    rival.refresh().delete()
+    Collection(bucket=todos.bucket, id="todos").save()
+
+    with pytest.raises(StalePlanError):
+        plan.apply()
+    assert todos.records.count() == 0
 
 
 def test_an_interrupted_plan_is_finished(plan: SyncPlan, todos: Collection[Record], wire: Wiretap) -> None:
