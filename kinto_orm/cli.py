@@ -11,20 +11,27 @@ import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 
 from kinto_orm.cli_options import add_parser_options, client_from_args, setup_logger
-from kinto_orm.errors import KintoError, MissingExtraError, UsageError
+from kinto_orm.errors import KintoError, MissingExtraError, ProtocolError, ResponseError, UsageError
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.server import EmbeddedServer, serve
+from kinto_orm.server.application import PREFIX, merge_settings, openings
+from kinto_orm.server.serving import is_local
 
 DONE, FAILED, NOT_INSTALLED = 0, 1, 2
+CLOSING = ("--set multiauth.policies=account", "--set account_create_principals=", "--set cors_origins=")
+"""The options that close what is open by default."""
+LONGEST_ROW = 500
+"""The characters of a server's answer that are shown of each row."""
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One subcommand: its purpose, its options and its action."""
+    """One subcommand: its purpose, its options and its work."""
 
     help: str
     add_options: Callable[[argparse.ArgumentParser], None]
@@ -36,17 +43,49 @@ def add_serve_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data", metavar="DIR", help="keep the data there, in PostgreSQL; without it, in memory only")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8888, help="0 is any free one (default: %(default)s)")
+    parser.add_argument("--open", action="store_true", help="let other machines in, by a --host that they reach")
+    parser.add_argument(
+        *("--set", "-S"),
+        type=parse_setting,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a setting of Kinto, such as paginate_by=5; may be repeated",
+    )
+
+
+def parse_setting(text: str) -> tuple[str, str]:
+    """Return name and value of a setting, which Kinto reads as it reads those of an ini file."""
+    name, equals, value = text.partition("=")
+    if not (equals and name.strip()):
+        raise argparse.ArgumentTypeError(f"a setting is NAME=VALUE, not {text!r}")
+    return name.strip(), value.strip()
 
 
 def run_serve(options: argparse.Namespace) -> None:
-    """Serve until Ctrl-C or SIGTERM."""
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises ``UsageError`` where other machines would reach the server and ``--open`` does not say so, and
+    ``ConnectionFailedError`` where its PostgreSQL died and could not be started again.
+    """
+    settings = {f"{PREFIX}{name.removeprefix(PREFIX)}": value for name, value in options.set}
+    is_open = not is_local(options.host)
+    found = "; ".join(openings(merge_settings(settings, flush=False, defaults={})))
+    if is_open and not options.open:
+        raise UsageError(
+            f"Other machines reach a server at --host {options.host}. This one is open to them: {found}. Add --open "
+            f"if you mean it. To close it, create the accounts first, then serve with {' '.join(CLOSING)} and put a "
+            "proxy with TLS in front."
+        )
     keeps = options.data is not None
     where = f"data in {options.data}" if keeps else "in memory: nothing is kept"
+    users = f"Open to other machines: {found}." if is_open else "Any name:password is a user."
 
     def announce(url: str) -> None:
-        print(f"Kinto is running at {url} ({where}).\nAny user:password is a user. Stop it with Ctrl-C.", flush=True)
+        print(f"Kinto is running at {url} ({where}).\n{users} Stop it with Ctrl-C.", flush=True)
 
-    with interruptible(), EmbeddedServer.postgres(options.data) if keeps else EmbeddedServer.memory() as server:
+    make = partial(EmbeddedServer.postgres, options.data) if keeps else EmbeddedServer.memory
+    with interruptible(), make(**settings) as server:
         serve(server, options.host, options.port, on_ready=announce)
 
 
@@ -57,7 +96,7 @@ def add_info_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run_info(options: argparse.Namespace) -> None:
-    """Print the server's description and the user that it sees.
+    """Print the server's description of itself, and the user that it knows by the credentials.
 
     Raises ``UsageError`` afterwards where the server does not know the credentials.
     https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
@@ -71,23 +110,33 @@ def run_info(options: argparse.Namespace) -> None:
 
 
 def described(info: JSONObject, url: str) -> str:
-    """Return the description of a server as text for people."""
-    user, settings = info.get("user") or {}, info.get("settings") or {}
+    """Return the root of a server, for people; a server that is no Kinto may say anything there."""
+    user, settings, capabilities = (part(info, name) for name in ("user", "settings", "capabilities"))
+    principals = user.get("principals")
     limits = {"batch_max_requests": "requests in a batch", "paginate_by": "objects on a page"}
     rows = {
         "Server": url,
         "Version": f"{info.get('project_version', 'unknown')} (API {info.get('http_api_version', 'unknown')})",
-        "User": user.get("id", "nobody"),
-        "Principals": ", ".join(map(str, user.get("principals", []))),
-        "Bucket": user.get("bucket", ""),
+        "User": str(user.get("id", "nobody")),
+        "Principals": ", ".join(map(str, principals if isinstance(principals, list) else [])),
+        "Bucket": str(user.get("bucket", "")),
         "Read only": "yes" if settings.get("readonly") else "no",
         "Limits": ", ".join(f"{settings[key]} {text}" for key, text in limits.items() if settings.get(key)),
-        "Capabilities": ", ".join(sorted(info.get("capabilities") or {})),
+        "Capabilities": ", ".join(sorted(capabilities)),
         "End of life": str(info.get("eos") or ""),
     }
-    lines = "\n".join(f"{name:<14}{text}" for name, text in rows.items() if text)
-    # Control characters from a server must not reach the terminal.
-    return "".join(letter if letter.isprintable() or letter == "\n" else "?" for letter in lines)
+    return "\n".join(f"{name:<14}{printable(text[:LONGEST_ROW])}" for name, text in rows.items() if text)
+
+
+def part(info: JSONObject, name: str) -> JSONObject:
+    """Return an object within the answer of a server; an empty one for anything else."""
+    found = info.get(name)
+    return found if isinstance(found, dict) else {}
+
+
+def printable(text: str) -> str:
+    """Return the text without characters that command a terminal or break the line."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 COMMANDS = {
@@ -130,15 +179,18 @@ def installed_version() -> str:
 
 
 def complain(error: KintoError, code: int) -> int:
-    """Print the message to stderr and return the exit code."""
-    print(f"kinto-orm: {error}", file=sys.stderr)
+    """Print the message, which may quote a server, where errors belong; return the exit code."""
+    lines = map(printable, str(error).splitlines())
+    # A server's words shall not look like lines of this program.
+    text = " ".join(lines) if isinstance(error, ResponseError | ProtocolError) else "\n".join(lines)
+    print(f"kinto-orm: {text}", file=sys.stderr)
     return code
 
 
 @contextmanager
 def interruptible() -> Generator[None]:
-    """Leave the block quietly at the first Ctrl-C or SIGTERM; ignore further ones until the block has ended."""
-    is_signalled = threading.current_thread() is threading.main_thread()  # Python signals no other thread
+    """Leave the block quietly at the first Ctrl-C or SIGTERM; more of them do not disturb the end of the block."""
+    is_signalled = threading.current_thread() is threading.main_thread()  # no other thread is
     signals = (signal.SIGINT, signal.SIGTERM) if is_signalled else ()
 
     def interrupt(number: int, frame: FrameType | None) -> None:

@@ -21,7 +21,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def kinto_server_settings() -> Mapping[str, Any]:
-    """The settings of ``kinto_server``; override this fixture to change them, to ``{"paginate_by": 5}`` for example."""
+    """Return the settings of ``kinto_server``; override this fixture to change them, as to ``{"paginate_by": 5}``."""
     return {}
 
 
@@ -29,7 +29,7 @@ def kinto_server_settings() -> Mapping[str, Any]:
 def kinto_server(
     request: pytest.FixtureRequest, kinto_server_settings: Mapping[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedServer]:
-    """An ``EmbeddedServer``, started once and emptied after each test."""
+    """Yield an ``EmbeddedServer`` that starts once a session and is emptied after each test."""
     if request.config.getoption("--kinto-postgres"):
         started = EmbeddedServer.postgres(tmp_path_factory.mktemp("kinto"), **kinto_server_settings)
     else:
@@ -42,7 +42,7 @@ def kinto_server(
 
 @pytest.fixture
 def kinto_client(kinto_server: EmbeddedServer) -> Iterator[Client]:
-    """A ``Client`` of ``kinto_server``."""
+    """Yield a ``Client`` of ``kinto_server``."""
     with Client.embedded(server=kinto_server) as client:
         yield client
 

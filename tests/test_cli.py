@@ -9,10 +9,12 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from typing import Any
 
 import pytest
 import requests
@@ -20,9 +22,12 @@ from scripted_server import Serve, said
 
 from kinto_orm import cli
 from kinto_orm.server import EmbeddedServer, listening
+from kinto_orm.server.data_folder import read_pid_file
 
 ROOT = Path(__file__).parents[1]
 AUTH = ("alexis", "p4ssw0rd")
+EVIL = "\x1b[2J\x1b]0;owned\x07"
+"""Clears a terminal and sets its title."""
 
 
 INTERRUPTED_WHILE_IT_CLOSES_A_CONNECTION = """
@@ -40,7 +45,7 @@ sys.setprofile(interrupt)
 
 @contextmanager
 def served(*arguments: str | Path, prelude: str = "") -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run ``kinto-orm serve`` as a process, and yield it with its URL."""
+    """Run ``kinto-orm serve`` in another process; yield that and its URL."""
     program = f"{prelude}\nimport sys\nfrom kinto_orm.cli import main\nsys.exit(main())"
     with subprocess.Popen(
         [sys.executable, "-W", "error", "-c", program, "serve", "--port", "0", *arguments],
@@ -52,7 +57,11 @@ def served(*arguments: str | Path, prelude: str = "") -> Iterator[tuple[subproce
         assert process.stdout is not None
         found = re.search(r"http://\S+", process.stdout.readline())
         assert found is not None
-        yield process, found.group()
+        try:
+            yield process, found.group()
+        except BaseException:
+            process.kill()
+            raise
 
 
 class TestServe:
@@ -98,6 +107,75 @@ class TestServe:
         assert re.search(r"running at http://127\.0\.0\.1:\d+/v1 \(in memory: nothing is kept\)", said)
         assert "Ctrl-C" in said
         assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "no-such-host.invalid"])
+    def test_o13_a_host_that_others_reach_has_to_be_meant(self, host: str, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["serve", "--port", "0", "--host", host]) == 1
+
+        said = capsys.readouterr().err
+        assert "nothing is encrypted; any name:password is a user" in said
+        assert "anybody may create accounts; the pages of every web site may call it" in said
+        assert "Add --open" in said
+        assert "--set multiauth.policies=account --set account_create_principals= --set cors_origins=" in said
+
+    def test_o13_a_server_that_is_open_says_so(self) -> None:
+        with served("--host", "0.0.0.0", "--open") as (process, url):
+            assert process.stdout is not None
+            assert "Open to other machines: nothing is encrypted; any name" in process.stdout.readline()
+            headers = {"Origin": "https://evil.example"}
+            assert requests.get(f"{url}/", headers=headers, timeout=5).headers["Access-Control-Allow-Origin"] == "*"
+            process.terminate()
+
+    def test_o13_the_settings_that_close_a_server_close_it(self, tmp_path: Path) -> None:
+        with served("--data", tmp_path) as (process, url):
+            requests.put(f"{url}/accounts/alexis", json={"data": {"password": "p4ssw0rd"}}, timeout=5)
+            process.terminate()
+
+        with served("--data", tmp_path, "--host", "0.0.0.0", "--open", *" ".join(cli.CLOSING).split()) as found:
+            process, url = found
+            assert process.stdout is not None
+            assert "Open to other machines: nothing is encrypted. Stop" in process.stdout.readline()
+            assert requests.put(f"{url}/accounts/eve", json={"data": {"password": "x"}}, timeout=5).status_code == 401
+            assert requests.put(f"{url}/buckets/b", auth=("eve", "x"), timeout=5).status_code == 401
+            assert requests.put(f"{url}/buckets/b", auth=AUTH, timeout=5).status_code == 201
+            headers = {"Origin": "https://evil.example"}
+            assert "Access-Control-Allow-Origin" not in requests.get(f"{url}/", headers=headers, timeout=5).headers
+            process.terminate()
+
+    @pytest.mark.parametrize(
+        ("setting", "message"),
+        [("x", "a setting is NAME=VALUE"), ("=x", "a setting is NAME=VALUE"), ("flush=x", ""), ("data_dir=x", "")],
+    )
+    def test_a_setting_is_a_name_and_a_value(
+        self, setting: str, message: str, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        if message:
+            with pytest.raises(SystemExit):
+                cli.main(["serve", "--set", setting])
+        else:  # names of arguments are settings like any other
+            assert cli.main(["serve", "--set", setting, "--port", "-1"]) == 1
+            message = "0 to 65535"
+
+        assert message in capsys.readouterr().err
+
+    def test_settings_that_kinto_refuses_are_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert cli.main(["serve", "--set", "kinto.storage_backend=no_such_backend"]) == 1
+
+        assert re.fullmatch(r"kinto-orm: Kinto does not start with these settings: .*\n", capsys.readouterr().err)
+
+    def test_o12_it_ends_with_the_reason_where_postgres_does(self, tmp_path: Path) -> None:
+        with served("--data", tmp_path) as (process, url):
+            (tmp_path / "postgresql" / "postgresql.conf").unlink()
+            os.kill(read_pid_file(tmp_path / "postgresql" / "postmaster.pid")[0], signal.SIGKILL)
+            time.sleep(0.2)
+
+            assert requests.get(f"{url}/buckets", auth=AUTH, timeout=30).json()["message"] == "This server has ended."
+            assert process.wait(timeout=10) == 1
+
+            said = process.communicate()[1]
+        assert said.startswith(f"kinto-orm: PostgreSQL's pg_ctl failed on {tmp_path}")
+        assert "postgresql.conf" in said
+        assert "Traceback" not in said
 
     def test_port_in_use_is_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
         with EmbeddedServer.memory() as server, listening(server) as url:
@@ -238,6 +316,44 @@ class TestInfo:
         assert "\x1b" not in shown
         assert re.search(r"Version +\?\[2J \(API unknown\)", shown)
         assert re.search(r"Read only +yes", shown) and re.search(r"End of life +2030-01-01", shown)
+
+    @pytest.mark.parametrize(
+        "answer",
+        [
+            {"settings": 5, "user": "x", "capabilities": 3},
+            {"user": {"id": {"a": EVIL}, "principals": 5, "bucket": [EVIL]}, "settings": {"paginate_by": {"a": EVIL}}},
+            {"capabilities": {EVIL: 1, "b\nc": 2}, "eos": ["\nkinto-orm: all is well"]},
+            {"project_version": EVIL * 100_000},
+        ],
+    )
+    @pytest.mark.parametrize("option", ["-q", "-D"])
+    def test_o07_a_root_that_is_none_is_shown_as_far_as_it_goes(
+        self, answer: Any, option: str, serve: Serve, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        evil = serve(said(answer))
+
+        assert cli.main(["info", "-s", evil.url, option]) == 0
+
+        shown = capsys.readouterr()
+        assert "Server" in shown.out
+        assert len(shown.out) < 2000
+        assert not {"\x1b", "\x07", "\r"} & set(shown.out + shown.err)
+        assert all(re.match(r"\w[\w ]{13}\S", line) for line in shown.out.splitlines())
+
+    @pytest.mark.parametrize("status", ["401 No", "404 No", "500 No"])
+    @pytest.mark.parametrize("option", ["-q", "-D"])
+    def test_o07_an_error_is_one_line_of_visible_characters(
+        self, status: str, option: str, serve: Serve, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        words = f"no\nkinto-orm: all is well\r{EVIL}" + "x" * 100_000
+        evil = serve(*[said({"code": 1, "errno": 1, "error": words, "message": words}, status)] * 5)
+
+        assert cli.main(["info", "-s", evil.url, option, "--retry", "0"]) == 1
+
+        shown = capsys.readouterr().err
+        assert not {"\x1b", "\x07", "\r"} & set(shown)
+        (line,) = [line for line in shown.splitlines() if line.startswith("kinto-orm")]
+        assert line.startswith("kinto-orm: GET /: ") and len(line) < 1000
 
 
 class TestMain:

@@ -1,8 +1,10 @@
 """What a user gets from ``pip install kinto-orm``."""
 
+import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import tomllib
 import zipfile
 from configparser import ConfigParser
@@ -37,6 +39,48 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.Path:
     subprocess.run([*pip_wheel, "--wheel-dir", source / "dist", source], check=True)
     (archive,) = (source / "dist").glob("*.whl")
     return zipfile.Path(archive)
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the sdist outside of this source tree, and unpack it."""
+    if tuple(map(int, metadata.version("setuptools").split(".")[:2])) < (77, 0):
+        pytest.skip("building needs setuptools>=77, see pyproject.toml")
+    folder = tmp_path_factory.mktemp("sdist")
+    ignored = shutil.ignore_patterns(".git", ".venv", ".tox", "build", "dist", "*.egg-info", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, folder / "source", ignore=ignored)
+    program = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, folder], cwd=folder / "source", check=True, capture_output=True)
+    (archive,) = folder.glob("*.tar.gz")
+    with tarfile.open(archive) as opened:
+        opened.extractall(folder, filter="data")
+    return folder / archive.name.removesuffix(".tar.gz")
+
+
+def test_o17_sdist_contains_every_file_of_the_repository(sdist: Path) -> None:
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, check=False, capture_output=True, text=True)
+    if listed.returncode != 0:
+        pytest.skip("this is no repository")
+    tracked = {name for name in listed.stdout.splitlines() if not name.endswith(".gitignore")}
+
+    assert tracked - {path.relative_to(sdist).as_posix() for path in sdist.rglob("*")} == set()
+
+
+def test_o17_sdist_passes_its_tests(sdist: Path) -> None:
+    """Run those that read files: cassettes, pages, the sources, settings of tools."""
+    chosen = ["tests/recorded", "tests/test_architecture.py", "tests/test_coverage_page.py", "tests/test_public_api.py"]
+    environment = {**os.environ, "PYTHONPATH": str(sdist), "KINTO_ORM_RECORD": ""}
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *chosen],
+        cwd=sdist,
+        env=environment,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+
+    assert done.returncode == 0, done.stdout
 
 
 def test_core_needs_requests_and_pydantic_and_what_these_bring_along(config: ConfigParser) -> None:

@@ -129,6 +129,17 @@ def apply_merge_patch(data: Mapping[str, JSON], patch: Mapping[str, JSON]) -> JS
     return merged
 
 
+def unmergeable(data: Mapping[str, JSON], patch: Mapping[str, JSON]) -> str:
+    """Return the path where a merge-patch merges an object into another value, a 500 of Kinto, or ``""``."""
+    for key, value in patch.items():
+        if isinstance(value, dict) and key in data:
+            below = data[key]
+            found = unmergeable(below, value) if isinstance(below, dict) else ""
+            if found or not isinstance(below, dict):
+                return f"{key}.{found}".rstrip(".")
+    return ""
+
+
 def is_plain(patch: JSONObject) -> bool:
     """Return whether a merge-patch of data has the same effect as a basic patch."""
     return not any(value is None or isinstance(value, dict) for value in patch.values())

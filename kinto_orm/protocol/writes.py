@@ -10,7 +10,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import Enum
 from typing import NamedTuple, TypeAlias, TypeVar, cast
 
-from kinto_orm.errors import NotStageableError, PermissionsUnknownError
+from kinto_orm.errors import InvalidValueError, NotStageableError, PermissionsUnknownError
 from kinto_orm.protocol.json_patch import apply_json_patch
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode
 from kinto_orm.protocol.messages import BlockingTask, Pause, Request, Response
@@ -25,6 +25,7 @@ from kinto_orm.protocol.patches import (
     is_plain,
     merge_patch,
     removed_keys,
+    unmergeable,
 )
 from kinto_orm.protocol.paths import ObjectPath
 
@@ -158,6 +159,11 @@ def _encode_update(write: Write, *, may_merge: bool = False) -> Encoding:
 
 def _encode_patch_alone(write: Write) -> Encoding:
     assert write.patch is not None
+    if isinstance(write.patch, MergePatch) and (path := unmergeable(write.old or {}, write.patch.body.get("data", {}))):
+        raise InvalidValueError(
+            f"{write.path}: {path} holds no object, and Kinto fails to merge an object into any other value: "
+            "give the whole key, as by patch({…})."
+        )
     return "PATCH", write.patch.content_type, write.patch.body
 
 

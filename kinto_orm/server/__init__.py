@@ -1,6 +1,6 @@
 """A real Kinto, embedded.
 
-``EmbeddedServer`` runs Kinto inside this process, on memory or on a PostgreSQL of its own; ``listening`` and ``serve``
+``EmbeddedServer`` runs Kinto inside this process, in memory or on an embedded PostgreSQL; ``listening`` and ``serve``
 put a socket in front of one. They need ``pip install 'kinto-orm[server]'``, or ``[server-postgres]`` for PostgreSQL::
 
     with EmbeddedServer.memory() as server, listening(server) as url:

@@ -42,7 +42,7 @@ class WSGIAdapter(BaseAdapter):
         cert: Any = None,
         proxies: Mapping[str, str] | None = None,
     ) -> requests.Response:
-        """The application's answer.
+        """Return the application's answer.
 
         Raises ``requests.ConnectionError`` where the application itself raised: as with a socket, no answer came.
         """
@@ -58,11 +58,11 @@ class WSGIAdapter(BaseAdapter):
         return response
 
     def close(self) -> None:
-        """Nothing: the application belongs to whoever made it."""
+        """Do nothing: the application belongs to the caller."""
 
 
 def call(app: WSGIApplication, request: requests.PreparedRequest) -> HTTPResponse:
-    """Runs the application once, to the end of its body."""
+    """Run the application once, to the end of its body."""
     started: list[tuple[str, list[tuple[str, str]]]] = []
     written: list[bytes] = []  # by the callable that PEP 3333 keeps for old applications
 
@@ -87,7 +87,7 @@ def call(app: WSGIApplication, request: requests.PreparedRequest) -> HTTPRespons
 
 
 def read_whole(chunks: Iterable[bytes]) -> bytes:
-    """The body of an answer, which is closed as WSGI demands."""
+    """Return the body of an answer, and close it as WSGI demands."""
     try:
         return b"".join(chunks)
     finally:
@@ -96,7 +96,7 @@ def read_whole(chunks: Iterable[bytes]) -> bytes:
 
 
 def build_environ(request: requests.PreparedRequest) -> WSGIEnvironment:
-    """The request as WSGI wants it."""
+    """Return the request as WSGI wants it."""
     url = urlsplit(request.url or "")
     host, port = url.hostname or "", url.port or DEFAULT_PORTS.get(url.scheme, 80)
     body = read_body(request.body)
@@ -126,7 +126,7 @@ def build_environ(request: requests.PreparedRequest) -> WSGIEnvironment:
 
 
 def environ_headers(headers: Mapping[str, str | bytes]) -> dict[str, str]:
-    """The headers under their WSGI names. The body is whole by now, so it is never chunked."""
+    """Return the headers under their WSGI names, but for those of a chunked body: it is whole by now."""
     renamed: dict[str, str] = {}
     for name, value in headers.items():
         key = name.upper().replace("-", "_")
@@ -137,7 +137,7 @@ def environ_headers(headers: Mapping[str, str | bytes]) -> dict[str, str]:
 
 
 def read_body(body: object) -> bytes:
-    """The whole body, whichever of its forms ``requests`` was given."""
+    """Return the whole body, whichever of its forms ``requests`` was given."""
     if body is None:
         return b""
     if isinstance(body, str):
@@ -150,7 +150,7 @@ def read_body(body: object) -> bytes:
 
 
 def build_response(request: requests.PreparedRequest, raw: HTTPResponse) -> requests.Response:
-    """The answer as ``requests`` would have built it from a socket."""
+    """Return the answer as ``requests`` builds it from a socket."""
     response = requests.Response()
     response.status_code = raw.status
     response.reason = raw.reason or ""

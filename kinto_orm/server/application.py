@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Any, Protocol, cast
 from wsgiref.types import WSGIApplication
 
-from kinto_orm.errors import MissingExtraError
+from kinto_orm.errors import ConfigurationError, KintoError, MissingExtraError
 
 Setting = str | int | float | bool | None
 
@@ -42,7 +42,7 @@ class Backend(Protocol):
     """Storage, permission or cache of a Kinto application."""
 
     def flush(self) -> None:
-        """Forgets everything but the database schema."""
+        """Forget everything but the database schema."""
         ...
 
 
@@ -57,36 +57,20 @@ class Registry(Protocol):
     own_services: list[object]
 
 
-class KintoApplication(Protocol):
-    """What ``kinto.main`` makes: a WSGI application with a registry."""
-
-    @property
-    def registry(self) -> Registry:
-        """Its backends."""
-        ...
-
-
-class JSONRequest(Protocol):
-    """What Pyramid calls a request, as far as :func:`read_json` needs it."""
-
-    body: bytes
-    charset: str
-
-
 class Configurator(Protocol):
     """Pyramid's configurator, as far as :func:`includeme` needs it."""
 
     registry: Registry
 
     def add_request_method(self, method: Any, name: str, property: bool) -> None:  # noqa: A002 - Pyramid's name
-        """Adds an attribute to every request."""
+        """Add an attribute to every request."""
         ...
 
 
 def merge_settings(
     overrides: Mapping[str, Setting], *, flush: bool, defaults: Mapping[str, Setting]
 ) -> dict[str, Setting]:
-    """Ours, then this backend's ``defaults``, then what the caller gave."""
+    """Return our settings, overridden by ``defaults`` of the backend, overridden by those of the caller."""
     # Kinto refuses a setting that is given both with and without its prefix.
     given = {name.removeprefix(PREFIX): value for name, value in overrides.items()}
     settings = {**DEFAULT_SETTINGS, **defaults, **given}
@@ -97,24 +81,47 @@ def merge_settings(
     return settings
 
 
+def openings(settings: Mapping[str, Setting]) -> list[str]:
+    """Return, as sentences without their ends, what a server with these settings lets everybody do who reaches it."""
+    found = ["nothing is encrypted"]
+    if "basicauth" in str(settings["multiauth.policies"]).split():
+        found.append("any name:password is a user, who may create buckets")
+    if "system.Everyone" in str(settings["account_create_principals"]):
+        found.append("anybody may create accounts")
+    if str(settings.get("cors_origins", "*")).strip() == "*":
+        found.append("the pages of every web site may call it")
+    return found
+
+
 def build_application(settings: Mapping[str, Setting]) -> WSGIApplication:
-    """Kinto with these settings; ``MissingExtraError`` without the extra."""
+    """Return a Kinto with these settings.
+
+    Raises ``MissingExtraError`` without the extra, and ``ConfigurationError`` where Kinto refuses the settings.
+    """
     # As every library should: without a handler, Kinto's errors go to stderr where the user configured no logging.
     logging.getLogger("kinto").addHandler(logging.NullHandler())
     with _starting, quiet():
         kinto = import_extra("kinto")
         before = set(map(id, _services()))
-        with _environment_ignored(), _json_left_alone():
-            app = _called_apart(kinto.main, {}, **_without_banner(settings))
+        try:
+            with _environment_ignored(), _json_left_alone():
+                app = _called_apart(kinto.main, {}, **_without_banner(settings))
+        except KintoError:
+            raise
+        except Exception as error:
+            raise ConfigurationError(f"Kinto does not start with these settings: {error!r}") from error
         # Those without a viewset are made once, when modules of Kinto are imported, and belong to all applications.
         own = [one for one in _services() if id(one) not in before and hasattr(one, "viewset")]
         app.registry.own_services = own
         _look_for_config_file()
+        # It logs each failed request to the root logger, which would print tracebacks where no logging is configured.
+        errors: Any = import_module("kinto.core.views.errors")
+        errors.logger = logging.getLogger(errors.__name__)
     return cast(WSGIApplication, app)
 
 
 def forget(services: Iterable[object]) -> None:
-    """Makes Kinto forget endpoints: it keeps all that it ever made, megabytes for each application."""
+    """Make Kinto forget endpoints: it keeps all that it ever made, megabytes for each application."""
     # Without the lock: the garbage collector may call this while it is held.
     known = _services()
     for service in services:
@@ -128,12 +135,12 @@ def _services() -> list[object]:
 
 
 def own_services(app: WSGIApplication) -> list[object]:
-    """The endpoints that Kinto made for this application alone."""
-    return cast(KintoApplication, app).registry.own_services
+    """Return the endpoints that Kinto made for this application alone."""
+    return registry_of(app).own_services
 
 
 def _called_apart(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:
-    """What the function returns, called in a thread of its own.
+    """Call the function in another thread and return its result.
 
     On Python 3.13 something that Kinto starts keeps the frame it was called from, and with it all frames around that:
     a server that was forgotten would never be collected.
@@ -142,21 +149,26 @@ def _called_apart(function: Callable[..., Any], *arguments: Any, **keywords: Any
         return thread.submit(function, *arguments, **keywords).result()
 
 
+def registry_of(app: WSGIApplication) -> Registry:
+    """Return the holder of the backends, which ``kinto.main`` gives its application."""
+    return cast(Registry, cast(Any, app).registry)
+
+
 def backends(app: WSGIApplication) -> tuple[Backend, Backend, Backend]:
-    """Storage, permission and cache of an application built here."""
-    registry = cast(KintoApplication, app).registry
+    """Return storage, permission and cache of an application built here."""
+    registry = registry_of(app)
     return registry.storage, registry.permission, registry.cache
 
 
 def migrate(app: WSGIApplication) -> None:
-    """Creates the database schema, or brings it up to date."""
-    import_module("kinto.core.scripts").migrate({"registry": cast(KintoApplication, app).registry})
+    """Create the database schema, or bring it up to date."""
+    import_module("kinto.core.scripts").migrate({"registry": registry_of(app)})
     # Some of it only reads, which leaves a transaction of this thread open.
     import_module("transaction").abort()
 
 
 def drop_connections(app: WSGIApplication, *, close: bool = True) -> None:
-    """Forgets the connections to PostgreSQL, if there are any; new ones are made when needed."""
+    """Forget the connections to PostgreSQL, if there are any; new ones are made when needed."""
     client = getattr(backends(app)[0], "client", None)
     if client is not None:
         client.session_factory.get_bind().dispose(close=close)
@@ -164,7 +176,10 @@ def drop_connections(app: WSGIApplication, *, close: bool = True) -> None:
 
 
 def import_extra(module: str, extra: str = "server") -> Any:
-    """A module of an optional extra, or ``MissingExtraError`` with the line that installs it."""
+    """Return a module of an optional extra.
+
+    Raises ``MissingExtraError`` with the line that installs it.
+    """
     try:
         with quiet():
             return import_module(module)
@@ -174,22 +189,22 @@ def import_extra(module: str, extra: str = "server") -> Any:
 
 
 def includeme(config: Configurator) -> None:
-    """Kinto's way to load a plugin: this one makes Kinto an embedded one.
+    """Make Kinto an embedded one; Kinto calls this for each plugin.
 
-    It parses JSON as Kinto does, without a patch to all of webob, and tells other plugins that calls come one by one.
+    Requests parse JSON as Kinto does, without a patch to all of webob. Other plugins see that calls come one by one.
     """
     config.registry.calls_are_serialised = True
     for name in ("json", "json_body"):
         config.add_request_method(read_json, name, property=True)
 
 
-def read_json(request: JSONRequest) -> Any:
-    """The body of a request, parsed by Kinto's parser: refuses NaN, keeps 64-bit integers."""
+def read_json(request: Any) -> Any:
+    """Return the body of a request, parsed by Kinto's parser: it refuses NaN and keeps 64-bit integers."""
     return import_module("kinto.core.utils").json.loads(request.body.decode(request.charset))
 
 
 def _without_banner(settings: Mapping[str, Setting]) -> dict[str, Any]:
-    """The accounts plugin prints a red banner where it finds the *name* of the memory storage; the module will do."""
+    """Return the settings without the *name* of the memory storage, for which the accounts plugin prints a banner."""
     if settings["storage_backend"] != MEMORY_STORAGE:
         return dict(settings)
     return {**settings, "storage_backend": import_module(MEMORY_STORAGE)}
@@ -197,7 +212,7 @@ def _without_banner(settings: Mapping[str, Setting]) -> dict[str, Any]:
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Without warnings: "HTTPS is not enabled", and the deprecations of what Kinto imports, are not the user's."""
+    """Silence warnings that are not the user's: "HTTPS is not enabled", and deprecations of what Kinto imports."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -205,7 +220,7 @@ def quiet() -> Generator[None]:
 
 @contextmanager
 def _environment_ignored() -> Generator[None]:
-    """Kinto lets ``KINTO_STORAGE_URL`` win: an embedded server must never open, nor flush, a real database."""
+    """Hide variables like ``KINTO_STORAGE_URL``: an embedded server must never open, nor flush, a real database."""
     utils: Any = import_module("kinto.core.utils")
     original, utils.read_env = utils.read_env, _as_given
     try:
@@ -220,7 +235,7 @@ def _as_given(key: str, value: Any) -> Any:
 
 @contextmanager
 def _json_left_alone() -> Generator[None]:
-    """Kinto puts its parser into webob and requests, for the whole process; :func:`includeme` does without."""
+    """Undo that Kinto puts its parser into webob and requests for the whole process; :func:`includeme` does without."""
     patched = [import_module("webob.request"), import_module("requests.models")]
     before = [vars(module).get("json") for module in patched]
     try:
@@ -234,7 +249,7 @@ def _json_left_alone() -> Generator[None]:
 
 
 def _look_for_config_file() -> None:
-    """Kinto looks once in a process for its ini file and logs an error; it never has one here."""
+    """Have Kinto look for its ini file, as it does once in a process, without the error that it logs."""
     config = import_module("kinto.config")
     disabled, config.logger.disabled = config.logger.disabled, True
     try:

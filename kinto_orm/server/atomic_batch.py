@@ -35,7 +35,7 @@ TWEEN = "kinto_orm.server.atomic_batch.tween_factory"
 OVER, UNDER = "pyramid.tweens.excview_tween_factory", "pyramid_tm.tm_tween_factory"
 
 Undo = Callable[[], None]
-"""Takes back all that was written since it was made."""
+"""A function that takes back all writes since it was made."""
 
 
 class Request(Protocol):
@@ -69,11 +69,11 @@ class Configurator(Protocol):
     registry: KintoRegistry
 
     def add_api_capability(self, identifier: str, description: str, url: str) -> None:
-        """Tells clients, at the root URL, what this server can do."""
+        """Advertise a capability of this server at the root URL."""
         ...
 
     def add_tween(self, tween_factory: str, under: str, over: str) -> None:
-        """Wraps every request."""
+        """Wrap every request."""
         ...
 
 
@@ -81,26 +81,26 @@ Handler = Callable[[Request], Response]
 
 
 def includeme(config: Configurator) -> None:
-    """Kinto's way to load a plugin."""
+    """Add the plugin to a Kinto; Kinto calls this."""
     if can_undo(config.registry):
         config.add_api_capability(CAPABILITY, description=DESCRIPTION, url=URL)
     config.add_tween(TWEEN, under=UNDER, over=OVER)
 
 
 def can_undo(registry: KintoRegistry) -> bool:
-    """Whether what is written can be taken back until the request ends."""
+    """Return whether all writes of a request can be taken back until it ends."""
     if registry.settings.get("tm.manager_hook"):
         return False  # not the transactions that Kinto's sessions take part in
     return restorable(registry) or all(map(is_transactional, backends_of(registry)))
 
 
 def is_transactional(backend: object) -> bool:
-    """Whether it is one of Kinto's on PostgreSQL, with its default of one transaction per request."""
+    """Return whether it is a backend on PostgreSQL, with Kinto's default of one transaction per request."""
     return getattr(getattr(backend, "client", None), "commit_manually", True) is False
 
 
 def tween_factory(handler: Handler, registry: KintoRegistry) -> Handler:
-    """Pyramid's way to wrap requests: here, the batches that ask for it."""
+    """Return the handler of all requests, which wraps the batches that ask for it; Pyramid calls this."""
     path = f"/{registry.route_prefix}/batch"
 
     def tween(request: Request) -> Response:
@@ -118,7 +118,7 @@ def tween_factory(handler: Handler, registry: KintoRegistry) -> Handler:
 
 
 def begin(request: Request) -> Undo | None:
-    """What undoes the batch; ``None`` where it could not be undone."""
+    """Return a function that undoes the batch, or ``None`` where that is impossible."""
     if not (can_undo(request.registry) and import_extra("pyramid_tm").is_tm_active(request)):
         return None
     restores = [take_snapshot(request.registry)] if restorable(request.registry) else []
@@ -135,13 +135,13 @@ def begin(request: Request) -> Undo | None:
 
 
 def refuse_commit(request: Request) -> None:
-    """Called before each commit: one in the middle of the batch, as ``/__flush__`` makes, could not be undone."""
+    """Refuse a commit in the middle of the batch, as ``/__flush__`` makes it: it could not be undone."""
     if import_extra("pyramid_tm").is_tm_active(request):
         raise RuntimeError("Something commits in the middle of a batch that has to be atomic.")
 
 
 def all_or_nothing(handler: Handler, request: Request, undo: Undo) -> Response:
-    """The answer to the batch, of which nothing is stored unless all of it can be."""
+    """Return the answer to the batch, of which nothing is stored unless all of it can be."""
     try:
         response = handler(request)
     except BaseException:
@@ -154,7 +154,7 @@ def all_or_nothing(handler: Handler, request: Request, undo: Undo) -> Response:
 
 
 def all_succeeded(response: Response) -> bool:
-    """Whether the answer says so; what cannot be read says nothing."""
+    """Return whether the answer says so; an unreadable one does not."""
     if response.status_code != 200:
         return False
     try:
@@ -165,7 +165,7 @@ def all_succeeded(response: Response) -> bool:
 
 
 def refuse(message: str) -> Response:
-    """Kinto's answer to a bad request: nothing was done."""
+    """Return Kinto's answer to a bad request: nothing was done."""
     errors = import_extra("kinto.core.errors")
     bad_request = import_extra("pyramid.httpexceptions").HTTPBadRequest()
     return cast(Response, errors.http_error(bad_request, errno=errors.ERRORS.INVALID_PARAMETERS, message=message))

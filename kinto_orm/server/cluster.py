@@ -37,7 +37,7 @@ SECONDS_TO_START = 60
 SECONDS_TO_STOP = 20
 SECONDS_TO_END = 5
 """The time that PostgreSQL has to end without finishing anything, before it is killed."""
-MOST_DEATHS = 3
+MOST_DEATHS = 5
 """The deaths within :data:`SECONDS_OF_DEATHS` after which PostgreSQL is not started again."""
 SECONDS_OF_DEATHS = 60
 # Unicode's case rules in code point order, the same on every machine: what Kinto's memory backend does, too.
@@ -130,12 +130,12 @@ class Cluster:
         self._sockets = make_sockets_folder(parents, self.folder)
         self._programs = programs.reachable(self._sockets)
         self._give_to_owner(self._sockets)
-        home.secret()  # before the data, so that no crash leaves data without it
         if not home.has_cluster:
+            home.secret()  # before the data, so that no crash leaves data without it
             self._create_cluster(home)
 
     def _create_cluster(self, home: DataFolder) -> None:
-        # In a folder of its own, renamed when complete: PostgreSQL would refuse a half-made cluster for ever.
+        # In another folder, renamed when complete: PostgreSQL would refuse a half-made cluster for ever.
         draft = home.draft()
         self._give_to_owner(draft)
         self._run("initdb", draft, *INITDB_OPTIONS)
@@ -159,7 +159,8 @@ class Cluster:
 
     def _boot(self) -> None:
         self._clear_leftovers()
-        options = ["-p", str(PORT), "-c", "listen_addresses=", "-c", f"unix_socket_directories={self._sockets}"]
+        settings = ("listen_addresses=", f"unix_socket_directories={self._sockets}", "restart_after_crash=off")
+        options = ["-p", str(PORT), *(part for setting in settings for part in ("-c", setting))]
         start = ("start", "--wait", f"--timeout={SECONDS_TO_START}", "-l", "log", "-o", shlex.join(options))
         self._run("pg_ctl", self._data, *start)
         self._postmaster = find_postmaster(self._data)

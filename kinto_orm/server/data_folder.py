@@ -22,7 +22,7 @@ from kinto_orm.errors import InvalidTypeError, UsageError
 
 SECRET = "userid_hmac_secret"
 CLUSTER = "postgresql"
-GOOD_SECRET = re.compile(r"\S{32,}")
+GOOD_SECRET = re.compile(r"[!-~]{32,}")
 VERSION = re.compile(rb"\d{1,4}\s*")
 LARGEST_PID = 2**31 - 1
 

@@ -66,7 +66,7 @@ class EmbeddedServer:
 
     @classmethod
     def postgres(cls, data_dir: str | os.PathLike[str], *, flush: bool = False, **settings: Setting) -> Self:
-        """Start a server that keeps its data in ``data_dir``, on a PostgreSQL of its own: durable and transactional.
+        """Start a server that keeps its data in ``data_dir``, on an embedded PostgreSQL: durable and transactional.
 
         Raises ``UsageError`` while another server uses the directory, and where its content is damaged.
         """

@@ -8,11 +8,13 @@ the sets of principals with the backends, which replace them and never change th
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from operator import itemgetter
 from typing import Any, Protocol, TypeGuard
 
 from kinto_orm.server.application import MEMORY_STORAGE, Backend, Registry, import_extra
+from kinto_orm.server.jsonb import Filter, look_up, meets, order
 
 Restore = Callable[[], None]
 """A function that brings a state back; call it once, because the state is in use again afterwards."""
@@ -35,7 +37,8 @@ class MemoryStorage:
     """Kinto's memory storage, which gives copies away and keeps the objects.
 
     Kinto's own class gives away the nested values that it keeps. A merge patch changes them in place, so that even a
-    patch that the server refuses afterwards, by a JSON schema for instance, is stored.
+    patch that the server refuses afterwards, by a JSON schema for instance, is stored. It also compares values as
+    Python does, for which ``0`` equals ``False``; this class compares them as PostgreSQL does.
     """
 
     @classmethod
@@ -47,6 +50,23 @@ class MemoryStorage:
         """Return a copy of the object."""
         # Not by JSON, as Kinto copies what it stores: its parser changes some floats.
         return pickle.loads(pickle.dumps(self._own().get(*arguments, **keywords)))
+
+    def extract_object_set(
+        self,
+        objects: Iterable[Mapping[str, Any]],
+        filters: Sequence[Filter] | None,
+        sorting: Sequence[Any] | None,
+        pagination_rules: Sequence[Sequence[Filter]] | None = None,
+        limit: int | None = None,
+        **fields: Any,
+    ) -> tuple[list[Mapping[str, Any]], int]:
+        """Return the objects that meet the filters, sorted and cut to a page, and their number before the cut."""
+        page = found = [each for each in objects if meets(each, filters or ())]
+        if pagination_rules:
+            page = [each for each in found if any(meets(each, rule) for rule in pagination_rules)]
+        for sort in reversed(sorting or ()):
+            page = sorted(page, key=_sort_key(sort.field), reverse=sort.direction < 0)
+        return page[: limit or None], len(found)
 
     def snapshot(self) -> Restore:
         """Return a function that brings the present state back."""
@@ -170,6 +190,12 @@ def copied(value: Any, levels: int = 1) -> Any:
     if levels > 1:
         copy.update((key, copied(each, levels - 1)) for key, each in value.items())
     return copy
+
+
+def _sort_key(field: str) -> Callable[[Mapping[str, Any]], Any]:
+    if field in ("id", "last_modified"):  # every object has them, and all are of one type
+        return itemgetter(field)
+    return lambda data: order(look_up(data, field))
 
 
 def _is_restorable(backend: object) -> TypeGuard[Restorable]:

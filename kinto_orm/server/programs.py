@@ -59,7 +59,7 @@ class Programs:
 
     def run(self, program: str, data: Path, *arguments: str) -> tuple[int, str]:
         """Run a program on a cluster to its end; return its exit code and what it printed."""
-        # Into a file, because the server that pg_ctl leaves behind would hold a pipe open; in a session of its own,
+        # Into a file, because the server that pg_ctl leaves behind would hold a pipe open; in another session,
         # because Ctrl-C is for Python, which then stops PostgreSQL in order.
         with tempfile.TemporaryFile() as output, self._name_for(data) as (name, descriptors):
             done = subprocess.run(

@@ -19,12 +19,16 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
         yield server
 
 
+@pytest.fixture(scope="session")
+def memory_server() -> Iterator[EmbeddedServer]:
+    """Start a Kinto on the memory storage as Kinto ships it: ours compares values as PostgreSQL does."""
+    with EmbeddedServer.memory(flush=True, storage_backend="kinto.core.storage.memory") as server:
+        yield server
+
+
 @pytest.fixture(params=["memory", "postgres"])
 def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
-    if request.param == "memory":
-        yield request.getfixturevalue("kinto_server")
-        return
-    server = request.getfixturevalue("postgres_server")
+    server = request.getfixturevalue(f"{request.param}_server")
     yield server
     server.flush()
 

@@ -143,6 +143,19 @@ def test_a_merge_patch_goes_into_objects_and_removes(record: Record, wire: Wiret
     assert record.data == {"n": {"x": 5}, "tags": ["a"], "new": {}}
 
 
+@pytest.mark.parametrize("value", [[1], 1, "a", None])
+def test_o11_an_object_is_not_merged_into_another_value(todos: Collection, wire: Wiretap, value: Any) -> None:
+    record = Record(collection=todos, id="o11", data={"flat": value, "deep": {"er": value}}).save()
+    sent = len(wire.requests)
+
+    for patch, path in (({"flat": {"a": 1}}, "flat"), ({"deep": {"er": {"a": 1}}}, r"deep\.er")):
+        with pytest.raises(InvalidValueError, match=f"records/o11: {path} holds no object"):
+            record.patch(MergePatch(patch))
+
+    assert len(wire.requests) == sent
+    assert record.patch(MergePatch({"deep": {"new": {"a": 1}}})).data["deep"] == {"er": value, "new": {"a": 1}}
+
+
 def test_a_json_patch_works_on_parts(record: Record) -> None:
     record.patch(
         JSONPatch(

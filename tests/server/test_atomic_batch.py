@@ -50,12 +50,12 @@ def note(event: Any) -> None:
 
 
 def commit_all(request: Any, response: Any) -> bool:
-    """Return a veto as an operator may have one: it never objects."""
+    """Never object, as the veto of an operator may."""
     return False
 
 
 def commit_nothing(request: Any, response: Any) -> bool:
-    """Return a veto that always objects."""
+    """Always object."""
     return True
 
 
@@ -481,7 +481,7 @@ class TestServersOfOperators:
 
 @pytest.mark.parametrize("storage", ["kinto_orm.server.memory.MemoryStorage", "kinto.core.storage.memory"])
 def test_memory_server_that_is_not_embedded_cannot(storage: str) -> None:
-    """Others may write at the same time: restoring the old state would undo their writes."""
+    """Others may write at the same time: a snapshot that is brought back would undo their writes."""
     ours = {"storage_backend": storage, "permission_backend": "kinto_orm.server.memory.MemoryPermission"}
     app: Any = build_application(
         {**ours, "includes": "kinto_orm.server.atomic_batch", "multiauth.policies": "basicauth", SECRET: "x"}

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import requests
 
-from kinto_orm.errors import MissingExtraError, UsageError
+from kinto_orm.errors import ConfigurationError, MissingExtraError, UsageError
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.application import import_extra
 from kinto_orm.server.cluster import Cluster, find_postmaster
@@ -230,7 +230,7 @@ class TestDirectory:
             EmbeddedServer.postgres(tmp_path / "file")
 
     def test_setting_that_cannot_work_leaves_nothing_running(self, made_once: Path) -> None:
-        with pytest.raises(Exception, match="no_such_backend"):
+        with pytest.raises(ConfigurationError, match="no_such_backend"):
             EmbeddedServer.postgres(made_once, cache_backend="no_such_backend")
 
         assert not is_running(made_once)

@@ -45,7 +45,7 @@ class _Server:
     url: str
 
     def rows(self, target: str) -> Iterator[dict[str, Any]]:
-        """All rows of a list, page by page."""
+        """Yield all rows of a list, page by page."""
         following: str | None = self.url + target
         while following is not None:
             answer = self.session.get(following, timeout=60)
@@ -85,12 +85,13 @@ def _audit_thread(journal: Path, server: _Server, findings: Findings) -> None:
 
 
 def _history(bucket: str, server: _Server) -> tuple[Counter[tuple[str, str]], dict[str, str]]:
-    """How often each write was stored, and the last one of each record."""
+    """Return how often each write was stored, and the last one of each record."""
     written: Counter[tuple[str, str]] = Counter()
     last: dict[str, str] = {}
     for entry in server.rows(f"/buckets/{bucket}/history?resource_name=record&_sort=last_modified&_limit=500"):
         token = "deleted" if entry["action"] == "delete" else entry["target"]["data"]["op"]
-        written[entry["uri"], token] += 1
+        # Kinto deletes once what was created once: what is created again may be deleted again, and is no double.
+        written[entry["uri"], token] += token != "deleted" or (entry["uri"], token) not in written
         last[entry["uri"]] = token
     return written, last
 
