@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import aclosing, closing, contextmanager
 from typing import Any, TypeAlias, cast
 
@@ -16,7 +16,7 @@ from kinto_orm.models import Collection, Record, manager_of
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow, NextFlow
 from kinto_orm.query import MOST_THREADS, check_count
-from kinto_orm.repository.state import FlowRunner, Verb
+from kinto_orm.repository.state import FlowRunner, Progress, Verb
 from kinto_orm.unit_of_work import Answered, Bulk, BulkReport, Outcome, outcome_of, raise_for_report
 
 ByCollection: TypeAlias = Mapping[Collection[Any], Iterable[Any]]
@@ -31,16 +31,27 @@ class CollectionsBulk:
     """A bulk verb on several collections at work: it has counted all that was sent, also where it fails."""
 
     def __init__(
-        self, runner: FlowRunner, verb: Verb, name: str, objects: ByCollection, parallel: int, on_outcome: OnOutcome
+        self,
+        runner: FlowRunner,
+        verb: Verb,
+        name: str,
+        objects: ByCollection,
+        parallel: int,
+        on_outcome: OnOutcome,
+        progress: Progress | None,
     ) -> None:
         self._runner = runner
         self._name = name
         self._on_outcome = on_outcome
+        self._progress = progress
         self._workers = check_count(parallel, "parallel", 1, MOST_THREADS)
         self._bulks = {
             one: manager_of(one.model, plain=Record, parent=one).__kinto_bulk__(verb, name, objects[one])
             for one in _checked(objects, runner)
         }
+        sizes = [len(many) for many in objects.values() if isinstance(many, Sized)]
+        self._total = sum(sizes) if len(sizes) == len(objects) else None
+        self._done = 0
         self._reports = {one: BulkReport() for one in self._bulks}
         self._untold: deque[Outcomes] = deque()
 
@@ -67,9 +78,13 @@ class CollectionsBulk:
     def _tell(self) -> None:
         on_outcome, self._on_outcome = self._on_outcome, None  # one that raises is not called again
         while self._untold:
-            for one in self._untold.popleft():
+            outcomes = self._untold.popleft()
+            for one in outcomes:
                 if on_outcome is not None:
                     on_outcome(outcome_of(one))
+            self._done += len(outcomes)
+            if outcomes and self._progress is not None:
+                self._progress(self._done, self._total, "write records")
         self._on_outcome = on_outcome
 
     @contextmanager

@@ -35,7 +35,7 @@ from kinto_orm.protocol.paths import check_id, endpoint
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import EntryQuery, Place, permissions_of
 from kinto_orm.query.gather import Gathering
-from kinto_orm.repository.state import OnConflict, OnInvalid, Stateful, Verb
+from kinto_orm.repository.state import OnConflict, OnInvalid, Progress, Stateful, Verb
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.transport import (
     MAX_RESPONSE_BYTES,
@@ -290,46 +290,76 @@ class Client(AdminMixin):
         return self.bucket(bucket).collection(collection).records.__kinto_rows__()
 
     def bulk_create(
-        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+        self,
+        objects: ByCollection,
+        *,
+        parallel: int = 4,
+        on_outcome: OnOutcome = None,
+        progress: Progress | None = None,
     ) -> dict[Collection[Any], BulkReport]:
         """Create objects of several collections, in full batches, with one thread for each collection.
 
         ``{todos: ({"title": …} for …), receipts: [Receipt(…), …]}``. At most ``parallel`` threads, which also run the
-        iterables. Returns the counts of each collection. ``on_outcome`` is called in the caller's thread. Raises
-        ``CommitError`` with the outcomes of the objects that were not stored; the others were.
+        iterables. Returns the counts of each collection. ``on_outcome`` and ``progress`` are called in the caller's
+        thread. Raises ``CommitError`` with the outcomes of the objects that were not stored; the others were.
         https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
         """
-        return CollectionsBulk(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).run()
+        return CollectionsBulk(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome, progress).run()
 
     async def abulk_create(
-        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+        self,
+        objects: ByCollection,
+        *,
+        parallel: int = 4,
+        on_outcome: OnOutcome = None,
+        progress: Progress | None = None,
     ) -> dict[Collection[Any], BulkReport]:
         """Like :meth:`bulk_create`."""
-        return await CollectionsBulk(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome).arun()
+        return await CollectionsBulk(self, Verb.SAVE, "bulk_create", objects, parallel, on_outcome, progress).arun()
 
     def bulk_update(
-        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+        self,
+        objects: ByCollection,
+        *,
+        parallel: int = 4,
+        on_outcome: OnOutcome = None,
+        progress: Progress | None = None,
     ) -> dict[Collection[Any], BulkReport]:
         """Save loaded objects of several collections; otherwise like :meth:`bulk_create`."""
-        return CollectionsBulk(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).run()
+        return CollectionsBulk(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome, progress).run()
 
     async def abulk_update(
-        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+        self,
+        objects: ByCollection,
+        *,
+        parallel: int = 4,
+        on_outcome: OnOutcome = None,
+        progress: Progress | None = None,
     ) -> dict[Collection[Any], BulkReport]:
         """Like :meth:`bulk_update`."""
-        return await CollectionsBulk(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome).arun()
+        return await CollectionsBulk(self, Verb.SAVE, "bulk_update", objects, parallel, on_outcome, progress).arun()
 
     def bulk_delete(
-        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+        self,
+        objects: ByCollection,
+        *,
+        parallel: int = 4,
+        on_outcome: OnOutcome = None,
+        progress: Progress | None = None,
     ) -> dict[Collection[Any], BulkReport]:
         """Delete objects of several collections; otherwise like :meth:`bulk_create`."""
-        return CollectionsBulk(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).run()
+        return CollectionsBulk(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome, progress).run()
 
     async def abulk_delete(
-        self, objects: ByCollection, *, parallel: int = 4, on_outcome: OnOutcome = None
+        self,
+        objects: ByCollection,
+        *,
+        parallel: int = 4,
+        on_outcome: OnOutcome = None,
+        progress: Progress | None = None,
     ) -> dict[Collection[Any], BulkReport]:
         """Like :meth:`bulk_delete`."""
-        return await CollectionsBulk(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome).arun()
+        return await CollectionsBulk(self, Verb.DELETE, "bulk_delete", objects, parallel, on_outcome, progress).arun()
 
     def unit_of_work(
         self,

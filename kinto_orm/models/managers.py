@@ -4,7 +4,7 @@ creates."""
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast, overload
@@ -100,51 +100,76 @@ class Manager(HistoryMixin[M]):
         return await self._arun(self._creator(_updater(defaults), id, defaults, given=_checked(defaults)))
 
     def bulk_create(
-        self, objects: Iterable[M | Mapping[str, Any]], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+        self,
+        objects: Iterable[M | Mapping[str, Any]],
+        *,
+        on_outcome: Callable[[Outcome[M]], object] | None = None,
+        progress: Progress | None = None,
     ) -> BulkReport:
         """Creates them all in full batches, and counts; holds one batch in memory, so a generator may be endless.
 
-        Takes objects or their data. ``on_outcome`` is called with the outcome of each (for a progress bar).
+        Takes objects or their data. ``on_outcome`` is called with the outcome of each, ``progress`` after each
+        batch with the number done, the total or ``None``, and of what.
         Raises ``CommitError`` with the outcomes of those that were not stored; the others were.
         https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
         """
-        return self._run(lambda place: self._write_all(Verb.SAVE, "bulk_create", objects, on_outcome, place))
+        return self._run(partial(self._write_all, Verb.SAVE, "bulk_create", objects, on_outcome, progress))
 
     async def abulk_create(
-        self, objects: Iterable[M | Mapping[str, Any]], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+        self,
+        objects: Iterable[M | Mapping[str, Any]],
+        *,
+        on_outcome: Callable[[Outcome[M]], object] | None = None,
+        progress: Progress | None = None,
     ) -> BulkReport:
         """Like :meth:`bulk_create`."""
-        return await self._arun(lambda place: self._write_all(Verb.SAVE, "bulk_create", objects, on_outcome, place))
+        return await self._arun(partial(self._write_all, Verb.SAVE, "bulk_create", objects, on_outcome, progress))
 
     def bulk_update(
-        self, objects: Iterable[M], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+        self,
+        objects: Iterable[M],
+        *,
+        on_outcome: Callable[[Outcome[M]], object] | None = None,
+        progress: Progress | None = None,
     ) -> BulkReport:
         """Saves these loaded objects in full batches, each with ``If-Match``; clean ones are not sent.
 
         Raises ``CommitError`` with the outcomes of those that were not stored; the others were.
         """
-        return self._run(lambda place: self._write_all(Verb.SAVE, "bulk_update", objects, on_outcome, place))
+        return self._run(partial(self._write_all, Verb.SAVE, "bulk_update", objects, on_outcome, progress))
 
     async def abulk_update(
-        self, objects: Iterable[M], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+        self,
+        objects: Iterable[M],
+        *,
+        on_outcome: Callable[[Outcome[M]], object] | None = None,
+        progress: Progress | None = None,
     ) -> BulkReport:
         """Like :meth:`bulk_update`."""
-        return await self._arun(lambda place: self._write_all(Verb.SAVE, "bulk_update", objects, on_outcome, place))
+        return await self._arun(partial(self._write_all, Verb.SAVE, "bulk_update", objects, on_outcome, progress))
 
     def bulk_delete(
-        self, objects: Iterable[M], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+        self,
+        objects: Iterable[M],
+        *,
+        on_outcome: Callable[[Outcome[M]], object] | None = None,
+        progress: Progress | None = None,
     ) -> BulkReport:
         """Deletes these objects in full batches, each with ``If-Match``.
 
         Raises ``CommitError`` with the outcomes of those that were not deleted; the others were.
         """
-        return self._run(lambda place: self._write_all(Verb.DELETE, "bulk_delete", objects, on_outcome, place))
+        return self._run(partial(self._write_all, Verb.DELETE, "bulk_delete", objects, on_outcome, progress))
 
     async def abulk_delete(
-        self, objects: Iterable[M], *, on_outcome: Callable[[Outcome[M]], object] | None = None
+        self,
+        objects: Iterable[M],
+        *,
+        on_outcome: Callable[[Outcome[M]], object] | None = None,
+        progress: Progress | None = None,
     ) -> BulkReport:
         """Like :meth:`bulk_delete`."""
-        return await self._arun(lambda place: self._write_all(Verb.DELETE, "bulk_delete", objects, on_outcome, place))
+        return await self._arun(partial(self._write_all, Verb.DELETE, "bulk_delete", objects, on_outcome, progress))
 
     def stream_create(self, objects: Iterable[M | Mapping[str, Any]]) -> Iterator[Outcome[M]]:
         """Creates them in full batches, and gives one outcome for each, in their order, as they come.
@@ -259,10 +284,12 @@ class Manager(HistoryMixin[M]):
         name: str,
         objects: Iterable[M | Mapping[str, Any]],
         on_outcome: Callable[[Outcome[M]], object] | None,
+        progress: Progress | None,
         place: Place,
     ) -> Flow[BulkReport]:
         bulk = self._bulk(verb, name, objects, place)
-        return raise_for_report((yield from report_of(bulk, on_outcome)), name)
+        total = len(objects) if isinstance(objects, Sized) else None
+        return raise_for_report((yield from report_of(bulk, on_outcome, progress, total)), name)
 
     def _change(self, verb: Verb, name: str, given: M | Mapping[str, Any], place: Place) -> Answered[M]:
         source: ModelSource = self.reading.source  # type: ignore[assignment]  # as in _source: once for each object

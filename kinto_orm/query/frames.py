@@ -15,7 +15,7 @@ from kinto_orm.errors import InvalidValueError, MissingExtraError, UsageError
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Place, Reading, Row
-from kinto_orm.repository.state import Stateful
+from kinto_orm.repository.state import Progress, Stateful
 
 M = TypeVar("M", bound=Stateful)
 
@@ -27,17 +27,17 @@ ALWAYS_THERE = frozenset({"id", "last_modified", "deleted"})
 """Fields that every row may have, whatever the model."""
 
 
-def read_arrow(reading: Reading[M], place: Place) -> Flow[Any]:
+def read_arrow(reading: Reading[M], progress: Progress | None, place: Place) -> Flow[Any]:
     """Return the objects as an Arrow table."""
     arrow()
-    return (yield from _read(reading, place))
+    return (yield from _read(reading, place, progress))
 
 
-def read_pandas(reading: Reading[M], place: Place) -> Flow[Any]:
+def read_pandas(reading: Reading[M], progress: Progress | None, place: Place) -> Flow[Any]:
     """Return the objects as a pandas frame."""
     import_extra("pandas", "to_pandas()", "pandas")  # before anything is sent
     arrow("to_pandas()", "pandas")
-    return to_pandas((yield from _read(reading, place)))
+    return to_pandas((yield from _read(reading, place, progress)))
 
 
 def to_pandas(table: Any) -> Any:
@@ -78,11 +78,11 @@ def empty_table(reading: Reading[M]) -> Any:
     return table.table()
 
 
-def read_polars(reading: Reading[M], place: Place) -> Flow[Any]:
+def read_polars(reading: Reading[M], progress: Progress | None, place: Place) -> Flow[Any]:
     """Return the objects as a polars frame."""
     polars = import_extra("polars", "to_polars()", "polars")
     arrow("to_polars()", "polars")
-    return polars.from_arrow((yield from _read(reading, place)))
+    return polars.from_arrow((yield from _read(reading, place, progress)))
 
 
 def new_table(reading: Reading[M]) -> TypedTable | FoundTable:
@@ -106,11 +106,17 @@ def _envelope() -> list[Column]:
     return [Column("id", arrow().string()), Column("last_modified", arrow().int64())]
 
 
-def _read(reading: Reading[M], place: Place) -> Flow[Any]:
+def _read(reading: Reading[M], place: Place, progress: Progress | None = None) -> Flow[Any]:
     table = new_table(reading)
+    total = (yield from reading.count(place)) if progress is not None else None
     walk = reading.walk(place)
+    done = 0
     while (flow := walk.next_page()) is not None:
-        table.add([reading.source.row_of(one) for one in (yield from flow).objects])
+        objects = (yield from flow).objects
+        table.add([reading.source.row_of(one) for one in objects])
+        done += len(objects)
+        if progress is not None:
+            progress(done, total, "read records")
     return table.table()
 
 

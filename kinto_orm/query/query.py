@@ -229,36 +229,36 @@ class Query(Generic[M]):
         """Like :meth:`values`."""
         return await self._arun(self.reading.values(building.field_names(self.reading, fields, "values")))
 
-    def to_arrow(self) -> Any:
+    def to_arrow(self, *, progress: Progress | None = None) -> Any:
         """Return the objects as a ``pyarrow.Table`` (extra ``arrow``), read page by page.
 
         It has a column for each declared field, with its wire name and type, ``id``, ``last_modified``, and
         ``_undeclared`` for all other keys, as JSON.
 
-        Without a model, it has a column for each key of any page. Raises ``InvalidValueError`` for values that do not
-        fit.
+        Without a model, it has a column for each key of any page. ``progress`` is called after each page with the
+        number of objects read, their total, and of what. Raises ``InvalidValueError`` for values that do not fit.
         """
-        return self._run(partial(read_arrow, self.reading))
+        return self._run(partial(read_arrow, self.reading, progress))
 
-    async def ato_arrow(self) -> Any:
+    async def ato_arrow(self, *, progress: Progress | None = None) -> Any:
         """Like :meth:`to_arrow`."""
-        return await self._arun(partial(read_arrow, self.reading))
+        return await self._arun(partial(read_arrow, self.reading, progress))
 
-    def to_pandas(self) -> Any:
+    def to_pandas(self, *, progress: Progress | None = None) -> Any:
         """Return the objects as a ``pandas.DataFrame`` (extra ``pandas``); otherwise like :meth:`to_arrow`."""
-        return self._run(partial(read_pandas, self.reading))
+        return self._run(partial(read_pandas, self.reading, progress))
 
-    async def ato_pandas(self) -> Any:
+    async def ato_pandas(self, *, progress: Progress | None = None) -> Any:
         """Like :meth:`to_pandas`."""
-        return await self._arun(partial(read_pandas, self.reading))
+        return await self._arun(partial(read_pandas, self.reading, progress))
 
-    def to_polars(self) -> Any:
+    def to_polars(self, *, progress: Progress | None = None) -> Any:
         """Return the objects as a ``polars.DataFrame`` (extra ``polars``); otherwise like :meth:`to_arrow`."""
-        return self._run(partial(read_polars, self.reading))
+        return self._run(partial(read_polars, self.reading, progress))
 
-    async def ato_polars(self) -> Any:
+    async def ato_polars(self, *, progress: Progress | None = None) -> Any:
         """Like :meth:`to_polars`."""
-        return await self._arun(partial(read_polars, self.reading))
+        return await self._arun(partial(read_polars, self.reading, progress))
 
     def timestamp(self) -> int | None:
         """Return the timestamp of the whole list, in milliseconds; each change of an object moves it."""

@@ -12,7 +12,7 @@ from typing import Any, Generic, TypeAlias, TypeVar
 from kinto_orm.errors import CommitError, DuplicateObjectError, KintoError, TransportError
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import encode_change
-from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Stateful, Verb
+from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Progress, Stateful, Verb
 from kinto_orm.unit_of_work.batches import full_batch
 from kinto_orm.unit_of_work.engine import CommitOptions, send_batch
 from kinto_orm.unit_of_work.outcome import said
@@ -145,26 +145,29 @@ def _encode(one: Change[Any], holders: set[int]) -> None:
     holders.add(id(one.holder))
 
 
-def commit_all(
-    changes: Iterable[Answered[S]], runner: FlowRunner, on_outcome: Callable[[Outcome[S]], object] | None
+def report_of(
+    bulk: Bulk[S],
+    on_outcome: Callable[[Outcome[S]], object] | None,
+    progress: Progress | None = None,
+    total: int | None = None,
 ) -> Flow[BulkReport]:
-    """Write them all, in full batches, holding one batch in memory; see :func:`report_of`."""
-    return report_of(Bulk(changes, runner), on_outcome)
-
-
-def report_of(bulk: Bulk[S], on_outcome: Callable[[Outcome[S]], object] | None) -> Flow[BulkReport]:
     """Carry the bulk verb to its end, and count.
 
     ``on_outcome`` is called with each outcome. The batches are separate transactions; a failed one does not stop
     the others, unless the server cannot be reached at all. What the input raises gets a note of what is stored.
     """
     report = BulkReport()
+    done = 0
     try:
         while (flow := bulk.next_batch()) is not None:
-            for one in (yield from flow):
+            answered = yield from flow
+            for one in answered:
                 report.add(one)
                 if on_outcome is not None:
                     on_outcome(outcome_of(one))
+            done += len(answered)
+            if answered and progress is not None:
+                progress(done, total, "write records")
     except Exception as error:
         add_note(error, report)
         raise

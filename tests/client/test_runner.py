@@ -9,15 +9,14 @@ import time
 import pytest
 
 from kinto_orm import Client, InvalidValueError
-from kinto_orm.protocol.writes import Flow, pause
-from kinto_orm.repository.disk import in_thread
+from kinto_orm.protocol.writes import Flow, call_blocking, pause
 
 
 def test_work_runs_in_the_callers_thread_and_awaited_in_another_one(kinto_client: Client) -> None:
     here = threading.get_ident()
 
-    assert kinto_client.run(in_thread("a thread", threading.get_ident)) == here
-    assert asyncio.run(kinto_client.arun(in_thread("a thread", threading.get_ident))) != here
+    assert kinto_client.run(call_blocking("a thread", threading.get_ident)) == here
+    assert asyncio.run(kinto_client.arun(call_blocking("a thread", threading.get_ident))) != here
 
 
 def test_a_flow_can_catch_a_kinto_error_of_its_work(kinto_client: Client) -> None:
@@ -26,7 +25,7 @@ def test_a_flow_can_catch_a_kinto_error_of_its_work(kinto_client: Client) -> Non
 
     def flow() -> Flow[str]:
         try:
-            yield from in_thread("a refusal", refuse)
+            yield from call_blocking("a refusal", refuse)
         except InvalidValueError as error:
             return str(error)
         return ""
@@ -36,7 +35,7 @@ def test_a_flow_can_catch_a_kinto_error_of_its_work(kinto_client: Client) -> Non
 
 def test_an_error_that_is_not_ours_leaves_the_flow(kinto_client: Client) -> None:
     with pytest.raises(ZeroDivisionError):
-        kinto_client.run(in_thread("a mistake", lambda: 1 // 0))
+        kinto_client.run(call_blocking("a mistake", lambda: 1 // 0))
 
 
 def test_a_pause_waits_and_tells_the_time(kinto_client: Client) -> None:

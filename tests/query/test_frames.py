@@ -379,3 +379,12 @@ def test_nobody_pays_for_what_nobody_uses() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
 
     assert done.stdout.strip() == "[]"
+
+
+def test_progress_of_a_table_is_told(todos: Collection[Record]) -> None:
+    todos.records.bulk_create({"n": number} for number in range(5))
+    told: list[Any] = []
+
+    todos.records.page_size(2).to_arrow(progress=lambda *args: told.append(args))
+
+    assert told == [(2, 5, "read records"), (4, 5, "read records"), (5, 5, "read records")]

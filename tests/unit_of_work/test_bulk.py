@@ -297,3 +297,13 @@ def test_only_what_was_loaded_is_updated_or_deleted_in_bulk(verb: str, one: Any,
 def test_what_cannot_be_iterated_is_refused(wrong: Any, todos: Collection[Record]) -> None:
     with pytest.raises(InvalidTypeError, match=r"bulk_create.. takes many objects"):
         todos.records.bulk_create(wrong)
+
+
+def test_progress_of_a_bulk_verb_is_told(kinto_client: Client, todos: Collection[Record]) -> None:
+    told: list[Any] = []
+
+    todos.records.bulk_create(rows(30), progress=lambda *args: told.append(args))
+    todos.records.bulk_delete(todos.records.all(), progress=lambda *args: told.append(args))
+    kinto_client.bulk_create({todos: list(rows(30))}, progress=lambda *args: told.append(args))
+
+    assert told == [(done, total, "write records") for total in (None, 30, 30) for done in (25, 30)]

@@ -35,14 +35,15 @@ from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Flow, Write
 from kinto_orm.repository.state import Change, ObjectState, Status, Verb
 from kinto_orm.unit_of_work import (
+    Bulk,
     BulkReport,
     CommitOptions,
     Outcome,
     commit,
-    commit_all,
     create_lock,
     raise_for_report,
     raise_unless_stored,
+    report_of,
 )
 
 T = TypeVar("T")
@@ -347,7 +348,7 @@ def bulk(writes: Iterable[Change[Thing]], *answers: Response | KintoError, limit
 
 
 def run_all(writes: Iterable[Change[Thing]], limit: int = 2, on_outcome: Any = None) -> Flow[BulkReport]:
-    return commit_all(writes, Server(limit), on_outcome)  # type: ignore[arg-type]  # only what it needs
+    return report_of(Bulk(writes, Server(limit)), on_outcome)  # type: ignore[arg-type]  # only what it needs
 
 
 def test_a_bulk_fills_its_batches_and_counts() -> None:
