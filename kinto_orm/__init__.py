@@ -92,7 +92,18 @@ from kinto_orm.jobs.dump import DumpReport
 from kinto_orm.jobs.plans import SyncPlan
 from kinto_orm.jobs.publication import Publication
 from kinto_orm.jobs.schemas import SchemaDiff, Violation
-from kinto_orm.models import Account, Bucket, Collection, F, Group, Manager, Permissions, Record, RecordManager
+from kinto_orm.models import (
+    Account,
+    Bucket,
+    Collection,
+    F,
+    Group,
+    Manager,
+    OrderedText,
+    Permissions,
+    Record,
+    RecordManager,
+)
 from kinto_orm.plugins.changesets import Changeset
 from kinto_orm.plugins.history import Snapshot
 from kinto_orm.protocol.attachments import Attachment
@@ -179,6 +190,7 @@ __all__ = [
     "NotFoundError",
     "NotLoadedError",
     "NotStageableError",
+    "OrderedText",
     "Outcome",
     "Page",
     "ParallelQuery",

@@ -29,6 +29,7 @@ from kinto_orm import (
     UnitOfWork,
     errors,
 )
+from kinto_orm.models import KintoObject
 
 SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
 SURFACES += [EntryQuery, History, Partition, RecordManager, Snapshot, SyncPlan]
@@ -53,6 +54,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "refuse_staging",
         "unit_of_work",
     },
+    KintoObject: {"model_construct", "model_copy", "to_dict"},
     Bucket: {"collection", "group"},
     Collection: {"publication"},
     EntryQuery: {"filter", "limit", "page_size"},

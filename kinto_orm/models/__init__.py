@@ -1,6 +1,7 @@
 """What users hold: buckets, groups, collections, records, accounts, and the managers that list and create them."""
 
 from kinto_orm.models.expressions import F
+from kinto_orm.models.field_types import OrderedText
 from kinto_orm.models.kinds import (
     Account,
     Bucket,
@@ -24,6 +25,7 @@ __all__ = [
     "Group",
     "KintoObject",
     "Manager",
+    "OrderedText",
     "Permissions",
     "Record",
     "RecordManager",

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from inspect import getattr_static
 from typing import Any, NoReturn
 
 from kinto_orm.errors import NotLoadedError, PartialObjectError, ReadOnlyError
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.construction import replace_data
-from kinto_orm.models.data import set_field
+from kinto_orm.models.data import set_field, set_key, undeclared
 from kinto_orm.models.declaration import ENVELOPE_KEYS
 from kinto_orm.models.envelope import shared_row
 from kinto_orm.protocol.json_values import to_json_object
@@ -29,6 +30,10 @@ def set_attribute(model: Any, name: str, value: Any) -> None:
         model.permissions.assign(value)
     elif name in cls.__private_attributes__:
         object.__setattr__(model, "__pydantic_private__", {**(model.__pydantic_private__ or {}), name: value})
+    elif isinstance(own := getattr_static(cls, name, None), property) and own.fset is not None:
+        own.fset(model, value)
+    elif cls.__kinto_is_open__ and not hasattr(cls, name):
+        set_key(model, name, value)
     elif name in _READ_ONLY:
         raise ReadOnlyError(f"{cls.__name__}.{name} cannot be set: give it to the constructor, or load it.")
     else:
@@ -47,6 +52,8 @@ def find_attribute(model: Any, name: str) -> Any:
     if name == "records":
         raise AttributeError(f"records belongs to the class: {cls.__name__}.records; or take .collection.records.")
     if name not in cls.__pydantic_fields__:
+        if cls.__kinto_is_open__ and not name.startswith("_") and name in undeclared(model):
+            return model.data[name]
         raise AttributeError(f"{cls.__name__} has no attribute {name!r}; undeclared keys are in .data[{name!r}].")
     if model.__kinto_envelope__().is_partial:
         raise PartialObjectError(f"{model!r} was loaded without {name!r} (only()): refresh() it first.")

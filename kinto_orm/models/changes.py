@@ -20,6 +20,7 @@ from kinto_orm.protocol.patches import (
     apply_basic_patch,
     apply_merge_patch,
     changed_keys,
+    check_targets,
     removed_keys,
 )
 from kinto_orm.protocol.responses import stored_object
@@ -71,10 +72,11 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
             raise InvalidTypeError("patch() takes a patch or values, not both.")
         patch: Patch = changes
     elif changes is None or isinstance(changes, Mapping):
-        patch = BasicPatch({**(changes or {}), **values})
+        patch = BasicPatch(codec_of(type(model)).by_wire({**(changes or {}), **values}, "patch()"))
     else:
         raise InvalidTypeError(f"patch() takes a mapping, a BasicPatch, MergePatch or JSONPatch, not {changes!r:.60}.")
     if isinstance(patch, JSONPatch):
+        check_targets(patch)
         return patch
     if not patch.permissions and not patch.data:
         raise InvalidValueError("patch() needs at least one change.")
@@ -84,6 +86,8 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
         raise InvalidValueError(
             "data['id'] cannot be patched: an object keeps its id. Create another one, and delete this."
         )
+    if isinstance(patch, BasicPatch) and patch.data:
+        patch = replace(patch, data=codec_of(type(model)).encode(patch.data))
     _check_patch(model, patch)
     return patch
 

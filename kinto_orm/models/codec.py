@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, time
+from difflib import get_close_matches
 from functools import partial
 from itertools import repeat
 from typing import Annotated, Any
@@ -32,10 +33,17 @@ from pydantic_core import (
     to_json,
 )
 
-from kinto_orm.errors import InvalidTypeError, InvalidValueError
+from kinto_orm.errors import InvalidFilterError, InvalidTypeError, InvalidValueError
 from kinto_orm.models.declaration import ENVELOPE_KEYS, wire_name
 from kinto_orm.models.field_types import Config, FieldType, Promises, wire_schema
-from kinto_orm.protocol.json_values import JSON, JSONObject, encode
+from kinto_orm.protocol.accounts import hide
+from kinto_orm.protocol.json_values import JSON, JSONObject, encode, to_json_value
+from kinto_orm.protocol.paths import Kind
+
+_NO_ORDER = (
+    "the server compares the texts that it is written as, which are not in the order of its values: give the field "
+    "a serializer to a number (return_type=float), or to a text that is in order, marked OrderedText()."
+)
 
 _TIMESTAMPS = frozenset({int, type(None)})
 
@@ -62,8 +70,12 @@ class Codec:
             name: promises.of(one["schema"], schema.config) for name, one in schema.fields.items()
         }
         self.secrets = {self.wires[name]: one.secrets for name, one in self.types.items() if one.secrets is not None}
+        if self.secrets and model.__kinto_kind__ is Kind.RECORD:
+            hide(self.secrets)
         self.excluded = {name for name, field in model.__pydantic_fields__.items() if field.exclude is True}
         """The fields that are read and never written."""
+        self.conditional = {name for name, field in model.__pydantic_fields__.items() if field.exclude_if is not None}
+        """The fields that are left out for some of their values."""
         self.is_written_whole = schema.has_serializer
         """Whether a serializer of the whole class writes the fields."""
         self.varies = any(one.varies for one in self.types.values())
@@ -71,6 +83,8 @@ class Codec:
         """The fields whose values can be edited in place."""
         self.watched = None if self.varies else self.editable
         """The fields by whose text a row is known to be as it came; ``None``: all."""
+        self.sets = {self.wires[name] for name, one in schema.fields.items() if _type_inside(one["schema"]) in _SETS}
+        """The wire names of the fields that are sets."""
         self._reads_dictionaries = schema.is_bare
         self._page = schema.page_validator()
         self._part = schema.part_validator()
@@ -167,16 +181,118 @@ class Codec:
     def write_value(self, name: str, value: object) -> JSON:
         """Return the value as the field of that name is written; one of another type as it is."""
         if value is None or (isinstance(value, datetime) and value.tzinfo is None):
-            return value  # the condition refuses the latter
+            return value  # who asked refuses the latter
         scratch: Any = object.__new__(self.model)
         _set_values(scratch, {name: value})
         try:
             dumped = self._writer.to_python(
                 scratch, mode="json", by_alias=True, round_trip=True, warnings=False, include={name}
             )
-        except (ValueError, AttributeError):
-            return value  # the condition says what is wrong with it
+        except (ValueError, AttributeError, OverflowError):
+            return value  # who asked says what is wrong with it
         return dumped.get(self.wires[name], value)
+
+    # -- what callers give ----------------------------------------------------------------------------------------
+
+    def by_wire(self, values: Mapping[str, Any], what: str) -> Mapping[str, Any]:
+        """Return the values by wire name, where the keys may be names of fields.
+
+        Raises ``InvalidValueError`` for an unknown key of a typed record, which would be stored beside the fields.
+        """
+        if values.keys() <= self.fields.keys():
+            return values
+        is_closed = self.fields and self.model.__kinto_kind__ is Kind.RECORD and not self.model.__kinto_is_open__
+        unknown = values.keys() - self.fields.keys() - self.wires.keys() - ENVELOPE_KEYS
+        if is_closed and unknown:
+            name = min(unknown, key=str)
+            near = get_close_matches(str(name), [*self.wires, *self.fields], 1)
+            raise InvalidValueError(
+                f"{what}: {self.model.__name__} has no field {name!r}{f'; did you mean {near[0]!r}?' if near else ''}. "
+                f"Undeclared keys are set by .data[{name!r}], or by a model with extra='allow'."
+            )
+        return {key if key in self.fields else self.wires.get(key, key): value for key, value in values.items()}
+
+    def input_data(self, values: Mapping[str, Any], what: str) -> JSONObject:
+        """Return values that callers give as data: by wire name, those of fields as the fields are written."""
+        named = self.by_wire(values, what)
+        return {key: self._as_json(key, value) if key in self.fields else value for key, value in named.items()}
+
+    def encode(self, values: Mapping[str, Any]) -> JSONObject:
+        """Return values by wire name, as JSON or as the fields take them, as the fields are written.
+
+        Raises ``InvalidValueError`` for one that does not fit its field.
+        """
+        given = {
+            key: to_json_value(value if key not in self.fields else self._as_json(key, value), f"data.{key}")
+            for key, value in values.items()
+        }
+        declared = {key: value for key, value in given.items() if key in self.fields}
+        if not declared:
+            return given
+        scratch: Any = object.__new__(self.model)
+        try:
+            _set_values(scratch, self.load_part(declared))
+        except ValidationError as error:
+            raise invalid(self.model, error) from error
+        return given | self.dump(scratch, [self.fields[key] for key in declared])
+
+    def _as_json(self, key: str, value: object) -> Any:
+        return value if _is_json(value) else self.write_value(self.fields[key], value)
+
+    def condition_value(self, name: str, operator: str, value: Any) -> Any:
+        """Return the value that a condition compares the field with, as the field is written.
+
+        Raises ``InvalidFilterError`` where the server would give other records than Python's own comparison.
+        """
+        field, promised = f"{self.model.__name__}.{name}", self.types[name]
+        if promised.secrets is not None:
+            raise InvalidFilterError(f"{field} holds a secret, which would be in the URL of the query, and in its log.")
+        if operator in ("has", "like") or value is None:
+            return value
+        if operator in ("in", "exclude"):
+            return [self.condition_value(name, "", one) for one in value]
+        if operator in ("contains", "contains_any"):
+            self._check_comparable(field, promised, "", value, 0)
+            return [self._write_item(name, one) for one in value]
+        wire = self.write_value(name, value)
+        self._check_comparable(field, promised, operator, value, wire)
+        return wire
+
+    def check_order(self, name: str) -> None:
+        """Raise ``InvalidFilterError`` for a field that the server would sort in another order than Python."""
+        if self.types[name].order == "":
+            raise InvalidFilterError(f"{self.model.__name__}.{name}: {_NO_ORDER}")
+
+    def _check_comparable(self, field: str, promised: FieldType, operator: str, value: Any, wire: JSON) -> None:
+        is_number = isinstance(wire, (int, float)) and not isinstance(wire, bool)
+        if isinstance(value, time) and value.tzinfo is not None:
+            raise InvalidFilterError(f"{field}: a time with a time zone has several texts: compare one without.")
+        if promised.order == "plain" and not _is_json(value):
+            raise InvalidFilterError(
+                f"{field} may hold anything, and a {type(value).__name__} may be written in several ways: give the "
+                "field its type, or compare it with a JSON value."
+            )
+        if operator in ("gt", "lt", "min", "max") and promised.order == "" and not is_number:
+            raise InvalidFilterError(f"{field}: {_NO_ORDER}")
+        if operator in ("", "not") and not promised.has_one_spelling and not is_number:
+            raise InvalidFilterError(
+                f"{field}: equal values may be written as different texts, and the server compares texts: give the "
+                "field a serializer to a number (return_type=float), or to one text for each value (OrderedText())."
+            )
+
+    def _write_item(self, name: str, value: Any) -> JSON:
+        """Return one item of a list or a set, as the field writes it."""
+        for kind in (list, set, tuple):
+            scratch: Any = object.__new__(self.model)
+            try:
+                _set_values(scratch, {name: kind([value])})
+                dumped = self._writer.to_python(
+                    scratch, mode="json", by_alias=True, round_trip=True, warnings="error", include={name}
+                )
+                return dumped[self.wires[name]][0]
+            except (ValueError, TypeError, LookupError):
+                continue
+        return value  # the condition says what is wrong with it
 
     def _write_slowly(self, model: Any, names: Collection[str] | None) -> JSONObject:
         """Return the fields of an object that cannot be written as text: too deep, or with a lone surrogate."""
@@ -190,9 +306,15 @@ class Codec:
                 include=None if names is None or self.is_written_whole else set(names),
             )
         except (ValueError, OverflowError, RecursionError) as error:
+            if names is None or len(names) > 1:
+                for name in names or self.wires:  # the one that fails says its name
+                    self._write_slowly(model, [name])
             # Not chained: the error shows the value that does not fit, which may be a secret.
+            where = ", ".join(f"data.{self.wires[name]}" for name in names or ())
             shown = _VALUE.sub("input_type=", str(error))
-            raise InvalidValueError(f"This {self.model.__name__} cannot be written as JSON: {shown}") from None
+            raise InvalidValueError(
+                f"{where or 'data'}: this {self.model.__name__} cannot be written as JSON: {shown}"
+            ) from None
         return dumped
 
 
@@ -253,6 +375,25 @@ def _is_readable(value: JSON) -> bool:
 
 
 _VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
+
+
+_SETS = ("set", "frozenset")
+
+
+def _type_inside(schema: Any) -> str:
+    while schema["type"] in ("default", "nullable", "function-after", "function-before"):
+        schema = schema["schema"]
+    found: str = schema["type"]
+    return found
+
+
+def _is_json(value: object) -> bool:
+    if isinstance(value, dict):
+        return type(value) is dict and all(map(_is_json, value.values()))
+    return all(map(_is_json, value)) if type(value) is list else type(value) in _JSON_SCALARS
+
+
+_JSON_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
 class _Schema:

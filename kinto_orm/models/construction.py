@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from typing import Any
 
 from pydantic import ValidationError
 
-from kinto_orm.errors import InvalidIdError, InvalidTypeError
+from kinto_orm.errors import InvalidIdError, InvalidTypeError, UsageError
 from kinto_orm.models.codec import codec_of, invalid, readable_text
 from kinto_orm.models.data import check_editable, current_data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
-from kinto_orm.protocol.json_values import JSONObject, to_json_object
+from kinto_orm.protocol.json_values import JSONObject, copy_json, to_json_object
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.repository.state import Status
 
@@ -47,6 +48,41 @@ def data_or_none(model: Any) -> JSONObject | None:
     return None if envelope.status in (Status.REFERENCE, Status.DELETED) else current_data(model)
 
 
+def comparable_data(model: Any) -> JSONObject | None:
+    """Return the data with each field as the model writes it, whatever the server's spelling is."""
+    data = data_or_none(model)
+    if not data or model.__kinto_envelope__().is_partial:
+        return data
+    codec = codec_of(type(model))
+    now = codec.dump(model) if codec.fields else {}
+    return {key: now.get(key, value) for key, value in data.items()}
+
+
+def to_dict(model: Any) -> JSONObject:
+    """Return a copy of the data with id and timestamp."""
+    envelope = {"id": model.__dict__["id"], "last_modified": model.__dict__["last_modified"]}
+    secrets = model.__kinto_kind__.secrets
+    data = {key: value for key, value in current_data(model).items() if key not in secrets}
+    return {key: value for key, value in envelope.items() if value is not None} | copy_json(data)
+
+
+def copy_as(model: Any, update: Mapping[str, Any]) -> Any:
+    """Return a copy with these fields changed; with another id, a new object of the same data and place."""
+    values = dict(update)
+    id = values.pop("id", model.__dict__["id"])
+    if id == model.__dict__["id"]:
+        copied = deepcopy(model)
+    else:
+        envelope = model.__kinto_envelope__()
+        copied = type(model)(id=id, data=copy_json(current_data(model)), client=envelope.client)
+        own = copied.__kinto_envelope__()
+        own.parent, own.bucket, own.collection = envelope.parent, envelope.bucket, envelope.collection
+        own.record_model = envelope.record_model
+    for name, value in values.items():
+        setattr(copied, name, value)
+    return copied
+
+
 ENVELOPE_ARGUMENTS = ("id", "bucket", "collection", "client", "permissions", "data")
 _ENVELOPE = frozenset(ENVELOPE_ARGUMENTS)
 
@@ -79,7 +115,8 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
         raise invalid(cls, error) from error
     model.__dict__.update(id=id, last_modified=None)
     envelope = Envelope(Status.NEW, client=given.get("client"))
-    envelope.extra = {} if whole is None else {key: value for key, value in data.items() if key not in codec.fields}
+    others = {} if data.keys() <= codec.fields.keys() else {k: v for k, v in data.items() if k not in codec.fields}
+    envelope.extra = to_json_object(others) if whole is None and others else others
     _take_parents(cls, envelope, given)
     envelope.record_model = _checked_model(record_model)
     put_in_envelope(model, envelope)
@@ -103,14 +140,14 @@ def _given_fields(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
     codec = codec_of(cls)
     by_name, by_wire = codec.wires, codec.fields
     unknown: list[str] = []
-    if not arguments.keys() <= by_name.keys():
+    if not (arguments.keys() <= by_name.keys() or cls.__kinto_is_open__):
         unknown = [name for name in arguments if name not in by_name and name not in by_wire]
     if unknown:
         raise InvalidTypeError(
             f"{cls.__name__} has no field {', '.join(map(repr, unknown))}; it has {', '.join(by_name) or 'none'}. "
             "Undeclared keys are given by data={…}."
         )
-    return {name if name in by_wire else by_name[name]: value for name, value in arguments.items()}
+    return {name if name in by_wire else by_name.get(name, name): value for name, value in arguments.items()}
 
 
 def _given_id(id: Any, data: JSONObject, kind: Kind) -> str | None:
@@ -171,6 +208,10 @@ _KEPT = ("status", "data", "extra", "before", "touched", "absent", "permissions"
 def pickled(model: Any) -> dict[str, Any]:
     """The envelope, as a pickle holds it."""
     envelope = model.__kinto_envelope__()
+    if envelope.in_doubt is not None:
+        raise UsageError(
+            f"{model!r}: the answer to its last write got lost, which a pickle would forget: refresh() it first."
+        )
     return {**{name: getattr(envelope, name) for name in _KEPT}, "ids": known_parent_ids(model)}
 
 

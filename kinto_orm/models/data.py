@@ -161,6 +161,8 @@ def check_editable(model: Any) -> None:
     _check_readable(model, envelope)
     if envelope.status is Status.DELETED:
         raise DeletedObjectError(f"{model!r} was deleted: nothing of it can be changed.")
+    if type(model).model_config.get("frozen"):
+        raise ReadOnlyError(f"{type(model).__name__} is frozen: model_copy(update=…) makes a changed one.")
     if envelope.is_partial:
         raise PartialObjectError(f"{model!r} holds only some of its fields (only()): refresh() it first.")
 
@@ -225,13 +227,16 @@ def frozen_data(model: Any) -> JSONObject:
     """
     envelope: Envelope = model.__kinto_envelope__()
     snapshot, data = envelope.data or {}, current_data(model)
-    if data is snapshot:
+    if data is snapshot and not envelope.touched:
         return data
     changed = changed_keys(snapshot, data) if snapshot else data
     codec = codec_of(type(model))
     names = [codec.fields[key] for key in changed if key in codec.fields]
+    # Also those that are left out, or set to what is written as before.
+    set_names = codec.conditional if envelope.data is None else envelope.touched
+    names += [name for name in set_names if name not in names and name not in codec.excluded]
     _refuse_naive_datetimes(model, codec, names, envelope.data)
-    checked = _carried(changed, is_own=envelope.extra is None or len(names) == len(changed))
+    checked = _carried(changed, is_own=envelope.extra is None or changed.keys() <= codec.fields.keys())
     sent = {key: checked[key] if key in checked else snapshot[key] for key in data} if snapshot else checked
     _check_comes_back(model, codec, names, sent)
     return sent
@@ -265,7 +270,9 @@ def _check_comes_back(model: Any, codec: Codec, names: Collection[str], data: JS
 
 def _is_doubtful(codec: Codec, name: str, model: Any, data: JSONObject) -> bool:
     promised = codec.types[name]
-    if codec.is_written_whole or not promised.is_lossless or len(codec.read_keys[name]) > 1:
+    if codec.is_written_whole or name in codec.conditional:
+        return True
+    if not promised.is_lossless or len(codec.read_keys[name]) > 1:
         return True
     # Values of immutable types were validated when they were set.
     return not promised.is_checked_by_dump and type(model.__dict__[name]) not in IMMUTABLE

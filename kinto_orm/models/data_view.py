@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn
 
 from kinto_orm.errors import ReadOnlyError
@@ -10,7 +10,8 @@ from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data, own_extra, remove_key, set_key, undeclared
 from kinto_orm.models.declaration import ENVELOPE_KEYS
 from kinto_orm.models.envelope import shared_row
-from kinto_orm.protocol.json_values import JSON, JSONObject
+from kinto_orm.protocol.accounts import mask
+from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json
 
 
 def _refuse(self: object, *arguments: object, **keywords: object) -> NoReturn:
@@ -97,7 +98,34 @@ class Data(MutableMapping[str, Any]):
         return len(self._shown())
 
     def __repr__(self) -> str:
-        return repr(self._shown())
+        return repr(mask(self._shown(), codec_of(type(self._model)).secrets))
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._shown()
+
+    def __eq__(self, other: object) -> bool:
+        if isinstance(other, Data):
+            return self._shown() == other._shown()
+        return self._shown() == other if isinstance(other, Mapping) else NotImplemented
+
+    def __or__(self, other: Mapping[str, Any]) -> JSONObject:
+        return {**self, **other}
+
+    def __ror__(self, other: Mapping[str, Any]) -> JSONObject:
+        return {**other, **self}
+
+    def __ior__(self, other: Mapping[str, Any]) -> Data:
+        self.update(other)
+        return self
+
+    def copy(self) -> JSONObject:
+        """Return a dictionary of its own with the same data."""
+        return copy_json(self._shown())
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: object) -> JSONObject:
+        return self.copy()
 
     def _shown(self) -> JSONObject:
         data, secrets = current_data(self._model), self._model.__kinto_kind__.secrets

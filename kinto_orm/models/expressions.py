@@ -20,8 +20,8 @@ class FieldExpression:
     def __init__(self, name: str) -> None:
         self.__kinto_field__ = name
 
-    def to_wire(self, value: object) -> object:
-        """The value as the field has it on the wire."""
+    def to_wire(self, operator: str, value: object) -> object:
+        """Return the value as the field has it on the wire."""
         return value
 
     def __eq__(self, other: object) -> Condition:  # type: ignore[override]  # a condition, as in every ORM
@@ -53,12 +53,12 @@ class FieldExpression:
         return self._condition("min", value, needs_field=True)
 
     def lt(self, value: object) -> Condition:
-        """Less than the value."""
-        return self._condition("lt", value)
+        """Less than the value; a null is not."""
+        return self._condition("lt", value, needs_field=True)
 
     def max(self, value: object) -> Condition:
-        """The value or less."""
-        return self._condition("max", value)
+        """The value or less; a null is neither."""
+        return self._condition("max", value, needs_field=True)
 
     def not_(self, value: object) -> Condition:
         """Another value; objects without the field are left out (``exclude()`` keeps them)."""
@@ -82,11 +82,11 @@ class FieldExpression:
 
     def contains(self, *values: object) -> Condition:
         """An array that holds all the values."""
-        return condition(self.__kinto_field__, "contains", list(values))
+        return self._condition("contains", list(values))
 
     def contains_any(self, *values: object) -> Condition:
         """An array that holds one of the values."""
-        return condition(self.__kinto_field__, "contains_any", list(values))
+        return self._condition("contains_any", list(values))
 
     def desc(self) -> Descending:
         """For ``order_by()``: the largest first."""
@@ -110,13 +110,13 @@ class FieldExpression:
     def _condition(self, operator: str, value: object, *, needs_field: bool = False) -> Condition:
         if isinstance(value, (FieldExpression, Descending, Condition)):
             raise InvalidFilterError(f"{self!r} can be compared with a value only, not with {value!r:.60}.")
-        wire = value if operator in ("in", "exclude") else self.to_wire(value)
+        wire = self.to_wire(operator, value)
         return condition(self.__kinto_field__, operator, wire, needs_field=needs_field)
 
     def _each(self, values: Iterable[object]) -> list[object]:
         if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
             raise InvalidFilterError(f"{self!r} needs a list of values, not {values!r:.60}.")
-        return [self.to_wire(value) for value in values]
+        return list(values)
 
 
 class Descending:

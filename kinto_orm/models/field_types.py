@@ -16,13 +16,10 @@ from uuid import UUID
 
 from pydantic_core import PydanticSerializationUnexpectedValue, core_schema
 
-from kinto_orm.protocol.json_values import JSON, datetime_text, sorted_set
+from kinto_orm.protocol.json_values import datetime_text, sorted_set
 
 IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes, date, timedelta, UUID, datetime, time, Decimal})
 """These very classes: those below them may hold anything."""
-
-MASK = "**********"
-"""The text that is shown in the place of a secret."""
 
 Order: TypeAlias = Literal["number", "text", "plain", ""]
 """The order that the server has for the values: that of numbers, a text in the order of the values, that of each JSON
@@ -444,15 +441,3 @@ def _places_below(places: Secrets, seen: set[int]) -> Iterator[Secrets]:
         yield places
         for one in places.values() if isinstance(places, dict) else places if isinstance(places, list) else ():
             yield from _places_below(one, seen)
-
-
-def mask(value: JSON, secrets: Secrets) -> JSON:
-    """Return the value with stars in the place of its secrets."""
-    if secrets is None or value is None:
-        return value
-    if isinstance(secrets, list) and isinstance(value, list):
-        return [mask(item, secrets[0]) for item in value]
-    if isinstance(value, dict) and secrets is not True:
-        places = secrets if isinstance(secrets, dict) else dict.fromkeys(value, secrets[0])
-        return {key: mask(item, places.get(key)) for key, item in value.items()}
-    return MASK if secrets is True else value

@@ -23,14 +23,15 @@ from kinto_orm.models.changes import (
     unsent_edits,
 )
 from kinto_orm.models.codec import add_envelope, codec_of
-from kinto_orm.models.construction import address, construct, data_or_none, pickled, unpickle
+from kinto_orm.models.construction import address, comparable_data, construct, copy_as, pickled, to_dict, unpickle
 from kinto_orm.models.data import has_changed, has_data, is_clean
 from kinto_orm.models.data_view import Data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
 from kinto_orm.models.loading import accept_sent, fetched, find_parent, is_as_sent, load, mark_deleted, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
-from kinto_orm.protocol.json_values import JSONObject, TimestampInput, to_json_object
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, copy_json, is_same
+from kinto_orm.protocol.merge import Merged, merge_data
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id, draw_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.state import (
@@ -91,6 +92,10 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             made.__dict__.update(id=id, last_modified=None)
             return made
 
+        def model_copy(self, *, update=None, deep=False):
+            """Return an independent copy with these fields changed; with another ``id`` it is a new object."""
+            return copy_as(self, update or {})
+
         @classmethod
         def __get_pydantic_core_schema__(cls, source, handler):
             schema = handler(source)
@@ -142,6 +147,10 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         if status is Status.LOADED:
             return self.permissions.is_dirty or has_changed(self)
         return status is Status.NEW or (status is Status.REFERENCE and (self.permissions.is_dirty or has_data(self)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a copy of the data with ``id`` and ``last_modified``, for ``json.dumps`` and the like."""
+        return to_dict(self)
 
     # -- verbs ----------------------------------------------------------------------------------------------------
 
@@ -359,15 +368,18 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     def __kinto_refresh__(self, *, discard: bool) -> Flow[Self]:
         return refreshed(self, discard=discard)
 
+    def __kinto_merge__(self, base: JSONObject | None, mine: JSONObject, theirs: JSONObject) -> Merged:
+        return merge_data(base, mine, theirs, codec_of(type(self)).sets)
+
     def __kinto_edit__(self, data: Mapping[str, Any], permissions: Mapping[str, Iterable[str]]) -> None:
-        self.data.update(data)
+        codec = codec_of(type(self))
+        self.data.update(codec.encode(codec.by_wire(data, "update()")))
         for name, principals in permissions.items():
             self.permissions[name] = principals
 
     @classmethod
-    def __kinto_write__(cls, name: str, value: object) -> Any:
-        """Return the value as the field of that name is written."""
-        return codec_of(cls).write_value(name, value)
+    def __kinto_condition_value__(cls, name: str, operator: str, value: object) -> object:
+        return codec_of(cls).condition_value(name, operator, value)
 
     @classmethod
     def __kinto_locate__(cls, runner: FlowRunner, id: str | UUID) -> ObjectPath:
@@ -386,7 +398,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, KintoObject):
             return NotImplemented
-        return address(self) == address(other) and data_or_none(self) == data_or_none(other)
+        return address(self) == address(other) and is_same(comparable_data(self), comparable_data(other))
 
     def __hash__(self) -> int:
         if self.__dict__["id"] is None:
@@ -403,14 +415,12 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         return repr(self)
 
     def __copy__(self) -> Self:
-        copied = super().__copy__()
-        put_in_envelope(copied, self.__kinto_envelope__().copy())
-        return copied
+        return self.__deepcopy__()  # a change of one is never a change of the other
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         copied = super().__deepcopy__(memo)
         envelope = self.__kinto_envelope__().copy()
-        envelope.extra = None if envelope.extra is None else to_json_object(envelope.extra)
+        envelope.extra = copy_json(envelope.extra)
         put_in_envelope(copied, envelope)
         return copied
 

@@ -16,6 +16,7 @@ from kinto_orm.jobs.changes import ChangeFeed
 from kinto_orm.jobs.planning import Fields, SyncOptions
 from kinto_orm.jobs.plans import SyncPlan, make_plan, sync
 from kinto_orm.jobs.sources import Rows
+from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import is_clean
 from kinto_orm.models.editing import Editing
 from kinto_orm.models.kinto_object import KintoObject
@@ -93,11 +94,11 @@ class Manager(HistoryMixin[M]):
 
         Raises ``ConflictError`` where somebody changed it between the two requests that an existing one takes.
         """
-        return self._run(self._creator(_updater(defaults), id, defaults, given=_checked(defaults)))
+        return self._run(self._creator(update_or_create, id, defaults))
 
     async def aupdate_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
         """Like :meth:`update_or_create`."""
-        return await self._arun(self._creator(_updater(defaults), id, defaults, given=_checked(defaults)))
+        return await self._arun(self._creator(update_or_create, id, defaults))
 
     def bulk_create(
         self,
@@ -237,11 +238,14 @@ class Manager(HistoryMixin[M]):
         create: Callable[..., Flow[tuple[ObjectState, bool]]],
         id: str | UUID,
         defaults: Mapping[str, Any] | None,
-        *,
-        given: Container[str] = (),
     ) -> Callable[[Place], Flow[tuple[M, bool]]]:
         checked = check_id(id, kind=self._source.kind)
-        new = self._new(id=checked, data=dict(_checked(defaults)))
+        if defaults is not None and not isinstance(cast(object, defaults), Mapping):
+            raise InvalidTypeError(f"defaults is a mapping of names to values, not {defaults!r:.60}.")
+        given = codec_of(self._source.model).input_data(defaults or {}, "defaults")
+        new = self._new(id=checked, data=given)
+        if create is update_or_create:
+            create = partial(update_or_create, given=given.keys())
 
         def flow(place: Place) -> Flow[tuple[M, bool]]:
             place.runner.refuse_staging("get_or_create() or update_or_create()")
@@ -297,7 +301,7 @@ class Manager(HistoryMixin[M]):
         if not isinstance(one, source.plain) and not isinstance(one, source.model):
             if not isinstance(given, Mapping):
                 self._check_class(given)
-            one = source.model(data=given)
+            one = source.model(data=codec_of(source.model).input_data(cast(Mapping[str, Any], given), f"{name}()"))
         if verb is Verb.SAVE and is_clean(one, place.path):
             return Outcome(one, verb, "unchanged")
         if one.__kinto_envelope__().status is Status.NEW and not name.endswith("_create"):
@@ -318,16 +322,6 @@ class Manager(HistoryMixin[M]):
         path = one.__kinto_path__(draw=True)
         if not path.is_in(place.path):
             raise InvalidTypeError(f"{path} is not of {place.path}: to copy it, give its data (a mapping).")
-
-
-def _updater(defaults: Mapping[str, Any] | None) -> Callable[..., Flow[tuple[ObjectState, bool]]]:
-    return partial(update_or_create, given=frozenset(_checked(defaults)))
-
-
-def _checked(defaults: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    if defaults is not None and not isinstance(cast(object, defaults), Mapping):
-        raise InvalidTypeError(f"defaults is a mapping of names to values, not {defaults!r:.60}.")
-    return defaults or {}
 
 
 def manager_of(

@@ -51,9 +51,11 @@ class ModelField(FieldExpression):
         self._model = model
         self._name = name
 
-    def to_wire(self, value: object) -> object:
+    def to_wire(self, operator: str, value: object) -> object:
         """Return the value as the model writes it."""
-        return value if self._name in ENVELOPE_KEYS else self._model.__kinto_write__(self._name, value)
+        if self._name in ENVELOPE_KEYS:
+            return value
+        return self._model.__kinto_condition_value__(self._name, operator, value)
 
     def __copy__(self) -> ModelField:
         return self

@@ -89,19 +89,34 @@ class ModelSource:
 
     def resolve_field(self, name: str) -> str:
         """The wire name; where the model declares fields, only those, ``id``, ``last_modified`` and ``deleted``."""
-        fields = codec_of(self.model).fields
-        first = name.partition(".")[0]
+        codec = codec_of(self.model)
+        fields, first = codec.fields, name.partition(".")[0]
         if not fields or self.kind is not Kind.RECORD or first in fields or first in _ALWAYS_THERE:
             return name
-        by_name = {field: wire for wire, field in fields.items()}
-        hint = f"on the wire it is {by_name[first]!r}" if first in by_name else f"it has {', '.join(fields)}"
+        if first in codec.wires:
+            return codec.wires[first] + name[len(first) :]
         raise InvalidFilterError(
-            f"{self.model.__name__} has no field {name!r}; {hint}. For an undeclared key use F({name!r})."
+            f"{self.model.__name__} has no field {name!r}; it has {', '.join(fields)}. "
+            f"For an undeclared key use F({name!r})."
         )
 
     def declared_fields(self) -> Iterable[str]:
         """The wire names of the declared fields."""
         return codec_of(self.model).fields
+
+    def condition_value(self, field: str, operator: str, value: Any) -> Any:
+        """Return the value as the field of that wire name is written; raise ``InvalidFilterError``."""
+        codec = codec_of(self.model)
+        is_list = not isinstance(value, (str, bytes)) and isinstance(value, Iterable)
+        if field not in codec.fields or (operator in ("in", "exclude", "contains", "contains_any") and not is_list):
+            return value
+        return codec.condition_value(codec.fields[field], operator, value)
+
+    def check_order(self, field: str) -> None:
+        """Raise ``InvalidFilterError`` for a field that the server sorts in another order than Python."""
+        codec = codec_of(self.model)
+        if field in codec.fields:
+            codec.check_order(codec.fields[field])
 
     def row_schema(self) -> JSONObject:
         """The JSON schema of the fields that the model declares; empty where there are none."""

@@ -64,13 +64,49 @@ def without_secrets(path: ObjectPath, data: JSONObject | None) -> JSONObject | N
     return {key: value for key, value in data.items() if key not in path.kind.secrets}
 
 
+_secrets: dict[str, Any] = {}
+"""The keys of records under which any model has secrets, and their places inside of the values."""
+
+
+def hide(places: Mapping[str, Any]) -> None:
+    """Show the secrets of these keys as stars from now on, in every record."""
+    _secrets.update(places)
+
+
+def mask(value: JSON, places: Any) -> JSON:
+    """Return the value with stars in the place of its secrets.
+
+    ``places`` is ``True`` for a secret, a list with the places in each item, or a mapping of keys to places.
+    """
+    if places is None or value is None:
+        return value
+    if isinstance(places, list) and isinstance(value, list):
+        return [mask(item, places[0]) for item in value]
+    if isinstance(value, dict) and places is not True:
+        by_key = places if isinstance(places, dict) else dict.fromkeys(value, places[0])
+        return {key: mask(item, by_key.get(key)) for key, item in value.items()}
+    return DUMPED if places is True else value
+
+
 def shown_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return an entry of a batch as messages may show it, without its password."""
+    """Return a request as it may be shown, without passwords and secrets."""
     body = entry.get("body")
+    if isinstance(body, list):
+        return {**entry, "body": [_shown_operation(one) for one in body]}
     data = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(data, dict) or PASSWORD.isdisjoint(data) or not _is_of_accounts(entry["path"]):
+    if not isinstance(data, dict):
         return entry
-    return {**entry, "body": {**entry["body"], "data": {**data, "password": HIDDEN}}}
+    if _is_of_accounts(entry["path"]):
+        shown = data if PASSWORD.isdisjoint(data) else {**data, "password": HIDDEN}
+    else:
+        shown = data if _secrets.keys().isdisjoint(data) else mask(data, _secrets)
+    return entry if shown is data else {**entry, "body": {**entry["body"], "data": shown}}
+
+
+def _shown_operation(operation: JSON) -> JSON:
+    parts = str(operation.get("path", "")).split("/") if isinstance(operation, dict) else []
+    is_secret = len(parts) > 2 and parts[2] in _secrets and "value" in operation
+    return {**operation, "value": DUMPED} if is_secret else operation
 
 
 def check_password(path: ObjectPath, password: object) -> None:

@@ -14,7 +14,8 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, time
+from decimal import Decimal
 from sys import float_info
 from typing import Any
 
@@ -39,6 +40,7 @@ _PROVING_PRESENCE = ("", "lt", "max", "in", "like", "contains", "contains_any")
 # Kinto's order is null < string < number < boolean < array < object < missing: the first value of the next type
 # bounds a range from above where `has_` cannot be used.
 _LEAST_NUMBER = repr(-float_info.max)
+_FIRST_OF_TYPE = {str: '""', int: _LEAST_NUMBER, float: _LEAST_NUMBER, bool: "false"}
 _NEXT_TYPE = {str: _LEAST_NUMBER, int: "false", float: "false"}
 
 # A pattern is a regular expression on the memory backend, and has `%` and `_` as wildcards on PostgreSQL.
@@ -79,6 +81,7 @@ def condition(field: str, operator: str, value: Any, *, needs_field: bool = Fals
     Raises ``InvalidFilterError`` for what Kinto would refuse, ignore or understand differently.
     """
     _check_name(field, operator)
+    _check_spelling(field, value)
     try:
         checked = _check_value(field, operator, value)
     except InvalidFilterError:
@@ -86,6 +89,15 @@ def condition(field: str, operator: str, value: Any, *, needs_field: bool = Fals
     except KintoError as error:
         raise InvalidFilterError(f"filter on {field!r}: {error}") from error
     return Condition(field, operator, checked, needs_field)
+
+
+def _check_spelling(field: str, value: Any) -> None:
+    """Raise ``InvalidFilterError`` for a value that is a text on the wire, and compared as one there."""
+    if isinstance(value, Decimal) or (isinstance(value, time) and value.tzinfo is not None):
+        raise InvalidFilterError(
+            f"filter on {field!r}: the server compares the text of a {type(value).__name__}, which is not in the order "
+            "of its value and may be written in several ways: compare a number."
+        )
 
 
 def _check_name(field: str, operator: str) -> None:
@@ -232,6 +244,10 @@ def _encode_plainly(one: Condition) -> list[tuple[str, str]]:
     if one.operator == "has" or (one.operator == "exclude" and not one.value):
         return []
     parameter = (_parameter(one), _encode(one))
+    if one.needs_field and one.operator in ("lt", "max") and one.field not in _ALWAYS_PRESENT:
+        # A null comes before all that it can be compared with.
+        least = _FIRST_OF_TYPE.get(type(one.value))
+        return [parameter] if least is None else [(f"min_{one.field}", least), parameter]
     if one.operator == "like" and one.field != "id":
         # The memory backend answers 500 where `like_` meets a value that is no text: only text passes these two.
         return [(f"min_{one.field}", '""'), (f"lt_{one.field}", _LEAST_NUMBER), parameter]

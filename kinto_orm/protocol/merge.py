@@ -7,11 +7,11 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, is_same, say_path
+from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, encode, is_same, say_path, sorted_set
 
 PermissionSets: TypeAlias = Mapping[str, frozenset[str]]
 
@@ -29,15 +29,33 @@ class Merged:
     """The paths of what both changed differently, sorted: ``address.city``, ``["a.b"].x``."""
 
 
-def merge_data(base: Mapping[str, JSON] | None, mine: Mapping[str, JSON], theirs: Mapping[str, JSON]) -> Merged:
+def merge_data(
+    base: Mapping[str, JSON] | None,
+    mine: Mapping[str, JSON],
+    theirs: Mapping[str, JSON],
+    sets: Collection[str] = (),
+) -> Merged:
     """Both sides' changes to the base, key by key at every level of objects; lists are values, as scalars are.
 
     Without a base (``None``: unknown, or there was no object) every difference is one that both sides made: a key that
-    only one side has is kept, one that both have with different values is a conflict. Changes none of its arguments.
+    only one side has is kept, one that both have with different values is a conflict.
+    The lists under the keys of ``sets`` are merged as sets. Changes none of its arguments.
     """
     conflicts: list[str] = []
-    data = _merge_objects(base or {}, mine, theirs, (), conflicts)
+    joined = {
+        key: _join_sets((base or {}).get(key), mine[key], theirs[key]) for key in sets if key in mine and key in theirs
+    }
+    data = _merge_objects(base or {}, {**mine, **joined}, {**theirs, **joined}, (), conflicts)
     return Merged(data, tuple(sorted(conflicts)))
+
+
+def _join_sets(base: JSON, mine: JSON, theirs: JSON) -> JSON:
+    """Return a set with the items that either side added, without those that either removed."""
+    if not isinstance(mine, list) or not isinstance(theirs, list):
+        return mine
+    old, my, their = ({encode(item): item for item in side or ()} for side in (base, mine, theirs))
+    kept = (my.keys() & their.keys()) | (my.keys() - old.keys()) | (their.keys() - old.keys())
+    return sorted_set([item for key, item in {**their, **my}.items() if key in kept])
 
 
 def _merge_objects(

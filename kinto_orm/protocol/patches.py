@@ -89,6 +89,21 @@ def _principals(name: str, principals: Iterable[str] | None) -> list[str] | None
     return None if principals is None else sorted(principals)
 
 
+def check_targets(patch: JSONPatch) -> None:
+    """Raise ``InvalidValueError`` for an operation on what the server sets, or on no part of an object."""
+    for one in patch.operations:
+        pointer = str(one.get("path", ""))
+        parts = pointer.split("/")
+        if len(parts) < 2 or parts[1] not in ("data", "permissions"):
+            raise InvalidValueError(
+                f"JSON-Patch: {pointer!r} is no place in an object: it begins with /data/ or /permissions/."
+            )
+        written = [pointer, *([str(one.get("from", ""))] if one.get("op") == "move" else [])]
+        for place in [] if one.get("op") == "test" else written:
+            if place in ("/data/id", "/data/last_modified"):
+                raise InvalidValueError(f"JSON-Patch: {place!r} cannot be written: the server sets it.")
+
+
 def changed_keys(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject:
     """Return the keys of ``new`` that are missing or different in ``old``, with their new values."""
     return {key: value for key, value in new.items() if key not in old or not is_same(old[key], value)}
@@ -100,13 +115,20 @@ def removed_keys(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> tuple[str,
 
 
 def merge_patch(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject | None:
-    """Return the merge-patch that turns ``old`` into ``new``; ``None`` where the server takes none."""
+    """Return the smallest merge-patch that turns ``old`` into ``new``; ``None`` where the server takes none."""
     patch: JSONObject = dict.fromkeys(removed_keys(old, new))
     for key, value in changed_keys(old, new).items():
-        # In a merge-patch a null removes; and Kinto answers 500 where an object is merged into a plain value.
-        if value is None or isinstance(value, dict):
+        below = old.get(key)
+        if isinstance(value, dict) and isinstance(below, dict):
+            inner = merge_patch(below, value)
+            if inner is None:
+                return None
+            patch[key] = inner
+        elif value is None or isinstance(value, dict):
+            # In a merge-patch a null removes; and Kinto answers 500 where an object is merged into a plain value.
             return None
-        patch[key] = value
+        else:
+            patch[key] = value
     return patch
 
 

@@ -140,12 +140,14 @@ def _encode_update_alone(write: Write) -> Encoding:
 def _encode_update(write: Write, *, may_merge: bool = False) -> Encoding:
     assert write.old is not None and write.new is not None
     body: JSONObject = {"permissions": write.permissions} if write.permissions else {}
-    changed = changed_keys(write.old, write.new)
-    if not removed_keys(write.old, write.new):
+    old, changed = write.old, changed_keys(write.old, write.new)
+    removes = bool(removed_keys(old, write.new))
+    is_nested = any(isinstance(value, dict) and isinstance(old.get(key), dict) for key, value in changed.items())
+    merge = merge_patch(old, write.new) if may_merge and (removes or is_nested) else None
+    if merge is None and not removes:
         if changed or not body:
             body["data"] = changed
         return "PATCH", JSON_TYPE, body
-    merge = merge_patch(write.old, write.new) if may_merge else None
     if merge is None:
         _check_whole(write)
         if not write.path.kind.secrets <= write.new.keys():

@@ -14,7 +14,6 @@ from kinto_orm.protocol.filters import (
     check_field_name,
     condition,
     encode_conditions,
-    parse_keyword,
     split_keyword,
 )
 from kinto_orm.protocol.json_values import TimestampInput
@@ -38,9 +37,13 @@ def with_keywords(reading: Reading[M], keywords: Mapping[str, Any]) -> Reading[M
         if name.startswith("_"):
             reading = _with_native(reading, name, value)
         else:
-            parsed = parse_keyword(name, value, declared)
-            conditions.append(replace(parsed, field=reading.source.resolve_field(parsed.field)))
+            conditions.append(_keyword_condition(reading, *split_keyword(name, declared), value))
     return _with_conditions(reading, conditions)
+
+
+def _keyword_condition(reading: Reading[M], operator: str, name: str, value: Any) -> Condition:
+    field = reading.source.resolve_field(name)
+    return condition(field, operator, reading.source.condition_value(field, operator, value))
 
 
 def without(reading: Reading[M], conditions: Iterable[Condition | bool], keywords: Mapping[str, Any]) -> Reading[M]:
@@ -51,7 +54,7 @@ def without(reading: Reading[M], conditions: Iterable[Condition | bool], keyword
         operator, field = split_keyword(name, declared)
         if not operator and isinstance(value, (list, tuple, set, frozenset)):
             operator = "in"
-        equalities.append(condition(reading.source.resolve_field(field), operator, value))
+        equalities.append(_keyword_condition(reading, operator, field, value))
     return _with_conditions(reading, [_negated(one) for one in equalities])
 
 
@@ -161,9 +164,10 @@ def _field_name(reading: Reading[M], one: Any) -> str:
 
 def _order_name(reading: Reading[M], one: Any) -> str:
     name = getattr(one, "__kinto_order__", one)
-    if isinstance(name, str) and name[:1] in ("-", "+"):
-        return ("-" if name[0] == "-" else "") + _field_name(reading, name[1:])
-    return _field_name(reading, name)
+    sign = name[0] if isinstance(name, str) and name[:1] in ("-", "+") else ""
+    field = _field_name(reading, name[1:] if sign else name)
+    reading.source.check_order(field)
+    return f"-{field}" if sign == "-" else field
 
 
 def _with_native(reading: Reading[M], name: str, value: Any) -> Reading[M]:

@@ -161,6 +161,14 @@ class Source(Loader[M_co], Protocol[M_co]):
         """Return the wire names of the fields that the model declares."""
         ...
 
+    def condition_value(self, field: str, operator: str, value: Any) -> Any:
+        """Return the value as the field of that wire name is written; raise ``InvalidFilterError``."""
+        ...
+
+    def check_order(self, field: str) -> None:
+        """Raise ``InvalidFilterError`` for a field that the server sorts in another order than Python."""
+        ...
+
     def row_schema(self) -> JSONObject:
         """Return the JSON schema of the declared fields; empty where there are none."""
         ...

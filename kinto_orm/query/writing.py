@@ -251,7 +251,9 @@ class _Updating(Generic[M]):
         for one in objects:
             # A row that is as it came is no tombstone: those are in no envelope of their page.
             if one.__kinto_is_clean__() or one.__kinto_state__().status is not Status.DELETED:
-                self._change(one)
+                changes = self._change(one)
+                if isinstance(changes, Mapping):
+                    one.__kinto_edit__(changes, {})
                 yield change_of(one)
 
     def _count(self, done: int) -> None:

@@ -21,7 +21,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.json_values import JSONObject, copy_json, to_json_object
-from kinto_orm.protocol.merge import merge_data, merge_permissions
+from kinto_orm.protocol.merge import merge_permissions
 from kinto_orm.protocol.messages import Response
 from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.responses import StoredObject
@@ -135,7 +135,7 @@ def merged(change: Change[Any], conflict: ConflictError, runner: FlowRunner) -> 
     if change.permissions:
         theirs = yield from get(base.path)
     assert theirs.data is not None
-    result = merge_data(base.data, mine, theirs.data)
+    result = change.holder.__kinto_merge__(base.data, mine, theirs.data)
     if result.conflicts:
         raise _merge_conflict(conflict, f"both changed {', '.join(result.conflicts)}", result.conflicts)
     return _with_merged(change, base, theirs, result.data)

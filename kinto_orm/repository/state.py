@@ -13,6 +13,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeAlias,
 
 from kinto_orm.errors import ConflictError, KintoError, NotBoundError
 from kinto_orm.protocol.json_values import JSONObject
+from kinto_orm.protocol.merge import Merged
 from kinto_orm.protocol.messages import Content, Request, Response, Target
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
@@ -258,6 +259,10 @@ class Stateful(Protocol):
 
     def __kinto_runner__(self) -> FlowRunner:
         """Return the client of the object; raise ``NotBoundError`` where it has none."""
+        ...
+
+    def __kinto_merge__(self, base: JSONObject | None, mine: JSONObject, theirs: JSONObject) -> Merged:
+        """Return the data of both sides, merged by the types of the fields."""
         ...
 
     def __kinto_edit__(self, data: Mapping[str, Any], permissions: Mapping[str, Iterable[str]]) -> None:

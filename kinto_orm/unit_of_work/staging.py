@@ -115,10 +115,16 @@ class Plan:
     lock: JSONObject | None = None
 
     def as_json(self) -> list[JSONObject]:
-        """The requests as ``json.dumps`` takes them, each with the number of its ``batch`` where it has one."""
+        """Return the requests as ``json.dumps`` takes them, each with the number of its ``batch`` where it has one.
+
+        Passwords and secrets are stars in it.
+        """
         lock = [] if self.lock is None or not self.writes else [self.lock]
         numbers: list[JSONObject] = [{} if one.batch is None else {"batch": one.batch} for one in self.writes]
-        return [*lock, *({**one.request, **number} for one, number in zip(self.writes, numbers, strict=True))]
+        return [
+            *lock,
+            *({**shown_entry(one.request), **number} for one, number in zip(self.writes, numbers, strict=True)),
+        ]
 
     def __str__(self) -> str:
         lock = [] if self.lock is None or not self.writes else [f"{_say(self.lock)} (the lock)"]

@@ -875,7 +875,11 @@ LOCAL = "asks nothing"
 
 NOT_WRITING: Mapping[str, str] = {
     "Account.refresh": READS,
-    **{f"{kind}.model_construct": LOCAL for kind in ("Account", "Bucket", "Group", "Collection", "Record")},
+    **{
+        f"{kind}.{name}": LOCAL
+        for kind in ("Account", "Bucket", "Group", "Collection", "Record")
+        for name in ("model_construct", "model_copy", "to_dict")
+    },
     "Client.account": LOCAL,
     **dict.fromkeys(("BearerTokenAuth.is_in", "BrowserOAuth.renew", "FxaAuth.renew"), LOCAL),
     **{f"{kind}.refresh": READS for kind in ("Bucket", "Group", "Collection", "Record")},

@@ -621,9 +621,9 @@ def test_changes_that_only_fit_together_stay_unsaved_together(wire: Wiretap) -> 
     order = Order(price=1).save()
     order.data = {"price": 20, "count": 10}
 
-    order.patch(note="x")
+    order.patch(total=200)
 
-    assert (order.price, order.count) == (20, 10) and order.data["note"] == "x"
+    assert (order.price, order.count) == (20, 10)
 
 
 def test_a_change_after_staging_stays_unsaved(kinto_client: Client, todo: Todo) -> None:

@@ -32,6 +32,7 @@ NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
 RESERVED = {
     *("bucket", "client", "collection", "data", "is_deleted", "is_dirty", "is_new", "permissions", "records"),
     *("delete", "patch", "refresh", "replace", "save"),
+    "to_dict",
     *("adelete", "apatch", "arefresh", "areplace", "asave"),
 }
 """Frozen: one more name here takes it away from users' fields. New verbs go to managers and collections."""

@@ -118,7 +118,9 @@ def test_a_delete_has_no_body() -> None:
     [
         pytest.param({"a": 1, "b": 1}, {"a": 2, "b": 1}, ("PATCH", PLAIN, {"data": {"a": 2}}), id="changed"),
         pytest.param({"a": 1}, {"a": 1, "b": None}, ("PATCH", PLAIN, {"data": {"b": None}}), id="added null"),
-        pytest.param({"a": {"x": 1}}, {"a": {"y": 1}}, ("PATCH", PLAIN, {"data": {"a": {"y": 1}}}), id="nested"),
+        pytest.param(
+            {"a": {"x": 1}}, {"a": {"y": 1}}, ("PATCH", MERGE, {"data": {"a": {"x": None, "y": 1}}}), id="nested"
+        ),
         pytest.param({"a": 1}, {"a": True}, ("PATCH", PLAIN, {"data": {"a": True}}), id="1 is not true"),
         pytest.param({"a": 1}, {"a": 1}, ("PATCH", PLAIN, {"data": {}}), id="nothing"),
         pytest.param({"a": 1, "b": 1}, {"a": 2}, ("PATCH", MERGE, {"data": {"a": 2, "b": None}}), id="removed"),
