@@ -20,7 +20,7 @@ from kinto_orm.repository.state import FlowRunner, Progress, Verb
 from kinto_orm.unit_of_work import Answered, Bulk, BulkReport, Outcome, outcome_of, raise_for_report
 
 ByCollection: TypeAlias = Mapping[Collection[Any], Iterable[Any]]
-"""What to write, by where it belongs."""
+"""The objects to write, by their collection."""
 
 OnOutcome: TypeAlias = Callable[[Outcome[Any]], object] | None
 
@@ -56,7 +56,7 @@ class CollectionsBulk:
         self._untold: deque[Outcomes] = deque()
 
     def run(self) -> dict[Collection[Any], BulkReport]:
-        """Writes, with threads."""
+        """Write, with threads."""
         work = self._runner.run_concurrently(self._sequences(), workers=self._workers, ordered=False)
         with self._noting_what_is_stored(), closing(work) as batches:
             for _ in batches:
@@ -64,7 +64,7 @@ class CollectionsBulk:
         return self._report()
 
     async def arun(self) -> dict[Collection[Any], BulkReport]:
-        """Writes, with tasks of the event loop."""
+        """Write, with tasks of the event loop."""
         work = self._runner.arun_concurrently(self._sequences(), workers=self._workers, ordered=False)
         with self._noting_what_is_stored():
             async with aclosing(work) as batches:
@@ -93,11 +93,11 @@ class CollectionsBulk:
             yield
         except BaseException as error:
             stored = sum(report.stored for report in self._reports.values())
-            # Threads come to the end of their request; a task that is cancelled does not hear the answer any more.
+            # Threads finish their request; a cancelled task does not get the answer any more.
             is_cut = isinstance(error, asyncio.CancelledError)
             rest = "a batch of each collection may be stored, too" if is_cut else "what came after them was not sent"
             error.add_note(f"{stored} objects were stored before this; {rest}.")
-            self._tell()  # what was stored while nobody took it
+            self._tell()  # the outcomes that the caller has not taken yet
             raise
 
     def _report(self) -> dict[Collection[Any], BulkReport]:

@@ -445,7 +445,7 @@ def _rows_of(page: RawPage, path: PluralPath) -> list[JSONObject]:
 
 
 def _is_tombstone(row: JSONObject) -> bool:
-    # A live record may have a key ``deleted`` of its own.
+    # A live record may have a key ``deleted``.
     return row.get("deleted") is True and row.keys() == {"id", "last_modified", "deleted"}
 
 

@@ -287,10 +287,10 @@ class Planning:
         return page.objects
 
     def _namespace(self) -> Flow[str]:
-        """The beginning of what new ids are derived from: the same for all who sync the collection by this key."""
+        """Return the namespace of new ids: the same for all clients that sync the collection by this key."""
         bucket, collection = self.place.path.parent_ids
         if bucket == "default":
-            # The same bucket has a name of its own, too.
+            # The same bucket has another name, too.
             info = yield from self._runner.describe_server()
             bucket = info.get("user", {}).get("bucket", bucket)
         return f"/buckets/{bucket}/collections/{collection}/records?{self.options.key}="
@@ -317,7 +317,7 @@ class Planning:
 
 
 def _located(error: KintoError, source: Source, position: int) -> KintoError:
-    """The error with the words for its row."""
+    """Return the error with the words for its row."""
     return type(error)(f"{source.describe(position)}: {error}")
 
 

@@ -19,12 +19,12 @@ class Endpoints:
         self._root = root
 
     def get(self, endpoint: str, **kwargs: Any) -> str:
-        """The path of that endpoint; raises ``KintoException`` for an id that is missing or no id."""
+        """Return the path of that endpoint; raise ``KintoException`` for a missing or invalid id."""
         return self._root + path_of(endpoint, kwargs)
 
 
 def path_of(name: str, ids: dict[str, Any]) -> str:
-    """The path of a named endpoint, below the root; raises ``KintoException``."""
+    """Return the path of a named endpoint, below the root; raise ``KintoException``."""
     try:
         missing = [key for key in endpoint_ids(name) if ids.get(key) is None]
         if missing:
@@ -35,7 +35,7 @@ def path_of(name: str, ids: dict[str, Any]) -> str:
 
 
 def as_id(value: Any, what: str = "id") -> str:
-    """The id as text; numbers are taken too, as the reference client does."""
+    """Return the id as text; numbers are taken too, as the reference client does."""
     if isinstance(value, int) and not isinstance(value, bool):
         return str(value)
     return check_id(value, what)

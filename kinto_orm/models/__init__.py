@@ -1,4 +1,4 @@
-"""What users hold: buckets, groups, collections, records, accounts, and the managers that list and create them."""
+"""The models: buckets, groups, collections, records, accounts, and the managers that list and create them."""
 
 from kinto_orm.models.expressions import F
 from kinto_orm.models.field_types import OrderedText

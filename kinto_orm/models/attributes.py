@@ -1,4 +1,4 @@
-"""What setting an attribute does, and what is said of one that is not there."""
+"""Attributes of models: setting them, and the error for a missing one."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _READ_ONLY = ENVELOPE_KEYS | {"client", "bucket", "collection", "model", "record
 
 
 def set_attribute(model: Any, name: str, value: Any) -> None:
-    """Sets a field, a private attribute, or all the data or permissions.
+    """Set a field, a private attribute, or all the data or permissions.
 
     Raises ``ReadOnlyError`` for everything else.
     """
@@ -41,7 +41,7 @@ def set_attribute(model: Any, name: str, value: Any) -> None:
 
 
 def find_attribute(model: Any, name: str) -> Any:
-    """A private attribute; else raises what fits: the field was not loaded, or there is no such attribute."""
+    """Return a private attribute; else raise the error that fits: the field was not loaded, or does not exist."""
     cls = type(model)
     if name in ENVELOPE_KEYS:
         return None  # pydantic made the object
@@ -83,5 +83,5 @@ def _private_attribute(model: Any, name: str) -> Any:
 
 
 def refuse_deletion(model: Any, name: str) -> NoReturn:
-    """Raises ``ReadOnlyError``: attributes stay, keys of the data may go."""
+    """Raise ``ReadOnlyError``: attributes stay, keys of the data can be deleted."""
     raise ReadOnlyError(f"{type(model).__name__}.{name} cannot be deleted; a key of the data can: del .data[{name!r}].")

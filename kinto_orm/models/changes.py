@@ -1,4 +1,4 @@
-"""What a verb asks for, frozen; and what is left of the user's edits when the answer has come."""
+"""The change of a verb, frozen, and the user's edits that remain after its answer."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def change_of(
 
 
 def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) -> Patch:
-    """The patch that the arguments of ``patch()`` make. Raises ``InvalidTypeError`` and ``InvalidValueError``."""
+    """Return the patch that the arguments of ``patch()`` make. Raises ``InvalidTypeError`` and ``InvalidValueError``."""
     if isinstance(changes, (BasicPatch, MergePatch, JSONPatch)):
         if values:
             raise InvalidTypeError("patch() takes a patch or values, not both.")
@@ -93,7 +93,7 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
 
 
 def _check_patch(model: Any, patch: BasicPatch | MergePatch) -> None:
-    """Raises ``InvalidValueError`` for what would not fit the model any more: it could be stored, but not read."""
+    """Raise ``InvalidValueError`` for a value that would not fit the model: it could be stored, but not read."""
     cls = type(model)
     fields = codec_of(cls).fields
     changes = patch.body.get("data", {})
@@ -111,7 +111,7 @@ def _takes_anything(model: type[Any]) -> bool:
 
 @dataclass(frozen=True)
 class Edits:
-    """What the object holds and its server does not get yet: the very values, which their user may hold too."""
+    """The values of the object that the server does not get yet: the very objects, which the user may hold, too."""
 
     fields: Mapping[str, Any] = field(default_factory=dict)
     extra: JSONObject = field(default_factory=dict)
@@ -128,7 +128,7 @@ NO_EDITS = Edits()
 
 
 def unsent_edits(model: Any, change: Change[Any]) -> Edits:
-    """What the object holds and the change did not send: edits after the call, and for a patch those before it."""
+    """Return the edits that the change does not send: those after the call, and for a patch those before it."""
     seen = change.shown
     is_patch = change.verb is Verb.PATCH
     permissions = _unsent_permissions(model, change, {} if is_patch else seen.permissions or {})
@@ -154,7 +154,7 @@ def unsent_edits(model: Any, change: Change[Any]) -> Edits:
 
 def _unsent_permissions(model: Any, change: Change[Any], sent: PermissionLists) -> dict[str, list[str]]:
     permissions = model.__kinto_envelope__().permissions
-    if permissions is None:  # nobody has set any
+    if permissions is None:  # none were set
         return {}
     patched = _patched(change.patch, "permissions")
     changes = permissions.changes().items()
@@ -162,7 +162,7 @@ def _unsent_permissions(model: Any, change: Change[Any], sent: PermissionLists) 
 
 
 def _edited_keys(model: Any, now: Mapping[str, JSON]) -> set[str]:
-    """The keys that the user set or changed; in a new object not the defaults."""
+    """Return the keys that the user set or changed; for a new object without the defaults."""
     snapshot = model.__kinto_envelope__().data
     if snapshot is not None:
         return set(changed_keys(snapshot, now))
@@ -171,7 +171,7 @@ def _edited_keys(model: Any, now: Mapping[str, JSON]) -> set[str]:
 
 
 def _patched(patch: Patch | None, part: str) -> set[str]:
-    """The keys of the data, or the permissions, that the patch touches."""
+    """Return the keys of the data, or the permissions, that the patch touches."""
     if not isinstance(patch, JSONPatch):
         return set() if patch is None else set(patch.body.get(part, {}))
     pointers = [str(one.get(name, "")).split("/") for one in patch.operations for name in ("path", "from")]
@@ -179,7 +179,7 @@ def _patched(patch: Patch | None, part: str) -> set[str]:
 
 
 def redo(model: Any, edits: Edits) -> None:
-    """Makes the unsent edits again, on what the server answered."""
+    """Make the unsent edits again, on the server's answer."""
     restore_fields(model, edits.fields)
     if edits.extra:
         own_extra(model).update(edits.extra)

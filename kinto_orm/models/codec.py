@@ -51,7 +51,7 @@ _set_values = BaseModel.__dict__["__dict__"].__set__
 
 
 class Codec:
-    """What a class reads from the wire, and writes for it."""
+    """The reader and the writer of a class."""
 
     def __init__(self, model: type[Any]) -> None:
         if not model.__pydantic_complete__:
@@ -120,7 +120,7 @@ class Codec:
         return self._objects(envelopes)
 
     def load(self, row: Mapping[str, JSON], of: str = "") -> Any:
-        """Return the object of one row; raises ``InvalidValueError``, which says ``of`` what it does not fit."""
+        """Return the object of one row; raise ``InvalidValueError``, which names ``of``, where the row does not fit."""
         try:
             try:
                 return self.load_page(b'{"data":[%b]}' % to_json(row))[0]
@@ -328,7 +328,7 @@ def codec_of(model: type[Any]) -> Codec:
 
 
 def invalid(model: type[Any], error: ValidationError, of: str = "") -> InvalidValueError:
-    """Return pydantic's complaint as ours, without the values; ``of`` says what does not fit."""
+    """Return pydantic's error as ours, without the values; ``of`` names the value that does not fit."""
     complaints = "; ".join(
         f"{'.'.join(map(str, _place(one['loc']))) or model.__name__}: {one['msg']}{_of_type(one)}"
         for one in error.errors(include_url=False, include_context=False)
@@ -455,7 +455,7 @@ class _Schema:
 
 
 def _layers(schema: Any) -> Iterator[Any]:
-    """The schema of a class, and each one inside it, down to the one with the fields."""
+    """Yield the schema of a class, and each one inside it, down to the one with the fields."""
     definitions: list[Any] = []
     while True:
         yield schema

@@ -1,4 +1,4 @@
-"""What the arguments of a constructor make of a new object."""
+"""Construction of a new object from the arguments of its class."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kinto_orm.repository.state import Status
 
 
 def known_parent_ids(model: Any) -> tuple[str | None, ...]:
-    """The ids above the object as far as they are known without asking a client."""
+    """Return the ids above the object as far as they are known without asking a client."""
     envelope = model.__kinto_envelope__()
     parent = envelope.parent
     if is_kinto_object(parent):
@@ -38,12 +38,12 @@ def _id_of(bucket: Any) -> str | None:
 
 
 def address(model: Any) -> tuple[Any, ...]:
-    """Kind, ids above, and id: equal for the same object."""
+    """Return kind, ids above, and id: equal for the same object."""
     return (model.__kinto_kind__, *known_parent_ids(model), model.__dict__["id"])
 
 
 def data_or_none(model: Any) -> JSONObject | None:
-    """The data, where the object has any."""
+    """Return the data, where the object has any."""
     envelope = model.__kinto_envelope__()
     return None if envelope.status in (Status.REFERENCE, Status.DELETED) else current_data(model)
 
@@ -88,7 +88,7 @@ _ENVELOPE = frozenset(ENVELOPE_ARGUMENTS)
 
 
 def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]) -> None:
-    """Makes a new object of the arguments. Raises ``KintoError`` where they make none; asks nothing."""
+    """Fill a new object from the arguments; send nothing. Raises ``KintoError`` for arguments that do not fit."""
     cls = type(model)
     if positional:
         raise InvalidTypeError(
@@ -136,7 +136,7 @@ def _given_data(whole: Any) -> JSONObject:
 
 
 def _given_fields(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
-    """The values of the fields, by wire names."""
+    """Return the values of the fields, by wire names."""
     codec = codec_of(cls)
     by_name, by_wire = codec.wires, codec.fields
     unknown: list[str] = []
@@ -184,7 +184,7 @@ def _checked_model(model: Any) -> Any:
 
 
 def replace_data(model: Any, data: JSONObject) -> None:
-    """Makes this the whole data of the object. Raises ``InvalidValueError`` where it does not fit the model."""
+    """Make this the whole data of the object. Raises ``InvalidValueError`` where it does not fit the model."""
     id = _given_id(None, data, model.__kinto_kind__)
     if id is not None and id != model.id:
         raise InvalidIdError(f"data['id'] is {id!r}, the object's id is {model.id!r}.")
@@ -206,7 +206,7 @@ _KEPT = ("status", "data", "extra", "before", "touched", "absent", "permissions"
 
 
 def pickled(model: Any) -> dict[str, Any]:
-    """The envelope, as a pickle holds it."""
+    """Return the envelope as a pickle holds it."""
     envelope = model.__kinto_envelope__()
     if envelope.in_doubt is not None:
         raise UsageError(
@@ -216,7 +216,7 @@ def pickled(model: Any) -> dict[str, Any]:
 
 
 def unpickle(model: Any, kept: Mapping[str, Any]) -> None:
-    """Puts the object in the envelope that the pickle holds."""
+    """Put the object in the envelope of the pickle."""
     envelope = Envelope(kept["status"])
     for name in _KEPT:
         setattr(envelope, name, kept[name])

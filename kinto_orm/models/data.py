@@ -66,7 +66,7 @@ def _loaded_data(model: Any, envelope: Envelope, snapshot: JSONObject) -> JSONOb
 
 
 def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject) -> JSONObject:
-    """Return the changed fields, by wire name: those that were set, or hold what can be edited in place."""
+    """Return the changed fields, by wire name: those that were set, or hold values that can be edited in place."""
     names = {*envelope.touched, *_edited_in_place(model, codec)} - codec.excluded
     changes: JSONObject = dict.fromkeys(envelope.absent, ABSENT)
     names.update(codec.fields[key] for key in changes)
@@ -92,7 +92,7 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
 
 
 def _read_before(codec: Codec, name: str) -> Iterator[str]:
-    """The other names of a field that are read before the one that it is written by: they would hide it."""
+    """Return the other names of a field that are read before the one that it is written by: they would hide it."""
     for key in codec.read_keys[name]:
         if key == codec.wires[name]:
             return
@@ -107,7 +107,7 @@ def _edited_in_place(model: Any, codec: Codec) -> list[str]:
 
 
 def _baseline(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject) -> JSONObject:
-    """Return the fields as the server's data makes them: what untouched ones look like."""
+    """Return the fields as the server's data makes them: the values of untouched fields."""
     if envelope.before is None:
         envelope.before = codec.dump(codec.load({**snapshot, "id": model.__dict__["id"]}))
     return envelope.before
@@ -121,7 +121,7 @@ def remember_defaults(model: Any, envelope: Envelope) -> None:
 
 
 def _new_data(model: Any, envelope: Envelope) -> JSONObject:
-    """Return the data of what the server has not shown yet."""
+    """Return the data that the server has not shown yet."""
     codec = codec_of(type(model))
     now = codec.dump(model) if codec.fields else {}
     unset = [key for key, value in now.items() if value is None and _is_unset(model, codec.fields[key])]
@@ -137,7 +137,7 @@ def _is_unset(model: Any, name: str) -> bool:
 
 
 def _means_absent(model: Any, value: JSON) -> bool:
-    # Kinto would store a null, and refuses it for some keys of its own kinds; in a record it may mean something.
+    # Kinto would store a null, and refuses it for some keys of other kinds; in a record it may mean something.
     return value is None and model.__kinto_kind__ is not Kind.RECORD
 
 
@@ -186,10 +186,10 @@ def own_extra(model: Any) -> JSONObject:
 
 
 def apply_snapshot(model: Any, fresh: Any, data: JSONObject) -> None:
-    """Make the object what the server sent: ``data``, which ``fresh`` was made from.
+    """Give the object the server's ``data``, from which ``fresh`` was made.
 
-    Lists and the like that are the same as before stay the very same objects: their user may hold them, and what is
-    done to them later must not get lost.
+    Lists and the like that are unchanged stay the very same objects: the user may hold them, and later edits must not
+    get lost.
     """
     envelope: Envelope = model.__kinto_envelope__()
     codec, held = codec_of(type(model)), model.__dict__
@@ -220,10 +220,10 @@ def _is_alike(old: Any, new: Any) -> bool:
 
 
 def frozen_data(model: Any) -> JSONObject:
-    """Return the data to be sent, which nothing changes any more.
+    """Return the data to send, which later edits do not change.
 
-    What was changed is checked: it comes back equal, and the wire can carry it. What the server sent and was not
-    touched goes back as it came. Raises ``InvalidValueError`` with the path of the field.
+    Changed values are checked: they come back equal, and the wire can carry them. Untouched values are sent back as
+    they came. Raises ``InvalidValueError`` with the path of the field.
     """
     envelope: Envelope = model.__kinto_envelope__()
     snapshot, data = envelope.data or {}, current_data(model)
@@ -243,7 +243,7 @@ def frozen_data(model: Any) -> JSONObject:
 
 
 def _carried(changed: JSONObject, *, is_own: bool) -> JSONObject:
-    """Return the values, checked for what the wire cannot carry. ``is_own``: nothing else can change them."""
+    """Return the values, checked for values that the wire cannot carry. ``is_own``: no other code can change them."""
     if is_own:
         try:
             if is_surely_carried(encode(changed)):
@@ -285,9 +285,9 @@ def has_changed(model: Any) -> bool:
 
 
 def is_clean(model: Any, path: PluralPath | None = None) -> bool:
-    """Return whether it is a row of a page (of that list), surely as it came; ``False`` where that has to be looked at.
+    """Return whether it is a row of a page (of that list), surely unchanged; ``False`` where it must be looked at.
 
-    To set a field, a key or a permission takes an object out of the envelope that the rows of its page share. So the
+    Setting a field, a key or a permission takes an object out of the envelope that the rows of its page share. So the
     others can only have been edited in place.
     """
     page = shared_page(model)
@@ -304,7 +304,7 @@ def is_clean(model: Any, path: PluralPath | None = None) -> bool:
 
 
 def _texts(page: PageSnapshot, codec: Codec) -> Mapping[str, bytes]:
-    """Return what the page makes of the fields that can be edited in place, as JSON text, by id."""
+    """Return the page's values of the fields that can be edited in place, as JSON text, by id."""
     if codec.model not in page.texts:
         try:
             remember_texts(codec.load_page(page.body), page, codec)
@@ -319,7 +319,7 @@ def remember_texts(objects: Collection[Any], page: PageSnapshot, codec: Codec) -
 
 
 def _refuse_naive_datetimes(model: Any, codec: Codec, names: Collection[str], snapshot: JSONObject | None) -> None:
-    """Raise ``InvalidValueError`` for a datetime without timezone among what changed, unless the server sent it so."""
+    """Raise ``InvalidValueError`` for a changed datetime without timezone, unless the server sent it so."""
     own = model.__dict__
     found = [
         one
@@ -342,7 +342,7 @@ _TIMELESS = frozenset({str, int, float, bool, type(None)})
 
 
 def naive_datetimes(value: Any, path: str) -> Iterator[tuple[str, datetime]]:
-    """The datetimes without timezone in the value, however deep, with their paths."""
+    """Yield the datetimes without timezone in the value, at every depth, with their paths."""
     if type(value) in _TIMELESS:
         return
     if isinstance(value, datetime):
@@ -360,7 +360,7 @@ def naive_datetimes(value: Any, path: str) -> Iterator[tuple[str, datetime]]:
 
 
 class _ScratchEnvelope(Envelope):
-    """The envelope of an object that is validated: what its own validators set on it is taken as it is."""
+    """The envelope of an object during validation: attributes that its validators set are taken unchanged."""
 
     __slots__ = ()
 

@@ -1,4 +1,4 @@
-"""The data of an object as its user sees and changes it: a mapping that goes through the checks of each key."""
+"""The data of an object as its user sees and changes it: a mapping that checks each key."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ReadOnlyDict(dict[str, Any]):
 
 
 def read_only(value: JSON) -> JSON:
-    """The value, which refuses changes at every level."""
+    """Return the value, which refuses changes at every level."""
     if isinstance(value, dict):
         return ReadOnlyDict({key: read_only(item) for key, item in value.items()})
     return ReadOnlyList(map(read_only, value)) if isinstance(value, list) else value
@@ -86,7 +86,7 @@ class Data(MutableMapping[str, Any]):
         remove_key(self._model, key)
 
     def setdefault(self, key: str, default: Any = None) -> Any:
-        """The value of the key, set to the default where it was not there."""
+        """Return the value of the key, set to the default where it was missing."""
         if key not in self:
             self[key] = default
         return self[key]  # not the default itself: what was set is a copy of it
@@ -119,7 +119,7 @@ class Data(MutableMapping[str, Any]):
         return self
 
     def copy(self) -> JSONObject:
-        """Return a dictionary of its own with the same data."""
+        """Return a separate dictionary with the same data."""
         return copy_json(self._shown())
 
     __copy__ = copy
@@ -133,7 +133,7 @@ class Data(MutableMapping[str, Any]):
 
 
 def _live(field_value: Any, value: JSON) -> Any:
-    """The field's own list or dictionary where it is just JSON, so that edits are kept; else a read-only copy."""
+    """Return the field's list or dictionary where it is plain JSON, so that edits are kept; else a read-only copy."""
     if not isinstance(value, (dict, list)):
         return value
     if type(field_value) is type(value) and field_value == value:

@@ -51,7 +51,7 @@ _REFUSED_SETTINGS: Mapping[str, Mapping[Any, str]] = {
 
 
 def check_class(model: type[Any]) -> None:
-    """Raise ``InvalidTypeError`` for what pydantic allows, and a class of records cannot honour."""
+    """Raise ``InvalidTypeError`` for features that pydantic allows and a class of records cannot honour."""
     if not getattr(model.__init__, "__pydantic_base_init__", False):
         raise InvalidTypeError(
             f"{model.__name__}.__init__: rows of the server become objects without it. Write a model_validator, "

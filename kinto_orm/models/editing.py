@@ -1,4 +1,4 @@
-"""Read, change, save, and again from the start where somebody else was faster."""
+"""Read, change, save, and again from the start where another client was faster."""
 
 from __future__ import annotations
 
@@ -44,9 +44,9 @@ class Editing(Generic[M]):
 
 
 class Attempt(Generic[M]):
-    """One attempt: a block that gets the object as it is now, and saves it when it is left cleanly.
+    """One attempt: a block that gets the object as it is now, and saves it at its end.
 
-    Where it was changed meanwhile, the next attempt begins; the last one raises ``ConflictError``.
+    Where another client changed it in between, the next attempt begins; the last one raises ``ConflictError``.
     """
 
     def __init__(self, editing: Editing[M], place: Place, number: int) -> None:

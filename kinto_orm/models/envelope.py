@@ -1,6 +1,6 @@
-"""What a model knows beside its data: one slot on each object, shared by the rows of a page until one is written.
+"""The state of a model beside its data: one slot on each object, shared by the rows of a page until one is written.
 
-Nothing is stored for each row of a page: the page's bytes are the snapshot of all its rows.
+No state is stored for each row of a page: the page's bytes are the snapshot of all its rows.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kinto_orm.repository.state import Change, FlowRunner, Status
 
 
 class PageSnapshot:
-    """The rows of a page as they came, decoded when somebody asks."""
+    """The rows of a page as they arrived, decoded at the first use."""
 
     __slots__ = ("_rows", "body", "has_varying_defaults", "path", "texts")
 
@@ -31,11 +31,11 @@ class PageSnapshot:
         self._rows: dict[str, JSONObject] | None = None
 
     def keep(self, rows: Sequence[JSONObject]) -> None:
-        """Takes the decoded rows, where somebody has them already."""
+        """Store the decoded rows, where a caller has them already."""
         self._rows = {row["id"]: row for row in rows}
 
     def row(self, id: str) -> JSONObject:
-        """The row of that id, as it came."""
+        """Return the row of that id, as it arrived."""
         if self._rows is None:
             with collector_paused():
                 self.keep(rows_of(decode(self.body, str(self.path)), self.path))
@@ -44,7 +44,7 @@ class PageSnapshot:
 
 
 def without_envelope(row: JSONObject) -> JSONObject:
-    """The row's data alone."""
+    """Return the row's data alone."""
     return {key: value for key, value in row.items() if key not in ("id", "last_modified")}
 
 
@@ -110,7 +110,7 @@ class Envelope:
         return own
 
     def copy(self) -> Envelope:
-        """A second envelope in the same state, for a copy of the object."""
+        """Return a second envelope in the same state, for a copy of the object."""
         other = Envelope(self.status, client=self.client, parent=self.parent)
         for name in (
             *("bucket", "collection", "page", "data", "before", "touched", "absent", "is_partial", "in_doubt"),
@@ -122,19 +122,19 @@ class Envelope:
         return other
 
     def permissions_of(self, kind: Kind) -> Permissions:
-        """The permissions, made on first use: known to be none for a new object, else unknown."""
+        """Return the permissions, made on first use: known to be none for a new object, else unknown."""
         if self.permissions is None:
             self.permissions = Permissions(kind, {} if self.status is Status.NEW else None)
         return self.permissions
 
 
 def put_in_envelope(model: Any, envelope: Envelope) -> None:
-    """Gives the object its envelope."""
+    """Give the object its envelope."""
     type(model)._envelope.__set__(model, envelope)
 
 
 def shared_page(model: Any) -> PageSnapshot | None:
-    """The page that the object is a row of; ``None`` where it has an envelope of its own."""
+    """Return the page that the object is a row of; ``None`` where it has a separate envelope."""
     try:
         envelope: Envelope = type(model)._envelope.__get__(model)
     except AttributeError:
@@ -143,13 +143,13 @@ def shared_page(model: Any) -> PageSnapshot | None:
 
 
 def shared_row(model: Any) -> JSONObject | None:
-    """The row that the object came from, to be read; ``None`` where it has an envelope of its own."""
+    """Return the row of the object, not to be changed; ``None`` where it has a separate envelope."""
     page = shared_page(model)
     return None if page is None else page.row(model.__dict__["id"])
 
 
 def bare(cls: type[Any], values: dict[str, Any], envelope: Envelope) -> Any:
-    """An object with these values as they are, in that envelope: nothing is validated, no default is made."""
+    """Return an object with these values unchanged, in that envelope: without validation and defaults."""
     model: Any = object.__new__(cls)
     object.__setattr__(model, "__dict__", values)
     object.__setattr__(model, "__pydantic_fields_set__", set())

@@ -45,58 +45,58 @@ class FieldExpression:
     __hash__ = None  # type: ignore[assignment]  # two expressions cannot be compared, so neither hashed
 
     def gt(self, value: object) -> Condition:
-        """Greater than the value; objects without the field are left out."""
+        """Match greater values; objects without the field are left out."""
         return self._condition("gt", value, needs_field=True)
 
     def min(self, value: object) -> Condition:
-        """The value or more; objects without the field are left out."""
+        """Match the value or more; objects without the field are left out."""
         return self._condition("min", value, needs_field=True)
 
     def lt(self, value: object) -> Condition:
-        """Less than the value; a null is not."""
+        """Match smaller values; a null is not smaller."""
         return self._condition("lt", value, needs_field=True)
 
     def max(self, value: object) -> Condition:
-        """The value or less; a null is neither."""
+        """Match the value or less; a null is neither."""
         return self._condition("max", value, needs_field=True)
 
     def not_(self, value: object) -> Condition:
-        """Another value; objects without the field are left out (``exclude()`` keeps them)."""
+        """Match other values; objects without the field are left out (``exclude()`` keeps them)."""
         return self._condition("not", value, needs_field=True)
 
     def in_(self, values: Iterable[object]) -> Condition:
-        """One of the values."""
+        """Match any of the values."""
         return self._condition("in", self._each(values))
 
     def exclude(self, values: Iterable[object]) -> Condition:
-        """None of the values; objects without the field stay."""
+        """Match none of the values; objects without the field stay."""
         return self._condition("exclude", self._each(values))
 
     def like(self, pattern: str) -> Condition:
-        """Text that matches, ignoring case; ``*`` stands for anything, and without one the text may be anywhere."""
+        """Match text, ignoring case; ``*`` stands for anything, and without one the text may be anywhere."""
         return condition(self.__kinto_field__, "like", pattern, needs_field=True)
 
     def has(self, present: bool = True) -> Condition:  # noqa: FBT001, FBT002  # one word, one question
-        """The field is there (null counts), or not."""
+        """Match objects that have the field (null counts), or lack it."""
         return condition(self.__kinto_field__, "has", present)
 
     def contains(self, *values: object) -> Condition:
-        """An array that holds all the values."""
+        """Match arrays that hold all the values."""
         return self._condition("contains", list(values))
 
     def contains_any(self, *values: object) -> Condition:
-        """An array that holds one of the values."""
+        """Match arrays that hold one of the values."""
         return self._condition("contains_any", list(values))
 
     def desc(self) -> Descending:
-        """For ``order_by()``: the largest first."""
+        """Sort the largest first, in ``order_by()``."""
         return Descending(self.__kinto_field__)
 
     def __neg__(self) -> Descending:
         raise InvalidFilterError(f"For the largest first write {self!r}.desc(), or '-{self.__kinto_field__}'.")
 
     def __getitem__(self, key: str) -> FieldExpression:
-        """A key of an object in the field."""
+        """Name a key of an object in the field."""
         if not isinstance(key, str):
             raise InvalidTypeError(f"Only keys of objects can be named, not {key!r:.60}.")
         return FieldExpression(f"{self.__kinto_field__}.{key}")
@@ -132,7 +132,7 @@ class Descending:
 
 
 def F(field: object) -> FieldExpression:  # noqa: N802  # short, as in Django
-    """The field, for checkers too: ``F(Todo.due) >= now`` where the attribute may be ``None``.
+    """Name a field, for checkers too: ``F(Todo.due) >= now`` where the attribute may be ``None``.
 
     Takes a field of a class (``Todo.title``) or, for plain data, a name as it is on the wire (``"title"``).
     """

@@ -182,7 +182,7 @@ def _own_serializer(own: Any, schema: Any, config: Config) -> Any:
 
 
 def _is_secret(schema: Any) -> bool:
-    # pydantic writes secrets as stars by functions of its own, which serve the subclasses of its secrets, too.
+    # pydantic's functions write secrets as stars, also those of the subclasses of its secrets.
     function = schema.get("serialization", {}).get("function")
     return getattr(function, "__module__", "") == "pydantic.types" and function.__name__.startswith("_serialize_secret")
 
@@ -212,7 +212,7 @@ def _write_set(value: Any, write: Callable[[Any], Any]) -> Any:
 
 
 class Promises:
-    """Reads what types promise from the core schema of one class."""
+    """The promises of types, read from the core schema of one class."""
 
     def __init__(self, definitions: Iterable[Any]) -> None:
         self.definitions = {one["ref"]: one for one in definitions}

@@ -1,4 +1,4 @@
-"""What holds records: Bucket, Group, Collection, Record; ``account.py`` has the users.
+"""The kinds of objects: Bucket, Group, Collection, Record; ``account.py`` has the users.
 
 https://docs.kinto-storage.org/en/stable/concepts.html
 """
@@ -65,7 +65,7 @@ class Account(KintoObject):
 
 
 def account_reference(id: str, client: FlowRunner) -> Account:
-    """A reference to the account of that id."""
+    """Return a reference to the account of that id."""
     return cast(Account, reference(Account, id, client, None))
 
 
@@ -92,7 +92,7 @@ class Bucket(KintoObject):
 
     @property
     def history(self) -> History:
-        """What happened in the bucket, the newest first: a lazy selection of its entries."""
+        """The history of the bucket, the newest entry first: a lazy selection of its entries."""
         return history_of(lambda: (self.__kinto_runner__(), self.__kinto_path__().id))
 
     def dump(self, folder: FilePath, *, horizon: float = 10, progress: Progress | None = None) -> DumpReport:
@@ -118,7 +118,7 @@ class Bucket(KintoObject):
     @overload
     def collection(self, which: type[R]) -> Collection[R]: ...
     def collection(self, which: Any) -> Any:
-        """A reference to the collection of that id, or to the one of that model; asks nothing."""
+        """Return a reference to the collection of that id, or to the one of that model; send nothing."""
         if isinstance(which, type) and issubclass(which, Record):
             if which.__kinto_collection__ is None:
                 raise InvalidTypeError(f"class {which.__name__}(Record, collection=…) does not say its collection.")
@@ -128,7 +128,7 @@ class Bucket(KintoObject):
         return reference(Collection, check_id(which, "collection"), self.client, self)
 
     def group(self, id: str | UUID) -> Group:
-        """A reference to the group of that id; asks nothing."""
+        """Return a reference to the group of that id; send nothing."""
         return cast(Group, reference(Group, check_id(id, "group"), self.client, self))
 
 
@@ -270,10 +270,10 @@ class Collection(_Typed[R], KintoObject):
         expected: TimestampInput | None = None,
         bust_cache: bool = False,
     ) -> Changeset:
-        """All records and the collection's metadata in one answer, or what changed since that timestamp.
+        """Return all records and the collection's metadata in one answer, or the changes since that timestamp.
 
-        ``expected`` is the timestamp that the collection is known to have (by ``client.monitor_changes()``): caches on
-        the way give an answer that is as new. ``bust_cache`` goes past them. Needs the capability ``changes``.
+        ``expected`` is the known timestamp of the collection (from ``client.monitor_changes()``): caches on the way
+        give an answer that is at least as new. ``bust_cache`` bypasses them. Needs the capability ``changes``.
         https://remote-settings.readthedocs.io/en/latest/client-specifications.html
         """
         return self.__kinto_runner__().run(self.__kinto_changeset__(since, expected, bust_cache=bust_cache))
@@ -334,9 +334,9 @@ class Collection(_Typed[R], KintoObject):
         return status_of(self.__kinto_envelope__().data)
 
     def request_review(self, message: str) -> Self:
-        """The collection, whose changes wait for a review; nothing is sent where there are none, or they wait already.
+        """Ask for a review of the changes and return the collection; send nothing where there are none, or they wait.
 
-        Raises ``ReviewError`` where it is under no review, ``ForbiddenError`` for who may not ask.
+        Raises ``ReviewError`` where it is under no review, ``ForbiddenError`` for a user who may not ask.
         https://remote-settings.readthedocs.io/en/latest/tutorial-multi-signoff.html
         """
         return self.__kinto_runner__().run(review(self, ReviewStep.REQUEST, message))
@@ -358,12 +358,12 @@ class Collection(_Typed[R], KintoObject):
         return Publication(self, message, ReviewFlows(require_rules, request_review))
 
     def approve(self, *, seen: TimestampInput | None = None) -> Self:
-        """The collection, with the changes that were seen approved, and so published.
+        """Approve the changes that were read, which publishes them, and return the collection.
 
-        They are those of the collection as it was read last: any later change of a record is a ``ConflictError``. With
-        ``seen``, the timestamp of the records that were looked at (``records.timestamp()``), also those of that moment,
-        else ``ReviewError``. Raises ``ReviewError`` where they wait for no review, ``NotLoadedError`` where the
-        collection was never read, ``ForbiddenError`` for who may not approve.
+        A later change of a record is a ``ConflictError``. With ``seen``, the timestamp of the records that were looked
+        at (``records.timestamp()``), a change since that moment is a ``ReviewError``. Raises ``ReviewError`` where the
+        changes wait for no review, ``NotLoadedError`` where the collection was never read, ``ForbiddenError`` for a
+        user who may not approve.
         """
         return self.__kinto_runner__().run(review(self, ReviewStep.APPROVE, seen=seen))
 
@@ -372,7 +372,9 @@ class Collection(_Typed[R], KintoObject):
         return await self.__kinto_runner__().arun(review(self, ReviewStep.APPROVE, seen=seen))
 
     def decline(self, message: str, *, seen: TimestampInput | None = None) -> Self:
-        """The collection, with the changes that were seen sent back to their editors; else as :meth:`approve`."""
+        """Send the changes that were read back to their editors, and return the collection; otherwise like
+        :meth:`approve`.
+        """
         return self.__kinto_runner__().run(review(self, ReviewStep.DECLINE, message, seen=seen))
 
     async def adecline(self, message: str, *, seen: TimestampInput | None = None) -> Self:
@@ -380,10 +382,11 @@ class Collection(_Typed[R], KintoObject):
         return await self.__kinto_runner__().arun(review(self, ReviewStep.DECLINE, message, seen=seen))
 
     def rollback(self, message: str) -> Self:
-        """The collection, with its records as they were published last; nothing is sent where they are that.
+        """Restore the records as they were last published, and return the collection; send nothing where they are
+        equal.
 
-        The changes of everybody are lost. Raises ``ConflictError`` where there are some that came after the collection
-        was read, ``NotLoadedError`` where it never was.
+        The changes of all users are lost. Raises ``ConflictError`` where there are changes since the collection was
+        read, ``NotLoadedError`` where it was never read.
         """
         return self.__kinto_runner__().run(review(self, ReviewStep.ROLLBACK, message))
 
@@ -392,7 +395,7 @@ class Collection(_Typed[R], KintoObject):
         return await self.__kinto_runner__().arun(review(self, ReviewStep.ROLLBACK, message))
 
     def refresh_signature(self) -> Self:
-        """The collection, whose published records were signed again; its status stays."""
+        """Sign the published records again, and return the collection; its status stays."""
         return self.__kinto_runner__().run(review(self, ReviewStep.REFRESH))
 
     async def arefresh_signature(self) -> Self:
@@ -425,5 +428,5 @@ def holders_of(model: Any, client: FlowRunner) -> Sequence[KintoObject]:
 
 
 def bucket_reference(id: str, client: FlowRunner) -> Bucket:
-    """A reference to the bucket of that id."""
+    """Return a reference to the bucket of that id."""
     return cast(Bucket, reference(Bucket, id, client, None))

@@ -1,4 +1,4 @@
-"""What the kinds have in common: their envelope, their data, and the verbs.
+"""The base of all kinds: their envelope, their data, and the verbs.
 
 A verb makes a change of the object as it is, and the object's client carries the change out (or stages it).
 """
@@ -162,14 +162,14 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         if_not_exists: bool = False,
         on_conflict: OnConflict | None = None,
     ) -> Self:
-        """The object, stored: created where it is new, else patched with what changed, else nothing is sent.
+        """Store the object and return it: create a new one, patch a changed one, send nothing for a clean one.
 
-        ``safe=False`` drops the precondition; ``if_match`` is another timestamp to expect than the one last seen;
-        with ``if_not_exists`` a new object that exists already takes the server's data. ``on_conflict`` says what
-        happens where somebody else was faster: ``"raise"`` (``ConflictError``, the default), ``"mine"`` (write over
-        it), ``"theirs"`` (take it, drop the local changes), ``"merge"`` (three-way, field by field; ``MergeConflict``
-        where both changed one), or a function that gets the ``ConflictError`` and returns one of these, or the data
-        that the object shall have. Where others are faster again and again, it ends with ``ConflictError``.
+        ``safe=False`` drops the precondition; ``if_match`` is another timestamp to expect than the one last seen; with
+        ``if_not_exists`` a new object that exists already takes the server's data. ``on_conflict`` is the reaction to
+        another client's change: ``"raise"`` (``ConflictError``, the default), ``"mine"`` (write over it), ``"theirs"``
+        (take it, drop the local changes), ``"merge"`` (three-way, field by field; ``MergeConflict`` where both changed
+        one), or a function that gets the ``ConflictError`` and returns one of these, or the data that the object shall
+        have. Where others are faster again and again, it raises ``ConflictError``.
         https://docs.kinto-storage.org/en/stable/api/1.x/records.html
         """
         return self.__kinto_runner__().perform(
@@ -194,9 +194,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         )
 
     def replace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
-        """The object, stored whole (PUT); ``safe=False`` creates or overwrites whatever is there.
+        """Store the whole object (PUT) and return it; ``safe=False`` creates or overwrites it.
 
-        Raises ``ConflictError`` where somebody else was faster.
+        Raises ``ConflictError`` where another client was faster.
         """
         return self.__kinto_runner__().perform(change_of(self, Verb.REPLACE, safe=safe, if_match=if_match))
 
@@ -213,10 +213,10 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         if_match: TimestampInput | None = None,
         **values: Any,
     ) -> Self:
-        """The object, with exactly these changes stored; other local changes stay unsaved.
+        """Store exactly these changes and return the object; other local changes stay unsaved.
 
         Takes wire names and values (a mapping for names such as ``safe``), or a ``BasicPatch``, ``MergePatch`` or
-        ``JSONPatch``. Raises ``ConflictError`` where somebody else was faster, ``NotFoundError`` where it is gone.
+        ``JSONPatch``. Raises ``ConflictError`` where another client was faster, ``NotFoundError`` where it is gone.
         """
         return self.__kinto_runner__().perform(
             change_of(self, Verb.PATCH, patch_of(self, changes, values), safe=safe, if_match=if_match)
@@ -237,9 +237,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         )
 
     def delete(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False) -> Self:
-        """The object, as a tombstone; with ``if_exists`` also where it was gone already.
+        """Delete the object and return it as a tombstone; with ``if_exists`` also where it was gone already.
 
-        Deletes what is below it too. Raises ``ConflictError`` where it was changed since it was seen last, and
+        Deletes the objects below it, too. Raises ``ConflictError`` where it was changed since it was last read, and
         ``NotFoundError`` where it is gone.
         """
         return self.__kinto_runner__().perform(
@@ -255,7 +255,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         )
 
     def refresh(self, *, discard: bool = False) -> Self:
-        """The object as the server has it now, permissions included where they may be seen.
+        """Load the object's current state, with permissions where the caller may see them, and return the object.
 
         Raises ``UnsavedChangesError`` where local changes would be lost, unless ``discard=True``.
         """
@@ -271,7 +271,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         try:
             envelope: Envelope = _get_envelope(self)
         except AttributeError:
-            # pydantic made the object (model_validate, a field of another model): it belongs to nobody yet.
+            # pydantic made the object (model_validate, a field of another model): it has no parent yet.
             envelope = Envelope(Status.NEW)
             put_in_envelope(self, envelope)
         if envelope.page is not None:
@@ -292,14 +292,14 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         return runner
 
     def __kinto_given_parent__(self) -> Any:
-        """The parent object, or its id, as far as it was given."""
+        """Return the parent object, or its id, as far as it was given."""
         envelope = self.__kinto_envelope__()
         if envelope.parent is not None:
             return envelope.parent
         return envelope.collection if self.__kinto_kind__ is Kind.RECORD else envelope.bucket
 
     def __kinto_path__(self, *, draw: bool = False) -> ObjectPath:
-        """Where the object is; ``draw`` gives it an id where it has none."""
+        """Return the path of the object; ``draw`` gives it an id where it has none."""
         envelope = self.__kinto_envelope__()
         id = self.__dict__["id"]
         if envelope.path is not None and envelope.path.ids[-1] == id:
@@ -320,7 +320,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         return path
 
     def __kinto_bind_parent__(self) -> KintoObject | None:
-        """The parent; found by the defaults of class and client where it was not given, and kept."""
+        """Return the parent; find it by the defaults of class and client where it was not given, and keep it."""
         envelope = self.__kinto_envelope__()
         if envelope.parent is None and self.__kinto_parent__ is not None:
             envelope.parent = find_parent(type(self), envelope.bucket, envelope.collection, self.__kinto_runner__)
@@ -389,7 +389,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     @classmethod
     def __kinto_fetch__(cls, runner: FlowRunner, id: str | UUID) -> Flow[Self]:
-        """The flow that loads the object of that id, with the defaults of class and client; for a unit of work."""
+        """Return the flow that loads the object of that id, with the defaults of class and client."""
         parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
         return fetched(cls, runner, parent, cls.__kinto_locate__(runner, id))
 

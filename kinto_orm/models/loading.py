@@ -1,4 +1,4 @@
-"""Objects out of what the server said, or out of nothing but their place."""
+"""Objects made from the server's answers, or from their path alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Status
 
 
 def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[], FlowRunner]) -> Any:
-    """The parent of an object of that class: as given, else the class's, else the client's default."""
+    """Return the parent of an object of that class: as given, else the class's, else the client's default."""
     parent_class = cls.__kinto_parent__
     if cls.__kinto_kind__ is not Kind.RECORD:
         if is_kinto_object(bucket):
@@ -50,18 +50,18 @@ def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[
 
 
 def reference(cls: type[Any], id: Any, runner: FlowRunner | None, parent: Any) -> Any:
-    """An object of which only the place is known."""
+    """Return an object of which only the path is known."""
     kind: Kind = cls.__kinto_kind__
     return blank(cls, check_id(id, kind.value, kind), Envelope(Status.REFERENCE, client=runner, parent=parent))
 
 
 def reference_at(cls: Any, ids: Sequence[str], runner: FlowRunner) -> Any:
-    """The object of that class with these ids, from its bucket down, of which only the place is known."""
+    """Return the object of that class with these ids, from its bucket down, of which only the path is known."""
     return reference(cls, ids[-1], runner, reference_at(cls.__kinto_parent__, ids[:-1], runner)) if ids else None
 
 
 def blank(cls: type[Any], id: str, envelope: Envelope) -> Any:
-    """An object without fields, in that envelope."""
+    """Return an object without fields, in that envelope."""
     return bare(cls, {"id": id, "last_modified": None}, envelope)
 
 
@@ -103,7 +103,7 @@ def _become_loaded(model: Any, state: ObjectState) -> None:
 
 
 def mark_deleted(model: Any, state: ObjectState) -> None:
-    """Makes a tombstone of the object."""
+    """Make the object a tombstone."""
     envelope = model.__kinto_envelope__()
     envelope.status = Status.DELETED
     envelope.in_doubt = None
@@ -112,7 +112,7 @@ def mark_deleted(model: Any, state: ObjectState) -> None:
 
 
 def fetched(cls: type[Any], runner: FlowRunner, parent: Any, path: ObjectPath) -> Flow[Any]:
-    """The flow that loads an object."""
+    """Return the flow that loads an object."""
     yield from require_kind(path.kind, runner)
     state = yield from get(path)
     model = reference(cls, path.id, runner, parent)
@@ -121,8 +121,8 @@ def fetched(cls: type[Any], runner: FlowRunner, parent: Any, path: ObjectPath) -
 
 
 def refreshed(model: Any, *, discard: bool) -> Flow[Any]:
-    """The flow that loads the object again."""
-    # In this order: what was put in by hand may be such that nobody can tell whether it is a change.
+    """Return the flow that loads the object again."""
+    # In this order, because a value that was put in by hand may not show whether it is a change.
     if not discard and not model.is_new and model.is_dirty:
         raise UnsavedChangesError(
             f"{model!r} has unsaved changes, which refresh() would drop: save(), or refresh(discard=True)."
@@ -135,10 +135,11 @@ def refreshed(model: Any, *, discard: bool) -> Flow[Any]:
 
 
 def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: FlowRunner, parent: Any) -> list[Any]:
-    """The objects of the page, sharing one envelope. ``plain`` is the class of rows that do not fit the model.
+    """Return the objects of the page, which share one envelope. ``plain`` is the class of rows that do not fit the
+    model.
 
     Raises ``InvalidValueError`` for a row that does not fit the model, unless they are skipped or kept, and
-    ``ProtocolError`` where the page is none.
+    ``ProtocolError`` for a malformed page.
     """
     shared = Envelope(Status.LOADED, client=runner, parent=parent)
     shared.page = PageSnapshot(rows.page.body, rows.path)

@@ -1,5 +1,6 @@
-"""What ``todos.records``, ``payments.collections`` and ``client.buckets`` give: a query of the whole list that also
-creates."""
+"""Managers (``todos.records``, ``payments.collections``, ``client.buckets``): a query of the whole list that also
+creates.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ class Manager(HistoryMixin[M]):
         permissions: PermissionsInput | None = None,
         **fields: Any,
     ) -> M:
-        """A new object, stored; raises ``ConflictError`` where the id is taken."""
+        """Create a new object and return it; raise ``ConflictError`` where the id is taken."""
         return self._new(id=id, data=data, permissions=permissions, **fields).save()
 
     async def acreate(
@@ -79,7 +80,7 @@ class Manager(HistoryMixin[M]):
         return await self._new(id=id, data=data, permissions=permissions, **fields).asave()
 
     def get_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
-        """The object of that id, and whether it was created now with these defaults; always one request.
+        """Return the object of that id, and whether it was created now with these defaults; always one request.
 
         The permissions of an object that existed are unknown.
         """
@@ -90,9 +91,9 @@ class Manager(HistoryMixin[M]):
         return await self._arun(self._creator(get_or_create, id, defaults))
 
     def update_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
-        """The object of that id with these keys set, and whether it was created now; other keys stay.
+        """Set these keys of the object of that id, and return it with whether it was created now; other keys stay.
 
-        Raises ``ConflictError`` where somebody changed it between the two requests that an existing one takes.
+        Raises ``ConflictError`` where another client changed it between the two requests that an existing one takes.
         """
         return self._run(self._creator(update_or_create, id, defaults))
 
@@ -107,11 +108,10 @@ class Manager(HistoryMixin[M]):
         on_outcome: Callable[[Outcome[M]], object] | None = None,
         progress: Progress | None = None,
     ) -> BulkReport:
-        """Creates them all in full batches, and counts; holds one batch in memory, so a generator may be endless.
+        """Create all of them in full batches, and return the counts; at most one batch is in memory.
 
-        Takes objects or their data. ``on_outcome`` is called with the outcome of each, ``progress`` after each
-        batch with the number done, the total or ``None``, and of what.
-        Raises ``CommitError`` with the outcomes of those that were not stored; the others were.
+        Takes objects or their data, also of an endless generator. ``on_outcome`` is called with each outcome (for a
+        progress bar). Raises ``CommitError`` with the outcomes of the objects that were not stored; the others were.
         https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
         """
         return self._run(partial(self._write_all, Verb.SAVE, "bulk_create", objects, on_outcome, progress))
@@ -133,9 +133,9 @@ class Manager(HistoryMixin[M]):
         on_outcome: Callable[[Outcome[M]], object] | None = None,
         progress: Progress | None = None,
     ) -> BulkReport:
-        """Saves these loaded objects in full batches, each with ``If-Match``; clean ones are not sent.
+        """Save these loaded objects in full batches, each with ``If-Match``; clean ones are not sent.
 
-        Raises ``CommitError`` with the outcomes of those that were not stored; the others were.
+        Raises ``CommitError`` with the outcomes of the objects that were not stored; the others were.
         """
         return self._run(partial(self._write_all, Verb.SAVE, "bulk_update", objects, on_outcome, progress))
 
@@ -156,9 +156,9 @@ class Manager(HistoryMixin[M]):
         on_outcome: Callable[[Outcome[M]], object] | None = None,
         progress: Progress | None = None,
     ) -> BulkReport:
-        """Deletes these objects in full batches, each with ``If-Match``.
+        """Delete these objects in full batches, each with ``If-Match``.
 
-        Raises ``CommitError`` with the outcomes of those that were not deleted; the others were.
+        Raises ``CommitError`` with the outcomes of the objects that were not deleted; the others were.
         """
         return self._run(partial(self._write_all, Verb.DELETE, "bulk_delete", objects, on_outcome, progress))
 
@@ -173,12 +173,12 @@ class Manager(HistoryMixin[M]):
         return await self._arun(partial(self._write_all, Verb.DELETE, "bulk_delete", objects, on_outcome, progress))
 
     def stream_create(self, objects: Iterable[M | Mapping[str, Any]]) -> Iterator[Outcome[M]]:
-        """Creates them in full batches, and gives one outcome for each, in their order, as they come.
+        """Create them in full batches, and yield one outcome for each, in their order, as they come.
 
-        Sends nothing that is not asked for: an iteration that ends early leaves the rest of the input alone. Holds one
-        batch in memory, so input and output may be endless. Where the server cannot be reached it ends after the
-        outcomes of that batch (``unknown`` or ``not_sent``), and what is left of the input can be given again, with
-        those objects: what was stored is recognised.
+        A stream sends a batch only when you ask for its outcomes: an iteration that ends early leaves the rest of the
+        input alone. At most one batch is in memory, so input and output may be endless. Where the server cannot be
+        reached the stream ends after the outcomes of that batch (``unknown`` or ``not_sent``). Give the rest of the
+        input again, with those objects: stored ones are recognised.
         """
         yield from self._stream(Verb.SAVE, "stream_create", objects)
 
@@ -188,7 +188,7 @@ class Manager(HistoryMixin[M]):
             yield outcome
 
     def stream_update(self, objects: Iterable[M]) -> Iterator[Outcome[M]]:
-        """Saves these loaded objects in full batches, each with ``If-Match``; else like :meth:`stream_create`."""
+        """Save these loaded objects in full batches, each with ``If-Match``; otherwise like :meth:`stream_create`."""
         yield from self._stream(Verb.SAVE, "stream_update", objects)
 
     async def astream_update(self, objects: Iterable[M]) -> AsyncIterator[Outcome[M]]:
@@ -197,7 +197,7 @@ class Manager(HistoryMixin[M]):
             yield outcome
 
     def stream_delete(self, objects: Iterable[M]) -> Iterator[Outcome[M]]:
-        """Deletes these objects in full batches, each with ``If-Match``; else like :meth:`stream_create`."""
+        """Delete these objects in full batches, each with ``If-Match``; otherwise like :meth:`stream_create`."""
         yield from self._stream(Verb.DELETE, "stream_delete", objects)
 
     async def astream_delete(self, objects: Iterable[M]) -> AsyncIterator[Outcome[M]]:
@@ -206,10 +206,11 @@ class Manager(HistoryMixin[M]):
             yield outcome
 
     def edit(self, id: str | UUID, *, attempts: int = 5) -> Editing[M]:
-        """Attempts to change the object: ``for attempt in todos.records.edit(id): with attempt as todo: …``.
+        """Yield attempts to change the object: ``for attempt in todos.records.edit(id): with attempt as todo: …``.
 
-        Each gets the object as it is then, and saves it when the block is left; where somebody else was faster, the
-        next one runs the block again. The last one raises ``ConflictError``. ``async for`` and ``async with`` work too.
+        Each attempt gets the current object, and saves it at the end of the block; where another client was faster, the
+        next attempt runs the block again. The last one raises ``ConflictError``. ``async for`` and ``async with`` work
+        too.
         """
         checked = check_id(id, kind=self._source.kind)
         count = check_count(attempts, "attempts", least=1)
@@ -327,7 +328,7 @@ class Manager(HistoryMixin[M]):
 def manager_of(
     model: type[M], *, plain: type[Any], parent: KintoObject | None = None, client: FlowRunner | None = None
 ) -> Manager[M]:
-    """The manager of a model's objects below the parent."""
+    """Return the manager of a model's objects below the parent."""
     return Manager(Reading(ModelSource(model, plain, parent, client)))
 
 
@@ -517,7 +518,7 @@ class RecordManager(Manager[M]):
         return ModelRows(self._source)
 
     def attachment(self, record: M) -> Attachment | None:
-        """What the record says of its file; ``None`` where it has none. Asks nothing.
+        """Return the record's attachment, as it was last read; ``None`` where it has none. Sends nothing.
 
         Raises ``NotLoadedError`` for a record that was never read.
         """
@@ -533,13 +534,13 @@ class RecordManager(Manager[M]):
         mimetype: str | None = None,
         safe: bool = True,
     ) -> Outcome[M]:
-        """Attaches the file to the record, and brings the record up to date; what became of it.
+        """Attach the file to the record, update the record, and return the outcome.
 
-        ``file`` is a path, bytes or a file opened in binary mode; the content of the latter two needs a ``filename``.
-        A new record is created with its file, in one request. Nothing is sent where the record has a file of the same
-        SHA-256: the outcome is ``unchanged``. ``safe=False``: whatever the record has become meanwhile.
-        Raises ``ConflictError`` where somebody else changed the record, ``UnsavedChangesError`` where it has changes,
-        ``AmbiguousWriteError`` where it cannot be told what became of the file, and ``CapabilityMissingError``.
+        ``file`` is a path, bytes or a file opened in binary mode; the last two need a ``filename``. A new record is
+        created with its file, in one request. Nothing is sent where the record has a file of the same SHA-256: the
+        outcome is ``unchanged``. ``safe=False`` overwrites any newer version of the record. Raises ``ConflictError``
+        where another client changed the record, ``UnsavedChangesError`` where it has changes, ``AmbiguousWriteError``
+        where the record does not show whether the file was stored, and ``CapabilityMissingError``.
         """
         return self._run(
             lambda place: attach(self._own(record, place), file, filename, mimetype, place.runner, safe=safe)
@@ -560,9 +561,9 @@ class RecordManager(Manager[M]):
         )
 
     def detach(self, record: M, *, safe: bool = True) -> Outcome[M]:
-        """Removes the file from the record and from the server, and brings the record up to date; what became of it.
+        """Remove the file from the record and from the server, update the record, and return the outcome.
 
-        Raises as :meth:`attach` does.
+        Raises the errors of :meth:`attach`.
         """
         return self._run(lambda place: detach(self._own(record, place), place.runner, safe=safe))
 
@@ -575,13 +576,13 @@ class RecordManager(Manager[M]):
     @overload
     def download(self, record: M, to: IO[bytes], *, overwrite: bool = False) -> None: ...
     def download(self, record: M, to: Any, *, overwrite: bool = False) -> Any:
-        """Fetches the record's file into a file, a folder or an open file; the path, where it is one.
+        """Download the record's file into a file, a folder or an open file, and return the path, if there is one.
 
-        A path that is a folder, or ends in a slash, gets a file of the attachment's own name. The file is checked (size
-        and SHA-256) and takes its place only when it is whole; one that is there already is not fetched again, unless
-        ``overwrite``. It is asked for without credentials. Raises ``ProtocolError`` where it is not the right one or
-        its name leads out of the folder, ``ResponseError`` where it is not there, ``UsageError`` for a record without
-        a file, ``OSError`` where it cannot be written.
+        A folder, or a path that ends in a slash, gets a file of the attachment's name. The file is checked (size and
+        SHA-256) and takes its place only when it is complete; an existing equal file is not downloaded again, unless
+        ``overwrite``. The request carries no credentials. Raises ``ProtocolError`` for another file than the expected
+        one or a name that leads out of the folder, ``ResponseError`` where it is missing, ``UsageError`` for a record
+        without a file, ``OSError`` where it cannot be written.
         """
         return self._run(lambda place: download(self._own(record, place), to, place.runner, overwrite=overwrite))
 
@@ -602,5 +603,5 @@ class RecordManager(Manager[M]):
 def record_manager_of(
     model: type[M], *, plain: type[Any], parent: KintoObject | None = None, client: FlowRunner | None = None
 ) -> RecordManager[M]:
-    """The manager of a model's records below the collection."""
+    """Return the manager of a model's records below the collection."""
     return RecordManager(Reading(ModelSource(model, plain, parent, client)))

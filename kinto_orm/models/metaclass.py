@@ -13,7 +13,7 @@ from kinto_orm.models.expressions import FieldExpression
 
 
 def argument(*, default: None, init: bool = True) -> Any:
-    """An optional argument of the constructor; read by checkers, never called."""
+    """Declare an optional argument of the constructor; read by checkers, never called."""
 
 
 G_co = TypeVar("G_co", covariant=True)
@@ -86,7 +86,7 @@ class KintoMetaclass(ModelMetaclass):
             bucket: str | None = None,
             collection: str | None = None,
         ) -> type:
-            """What pyright compares class keywords with; mypy looks at none where there is a metaclass."""
+            """Declare the class keywords for pyright; mypy checks none where there is a metaclass."""
             ...
 
         # Else pyright takes this class for a dataclass, as pydantic's metaclass is marked, and replaces __new__.

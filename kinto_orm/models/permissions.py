@@ -1,4 +1,4 @@
-"""Who may do what with an object.
+"""Permissions: the principals that may read and write an object.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
 """
@@ -18,10 +18,10 @@ from kinto_orm.protocol.writes import PermissionLists
 
 @runtime_checkable
 class PrincipalLike(Protocol):
-    """What stands for a principal of its own: a group, an account."""
+    """An object that stands for a principal: a group, an account."""
 
     def __kinto_principal__(self) -> str:
-        """The principal, as text."""
+        """Return the principal, as text."""
         ...
 
 
@@ -59,7 +59,7 @@ class Permissions(Mapping[str, frozenset[str]]):
 
     @property
     def known(self) -> Mapping[str, frozenset[str]] | None:
-        """What the server has shown; ``None`` where it did not."""
+        """The permissions that the server has shown; ``None`` where it has not."""
         return self._known
 
     @property
@@ -68,7 +68,7 @@ class Permissions(Mapping[str, frozenset[str]]):
         return bool(self.changes())
 
     def assign(self, permissions: PermissionsInput) -> None:
-        """Sets them all: the ones not named become empty."""
+        """Set all permissions: those not named become empty."""
         if not isinstance(permissions, Mapping):
             raise InvalidPermissionError(
                 f"permissions must be a mapping of names to principals, not {permissions!r:.60}."
@@ -78,11 +78,11 @@ class Permissions(Mapping[str, frozenset[str]]):
             self._assigned[name] = given.get(name, frozenset())
 
     def add(self, name: str, *principals: Principal) -> None:
-        """Gives the permission to these principals too."""
+        """Give the permission to these principals, too."""
         self[name] = self[name] | _principals(name, principals)
 
     def remove(self, name: str, *principals: Principal) -> None:
-        """Takes the permission from these principals."""
+        """Take the permission from these principals."""
         self[name] = self[name] - _principals(name, principals)
 
     def __kinto_show__(self, known: Mapping[str, frozenset[str]] | None) -> None:
@@ -91,7 +91,7 @@ class Permissions(Mapping[str, frozenset[str]]):
         self._assigned.clear()
 
     def changes(self) -> dict[str, list[str]]:
-        """What has to be saved, by name; in the form of the wire."""
+        """Return the permissions to save, by name, in the form of the wire."""
         known = self._known or {}
         return {
             name: sorted(principals)
@@ -100,7 +100,7 @@ class Permissions(Mapping[str, frozenset[str]]):
         }
 
     def complete(self) -> PermissionLists | None:
-        """All of them as they shall be; ``None`` where some are unknown."""
+        """Return all permissions as they shall be; ``None`` where some are unknown."""
         if not self.is_known:
             return None
         current = {**(self._known or {}), **self._assigned}
@@ -168,7 +168,7 @@ def _rebuild(
 
 
 def permission_lists(kind: Kind, permissions: Mapping[str, Iterable[Principal] | None]) -> JSONObject:
-    """Permissions in the form of the wire; ``None``, which removes one in a merge-patch, stays.
+    """Return permissions in the form of the wire; ``None``, which removes one in a merge-patch, stays.
 
     Raises ``InvalidPermissionError``.
     """
@@ -190,7 +190,7 @@ def _principal(name: str, principal: Principal) -> str:
     if isinstance(principal, PrincipalLike):
         principal = principal.__kinto_principal__()
         if principal.startswith("/buckets/default/"):
-            # The server compares text, and the members are known by the bucket's real id: nobody would match.
+            # The server compares text, and knows the members by the bucket's real id: no user would match.
             raise InvalidPermissionError(
                 f"{name}: a group of the default bucket is known by the bucket's real id only: load the bucket by it "
                 "(client.server_info()['user']['bucket'])."

@@ -79,7 +79,7 @@ def _data_of(given: KintoObject) -> JSONObject:
 
 
 def _mentioned(given: KintoObject, data: JSONObject) -> frozenset[str]:
-    """The keys that the object says something about: of a new one, its defaults are left out."""
+    """Return the keys that the object mentions; for a new one without its defaults."""
     if not given.is_new:
         return frozenset(data)
     wires = codec_of(type(given)).wires
@@ -87,7 +87,7 @@ def _mentioned(given: KintoObject, data: JSONObject) -> frozenset[str]:
 
 
 def _fitting(source: ModelSource, state: ObjectState, data: JSONObject | None, place: Place) -> Any:
-    """An object of the model; a plain one where what the server has does not fit the model."""
+    """Return an object of the model; a plain one where the server's data does not fit the model."""
     try:
         return _made(source, state, data, place)
     except KintoError:
@@ -120,7 +120,7 @@ def _find_text_fields(model: type[Any]) -> Mapping[str, bool]:
     return {name: _takes_text(one, definitions) for name, one in schema.get("properties", {}).items()}
 
 
-# ``Any``, because a class is hashable, and checkers do not know it of one with a metaclass of its own.
+# ``Any``, because checkers do not know that a class with a custom metaclass is hashable.
 _once: Any = lru_cache(maxsize=4096)
 _text_fields: Callable[[type[Any]], Mapping[str, bool]] = _once(_find_text_fields)
 

@@ -46,7 +46,7 @@ class ModelSource:
         return cast(Kind, self.model.__kinto_kind__)
 
     def runner(self) -> FlowRunner:
-        """The client; raises ``NotBoundError`` where there is none."""
+        """Return the client; raise ``NotBoundError`` where there is none."""
         if self.client is not None:
             return self.client
         if self.parent is not None:
@@ -54,13 +54,13 @@ class ModelSource:
         return self.model.__kinto_client__ or active_runner(f"{self.model.__name__}'s query", self.origin)
 
     def find_parent(self) -> KintoObject | None:
-        """The parent; raises ``NotBoundError`` where there is none."""
+        """Return the parent; raise ``NotBoundError`` where there is none."""
         if self.parent is not None or self.model.__kinto_parent__ is None:
             return self.parent
         return cast(KintoObject, find_parent(self.model, None, None, self.runner))
 
     def locate(self) -> Place:
-        """The client and the list."""
+        """Return the client and the list."""
         if self.path is not None:
             runner = self.runner()
             return Place(runner, self.path, reference_at(self.model.__kinto_parent__, self.path.parent_ids, runner))
@@ -68,7 +68,7 @@ class ModelSource:
         return Place(self.runner(), PluralPath(self.kind, parent.__kinto_path__().ids if parent else ()), parent)
 
     def fixed(self, runner: FlowRunner, path: PluralPath) -> ModelSource:
-        """The same at that place, whatever the defaults are; it can be pickled."""
+        """Return the same source at that place, independent of defaults; it can be pickled."""
         return ModelSource(self.model, self.plain, client=runner, path=path)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -78,17 +78,17 @@ class ModelSource:
         return (ModelSource, (self.model, self.plain, self.parent, client, self.path, origin))
 
     def load(self, rows: LoadedRows, place: Place) -> list[Any]:
-        """The objects of a page."""
+        """Return the objects of a page."""
         return load_page(self.model, self.plain, rows, place.runner, place.parent)
 
     def load_one(self, state: ObjectState, place: Place) -> Any:
-        """The object of that state."""
+        """Return the object of that state."""
         one = reference(self.model, state.path.id, place.runner, place.parent)
         load(one, state)
         return one
 
     def resolve_field(self, name: str) -> str:
-        """The wire name; where the model declares fields, only those, ``id``, ``last_modified`` and ``deleted``."""
+        """Return the wire name; a model with fields has only those, ``id``, ``last_modified`` and ``deleted``."""
         codec = codec_of(self.model)
         fields, first = codec.fields, name.partition(".")[0]
         if not fields or self.kind is not Kind.RECORD or first in fields or first in _ALWAYS_THERE:
@@ -101,7 +101,7 @@ class ModelSource:
         )
 
     def declared_fields(self) -> Iterable[str]:
-        """The wire names of the declared fields."""
+        """Return the wire names of the declared fields."""
         return codec_of(self.model).fields
 
     def condition_value(self, field: str, operator: str, value: Any) -> Any:
@@ -119,7 +119,7 @@ class ModelSource:
             codec.check_order(codec.fields[field])
 
     def row_schema(self) -> JSONObject:
-        """The JSON schema of the fields that the model declares; empty where there are none."""
+        """Return the JSON schema of the declared fields; empty where there are none."""
         return row_schema(self.model)
 
     def fields_stand_alone(self) -> bool:
@@ -127,7 +127,7 @@ class ModelSource:
         return fields_stand_alone(self.model)
 
     def row_of(self, one: Any) -> Row:
-        """The object, as it is put in columns."""
+        """Return the object as a row of a table."""
         return row_of(self.model, one)
 
 
@@ -135,7 +135,7 @@ _ALWAYS_THERE = ENVELOPE_KEYS | {"deleted"}
 
 
 def row_schema(model: type[Any]) -> JSONObject:
-    """The JSON schema of the declared fields; empty where there are none."""
+    """Return the JSON schema of the declared fields; empty where there are none."""
     fields = codec_of(model).fields
     if not fields:
         return {}
@@ -189,7 +189,7 @@ def fields_stand_alone(model: type[Any]) -> bool:
 
 
 def row_of(model: type[Any], one: Any) -> Row:
-    """The row of an object, as the query of that model has just read it."""
+    """Return the row of an object, as the query of that model has just read it."""
     envelope = {"id": one.__dict__["id"], "last_modified": one.__dict__["last_modified"]}
     if shared_row(one) is None and one.__kinto_envelope__().status is Status.DELETED:
         return Row({**envelope, "deleted": True}, {})

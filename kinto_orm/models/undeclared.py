@@ -1,4 +1,4 @@
-"""Keys that no field declares, inside of fields: what another program stored in there is kept.
+"""Undeclared keys inside fields: values that another program stored there are kept.
 
 A field is compared in three forms of JSON: as the server stored it, as the model writes that again (``before``), and as
 the model writes the field now. The keys that the model loses in the second form are undeclared.
@@ -23,10 +23,10 @@ _Path: TypeAlias = tuple[str | int, ...]
 
 
 def with_undeclared(stored: JSON, before: JSON, now: JSON, path: _Path, *, keeps_defaults: bool = False) -> JSON:
-    """Return the value of now, with the undeclared keys of the stored one, and its spelling of what did not change.
+    """Return the current value, with the undeclared keys of the stored one, and its spelling of unchanged parts.
 
-    Defaults that the server lacks are left out, unless ``keeps_defaults``. Raises ``InvalidValueError`` for a list of
-    which it cannot be told which item now is which one before, where keys would be lost by that.
+    Defaults that the server lacks are left out, unless ``keeps_defaults``. Raises ``InvalidValueError`` for a list
+    whose items cannot be matched with those before, where keys would be lost.
     """
     if stored is ABSENT:
         return now

@@ -70,7 +70,7 @@ def is_rolled_back(response: Response) -> bool:
 def read_answers(response: Response, count: int) -> list[JSON]:
     """Return the answer to each of that many entries, in their order, as the server sent them.
 
-    Raises the error of a batch that failed as a whole, and ``ProtocolError`` for an answer that is not one to each.
+    Raises the error of a batch that failed as a whole, and ``ProtocolError`` for another number of answers.
     """
     raise_for_status(response, "POST", "/batch")
     body = content(response, "POST /batch")
@@ -107,6 +107,6 @@ def count_void(responses: Sequence[Response]) -> int:
     """Return how many answers at the beginning do not hold: all up to the last 409.
 
     On PostgreSQL a 409 inside a batch rolls back everything before it, although that was already answered with 201;
-    what comes after it is stored.
+    later entries are stored.
     """
     return max((index for index, one in enumerate(responses) if one.status == 409), default=-1) + 1

@@ -1,9 +1,9 @@
-"""Conditions on a plural endpoint, and the parameters that Kinto understands as just these.
+"""Conditions on a plural endpoint, and the parameters that Kinto understands in the same way.
 
 Kinto parses a value as JSON first, counts a missing field as greater than and different from everything, ignores
-parameters it does not know, makes one list of a parameter that comes twice, and on the memory backend honours only
-the last ``has_`` (and forgets the filters before it). So values are always written as JSON, presence is asked for
-first and once, no name comes twice, and what would be ignored is refused.
+unknown parameters, makes one list of a repeated parameter, and on the memory backend honours only the last ``has_``
+(and forgets the filters before it). So values are always encoded as JSON, presence is asked for first and once, no name
+is repeated, and parameters that Kinto would ignore are refused.
 https://docs.kinto-storage.org/en/stable/api/1.x/filtering.html
 """
 
@@ -76,9 +76,9 @@ class Condition:
 
 
 def condition(field: str, operator: str, value: Any, *, needs_field: bool = False) -> Condition:
-    """A checked condition.
+    """Return a checked condition.
 
-    Raises ``InvalidFilterError`` for what Kinto would refuse, ignore or understand differently.
+    Raises ``InvalidFilterError`` for a condition that Kinto would refuse, ignore or understand differently.
     """
     _check_name(field, operator)
     _check_spelling(field, value)
@@ -119,7 +119,7 @@ def _check_name(field: str, operator: str) -> None:
 
 
 def parse_keyword(name: str, value: Any, declared: Iterable[str] = ()) -> Condition:
-    """The condition of a Kinto-native keyword: ``gt_priority=3``, ``in_id=[...]``, ``done=False``.
+    """Return the condition of a Kinto keyword: ``gt_priority=3``, ``in_id=[...]``, ``done=False``.
 
     ``declared`` are field names that stand for themselves although they begin like an operator (``in_stock``).
     """
@@ -192,12 +192,12 @@ def _check_choices(field: str, operator: str, value: Any) -> list[JSON]:
 
 
 def matches_nothing(conditions: Iterable[Condition]) -> bool:
-    """Whether no object can match: ``in_`` with no values, which needs no request."""
+    """Return whether no object can match: ``in_`` with no values, which needs no request."""
     return any(condition.operator == "in" and not condition.value for condition in conditions)
 
 
 def encode_conditions(conditions: Iterable[Condition]) -> list[tuple[str, str]]:
-    """The parameters, in the order in which every backend gives the right answer.
+    """Return the parameters, in the order in which every backend gives the right answer.
 
     Raises ``InvalidFilterError`` where only PostgreSQL would give it.
     """
@@ -223,14 +223,14 @@ def encode_conditions(conditions: Iterable[Condition]) -> list[tuple[str, str]]:
 
 
 def _fields_needing_presence(given: Sequence[Condition]) -> list[str]:
-    """The fields whose absence has to be ruled out, because no condition on them does."""
+    """Return the fields whose absence must be ruled out, because no condition on them does."""
     proven = {one.field for one in given if one.operator in _PROVING_PRESENCE or (one.operator == "has" and one.value)}
     needing = dict.fromkeys(one.field for one in given if one.needs_field)
     return [field for field in needing if field not in proven and field not in _ALWAYS_PRESENT]
 
 
 def _needs_has(given: Sequence[Condition], but: str) -> bool:
-    """Whether another field than this one can only be proven by ``has_``."""
+    """Return whether another field than this one can only be proven by ``has_``."""
     bounded = {one.field for one in given if _type_bound(one)}
     return any(field != but and field not in bounded for field in _fields_needing_presence(given))
 
@@ -258,7 +258,7 @@ def _encode_plainly(one: Condition) -> list[tuple[str, str]]:
 
 
 def _told_apart(parameters: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The parameters, each once, and with spaces behind a name that comes again.
+    """Return the parameters, each once, and with spaces behind a repeated name.
 
     Kinto would make a list of the values of one name, and compare with that. It strips names after that.
     """
@@ -287,14 +287,14 @@ def _encode(one: Condition) -> str:
 
 
 def check_field_name(name: str) -> str:
-    """A field name for ``_sort`` and ``_fields``; raises ``InvalidFilterError`` for one that Kinto would drop."""
+    """Return a field name for ``_sort`` and ``_fields``; raise ``InvalidFilterError`` for one that Kinto would drop."""
     if not _OPERATED_FIELD.fullmatch(name) or name.startswith("_"):
         raise InvalidFilterError(f"{name!r} is no field name: Kinto would ignore it without a word.")
     return name
 
 
 def as_moment(value: int | str | datetime, what: str) -> int:
-    """A timestamp for ``_since`` and ``_before``; raises ``InvalidFilterError``."""
+    """Return a timestamp for ``_since`` and ``_before``; raise ``InvalidFilterError`` for an invalid one."""
     try:
         return parse_timestamp(value, what)
     except KintoError as error:

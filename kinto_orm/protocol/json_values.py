@@ -22,15 +22,15 @@ from pydantic_core import from_json, to_json
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, ProtocolError
 
 TimestampInput: TypeAlias = int | str | datetime
-"""What callers may give: milliseconds, an ETag (quoted or not), or an aware datetime."""
+"""The forms of a timestamp in arguments: milliseconds, an ETag (quoted or not), or an aware datetime."""
 
 _DIGITS = re.compile(r'"?([0-9]{1,19})"?')
 
 
 def parse_timestamp(value: TimestampInput, what: str = "timestamp") -> int:
-    """The timestamp in milliseconds.
+    """Return the timestamp in milliseconds.
 
-    Raises ``InvalidValueError`` for text that is no ETag and for naive datetimes, ``InvalidTypeError`` for the rest.
+    Raises ``InvalidValueError`` for other text and for naive datetimes, ``InvalidTypeError`` for other types.
     """
     if isinstance(value, bool) or not isinstance(value, (int, str, datetime)):
         raise InvalidTypeError(f"{what} must be an int, an ETag or a datetime, not {type(value).__name__}.")
@@ -49,7 +49,7 @@ def parse_timestamp(value: TimestampInput, what: str = "timestamp") -> int:
 
 
 def etag(timestamp: int) -> str:
-    """The ETag of a timestamp: its digits in double quotes."""
+    """Return the ETag of a timestamp: its digits in double quotes."""
     return f'"{timestamp}"'
 
 
@@ -83,11 +83,11 @@ MAX_DEPTH = 200
 
 
 def to_json_value(value: Any, path: str = "") -> JSON:
-    """A deep copy of the value, made of JSON types only.
+    """Return a deep copy of the value, made of JSON types only.
 
-    Dates and aware datetimes become ISO 8601 strings, UUIDs, Decimals and enums their text or value.
-    Raises ``InvalidValueError`` naming the path of what cannot be carried unchanged: NaN and infinities, NUL,
-    lone surrogates, integers that Kinto would turn into floats, naive datetimes, keys that are no strings, cycles.
+    Dates and aware datetimes become ISO 8601 strings, UUIDs, Decimals and enums their text or value. Raises
+    ``InvalidValueError``, which names the path, for values that cannot be carried unchanged: NaN and infinities, NUL,
+    lone surrogates, integers that Kinto would turn into floats, naive datetimes, keys that are not strings, cycles.
     """
     return _convert(value, (path,))
 
@@ -100,11 +100,11 @@ def to_json_object(value: Any, path: str = "data") -> JSONObject:
 
 
 _Path: TypeAlias = tuple[str | int, ...]
-"""Where a value is: what its outermost value is called, then keys and indexes. Text only for who complains."""
+"""The path of a value: the name of its outermost value, then keys and indexes. Only errors turn it into text."""
 
 
 def say_path(steps: Iterable[str | int]) -> str:
-    """Where something is inside a JSON value: ``address.city``, ``tags[0]``.
+    """Return the path inside a JSON value as text: ``address.city``, ``tags[0]``.
 
     A key that would be misread (empty, or with a dot or a bracket) is written as ``["a.b"]``: no two paths look alike.
     """
@@ -243,7 +243,7 @@ _CONVERTERS: dict[type, Any] = {
 
 
 def encode(value: JSON) -> bytes:
-    """The bytes of a JSON value (UTF-8)."""
+    """Return the bytes of a JSON value (UTF-8)."""
     try:
         return to_json(value)
     except ValueError:
@@ -270,7 +270,7 @@ def collector_paused() -> Generator[None]:
 
 
 def copy_json(value: J) -> J:
-    """A deep copy of a JSON value."""
+    """Return a deep copy of a JSON value."""
     copied: Any = value
     if isinstance(value, dict):
         copied = {key: copy_json(item) for key, item in value.items()}
@@ -280,7 +280,7 @@ def copy_json(value: J) -> J:
 
 
 def decode(body: bytes, what: str) -> JSON:
-    """The JSON value of an answer. ``what`` says whose answer it is.
+    """Return the JSON value of an answer. ``what`` names the request.
 
     Raises ``ProtocolError`` for anything that is not exactly JSON in UTF-8.
     """
@@ -300,7 +300,7 @@ def _refuse_constant(name: str) -> JSON:
 
 
 def is_surely_carried(text: bytes) -> bool:
-    """Whether all in this JSON text is surely what :func:`to_json_value` takes; ``False`` where that has to look."""
+    """Return whether :func:`to_json_value` surely takes all of this JSON text; ``False`` where it must look."""
     if b"\\u0000" in text or b"NaN" in text or b"Infinity" in text:
         return False
     is_shallow = text.count(b"[") + text.count(b"{") < MAX_DEPTH
@@ -313,7 +313,7 @@ _ALL_DIGITS_AS_0 = bytes.maketrans(b"123456789", b"0" * 9)
 
 
 def is_same(one: JSON, other: JSON) -> bool:
-    """Whether two JSON values are the same on the wire: ``1`` and ``True`` are not, ``1`` and ``1.0`` are."""
+    """Return whether two JSON values are the same on the wire: ``1`` and ``True`` are not, ``1`` and ``1.0`` are."""
     if one is other:
         return bool(one == one)  # all but NaN
     # Most of what differs is told apart by Python itself; what it takes for equal may hold a True in the place of a 1.
@@ -321,7 +321,7 @@ def is_same(one: JSON, other: JSON) -> bool:
 
 
 def _is_alike(one: JSON, other: JSON) -> bool:
-    """Whether what is equal for Python is the same on the wire too."""
+    """Return whether values that are equal for Python are the same on the wire, too."""
     if type(one) is str:
         return True
     if one is other:
@@ -351,8 +351,10 @@ def _are_alike(one: JSONObject, other: JSONObject) -> bool:
 
 
 def is_stored_as(sent: JSON, stored: JSON) -> bool:
-    """Whether Kinto may have made the stored value of the one that was sent: one float in eight comes back with
-    another last digit, and the largest ones as integers."""
+    """Return whether Kinto may have made the stored value of the sent one.
+
+    One float in eight is stored with another last digit, and the largest ones as integers.
+    """
     if isinstance(sent, dict) and isinstance(stored, dict):
         return sent.keys() == stored.keys() and all(is_stored_as(value, stored[key]) for key, value in sent.items())
     if isinstance(sent, list) and isinstance(stored, list):

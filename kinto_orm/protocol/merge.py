@@ -1,7 +1,8 @@
-"""Three-way merge: what two sides made of the same object, put together.
+"""Three-way merge of the changes that two sides made to the same object.
 
-A conflict is what both sides changed, and changed differently. Kinto itself knows whole objects only: it refuses the
-second writer (412), who has what was last seen (the base), the own changes (mine) and the server's (theirs).
+A conflict is a field that both sides changed, and changed differently. Kinto itself knows whole objects only: it
+refuses the second writer (412), who has the version last seen (the base), its own changes (mine) and the server's
+version (theirs).
 https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-control
 """
 
@@ -21,12 +22,12 @@ _ABSENT: JSON = object()
 
 @dataclass(frozen=True, slots=True)
 class Merged:
-    """What a merge gives: the data of both sides, and where they could not be put together."""
+    """The result of a merge: the data of both sides, and the paths that could not be merged."""
 
     data: JSONObject
     """Shares nothing with the sides. Where there is a conflict it holds mine; with the sides swapped, theirs."""
     conflicts: tuple[str, ...] = ()
-    """The paths of what both changed differently, sorted: ``address.city``, ``["a.b"].x``."""
+    """The paths that both changed differently, sorted: ``address.city``, ``["a.b"].x``."""
 
 
 def merge_data(
@@ -89,11 +90,11 @@ def _merge_values(base: JSON, mine: JSON, theirs: JSON, path: tuple[str, ...], c
 def merge_permissions(
     base: PermissionSets | None, mine: PermissionSets, theirs: PermissionSets
 ) -> dict[str, frozenset[str]]:
-    """The principals of both sides: who was added by one is in, who was removed by one is out. Never conflicts.
+    """Return the principals of both sides: a principal that one side added or removed is so. Never conflicts.
 
-    A missing name is an empty set; the result has the names of both sides, some perhaps with an empty set, which is
-    how Kinto is told to empty a permission. Without a base (``None``: unknown) it cannot be told who was removed: the
-    permissions that mine names are mine, the others theirs.
+    A missing name is an empty set; the result has the names of both sides, some perhaps with an empty set, which
+    empties a permission in Kinto. Without a base (``None``: unknown) removals are unknown: the permissions that mine
+    names are mine, the others theirs.
     """
     if base is None:
         return {**theirs, **mine}

@@ -43,7 +43,7 @@ class RawPage:
 
 @dataclass(frozen=True, slots=True)
 class ListState:
-    """What a HEAD request tells of a list."""
+    """The answer to a HEAD request of a list."""
 
     count: int
     """The number of objects that match; tombstones are not counted."""

@@ -1,4 +1,4 @@
-"""One write, and its two encodings: as a request of its own, and as an entry of a batch.
+"""One write, and its two encodings: as a single request, and as an entry of a batch.
 
 The server's rules differ: inside a batch it stores the nulls of a merge-patch and refuses a JSON-Patch.
 https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html (preconditions)
@@ -90,7 +90,7 @@ Encoding: TypeAlias = tuple[str, str | None, JSON]
 
 
 def encode_request(write: Write) -> Request:
-    """Return the write as a request of its own."""
+    """Return the write as a single request."""
     method, content_type, body = _ALONE[write.action](write)
     headers = write.precondition.headers
     if content_type is not None:
@@ -203,7 +203,7 @@ def _encode_json_patch_in_batch(write: Write, patch: JSONPatch) -> Encoding:
 
 
 def _check_whole(write: Write) -> None:
-    # A PUT in the place of a smaller change says the same only while the object is what we saw.
+    # A PUT equals a smaller change only while the object is as we saw it.
     if write.precondition == UNCONDITIONAL:
         raise NotStageableError(
             f"{write.path}: this change takes a PUT of the whole object, which with safe=False would also overwrite "

@@ -1,6 +1,6 @@
-"""Each verb on one object: the write (``verbs``), the meaning of its answer (``reconciling``), the ways out of a
-conflict (``conflicts``), reads and creations (``reads``), earlier versions (``history``), and the values of all that
-(``state``)."""
+"""Verbs on one object: the write (``verbs``), the meaning of its answer (``reconciling``), the ways out of a conflict
+(``conflicts``), reads and creations (``reads``), earlier versions (``history``), and their values (``state``).
+"""
 
 from kinto_orm.repository.history import (
     conditions_about,

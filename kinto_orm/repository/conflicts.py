@@ -1,6 +1,6 @@
-"""What can be done about a conflict: take theirs, write over it, or bring both together; once asked for, or always.
+"""Conflict resolution, per call or as a policy: take theirs, write over it, or merge both sides.
 
-All of it starts from the copy of the object that the 412 carries.
+It starts from the copy of the object in the 412.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ IN_DOUBT = (ConnectionLostError, ProtocolError, ServerError)
 
 
 def is_abort(error: BaseException) -> bool:
-    """Whether Kinto says that its database aborted the transaction: then nothing was done."""
+    """Return whether Kinto says that its database aborted the transaction, so that nothing was stored."""
     return isinstance(error, ServerError) and error.status == 503 and error.errno is not None
 
 
 def check_policy(on_conflict: object) -> None:
-    """Raises ``InvalidTypeError`` for what is no way out of a conflict."""
+    """Raise ``InvalidTypeError`` for a value that is no way out of a conflict."""
     if not (callable(on_conflict) or on_conflict in get_args(ConflictPolicy)):
         raise InvalidTypeError(
             f"on_conflict is 'raise', 'mine', 'theirs', 'merge' or a function of the conflict, not {on_conflict!r:.60}."
@@ -60,7 +60,7 @@ def check_policy(on_conflict: object) -> None:
 def reconcile_by_policy(
     change: Change[Any], response: Response, runner: FlowRunner, default: OnConflict = "raise"
 ) -> Flow[Verdict]:
-    """What the answer to the write comes to; a conflict is answered as the change says, else by the default."""
+    """Return the verdict of the answer to the write; resolve a conflict by the change's policy, else by the default."""
     policy = change.options.on_conflict or default
     try:
         return (yield from reconcile(change, response, strict=runner.strict_retry))
@@ -72,7 +72,7 @@ def reconcile_by_policy(
 
 
 def _gone(change: Change[Any], error: ResponseError) -> ConflictError:
-    """A 404 to a write says what a 412 says of a PUT: somebody deleted the object."""
+    """Return the conflict of a 404 to a write: another client deleted the object."""
     return ConflictError(
         str(error),
         status=error.status,
@@ -113,25 +113,27 @@ def _with_data(change: Change[Any], conflict: ConflictError, choice: object) -> 
 
 
 def their_state(change: Change[Any], conflict: ConflictError) -> ObjectState:
-    """The state of the object as the server has it. Its permissions are unknown: the 412 does not show them."""
+    """Return the object's state on the server. Its permissions are unknown: the 412 does not show them."""
     if conflict.theirs is None:
         return ObjectState(change.state.path, Status.DELETED)
     return ObjectState(change.state.path, Status.LOADED, dict(conflict.theirs), conflict.theirs_last_modified)
 
 
 def merged(change: Change[Any], conflict: ConflictError, runner: FlowRunner) -> Flow[Change[Any]]:
-    """The change that brings both sides together.
+    """Return the change that merges both sides.
 
-    Makes a request only where permissions were changed (a 412 shows none), or where what both started from is not
-    known here but in the server's history. Raises ``MergeConflict`` where both sides changed the same field.
+    Sends a request only where permissions were changed (a 412 shows none), or where only the server's history has the
+    common base. Raises ``MergeConflict`` where both sides changed the same field.
     """
     if conflict.theirs is None or change.verb is Verb.DELETE:
         who, other = ("change", "deleted") if conflict.theirs is None else ("delete", "changed")
-        raise _merge_conflict(conflict, f"you {who} what somebody else {other}")
+        raise _merge_conflict(conflict, f"you {who} the object that another client {other}")
     theirs, base = their_state(change, conflict), (yield from _with_base(change, runner))
     mine = wanted_data(replace(change, state=base))
     if mine is None:
-        raise _merge_conflict(conflict, "what you started from is not known, here and in the server's history")
+        raise _merge_conflict(
+            conflict, "the version that you started from is known neither here nor in the server's history"
+        )
     if change.permissions:
         theirs = yield from get(base.path)
     assert theirs.data is not None
@@ -142,7 +144,7 @@ def merged(change: Change[Any], conflict: ConflictError, runner: FlowRunner) -> 
 
 
 def _with_base(change: Change[Any], runner: FlowRunner) -> Flow[ObjectState]:
-    """The state that the change started from, with its data where the server's history has it."""
+    """Return the state that the change started from, with its data where the server's history has it."""
     base = change.state
     seen = base.last_modified if change.options.if_match is None else change.options.if_match
     if base.data is not None or seen is None:

@@ -31,7 +31,7 @@ class SortedLists(Protocol):
         ...
 
     def read(self, name: str) -> Iterator[Entry]:
-        """Read a list in its order; other lists may be added to meanwhile."""
+        """Read a list in its order; entries may be added to other lists while it is read."""
         ...
 
     def find_repeated(self, name: str) -> tuple[Entry, Entry] | None:

@@ -1,4 +1,4 @@
-"""What an object was like before, out of the history of its bucket.
+"""Earlier versions of an object, from the history of its bucket.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/history.html
 """
@@ -22,12 +22,12 @@ VERSION = "target.data.last_modified"
 
 
 def history_path(bucket: str) -> EntriesPath:
-    """The history of the bucket of that id."""
+    """Return the path of the history of the bucket."""
     return EntriesPath("history", (bucket,))
 
 
 def conditions_about(path: ObjectPath) -> tuple[Condition, ...]:
-    """What the entries of one object have in common."""
+    """Return the conditions that select the entries of one object."""
     # Only the entries of the bucket itself have its id; all of its history are of the one bucket.
     names = {Kind.BUCKET: (), Kind.RECORD: ("collection_id", "record_id")}.get(path.kind, (f"{path.kind.value}_id",))
     wanted = {**dict(zip(names, path.ids[1:], strict=True)), "resource_name": path.kind.value}
@@ -35,16 +35,16 @@ def conditions_about(path: ObjectPath) -> tuple[Condition, ...]:
 
 
 def require_history(what: str, path: ListPath | ObjectPath, runner: FlowRunner) -> Flow[None]:
-    """Makes sure that the server keeps a history of what is at the path, which ``what`` rests on.
+    """Make sure that the server keeps a history of the object, which ``what`` needs.
 
-    Raises ``CapabilityMissingError`` where the server has no history, and ``HistoryIncompleteError`` where it was told
-    to leave this out of it.
+    Raises ``CapabilityMissingError`` where the server has no history, and ``HistoryIncompleteError`` where its settings
+    exclude the object.
     """
     _check_is_kept((yield from require_capability("history", what, runner)), path)
 
 
 def _check_is_kept(capability: JSONObject, path: ListPath | ObjectPath) -> None:
-    """Raises ``HistoryIncompleteError`` where the capability says that what is at the path is left out."""
+    """Raise ``HistoryIncompleteError`` where the capability says that the history excludes the object."""
     excluded = capability.get("excluded_resources")
     for one in excluded if isinstance(excluded, list) else ():
         uri = _uri_of(one)
@@ -61,7 +61,7 @@ def _uri_of(excluded: JSON) -> str:
 
 
 def read_version(path: ObjectPath, last_modified: int, runner: FlowRunner) -> Flow[JSONObject | None]:
-    """The data that the object had at that very timestamp; ``None`` where the history does not show it."""
+    """Return the object's data at that very timestamp; ``None`` where the history does not show it."""
     info = yield from runner.describe_server()
     if path.kind is Kind.ACCOUNT or "history" not in info.get("capabilities", {}):
         return None
@@ -90,16 +90,15 @@ def read_permissions(path: ObjectPath, runner: FlowRunner) -> Flow[Mapping[str, 
 
 
 def version_at(path: ObjectPath, timestamp: int, *, exists: bool) -> Flow[ObjectState | None]:
-    """The version that the object had at that time, which is not the one it has now; ``None`` where it was not created
-    yet.
+    """Return the version of the object at that time, not its current one; ``None`` before its creation.
 
-    ``exists``: whether it is there now. Reads one version and not the whole history. Raises ``HistoryIncompleteError``
-    where the history does not reach back to what the object was like then.
+    ``exists``: whether it exists now. Reads one version and not the whole history. Raises ``HistoryIncompleteError``
+    where the history does not reach back that far.
     """
     entry = yield from _entry(path, condition(VERSION, "max", timestamp))
     if entry is not None:
         deleted = yield from deletion_of(path.plural, timestamp)
-        # What a deleted collection holds goes without an entry of its own.
+        # The records of a deleted collection are deleted without entries.
         is_gone = deleted is not None and deleted >= (entry.target.last_modified or 0)
         return ObjectState(path, Status.DELETED) if is_gone else version_in(entry, path)
     first = yield from _entry(path, order="last_modified")
@@ -109,8 +108,10 @@ def version_at(path: ObjectPath, timestamp: int, *, exists: bool) -> Flow[Object
 
 
 def deletion_of(path: PluralPath, until: int | None = None) -> Flow[int | None]:
-    """When the collection that holds the records was deleted, the last time until then; ``None`` where it never was,
-    and for lists that go with the history itself."""
+    """Return the time of the last deletion of the records' collection, until then; ``None`` where there is none.
+
+    ``None`` also for lists that are deleted with the history itself.
+    """
     if path.kind is not Kind.RECORD:
         return None
     conditions = [condition("action", "", "delete")]
@@ -121,14 +122,14 @@ def deletion_of(path: PluralPath, until: int | None = None) -> Flow[int | None]:
 
 
 def version_in(entry: HistoryEntry, path: ObjectPath) -> ObjectState:
-    """The object at that path as the entry has it."""
+    """Return the object at that path as the entry shows it."""
     if entry.target.is_deleted:
         return ObjectState(path, Status.DELETED, last_modified=entry.target.last_modified)
     return ObjectState(path, Status.LOADED, entry.target.data, entry.target.last_modified, entry.target.permissions)
 
 
 def incomplete_history(what: str, timestamp: int) -> HistoryIncompleteError:
-    """The error that says of what the history is not there any more."""
+    """Return the error that names the missing history."""
     return HistoryIncompleteError(
         f"What {what} was like at {timestamp} cannot be told: it was changed since, and its history does not reach "
         "back to then (it was purged, trimmed, not kept yet, or may not be seen)."
@@ -136,7 +137,7 @@ def incomplete_history(what: str, timestamp: int) -> HistoryIncompleteError:
 
 
 def _entry(path: ObjectPath, *conditions: Condition, order: str = "-last_modified") -> Flow[HistoryEntry | None]:
-    """The newest entry of the object, or the first one in another order, that meets the conditions."""
+    """Return the newest entry of the object, or the first one in another order, that meets the conditions."""
     parameters = encode_conditions((*conditions_about(path), *conditions))
     history = history_path(path.ids[0])
     page = yield from read_page(history, encode_query([*parameters, ("_sort", order), ("_limit", "1")]))

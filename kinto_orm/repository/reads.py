@@ -1,4 +1,4 @@
-"""What is read, and what is created unless it is there."""
+"""Reads, and creations of objects unless they exist."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _REMEDIES = {
     "schema": "set kinto.experimental_collection_schema_validation = true there",
     "signer": "install kinto-remote-settings there and add kinto_remote_settings.signer to its kinto.includes",
 }
-"""What brings each capability to a server."""
+"""The way to give a server each capability."""
 
 
 def require_capability(name: str, what: str, runner: FlowRunner) -> Flow[JSONObject]:
-    """What the server says of the capability, which ``what`` rests on.
+    """Return the server's description of the capability, which ``what`` needs.
 
     Raises ``CapabilityMissingError``, which names the plugin, where the server does not advertise it.
     """
@@ -46,13 +46,13 @@ def require_capability(name: str, what: str, runner: FlowRunner) -> Flow[JSONObj
 
 
 def require_kind(kind: Kind, runner: FlowRunner) -> Flow[None]:
-    """Nothing, where the server has objects of this kind; raises ``CapabilityMissingError`` where it does not."""
+    """Raise ``CapabilityMissingError`` unless the server supports the kind."""
     if kind.capability is not None:
         yield from require_capability(kind.capability, f"An {kind.value}", runner)
 
 
 def get(path: ObjectPath, *, attempt: int = 1) -> Flow[ObjectState]:
-    """The object as the server has it; ``attempt`` above 1 waits a little, after earlier ones that were in vain.
+    """Return the object as the server has it; ``attempt`` above 1 waits a little, after failed attempts.
 
     Raises ``NotFoundError``, and ``ForbiddenError`` where the bucket does not exist or may not be read.
     """
@@ -62,7 +62,7 @@ def get(path: ObjectPath, *, attempt: int = 1) -> Flow[ObjectState]:
 
 
 def read_server_info() -> Flow[JSONObject]:
-    """What the server says of itself."""
+    """Return the server's description of itself."""
     request = Request("GET", "/")
     response = yield request
     return read_document(response, request)
@@ -105,7 +105,7 @@ def _send(change: Change[Any], *, strict: bool) -> Flow[Verdict]:
 
 
 def get_or_none(path: ObjectPath) -> Flow[ObjectState | None]:
-    """The object; ``None`` for a 404 (and only for that)."""
+    """Return the object; ``None`` for a 404 (and only for that)."""
     try:
         return (yield from get(path))
     except NotFoundError:
@@ -113,7 +113,7 @@ def get_or_none(path: ObjectPath) -> Flow[ObjectState | None]:
 
 
 def ids_in_chunks(ids: Sequence[str], length: int = 4000) -> list[list[str]]:
-    """The ids in groups, each short enough to be named in one URL."""
+    """Return the ids in groups, each short enough for one URL."""
     chunks: list[list[str]] = []
     room = 0
     for id in ids:

@@ -1,7 +1,7 @@
-"""The meaning of the answer to a write for its object, also where an earlier answer got lost.
+"""The meaning of the answer to a write for its object, also after a lost answer.
 
-A write whose answer was lost is sent again, and finds its own result: a 412 that carries what was wanted, a 404 for
-what was to be deleted. That is success, not a conflict.
+A write whose answer was lost is sent again, and finds its own result: a 412 that carries the wanted data, a 404 for the
+deleted object. That is success, not a conflict.
 https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-control
 """
 
@@ -52,12 +52,12 @@ class Verdict:
 
     state: ObjectState
     change: Change[Any] | None
-    """``None`` where the object takes what the server has, and its own changes are dropped."""
+    """``None`` where the object takes the server's state, and its changes are dropped."""
     reconciled: bool = False
     """Whether the answer to an earlier attempt got lost, and this one showed that it had been applied."""
     again: Change[Any] | None = None
     conflict: ConflictError | None = None
-    """What ``again`` is the answer to."""
+    """The conflict that ``again`` resolves."""
     is_clean: bool = False
     """Whether nothing was stored: there is an object already (``if_not_exists``), or none any more (``if_exists``)."""
 
@@ -82,7 +82,7 @@ def reconcile(change: Change[Any], response: Response, *, strict: bool = False) 
         if gone is not None:
             return gone
     if response.status == 404:
-        raise error_of(response, method, str(write.path))  # gone, whatever became of an earlier attempt
+        raise error_of(response, method, str(write.path))  # gone, whatever an earlier attempt did
     return reconcile_at_once(change, response)
 
 
@@ -103,7 +103,7 @@ def _written(change: Change[Any]) -> Write:
 
 
 def _check_is_whole(response: Response, what: str) -> None:
-    # Else a 412 that was cut short, or a 404 of something in front of the server, would say that the object is gone.
+    # A 412 that was cut short, or a proxy's 404, must not count as the object's deletion.
     if not isinstance(content(response, what), dict):
         raise ProtocolError(
             f"The answer to {what} ({response.status}) is none of Kinto's: whether it was applied is unknown."
@@ -111,7 +111,7 @@ def _check_is_whole(response: Response, what: str) -> None:
 
 
 def doubted(change: Change[Any]) -> Change[Any]:
-    """What an object remembers of a write whose answer got lost; the same write in doubt twice is one."""
+    """Return the memory of a write whose answer was lost; the same write in doubt twice is one."""
     earlier = change.state.in_doubt
     if earlier is not None and change.only_asks:
         return earlier
@@ -161,17 +161,17 @@ def _recognised(change: Change[Any], lost: Change[Any], found: StoredObject) -> 
     again = rebase_onto(_on_top(change, lost, found.data), now)
     wanted = (wanted_data(change), wanted_data(again))
     is_done = any(one is not None and is_stored_as(_own(lost, one), _own(lost, found.data)) for one in wanted)
-    # Nobody sees whether a password is stored: one that is wanted now goes on top.
+    # No answer shows whether a password is stored: a password that is wanted now is sent on top.
     has_secret = not lost.state.path.kind.secrets.isdisjoint(wanted[0] or ())
     if is_done and not has_secret and _sent_permissions(change) == _sent_permissions(lost):
-        # What it was applied to is what the lost one was meant for: others may have written in between.
+        # It was applied to the version of the lost one: others may have written in between.
         return Verdict(state, replace(change, state=lost.state), reconciled=True)
-    # What was wanted may have changed since. Nobody else wrote in between, so it may go on top of it.
+    # The wanted data may have changed since. No other client wrote in between, so it may be sent on top.
     return Verdict(state, lost, reconciled=True, again=again)
 
 
 def _on_top(change: Change[Any], lost: Change[Any], data: JSONObject) -> Change[Any]:
-    """The change, such that what the lost one did stays: a patch, and the changes of others that it was merged with."""
+    """Return the change such that the lost one's effect stays: a patch, and the changes of others merged into it."""
     was_merged = lost.seen is not None
     if change.verb is Verb.SAVE or (change.verb is Verb.REPLACE and was_merged):
         # ``shown`` is the object as it was then: since that it was edited.
@@ -184,27 +184,27 @@ def _on_top(change: Change[Any], lost: Change[Any], data: JSONObject) -> Change[
 
 
 def _may_be_result(lost: Change[Any], theirs: StoredObject) -> bool:
-    """Whether this is the data that the lost write wanted, stored after it was sent."""
+    """Return whether this is the data that the lost write wanted, stored after it was sent."""
     seen = lost.state.last_modified if lost.options.if_match is None else lost.options.if_match
     if lost.verb is Verb.DELETE or (seen is not None and theirs.last_modified == seen):
         return False
     wanted = wanted_data(lost)
     if wanted is None:
         raise AmbiguousWriteError(
-            f"{lost.state.path}: the answer to a patch got lost, and what it made of the object cannot be told, "
-            "because the object was never read: refresh() it, and see."
+            f"{lost.state.path}: the answer to a patch was lost, and its result is unknown, "
+            "because the object was never read: refresh() it and look."
         )
     is_alike = is_stored_as(_own(lost, wanted), _own(lost, theirs.data))
     if is_alike and not lost.state.path.kind.secrets.isdisjoint(wanted):
         raise AmbiguousWriteError(
-            f"{lost.state.path}: the answer to a write with a password got lost, and whether it is this password that "
-            "the server has cannot be told: log in with it, or refresh() the object and set it again."
+            f"{lost.state.path}: the answer to a write with a password was lost, and no answer shows which password "
+            "the server has: log in with it, or refresh() the object and set it again."
         )
     return is_alike
 
 
 def _own(lost: Change[Any], data: JSONObject) -> JSONObject:
-    """The data without what the server sets by itself."""
+    """Return the data without the keys that the server sets."""
     left_out = {key for key in (*SERVER_OWNED, *lost.state.path.kind.secrets) if key in data}
     if "schema" in data and is_schema_timestamp(lost.state.path.kind, data["schema"]):
         left_out.add("schema")
@@ -212,7 +212,7 @@ def _own(lost: Change[Any], data: JSONObject) -> JSONObject:
 
 
 def _confirmed(lost: Change[Any], theirs: StoredObject) -> Flow[StoredObject | None]:
-    """The object, where its permissions are what the lost write wanted, too: a 412 does not show them."""
+    """Return the object, where it has the permissions of the lost write, too: a 412 does not show them."""
     wanted = _sent_permissions(lost)
     if not wanted:
         return theirs
@@ -220,8 +220,8 @@ def _confirmed(lost: Change[Any], theirs: StoredObject) -> Flow[StoredObject | N
     found = read_object(response, lost.state.path, "GET")
     if found.permissions is None:
         raise AmbiguousWriteError(
-            f"{lost.state.path}: the answer to a write of its permissions got lost, and the server does not show them: "
-            "whether it was applied cannot be told."
+            f"{lost.state.path}: the answer to a write of its permissions was lost, and the server does not show them: "
+            "it is unknown whether it was applied."
         )
     # The server adds the writer.
     has_all = all(found.permissions.get(name, frozenset()) >= set(wanted[name]) for name in wanted)
@@ -236,18 +236,18 @@ def _sent_permissions(change: Change[Any]) -> PermissionLists:
 
 
 def _check_strictness(lost: Change[Any], *, strict: bool) -> None:
-    # An id that we drew ourselves is nobody else's.
+    # No other client has an id that this client drew.
     if strict and not (lost.state.status is Status.NEW and lost.state.has_drawn_id):
         raise AmbiguousWriteError(
-            f"{lost.state.path} is as it was to be, and the answer to the first attempt got lost: it may be our write, "
-            "or the same one by somebody else (strict_retry). refresh() the object and decide."
+            f"{lost.state.path} has the wanted content, and the answer to the first attempt was lost: it may be our "
+            "write, or the same one by another client (strict_retry). refresh() the object and decide."
         )
 
 
 def _reconcile_gone(
     change: Change[Any], response: Response, lost: Sequence[Change[Any]], *, strict: bool
 ) -> Flow[Verdict | None]:
-    """What a deletion comes to that found nothing; ``None`` where it was refused."""
+    """Resolve a DELETE that was answered 403 or 404; return ``None`` where it was refused."""
     was_lost = any(one.verb is Verb.DELETE for one in lost)
     may_be_in_bucket = was_lost and change.state.path.kind is not Kind.ACCOUNT
     if response.status == 403 and not (may_be_in_bucket and (yield from _is_bucket_gone(change))):
@@ -261,7 +261,7 @@ def _reconcile_gone(
 
 
 def _is_bucket_gone(change: Change[Any]) -> Flow[bool]:
-    """Whether the bucket is not there any more: Kinto answers 403 for it, and for all that was in it."""
+    """Return whether the bucket no longer exists: Kinto answers 403 for it, and for all its objects."""
     list_path = str(PluralPath(Kind.BUCKET, ()))
     response = yield Request("GET", list_path, query=f"id=%22{change.state.path.ids[0]}%22")
     raise_for_status(response, "GET", list_path)
@@ -270,7 +270,7 @@ def _is_bucket_gone(change: Change[Any]) -> Flow[bool]:
 
 
 def wanted_data(change: Change[Any]) -> JSONObject | None:
-    """What the object's data would have been after the verb; ``None`` for a delete, or where it cannot be told."""
+    """Return the object's data after the verb; ``None`` for a delete, or where it is unknown."""
     if change.verb is Verb.DELETE:
         return None
     if change.verb is not Verb.PATCH:
@@ -295,7 +295,7 @@ def _json_patched(data: JSONObject, state: ObjectState, patch: JSONPatch) -> JSO
 
 
 def rebase(change: Change[Any], error: ConflictError) -> Change[Any]:
-    """The same verb, meant for what the server has now: the user chose to write over it.
+    """Return the same verb on the server's current version: the user chose to write over it.
 
     Where the object is gone, it is created again.
     """
@@ -308,6 +308,6 @@ def rebase(change: Change[Any], error: ConflictError) -> Change[Any]:
 
 
 def rebase_onto(change: Change[Any], state: ObjectState) -> Change[Any]:
-    """The same verb, meant for this state of its object."""
+    """Return the same verb on this state of its object."""
     options = replace(change.options, if_match=None)
     return replace(change, state=state, options=options, seen=change.shown)

@@ -59,7 +59,7 @@ STORED = frozenset({"created", "updated", "deleted", "unchanged"})
 
 
 Progress: TypeAlias = Callable[[int, int | None, str], object]
-"""A function that is called while a job runs: the number that is done, the total where it is known, and of what."""
+"""A function that a running job calls with the number done, the total where it is known, and the name of the step."""
 
 
 class Status(Enum):
@@ -328,15 +328,15 @@ class FlowRunner(Protocol):
         ...
 
     def refuse_staging(self, what: str) -> None:
-        """Raise ``NotStageableError`` inside a unit of work, which ``what`` cannot be part of."""
+        """Raise ``NotStageableError`` inside a unit of work; ``what`` names the refused call."""
         ...
 
     def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
-        """Return the write that takes this lock; make sure that its object is there, once."""
+        """Return the write that takes this lock; make sure once that its object exists."""
         ...
 
     def forget_lock(self, path: ObjectPath) -> None:
-        """Make sure again, the next time, that the object of this lock is there: it could not be taken."""
+        """Check again, the next time, that the object of this lock exists: it could not be taken."""
         ...
 
     def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:

@@ -64,7 +64,7 @@ def _check_status(change: Change[Any]) -> None:
 
 
 def check_data(change: Change[Any]) -> None:
-    """Raise ``InvalidValueError`` where the user set what only the server sets."""
+    """Raise ``InvalidValueError`` where the user set a key that only the server sets."""
     state = change.state
     known = state.data or {}
     wanted = change.data if change.verb is not Verb.PATCH else _patched_data(change)
@@ -151,7 +151,7 @@ _PLANS = {
 
 def _put(change: Change[Any], precondition: Precondition) -> Write:
     state = change.state
-    # check_data has made sure that what the server owns is unchanged: it is not sent back.
+    # check_data has made sure that the server's keys are unchanged: they are not sent back.
     new = change.data
     if not _SERVER_OWNED.isdisjoint(new):
         new = {key: value for key, value in new.items() if key not in SERVER_OWNED}
@@ -160,7 +160,7 @@ def _put(change: Change[Any], precondition: Precondition) -> Write:
         Action.PUT,
         precondition,
         old=state.data,
-        # Of a reference nothing is known: it is made to exist, and keeps what it may have.
+        # The data of a reference is unknown: the object is made to exist, and keeps any data.
         new=None if state.status is Status.REFERENCE and not new else new,
         permissions=change.permissions,
         all_permissions=change.all_permissions,

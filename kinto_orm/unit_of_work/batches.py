@@ -55,7 +55,7 @@ class Answers:
 class Batches(Generic[E]):
     """Items on their way through as few batches as the server allows.
 
-    A subclass reads the answers (:meth:`take`) and decides what is sent again.
+    A subclass reads the answers (:meth:`take`) and decides which items are sent again.
     """
 
     with_headers = False
@@ -82,7 +82,7 @@ class Batches(Generic[E]):
             room = len(rest) if self.limit is None else max(1, self.limit - (self.lock is not None))
             batch, rest = rest[:room], rest[room:]
             attempt = 1
-            while batch:  # before the rest is sent: that may be below what is in here
+            while batch:  # before the rest is sent: its objects may be below these
                 batch = yield from self.exchange(batch, attempt)
                 attempt += 1
 

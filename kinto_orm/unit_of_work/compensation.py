@@ -1,6 +1,6 @@
-"""Undoing what a commit stored, where other parts of it failed: by writes that each carry a precondition.
+"""Undoing the stored part of a failed commit, by writes that each carry a precondition.
 
-It is not a rollback: others have seen what was stored, and what they built on it is left alone and reported.
+It is not a rollback: others have seen the stored objects, and their later writes are left alone and reported.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _CHILDREN = {Kind.BUCKET: (Kind.COLLECTION, Kind.GROUP), Kind.COLLECTION: (Kind.
 
 
 def compensate(changes: Sequence[Change[Any]], runner: FlowRunner) -> Flow[tuple[Outcome[Any], ...]]:
-    """Undo each change that was stored, the last one first; return one outcome for each.
+    """Undo each stored change, the last one first, and return one outcome for each.
 
     A created object is deleted, a changed one gets its data and permissions back, a deleted one is created again, each
-    only where no client wrote it since. What cannot be undone has its reason in ``error``. Each object then is as the
-    server has it.
+    only where no client wrote it since. A change that cannot be undone has the reason in ``error``. Each object then
+    has the server's state.
     """
     found: dict[ObjectPath, Outcome[Any]] = {}
     undone: dict[ObjectPath, Change[Any]] = {}
@@ -60,7 +60,7 @@ def _with_what_is_missing(inverse: Change[Any]) -> Outcome[Any]:
 
 
 def _by_level(ordered: Iterable[Change[Any]]) -> list[list[Change[Any]]]:
-    """In groups: whether others have put something into a bucket or collection is seen when ours is out of it."""
+    """Return the changes in groups: objects of others in a bucket or collection show only once ours are deleted."""
     groups: list[list[Change[Any]]] = [[]]
     for one in ordered:
         if one.verb is Verb.DELETE and one.state.path.kind in _CHILDREN and groups[-1]:
@@ -72,7 +72,7 @@ def _by_level(ordered: Iterable[Change[Any]]) -> list[list[Change[Any]]]:
 
 
 def _without_others(changes: Sequence[Change[Any]], found: dict[ObjectPath, Outcome[Any]]) -> Flow[list[Change[Any]]]:
-    """Those that may go: a deletion takes along what others have put into a bucket or collection."""
+    """Return the changes without deletions that would take along objects of other clients."""
     ready: list[Change[Any]] = []
     for one in changes:
         path = one.state.path
@@ -88,7 +88,7 @@ def _without_others(changes: Sequence[Change[Any]], found: dict[ObjectPath, Outc
 
 
 def _inverse(change: Change[Any], after: ObjectState) -> Change[Any]:
-    """The change that undoes the other one; raises ``UnitOfWorkError`` where there is none."""
+    """Return the change that undoes the other one; raise ``UnitOfWorkError`` where there is none."""
     before, expected = change.state, change.options.if_match
     if (
         before.path.kind is Kind.ACCOUNT
@@ -102,7 +102,7 @@ def _inverse(change: Change[Any], after: ObjectState) -> Change[Any]:
         raise _unknown(before, "its data was")  # not all of it, or not in the version that was expected
     if after.status is Status.DELETED:
         return _restoration(change)
-    # The object as it is: nothing of it is an edit to be kept.
+    # The whole object, so that nothing of it counts as an unsaved edit.
     now = Change(change.holder, Verb.SAVE, after, after.data or {})
     if before.status is Status.NEW and change.verb is not Verb.PATCH:
         return Change(change.holder, Verb.DELETE, after, {}, seen=now)
@@ -135,7 +135,7 @@ def _unknown(state: ObjectState, what: str) -> UnitOfWorkError:
 
 
 def _with_servers_own(data: JSONObject, after: ObjectState) -> JSONObject:
-    """The old data, but for what the server sets by itself: there it is as it is now."""
+    """Return the old data with the current values of the keys that the server sets."""
     assert after.data is not None
     own = {*SERVER_OWNED}
     if is_schema_timestamp(after.path.kind, after.data.get("schema")):

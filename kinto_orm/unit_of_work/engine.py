@@ -1,7 +1,7 @@
 """Changes to outcomes: the one engine that sends writes, in batches or alone.
 
-Only what was stored is taken over by its object. Where the server stored all that was sent, the objects take it at
-once; any other answer is read in detail, by the rules of ``repository.reconciling``.
+Objects take only stored data. Where the server stored everything as sent, the objects take it at once; any other answer
+is read in detail, by the rules of ``repository.reconciling``.
 https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 """
 
@@ -67,12 +67,13 @@ class CommitOptions:
 def commit(
     changes: Sequence[Change[S]], runner: FlowRunner, options: CommitOptions = CommitOptions()
 ) -> Flow[Sequence[Change[S]]]:
-    """Send the changes in their order, as one ``POST /batch`` where nothing goes wrong; return them, each answered.
+    """Send the changes in their order, as one ``POST /batch`` where all are stored, and return them with their
+    outcomes.
 
-    What the server rolled back is sent again, as often as the client's ``retry`` says, and so is what is to go on top
-    of another client's change; each time as a batch of its own. Never raises for what the server or the network did:
-    that is in the outcomes. Raises before anything is sent where an object is in no state for its verb, and
-    ``BatchTooLargeError``, ``AtomicityUnavailableError``.
+    Changes that the server rolled back are sent again, up to the client's ``retry``; so are changes on top of another
+    client's; each time in another batch. Errors of the server and the network are in the outcomes, and never raised.
+    Raises before anything is sent where the state of an object forbids its verb, and ``BatchTooLargeError``,
+    ``AtomicityUnavailableError``.
     """
     to_send = [one for one in changes if encode_change(one)]
     if to_send:
@@ -89,7 +90,7 @@ def send_batch(changes: Sequence[Change[Any]], runner: FlowRunner, options: Comm
 
 
 def carry_out(change: Change[S], runner: FlowRunner) -> Flow[None]:
-    """Send the change as a request of its own, and put its object in the state that the answer gives.
+    """Send the change as a single request, and give its object the state in the answer.
 
     Raises ``ConflictError`` where its policy has no way out, or where other clients were faster ``MOST_ROUNDS`` times.
     """
@@ -119,7 +120,7 @@ class _Sending(Batches[Change[Any]]):
             self.lock = {"method": guard.method, "path": guard.target, "headers": dict(guard.headers)}
 
     def begin(self, changes: Sequence[Change[Any]]) -> Flow[None]:
-        """Ask what the server takes, and send."""
+        """Ask the server for its limits, and send."""
         try:
             yield from self._ask_server(len(changes))
             for kind in {one.state.path.kind for one in changes}:
@@ -157,8 +158,8 @@ class _Sending(Batches[Change[Any]]):
     # -- stored as sent -------------------------------------------------------------------------------------------
 
     def accept(self, batch: Sequence[Change[Any]], response: Response, found: Sequence[JSON]) -> bool:
-        """Have the objects take what was stored, where nothing in the answer needs a closer look."""
-        # Before anything is accepted: an answer that undoes others, or tells of a repeated request.
+        """Give the objects their stored data, where no part of the answer needs a closer look."""
+        # Checked before anything is accepted: an answer that undoes others, or answers a repeated request.
         if response.is_repeated or is_rolled_back(response):
             return False
         for answer in found:
@@ -301,7 +302,7 @@ class _Sending(Batches[Change[Any]]):
 
     def may_repeat(self, error: KintoError, attempt: int) -> bool:
         """Return whether a write that was undone because of another one is sent again."""
-        # What an atomic unit undid goes along with what is sent on top of another client's change.
+        # Changes that an atomic unit undid are sent again with those on top of another client's change.
         return attempt < MOST_ROUNDS and (isinstance(error, RolledBackError) or attempt <= self._runner.retry)
 
     # -- outcomes -------------------------------------------------------------------------------------------------
@@ -371,7 +372,7 @@ class _Sending(Batches[Change[Any]]):
 
 
 class _SendingAlone(_Sending):
-    """A batch of one, in another encoding: a request of its own."""
+    """A batch of one, encoded as a single request."""
 
     def exchange(self, batch: Sequence[Change[Any]], attempt: int) -> Flow[Sequence[Change[Any]]]:
         """Send the one change; return it where it is sent again, in another form."""
@@ -441,7 +442,7 @@ def stored_as_sent(batch: Sequence[Change[Any]], bodies: Sequence[JSON]) -> list
 def _stored_data(one: Change[Any], body: JSON) -> JSONObject | None:
     """Return the data in the answer, without id and timestamp, where it has the keys that were sent."""
     data = body.get("data") if type(body) is dict else None
-    # What several calls made together is not what the object looks like.
+    # A change that several calls became has other data than its object.
     if type(data) is not dict or one.verb not in _SAVING or one.seen is not None:
         return None
     if data.get("id") != one.state.path.ids[-1] or type(data.get("last_modified")) is not int:

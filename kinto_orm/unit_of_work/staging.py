@@ -1,4 +1,4 @@
-"""What the calls of a unit of work come to: one operation for each object, in an order that the server understands.
+"""Staging: the calls of a unit of work become one operation for each object, in an order that the server understands.
 
 https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 """
@@ -33,19 +33,19 @@ H_co = TypeVar("H_co", bound=Stateful, covariant=True)
 
 
 class Fetchable(Protocol[H_co]):
-    """What ``uow.get()`` loads from: a model, a manager, a query."""
+    """A source for ``uow.get()``: a model, a manager, a query."""
 
     def __kinto_locate__(self, runner: FlowRunner, id: str | UUID) -> ObjectPath:
-        """Where the object is."""
+        """Return the path of the object."""
         ...
 
     def __kinto_fetch__(self, runner: FlowRunner, id: str | UUID) -> Flow[H_co]:
-        """The flow that loads the object."""
+        """Return the flow that loads the object."""
         ...
 
 
 def check_source(source: object) -> None:
-    """Raises ``InvalidTypeError`` for what no object can be loaded from by its id."""
+    """Raise ``InvalidTypeError`` for a source that cannot load an object by its id."""
     # An object has the class methods of its model, and would stand for all of that kind.
     is_object = not isinstance(source, type) and hasattr(source, "__kinto_change__")
     if is_object or not hasattr(source, "__kinto_fetch__"):
@@ -53,14 +53,14 @@ def check_source(source: object) -> None:
 
 
 class Stageable(Stateful, Protocol):
-    """What the verbs of a unit take: an object with these verbs of its own."""
+    """An object with the verbs of a unit."""
 
     def save(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False) -> Self:
-        """The object, saved."""
+        """Save the object and return it."""
         ...
 
     def replace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
-        """The object, replaced."""
+        """Replace the object and return it."""
         ...
 
     def patch(
@@ -72,11 +72,11 @@ class Stageable(Stateful, Protocol):
         if_match: TimestampInput | None = None,
         **values: Any,
     ) -> Self:
-        """The object, patched."""
+        """Patch the object and return it."""
         ...
 
     def delete(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False) -> Self:
-        """The object, deleted."""
+        """Delete the object and return it."""
         ...
 
 
@@ -85,7 +85,7 @@ class PlannedWrite:
     """One write of a plan, with the exact request: ``method``, ``path``, ``headers`` and ``body`` where it has them.
 
     ``object`` and ``verb`` are those of a unit of work; ``None`` in the plan of a dry client, which keeps requests.
-    ``batch`` is the number of the ``POST /batch`` that carries the write there; ``None`` for a request of its own.
+    ``batch`` is the number of its ``POST /batch`` there; ``None`` for a single request.
     """
 
     object: Stateful | None
@@ -106,9 +106,9 @@ def _say(request: JSONObject) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would be sent, in its order: by a commit, or by all the calls of a dry client.
+    """The requests of a commit, or of all the calls of a dry client, in order.
 
-    ``lock`` is what each batch of the commit writes first, where there is one.
+    ``lock`` is the first write of each batch of the commit, where the unit has a lock.
     """
 
     writes: tuple[PlannedWrite, ...]
@@ -140,7 +140,7 @@ def plan_of(changes: Iterable[Change[Any]], lock: Write | None = None) -> Plan:
 
 
 def freeze(change: Change[Any]) -> Change[Any]:
-    """The change with a copy of its patch: what its caller does with the values afterwards changes nothing."""
+    """Return the change with a copy of its patch, so that later edits of the caller's values do not change it."""
     if change.patch is None:
         return change
     if isinstance(change.patch, JSONPatch):
@@ -150,9 +150,9 @@ def freeze(change: Change[Any]) -> Change[Any]:
 
 
 def coalesce(before: Change[Any], after: Change[Any]) -> Change[Any] | None:
-    """The one change that both come to; ``None`` where they cancel each other.
+    """Return the one change that both become; ``None`` where they cancel each other.
 
-    Raises ``NotStageableError`` where no single operation does what both would have done.
+    Raises ``NotStageableError`` where no single operation has the effect of both.
     """
     if _moved_on(before, after):
         return after
@@ -164,11 +164,11 @@ def coalesce(before: Change[Any], after: Change[Any]) -> Change[Any] | None:
 
 
 def restart(after: Change[Any]) -> Change[Any] | None:
-    """What is staged of an object that was created and deleted in this unit, and so was never sent."""
+    """Return the staged change of an object that was created and deleted in this unit, and so never sent."""
     if after.state.status is not Status.NEW:
         return after  # it was stored outside of the unit since
     if after.verb is Verb.DELETE:
-        return None  # by its id alone it would delete what somebody else has there
+        return None  # by its id alone it would delete another client's object
     if after.verb is Verb.PATCH:
         raise _deleted_here(after)
     return after
@@ -179,17 +179,17 @@ def _deleted_here(change: Change[Any]) -> NotStageableError:
 
 
 def _moved_on(before: Change[Any], after: Change[Any]) -> bool:
-    # The object was loaded again in between. What was staged for its old state could only conflict, or undo
-    # unseen what the server has now.
+    # The object was loaded again in between. A change of its old state could only conflict, or silently undo the
+    # server's new one.
     return (before.state.status, before.state.last_modified) != (after.state.status, after.state.last_modified)
 
 
 def _options(before: Change[Any], after: Change[Any]) -> WriteOptions:
-    """A precondition that was said with the second call counts, else what the first one said still holds."""
-    said = after.options
-    on_conflict = said.on_conflict or before.options.on_conflict
-    chosen = said if not said.safe or said.if_match is not None or said.if_not_exists else before.options
-    return replace(chosen, if_exists=said.if_exists, on_conflict=on_conflict)
+    """Return the options of both: a precondition of the second call counts, else that of the first one."""
+    latest = after.options
+    on_conflict = latest.on_conflict or before.options.on_conflict
+    chosen = latest if not latest.safe or latest.if_match is not None or latest.if_not_exists else before.options
+    return replace(chosen, if_exists=latest.if_exists, on_conflict=on_conflict)
 
 
 def _combine_delete(before: Change[Any], after: Change[Any]) -> Change[Any] | None:
@@ -197,8 +197,8 @@ def _combine_delete(before: Change[Any], after: Change[Any]) -> Change[Any] | No
     if after.state.status is not Status.NEW or before.verb in (Verb.PATCH, Verb.DELETE):
         return replace(after, options=options)
     if before.options.safe and not before.options.if_not_exists:
-        return None  # what was never stored needs no deletion
-    return replace(after, options=replace(options, if_exists=True))  # the upsert met something, or not
+        return None  # an object that was never stored needs no deletion
+    return replace(after, options=replace(options, if_exists=True))  # the upsert may have met an existing object
 
 
 def _restore(before: Change[Any], after: Change[Any]) -> Change[Any]:
@@ -219,7 +219,7 @@ def _combine_save(before: Change[Any], after: Change[Any]) -> Change[Any]:
         raise _impossible(after, "a patch of what exists and the creation of it")
     if isinstance(before.patch, JSONPatch):
         raise _impossible(after, "a JSON-Patch and another change")
-    # A save after a replace replaces: what the first call promised still holds.
+    # A save after a replace replaces: the first call's promise still holds.
     verb = Verb.REPLACE if before.verb is Verb.REPLACE else after.verb
     wanted, seen, now = _wanted(before), before.shown, after
     return replace(
@@ -288,7 +288,7 @@ def _patched(change: Change[Any], patch: Patch) -> Change[Any]:
 
 
 def _with_edits(wanted: Mapping[str, Any], seen: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
-    """What was wanted, with the edits that the object got since it was seen."""
+    """Return the wanted values, with the edits that the object got since it was seen."""
     removed = removed_keys(seen, now)
     return {**{key: value for key, value in wanted.items() if key not in removed}, **changed_keys(seen, now)}
 
@@ -313,9 +313,9 @@ def _brought(seen: Mapping[str, Any], now: Mapping[str, Any], keys: Collection[s
 
 
 def in_order(changes: Iterable[Change[Any]]) -> list[Change[Any]]:
-    """Parents first, deletions last and the other way round, by path inside: one order for all, so no deadlocks.
+    """Return parents first, deletions last and in reverse, by path inside: one order for all, so no deadlocks.
 
-    Raises ``NotStageableError`` where something is written below what is deleted.
+    Raises ``NotStageableError`` where an object below a deleted one is written.
     """
     ordered = sorted(changes, key=_rank)
     _refuse_recreated(ordered)

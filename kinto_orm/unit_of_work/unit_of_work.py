@@ -1,7 +1,7 @@
-"""Many writes, staged and committed as one batch.
+"""The unit of work: many writes, staged and committed as one batch.
 
-A batch is one HTTP request; on PostgreSQL it is one transaction for failures of the server, but what is refused
-(a stale object, a missing permission) leaves the others stored. So a commit answers for each object.
+A batch is one HTTP request. On PostgreSQL it is one transaction for failures of the server, but a refused write (a
+stale object, a missing permission) leaves the others stored. So a commit returns an outcome for each object.
 https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 """
 
@@ -65,7 +65,7 @@ _open_units: ContextVar[tuple[UnitOfWork, ...]] = ContextVar("kinto_orm_open_uni
 
 
 def open_unit(runner: FlowRunner) -> UnitOfWork | None:
-    """The unit of work of this very client that this context is inside of, even if it was left elsewhere."""
+    """Return this client's unit of work around the current context, also one that was left elsewhere."""
     for unit in reversed(_open_units.get()):
         if unit.runner is runner:
             return unit
@@ -73,11 +73,11 @@ def open_unit(runner: FlowRunner) -> UnitOfWork | None:
 
 
 class UnitOfWork:
-    """Staged writes of one client. Made by ``client.unit_of_work()``; left cleanly, it commits; by an exception, it
-    sends nothing.
+    """Staged writes of one client, made by ``client.unit_of_work()``.
 
-    Staged are save, replace, patch, delete and ``manager.create`` of its own client, in the context of the block and
-    the tasks started inside it. Other threads write at once, unless they call ``uow.save(object)`` and its like.
+    The block commits at its end; after an exception it sends nothing. It stages save, replace, patch, delete and
+    ``manager.create`` of its client, in the context of the block and the tasks started inside it. Other threads write
+    at once, unless they call ``uow.save(object)`` and the like.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class UnitOfWork:
         self._lock = threading.RLock()
         self._staged: dict[ObjectPath, Change[Any]] = {}
         self._cancelled: set[ObjectPath] = set()
-        """Staged paths of which nothing is left to send: an object that was created and deleted again."""
+        """Staged paths with nothing left to send: an object that was created and deleted again."""
         self._loaded: dict[ObjectPath, Any] = {}
         self._answered: dict[ObjectPath, Change[Any]] = {}
         self._is_closed = False
@@ -107,7 +107,7 @@ class UnitOfWork:
 
     @property
     def outcomes(self) -> tuple[Outcome[Any], ...]:
-        """What became of each staged object, in staging order; empty before the commit.
+        """The outcome of each staged object, in staging order; empty before the commit.
 
         After several commits, each object has its last outcome here.
         """
@@ -116,7 +116,7 @@ class UnitOfWork:
     # -- staging --------------------------------------------------------------------------------------------------
 
     def stage(self, change: Change[H]) -> H:
-        """Take the change into the unit; what was staged for the same object becomes one operation with it."""
+        """Take the change into the unit; it becomes one operation with an earlier one of the same object."""
         path = change.state.path
         with self._lock:
             self._check_open()
@@ -129,7 +129,7 @@ class UnitOfWork:
                 self._cancelled.add(path)
                 self._staged[path] = frozen
             else:
-                encode_change(combined)  # refuses now, not at the end, what a batch cannot carry
+                encode_change(combined)  # raises now, not at the end, where a batch cannot carry it
                 self._staged[path] = combined
                 self._cancelled.discard(path)
         return change.holder
@@ -143,12 +143,12 @@ class UnitOfWork:
     def save(
         self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
     ) -> S:
-        """Stages ``holder.save()``, from any thread."""
+        """Stage ``holder.save()``, from any thread."""
         with self._inside(holder, "save"):
             return holder.save(safe=safe, if_match=if_match, if_not_exists=if_not_exists)
 
     def replace(self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None) -> S:
-        """Stages ``holder.replace()``, from any thread."""
+        """Stage ``holder.replace()``, from any thread."""
         with self._inside(holder, "replace"):
             return holder.replace(safe=safe, if_match=if_match)
 
@@ -162,20 +162,20 @@ class UnitOfWork:
         if_match: TimestampInput | None = None,
         **values: Any,
     ) -> S:
-        """Stages ``holder.patch()``, from any thread."""
+        """Stage ``holder.patch()``, from any thread."""
         with self._inside(holder, "patch"):
             return holder.patch(changes, safe=safe, if_match=if_match, **values)
 
     def delete(
         self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False
     ) -> S:
-        """Stages ``holder.delete()``, from any thread."""
+        """Stage ``holder.delete()``, from any thread."""
         with self._inside(holder, "delete"):
             return holder.delete(safe=safe, if_match=if_match, if_exists=if_exists)
 
     @contextmanager
     def _inside(self, holder: Stateful, verb: str) -> Generator[None]:
-        """Puts this context inside the block for one call."""
+        """Put this context inside the block for one call."""
         if isinstance(holder, type) or not hasattr(holder, "__kinto_runner__"):
             raise InvalidTypeError(f"{verb}() takes an object to stage, not {holder!r:.60}.")
         activate(self.runner)
@@ -190,10 +190,10 @@ class UnitOfWork:
             deactivate(self.runner)
 
     def get(self, source: Fetchable[H], id: str | UUID) -> H:
-        """The object of that id: the same path gives the same Python object, also where it is staged already.
+        """Return the object of that id: one path gives one Python object, also where it is staged already.
 
-        Asks the server only the first time. Where it is changed but not staged, it joins the commit. Takes a model, a
-        manager or a query.
+        The server is asked only the first time. An object that is changed but not staged joins the commit. Takes a
+        model, a manager or a query.
         """
         return self.runner.run(self._get(source, id))
 
@@ -212,7 +212,7 @@ class UnitOfWork:
             return cast(H, self._known(path) or self._loaded.setdefault(path, loaded))
 
     def _known(self, path: ObjectPath) -> Stateful | None:
-        """The one Python object of that path, where the unit has it."""
+        """Return the one Python object of that path, where the unit has it."""
         staged = self._staged.get(path)
         return staged.holder if staged is not None else self._loaded.get(path)
 
@@ -227,7 +227,7 @@ class UnitOfWork:
             raise UnitClosedError("This unit of work was left: open another one with client.unit_of_work().")
 
     def admit(self, flow: Flow[Any] | None, what: str) -> None:
-        """Raises unless the flow is the unit's own commit: no other one may write inside the block."""
+        """Raise unless the flow is the unit's own commit: no other flow may write inside the block."""
         if flow is None or flow is not self._commit_flow:
             self._check_open()
             raise NotStageableError(f"{what} is sent at once and cannot be part of a unit of work: call it outside.")
@@ -235,13 +235,13 @@ class UnitOfWork:
     # -- commit ---------------------------------------------------------------------------------------------------
 
     def plan(self) -> Plan:
-        """The operations and the exact requests of a commit, in their order; sends nothing."""
+        """Return the operations and the exact requests of a commit, in their order; send nothing."""
         lock = None if self._common_lock is None else lock_write(self._common_lock.path)
         with self._lock:
             return plan_of(in_order(self._to_send().values()), lock)
 
     def commit(self) -> tuple[Outcome[Any], ...]:
-        """Send what is staged as one batch; return one outcome for each object, in staging order.
+        """Send the staged writes as one batch, and return one outcome for each object, in staging order.
 
         Raises ``BatchTooLargeError`` and ``AtomicityUnavailableError`` before anything is sent, and ``CommitError``
         with all outcomes where some were not stored: those stay staged, for a second commit.
@@ -255,7 +255,7 @@ class UnitOfWork:
         return _outcomes(await self.runner.arun(self._begin()))
 
     def rollback(self) -> None:
-        """Forget what is staged. Nothing that was sent is undone; the objects keep their local changes."""
+        """Forget the staged writes. No write that was sent is undone; the objects keep their local changes."""
         with self._lock:
             self._staged.clear()
             self._cancelled.clear()
@@ -288,7 +288,7 @@ class UnitOfWork:
         return answered
 
     def _compensate(self, answered: Sequence[Change[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
-        """Return the flow that undoes what was stored. Begins like a commit: the block may still be open."""
+        """Return the flow that undoes the stored writes. It begins like a commit: the block may still be open."""
         with self._lock:
             if self._commit_flow is not None:
                 raise UnitOfWorkError("This unit of work is being committed: compensate when that has ended.")
@@ -302,7 +302,7 @@ class UnitOfWork:
             self._commit_flow = None
 
     def _settle(self, changes: Mapping[ObjectPath, Change[Any]]) -> Sequence[Change[Any]]:
-        """Forget what is stored; keep the rest staged."""
+        """Forget the stored writes; keep the rest staged."""
         with self._lock:
             for path, one in changes.items():
                 if one.status is None:  # it cancelled itself out, and was never sent
@@ -322,7 +322,7 @@ class UnitOfWork:
             self._cancelled.discard(path)
 
     def _to_send(self) -> dict[ObjectPath, Change[Any]]:
-        """Return what is staged, and the objects of ``get()`` that were changed and not staged."""
+        """Return the staged changes, and those of objects from ``get()`` that were changed and not staged."""
         found = {path: one for path, one in self._staged.items() if path not in self._cancelled}
         for path, holder in self._loaded.items():
             if path not in self._staged:
@@ -369,7 +369,7 @@ class UnitOfWork:
             self._leave()
 
     def _may_commit(self, kind: type[BaseException] | None) -> bool:
-        # From here on: what a task would stage during the last commit would be lost.
+        # From here on, because a write that a task stages during the last commit would be lost.
         self._is_closed = True
         if kind is not None:
             self.rollback()
@@ -405,7 +405,7 @@ def _to_be_repeated(one: Change[Any]) -> Change[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Undo:
-    """What undoes the stored part of a failed commit."""
+    """Undoing of the stored part of a failed commit."""
 
     runner: FlowRunner
     begin: Callable[[], Flow[tuple[Outcome[Any], ...]]]

@@ -116,7 +116,7 @@ def test_what_makes_kinto_fail_is_refused(todos: Collection[Record], path: str) 
         todos.schema_diff(schema)
     assert f"The schema has {path}, by which Kinto answers 500" in str(caught.value)
 
-    todos.patch({"schema": schema})  # as somebody who does not ask us
+    todos.patch({"schema": schema})  # as a client that bypasses the check
     client = todos.client.clone(retry=0)  # type: ignore[union-attr]  # it has one
     with pytest.raises(ServerError):
         client.bucket("payments").collection("todos").records.create(data={"n": 1, "m": 1})
