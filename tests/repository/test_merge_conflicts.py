@@ -622,5 +622,5 @@ def test_without_a_history_nothing_is_merged_that_is_not_known(forgetful: Client
     with pytest.raises(ConflictError) as caught:
         bucket.group("staff").patch(MergePatch({"n": 2}), if_match=group.last_modified)
 
-    with pytest.raises(MergeConflict, match="not known"):
+    with pytest.raises(MergeConflict, match="known neither here"):
         caught.value.merge()
