@@ -16,7 +16,7 @@ from kinto_orm.client import disk
 
 
 def kill_at(point: int, url: str, work: Callable[[Client], object], **options: Any) -> bool:
-    """Do the work in a process of its own, with a client of that server; return whether it was killed at the point.
+    """Do the work in another process, with a client of that server; return whether it was killed at the point.
 
     A point is a response of the server, or a file that is about to take its place.
     """

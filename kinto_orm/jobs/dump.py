@@ -30,7 +30,7 @@ from kinto_orm.repository.state import FlowRunner, ObjectState, Progress
 from kinto_orm.unit_of_work.batches import gather_reads
 
 MOST_ATTEMPTS = 2
-"""The number of times that a collection is read which is written to meanwhile, before it is dumped as it comes."""
+"""The number of reads of a collection that others write to, before the last one is dumped."""
 
 PAGE_SIZE = 5000
 
@@ -149,7 +149,7 @@ class _Dump:
         for state, error in (yield from gather_reads([get(path.object(id)) for id in ids], self._runner)):
             if error is None:
                 found.append(state)
-            elif not isinstance(error, NotFoundError):  # that one was deleted meanwhile
+            elif not isinstance(error, NotFoundError):  # another client deleted it since the list was read
                 raise error
         return found
 

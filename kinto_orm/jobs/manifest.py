@@ -29,7 +29,7 @@ MANIFEST = "MANIFEST.json"
 BUCKET = "bucket.json"
 
 _OWN = (BUCKET, "groups", "collections", "attachments")
-"""What a dump holds beside its manifest."""
+"""The files of a dump beside its manifest."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -74,7 +74,7 @@ class Manifest:
     collections: dict[str, DumpedCollection] = field(default_factory=dict)
     files: dict[str, FileDigest] = field(default_factory=dict)
     is_complete: bool = False
-    """Whether the dump came to its end."""
+    """Whether the dump reached its end."""
 
     def encode(self) -> bytes:
         """Return the content of the file."""
@@ -173,7 +173,7 @@ def check_files(folder: Folder, manifest: Manifest) -> None:
     """Raise ``InvalidValueError`` unless the dump is complete, and each file is as the manifest says."""
     where = folder.path(".")
     if not manifest.is_complete:
-        raise InvalidValueError(f"The dump in {where} did not come to its end: make it again, it goes on from there.")
+        raise InvalidValueError(f"The dump in {where} is not complete: dump again, it goes on from there.")
     wanted = {BUCKET, *manifest.groups.values()}
     for one in manifest.collections.values():
         wanted |= {one.document, one.records, *(name for name in (one.attachments or {}).values() if name)}

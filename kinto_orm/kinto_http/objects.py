@@ -302,9 +302,9 @@ def read_pages(path: ListPath, params: Mapping[str, Any], pages: float | None) -
 
 
 class ListWalk:
-    """The pages of a list: the first is asked for as the reference client does, several are read by id.
+    """The pages of a list: the first is requested as the reference client does, several are read by id.
 
-    Objects that change meanwhile get lost between two pages of Kinto's own order.
+    In Kinto's order, objects that others change between two pages would be lost.
     """
 
     def __init__(self, path: ListPath, selection: NativeSelection, expected: Any) -> None:
@@ -340,7 +340,7 @@ class ListWalk:
             if not (page.has_more and self._may_lose_rows):
                 return page
         except ResponseTooLargeError:
-            pass  # as above: pages of our own size may be small enough
+            pass  # as above: smaller pages may fit
         self._selection = replace(self._selection, is_plain=False)
         self._walk = self._start()
         again = self._walk.next_page()

@@ -124,7 +124,7 @@ class Session:
     def _options(self) -> dict[str, Any]:
         return {
             "server_url": self.server_url,
-            "auth": self.auth or None,  # (), [] and False are nobody, as for requests
+            "auth": self.auth or None,  # (), [] and False are no credentials, as for requests
             "timeout": patched_timeout(None if self.timeout is False else self.timeout),
             "headers": {"User-Agent": USER_AGENT, **self.headers},
             "retry": self.nb_retry,

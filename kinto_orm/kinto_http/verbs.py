@@ -253,7 +253,7 @@ async def awaited_by_request(session: Any, flow: Flow[T]) -> T:
 
 
 class Double:
-    """An object with a ``request`` of its own, in the place of a session: it is called as the reference client calls.
+    """An object with a ``request`` method, in the place of a session: it is called as the reference client calls it.
 
     It returns body and headers, and raises ``KintoException``.
     """

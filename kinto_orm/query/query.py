@@ -271,12 +271,12 @@ class Query(Generic[M]):
     def delete(
         self, *, everything: bool = False, max_deletes: int | float | None = None, progress: Progress | None = None
     ) -> int:
-        """Delete the objects on the server, without reading them, and return how many there were.
+        """Delete the objects on the server, without reading them, and return their number.
 
-        Without a filter it raises ``UsageError``, unless ``everything=True``. With ``max_deletes``, a number of objects
-        or a share of the list as a float, they are counted first and deleted only in the state of the list that was
-        counted: raises ``TooManyDeletesError`` where there are more, and nothing is deleted.
-        ``progress`` is called with the number deleted, the total or ``None``, and of what.
+        Raises ``UsageError`` without a filter, unless ``everything=True``. With ``max_deletes``, a number of objects or
+        a share of the list as a float, they are counted first: raises ``TooManyDeletesError`` where there are more, and
+        deletes only in the counted state of the list. ``progress`` is called with the number deleted, the total or
+        ``None``, and the step.
         """
         return self._run(delete(self.reading, everything=everything, max_deletes=max_deletes, progress=progress))
 
@@ -296,17 +296,15 @@ class Query(Generic[M]):
         progress: Progress | None = None,
         **values: Any,
     ) -> BulkReport:
-        """Change each object, by a function or by wire names and values, and write what changed in full batches.
+        """Change each object, by a function or by wire names and values, and write the changed ones in full batches.
 
-        Each write carries ``If-Match``; ``on_conflict`` says what becomes of a record that another client changed
-        meanwhile, as in ``save()``. A mapping takes any key, also one that is the name of an option here.
-
-        What a mapping has written is clean, and not written again when an interrupted call is repeated. For a function
-        whose result depends on what it finds, such as a counter, name a file as ``state``: each write is noted there
-        before it is sent, so that another call with the same file goes on where the first one was interrupted, even if
-        its process was killed. A record that was changed since, so that nobody can tell, is reported as ``unknown``.
-        ``progress`` is called with the number of objects done, their total, and of what.
-        Raises ``CommitError`` (with ``.report``) where objects were not stored; the others were.
+        Each write carries ``If-Match``; ``on_conflict`` is as in ``save()``. A mapping takes any key, also the name of
+        an option. Repeating an interrupted call does not write stored values again. Where the result of a function
+        depends on the old value, such as a counter, name a file as ``state``: each write is noted there before it is
+        sent, and another call with the same file goes on from there, even after its process was killed. A record that
+        another client changed since is reported as ``unknown`` where no one can tell whether its write was stored.
+        ``progress`` is called with the number of objects done, their total, and the step. Raises ``CommitError`` (with
+        ``.report``) where objects were not stored; the others were.
         """
         return self._run(update(self.reading, change, values, state=state, on_conflict=on_conflict, progress=progress))
 

@@ -67,7 +67,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def lines(folder: Path) -> list[Any]:
-    """The records of the collection ``todos``."""
+    """Return the records of the collection ``todos``."""
     text = (folder / "collections/todos/records.jsonl").read_text("utf-8")
     return [json.loads(line) for line in text.splitlines()]
 
@@ -253,7 +253,7 @@ def test_the_dump_can_be_awaited(bucket: Bucket, folder: Path, tmp_path: Path) -
 
 @pytest.fixture
 def theirs(server: EmbeddedServer, payments: Bucket) -> Iterator[Bucket]:
-    """The bucket as somebody sees it who may read it all, and is shown no permissions."""
+    """The bucket as another user sees it, who may read it all and is shown no permissions."""
     payments.permissions.add("read", "system.Authenticated")
     payments.save()
     with Client.embedded(server=server, auth=("bob", "secret")) as bob:

@@ -21,7 +21,7 @@ def modules() -> list[str]:
 
 
 def names_of(module: ModuleType) -> list[str]:
-    """The names that a program may take from the module: what is defined in the package, and its constants."""
+    """Return the names that a program may take from the module: those defined in the package, and its constants."""
     found = [name for name, value in vars(module).items() if not name.startswith("_") and is_own(name, value)]
     for name in list(found):
         if inspect.isclass(owner := getattr(module, name)):
@@ -30,7 +30,7 @@ def names_of(module: ModuleType) -> list[str]:
 
 
 def is_own(name: str, value: object) -> bool:
-    if inspect.ismodule(value):  # one that a module imports is no name of its own
+    if inspect.ismodule(value):  # an imported module is not the module's name
         return value.__name__ == f"kinto_http.{name}" and value.__name__ in sys.modules
     if inspect.isclass(value) or inspect.isroutine(value):
         return str(value.__module__).startswith("kinto_http")
