@@ -66,7 +66,7 @@ def change_of(
 
 
 def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) -> Patch:
-    """Return the patch that the arguments of ``patch()`` make. Raises ``InvalidTypeError`` and ``InvalidValueError``."""
+    """Return the patch of these arguments. Raises ``InvalidTypeError`` and ``InvalidValueError``."""
     if isinstance(changes, (BasicPatch, MergePatch, JSONPatch)):
         if values:
             raise InvalidTypeError("patch() takes a patch or values, not both.")

@@ -160,10 +160,10 @@ def bare(cls: type[Any], values: dict[str, Any], envelope: Envelope) -> Any:
 
 
 def is_kinto_object(value: Any) -> bool:
-    """Whether it is an object of one of the four kinds (whose classes stand above this module)."""
+    """Return whether it is an object of one of our models."""
     return hasattr(type(value), "__kinto_kind__")
 
 
 def is_model(value: Any) -> bool:
-    """Whether it is the class of one of the four kinds, or one of yours below them."""
+    """Return whether it is one of our model classes."""
     return isinstance(value, type) and hasattr(value, "__kinto_kind__")

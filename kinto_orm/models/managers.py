@@ -333,9 +333,9 @@ def manager_of(
 
 
 def plan_creation(new: KintoObject, given: Container[str], runner: FlowRunner) -> Flow[bool]:
-    """Whether the object would be created by the planned ``PUT``: a read tells, as the 412 to it would have.
+    """Return whether the planned ``PUT`` would create the object; a read answers that, as the 412 would have.
 
-    One that is there is loaded, and the change of its ``given`` keys planned, too; the object keeps it.
+    An existing object is loaded, and the change of its ``given`` keys is planned, too; the object keeps it.
     """
     wanted = new.__kinto_change__(Verb.SAVE).data
     try:

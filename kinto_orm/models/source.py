@@ -123,7 +123,7 @@ class ModelSource:
         return row_schema(self.model)
 
     def fields_stand_alone(self) -> bool:
-        """Whether the fields are read alike, each, where the others are not there."""
+        """Return whether each field is read the same without the others."""
         return fields_stand_alone(self.model)
 
     def row_of(self, one: Any) -> Row:
@@ -173,10 +173,7 @@ def _first_alias(model: type[Any], name: str) -> str:
 
 
 def fields_stand_alone(model: type[Any]) -> bool:
-    """Whether the fields are read alike, each, where the others are not there.
-
-    A validator may look at the other fields; one in an annotation is not noticed.
-    """
+    """Return whether each field is read the same without the others."""
     decorators = model.__pydantic_decorators__
     has_own_code = model.model_post_init is not BaseModel.model_post_init
     validators = (decorators.validators, decorators.field_validators, decorators.root_validators)

@@ -254,7 +254,7 @@ EDITS: dict[str, Any] = {
 
 
 def undeclared_values(value: Any) -> list[str]:
-    """Return what is below all keys ``theirs``, in an order of its own."""
+    """Return the values below all keys ``theirs``, sorted."""
     if isinstance(value, list):
         return sorted(text for item in value for text in undeclared_values(item))
     if not isinstance(value, dict):

@@ -50,12 +50,12 @@ def note(event: Any) -> None:
 
 
 def commit_all(request: Any, response: Any) -> bool:
-    """Never object, as the veto of an operator may."""
+    """Accept every batch, as the veto of an operator may."""
     return False
 
 
 def commit_nothing(request: Any, response: Any) -> bool:
-    """Always object."""
+    """Veto every batch."""
     return True
 
 
