@@ -84,11 +84,13 @@ from kinto_orm.errors import (
     UnitOfWorkError,
     UnsavedChangesError,
     UsageError,
+    VerificationError,
 )
 from kinto_orm.jobs.applying import SyncReport
 from kinto_orm.jobs.changes import ChangeFeed, FeedChange
 from kinto_orm.jobs.comparing import PlannedChange
 from kinto_orm.jobs.dump import DumpReport
+from kinto_orm.jobs.load import LoadReport
 from kinto_orm.jobs.plans import SyncPlan
 from kinto_orm.jobs.publication import Publication
 from kinto_orm.jobs.schemas import SchemaDiff, Violation
@@ -177,6 +179,7 @@ __all__ = [
     "InvalidValueError",
     "JSONPatch",
     "KintoError",
+    "LoadReport",
     "LockError",
     "LoginFailedError",
     "Manager",
@@ -237,5 +240,6 @@ __all__ = [
     "UnitOfWorkError",
     "UnsavedChangesError",
     "UsageError",
+    "VerificationError",
     "Violation",
 ]

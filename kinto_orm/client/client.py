@@ -13,6 +13,7 @@ from kinto_orm.client.bulk import ByCollection, CollectionsBulk, OnOutcome
 from kinto_orm.client.connection import Connection, Options, started_server
 from kinto_orm.errors import ConfigurationError, InvalidTypeError
 from kinto_orm.jobs.ensure import ensure
+from kinto_orm.jobs.load import LoadOptions, LoadReport, PermissionMode, Principals, load
 from kinto_orm.jobs.plans import SyncPlan, load_plan
 from kinto_orm.jobs.schemas import NamedSchema
 from kinto_orm.jobs.sources import RowCodec
@@ -26,6 +27,7 @@ from kinto_orm.models import (
     account_reference,
     bucket_reference,
     holders_of,
+    load_target,
     manager_of,
     schema_of,
 )
@@ -35,6 +37,7 @@ from kinto_orm.protocol.paths import check_id, endpoint
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import EntryQuery, Place, permissions_of
 from kinto_orm.query.gather import Gathering
+from kinto_orm.repository.disk import FilePath
 from kinto_orm.repository.state import OnConflict, OnInvalid, Progress, Stateful, Verb
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.transport import (
@@ -274,6 +277,57 @@ class Client(AdminMixin):
         if one.client is None:
             one.__kinto_envelope__().client = self
         return one
+
+    def load(
+        self,
+        folder: FilePath,
+        *,
+        bucket: str | None = None,
+        permissions: PermissionMode = "exact",
+        principals: Principals | None = None,
+        delete: bool = False,
+        max_deletes: int | float = 0.5,
+        timestamps: bool = False,
+        progress: Progress | None = None,
+    ) -> LoadReport:
+        """Load the dump of a bucket: create what is missing, change what differs; a second run writes nothing.
+
+        ``bucket`` is another id for it. Permissions are set as dumped, added (``"add"``) or left alone (``"skip"``),
+        each principal mapped by ``principals``. With ``delete`` all is deleted that the dump lacks, but no more records
+        than ``max_deletes``, as in ``records.sync()``. With ``timestamps`` the records keep theirs, in collections
+        that are empty. Files are uploaded. A schema is set when the records are there.
+        Raises ``InvalidValueError`` for a damaged dump, ``TooManyDeletesError``, or ``UsageError`` for records in the
+        way of ``timestamps``, before anything is sent; ``CommitError`` (with ``.report``) where something was not
+        stored, ``VerificationError`` where another client changed what was loaded.
+        """
+        return self.run(
+            load(
+                folder,
+                load_target(self),
+                LoadOptions(bucket, permissions, principals, delete, max_deletes, timestamps, progress),
+            )
+        )
+
+    async def aload(
+        self,
+        folder: FilePath,
+        *,
+        bucket: str | None = None,
+        permissions: PermissionMode = "exact",
+        principals: Principals | None = None,
+        delete: bool = False,
+        max_deletes: int | float = 0.5,
+        timestamps: bool = False,
+        progress: Progress | None = None,
+    ) -> LoadReport:
+        """Like :meth:`load`."""
+        return await self.arun(
+            load(
+                folder,
+                load_target(self),
+                LoadOptions(bucket, permissions, principals, delete, max_deletes, timestamps, progress),
+            )
+        )
 
     def load_plan(self, path: str | os.PathLike[str]) -> SyncPlan:
         """Return the plan of a sync that ``plan.save()`` wrote to a file; nothing is sent until you apply it.

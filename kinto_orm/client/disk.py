@@ -9,14 +9,16 @@ import hashlib
 import os
 import re
 import secrets
+import shutil
 import sqlite3
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import NoReturn, cast
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, UsageError
-from kinto_orm.repository.disk import Entry, FileDigest, FilePath, Folder, NewFile, SortedLists
+from kinto_orm.repository.disk import Entry, FileDigest, FilePath, Folder, NewFile, SortedLists, TemporaryFolder
 
 _AT_ONCE = 500
 """The number of keys that one SQLite statement looks for."""
@@ -55,6 +57,10 @@ class LocalDisk:
         if not isinstance(cast(object, path), (str, os.PathLike)):
             raise InvalidTypeError(f"A folder is given by its path, not by {path!r:.60}.")
         return _LocalFolder(Path(path))
+
+    def open_temporary_folder(self) -> TemporaryFolder:
+        """Make a folder that only this process knows."""
+        return _LocalTemporaryFolder(Path(tempfile.mkdtemp(prefix="kinto-orm-")))
 
     def open_lists(self, path: FilePath | None = None) -> SortedLists:
         """Open sorted lists, temporary ones or those of a file."""
@@ -140,6 +146,11 @@ class _LocalFolder:
         if not pieces or name.startswith("/") or ".." in pieces or not set("\\:\0").isdisjoint(name):
             raise InvalidValueError(f"{name!r:.200} is no name of a file below {self._root}.")
         return self._root.joinpath(*pieces)
+
+
+class _LocalTemporaryFolder(_LocalFolder):
+    def close(self) -> None:
+        shutil.rmtree(self._root, ignore_errors=True)
 
 
 class _Lists:

@@ -65,6 +65,7 @@
     │   └── ServerError                        5xx
     ├── MultipleObjectsError (LookupError)     ``one()`` found several objects
     ├── CommitError                            some writes of a batch were not stored
+    ├── VerificationError                      the server has something else than what was loaded
     └── FeedLostError (LookupError)            the token of a change feed no longer fits the list
 
     AlertWarning (DeprecationWarning)          the server announces the end of itself or of a feature
@@ -75,7 +76,15 @@ Error codes: https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 
 from __future__ import annotations
 
-from kinto_orm.errors.conflict import CommitError, ConflictError, FeedLostError, MergeConflict, Resolution, Undoing
+from kinto_orm.errors.conflict import (
+    CommitError,
+    ConflictError,
+    FeedLostError,
+    MergeConflict,
+    Resolution,
+    Undoing,
+    VerificationError,
+)
 from kinto_orm.errors.response import (
     AmbiguousWriteError,
     BackoffError,
@@ -214,6 +223,7 @@ __all__ = [
     "UnitOfWorkError",
     "UnsavedChangesError",
     "UsageError",
+    "VerificationError",
 ]
 
 # Tracebacks and pickles name the public place.

@@ -181,3 +181,7 @@ class FeedLostError(KintoError, LookupError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (rebuild, (type(self), self.args, {}))
+
+
+class VerificationError(KintoError):
+    """All was stored, and yet the server has something else than what was loaded: another client was at work."""

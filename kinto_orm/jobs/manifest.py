@@ -171,7 +171,7 @@ def _digest_of(found: JSONObject) -> FileDigest:
 
 def check_files(folder: Folder, manifest: Manifest) -> None:
     """Raise ``InvalidValueError`` unless the dump is complete, and each file is as the manifest says."""
-    where = folder.path(".")
+    where = folder.location
     if not manifest.is_complete:
         raise InvalidValueError(f"The dump in {where} is not complete: dump again, it goes on from there.")
     wanted = {BUCKET, *manifest.groups.values()}

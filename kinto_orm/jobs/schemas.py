@@ -234,7 +234,7 @@ class SchemaDiff(Generic[M]):
         return await self._source.runner.arun(self._pending())
 
     def _violations(self, progress: Progress | None) -> Flow[list[Violation]]:
-        check = _checker(self.wanted)
+        check = violation_checker(self.wanted)
         path = self._source.place.path
         query: str | None = encode_query([("_sort", "id"), ("_limit", str(PAGE_SIZE))])
         found: list[Violation] = []
@@ -377,7 +377,7 @@ def _moment_of_schema(state: ObjectState, runner: FlowRunner) -> Flow[int]:
     return moment
 
 
-def _checker(schema: JSONObject) -> Callable[[JSONObject], Sequence[Violation]]:
+def violation_checker(schema: JSONObject) -> Callable[[JSONObject], Sequence[Violation]]:
     """Return the function that finds the violations of a row, as the server looks for them."""
     validators = import_extra("jsonschema.validators", "violations()", "schemas")
     cls = validators.validator_for(schema)

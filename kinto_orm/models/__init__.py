@@ -11,6 +11,7 @@ from kinto_orm.models.kinds import (
     account_reference,
     bucket_reference,
     holders_of,
+    load_target,
     schema_of,
 )
 from kinto_orm.models.kinto_object import KintoObject
@@ -32,6 +33,7 @@ __all__ = [
     "account_reference",
     "bucket_reference",
     "holders_of",
+    "load_target",
     "manager_of",
     "schema_of",
 ]

@@ -14,6 +14,7 @@ from typing_extensions import TypeVar
 
 from kinto_orm.errors import InvalidTypeError, NotBoundError, UsageError
 from kinto_orm.jobs.dump import DumpReport, dump
+from kinto_orm.jobs.load import LoadOptions, LoadReport, PermissionMode, Principals, Target, copy
 from kinto_orm.jobs.publication import Publication, ReviewFlows
 from kinto_orm.jobs.schemas import SchemaDiff, SchemaSource, compare_schema, prepare_schema
 from kinto_orm.models.codec import codec_of
@@ -21,14 +22,16 @@ from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import find_parent, reference
 from kinto_orm.models.managers import Manager, RecordManager, manager_of, record_manager_of
 from kinto_orm.models.metaclass import Given, Settable, argument
+from kinto_orm.models.rows import ModelRows
 from kinto_orm.models.source import record_schema
+from kinto_orm.plugins.attachments import attach
 from kinto_orm.plugins.changesets import Changeset, changeset_query, read_changeset
 from kinto_orm.plugins.reviews import request_review, require_rules, review
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.reviews import ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query import History, history_of
+from kinto_orm.query import History, Place, history_of
 from kinto_orm.repository.disk import FilePath
 from kinto_orm.repository.state import FlowRunner, Progress
 
@@ -111,6 +114,57 @@ class Bucket(KintoObject):
         """Like :meth:`dump`."""
         return await self.__kinto_runner__().arun(
             dump(self.__kinto_path__(), folder, self.__kinto_runner__(), horizon=horizon, progress=progress)
+        )
+
+    def copy_to(
+        self,
+        client: FlowRunner,
+        *,
+        bucket: str | None = None,
+        permissions: PermissionMode = "exact",
+        principals: Principals | None = None,
+        delete: bool = False,
+        max_deletes: int | float = 0.5,
+        timestamps: bool = False,
+        horizon: float = 10,
+        progress: Progress | None = None,
+    ) -> LoadReport:
+        """Copy the bucket to another server, or under another id: a dump and a load, without the folder.
+
+        The options are those of ``client.load()``, and ``horizon`` is that of :meth:`dump`.
+        """
+        return self.__kinto_runner__().run(
+            copy(
+                self.__kinto_path__(),
+                self.__kinto_runner__(),
+                load_target(client),
+                LoadOptions(bucket, permissions, principals, delete, max_deletes, timestamps, progress),
+                horizon=horizon,
+            )
+        )
+
+    async def acopy_to(
+        self,
+        client: FlowRunner,
+        *,
+        bucket: str | None = None,
+        permissions: PermissionMode = "exact",
+        principals: Principals | None = None,
+        delete: bool = False,
+        max_deletes: int | float = 0.5,
+        timestamps: bool = False,
+        horizon: float = 10,
+        progress: Progress | None = None,
+    ) -> LoadReport:
+        """Like :meth:`copy_to`."""
+        return await self.__kinto_runner__().arun(
+            copy(
+                self.__kinto_path__(),
+                self.__kinto_runner__(),
+                load_target(client),
+                LoadOptions(bucket, permissions, principals, delete, max_deletes, timestamps, progress),
+                horizon=horizon,
+            )
         )
 
     @overload
@@ -425,6 +479,22 @@ def holders_of(model: Any, client: FlowRunner) -> Sequence[KintoObject]:
     bucket, collection = find_parent(model, None, None, lambda: client).__kinto_path__().ids
     holder = Collection(bucket=bucket, id=collection, model=model, client=client)
     return (holder,) if bucket == "default" else (Bucket(id=bucket, client=client), holder)
+
+
+def load_target(runner: FlowRunner) -> Target:
+    """Return the server of a client as a load sees it."""
+
+    def records_of(bucket: str, collection: str) -> tuple[Place, ModelRows]:
+        parent = bucket_reference(bucket, runner).collection(collection)
+        return record_manager_of(Record, plain=Record, parent=parent).__kinto_rows__()
+
+    def holder_of(path: ObjectPath) -> KintoObject:
+        bucket = bucket_reference(path.ids[0], runner)
+        if path.kind is Kind.BUCKET:
+            return bucket
+        return bucket.group(path.id) if path.kind is Kind.GROUP else bucket.collection(path.id)
+
+    return Target(runner, holder_of, records_of, attach)
 
 
 def bucket_reference(id: str, client: FlowRunner) -> Bucket:

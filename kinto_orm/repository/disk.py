@@ -114,6 +114,14 @@ class Folder(Protocol):
         ...
 
 
+class TemporaryFolder(Folder, Protocol):
+    """A folder that is deleted when it is closed."""
+
+    def close(self) -> None:
+        """Delete the folder."""
+        ...
+
+
 class Disk(Protocol):
     """Files and SQLite on this machine. Every method blocks: flows use ``call_blocking``."""
 
@@ -130,6 +138,10 @@ class Disk(Protocol):
 
     def open_folder(self, path: FilePath) -> Folder:
         """Return the folder, which need not be there. Raises ``InvalidTypeError`` for what is no path."""
+        ...
+
+    def open_temporary_folder(self) -> TemporaryFolder:
+        """Make a folder that only this process knows."""
         ...
 
     def open_lists(self, path: FilePath | None = None) -> SortedLists:
