@@ -761,6 +761,24 @@ def ensure_more(world: World) -> Call:
     return Call(world.client, "ensure", {path("r"): {**OLD, "n": 2}}, (record,), (record,))
 
 
+def load_dump(world: World) -> Call:
+    """A dump of two records, of which one is there with other data."""
+    source = Bucket(id="source", client=world.direct).save()
+    records = Collection(bucket=source, id="c").save().records
+    records.bulk_create([{"id": "r", "n": 2}, {"id": "new", "n": 1}])
+    source.dump(world.folder, horizon=0)
+    world.load("r", OLD)
+    expected = {path("r"): {"n": 2}, path("new"): {"n": 1}}
+    return Call(world.client, "load", expected, (), (world.folder,), {"bucket": "b"})
+
+
+def copy_bucket(world: World) -> Call:
+    source = Bucket(id="source", client=world.direct).save()
+    Collection(bucket=source, id="c").save().records.create(id="new", data={"n": 1})
+    keywords = {"bucket": "b", "horizon": 0}
+    return Call(source, "copy_to", {path("new"): {"n": 1}}, (), (world.client,), keywords)
+
+
 def flush(world: World) -> Call:
     world.load("r", OLD)
     paths = ("/buckets/b", "/buckets/b/collections/c", path("r"))
@@ -800,6 +818,8 @@ UNIT_VERBS = [
     Verb("Client.ensure-existing", ensure_more),
     Verb("Client.ensure-schema", ensure_schema),
     Verb("SchemaDiff.push", push_schema),
+    Verb("Client.load", load_dump),
+    Verb("Bucket.copy_to", copy_bucket),
     Verb("Client.flush", flush, is_guarded=False),
 ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 
 from fault_proxy import FaultProxy
@@ -42,6 +43,8 @@ class World:
     """Behind the proxy."""
     direct: Client
     """Around it."""
+    folder: str = ""
+    """A folder that is deleted with the world."""
 
     @property
     def bucket(self) -> Bucket:
@@ -106,10 +109,12 @@ def world_of(proxy: FaultProxy, direct: Client, **options: Any) -> Generator[Wor
         proxy.url,
         **{"auth": USER, "timeout": TIMEOUT, "retry_after": 0.001, "bucket": "b", "collection": "c", **options},
     )
-    world = World(proxy, client, direct)
+    folder = TemporaryDirectory()
+    world = World(proxy, client, direct, folder.name)
     try:
         yield world
     finally:
+        folder.cleanup()
         world.client.close()  # it may be a clone by now, which shares nothing that is open
         client.close()
         proxy.wait_until_idle()
