@@ -59,7 +59,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     Collection: {"publication"},
     EntryQuery: {"filter", "limit", "page_size"},
     History: {"before", "since"},
-    Manager: {"as_of", "edit", "history"},
+    Manager: {"ref", "as_of", "edit", "history"},
     Partition: {"on"},
     RecordManager: {"as_of", "attachment", "changes", "edit", "history", "unsaved"},
     SyncPlan: {"as_json"},

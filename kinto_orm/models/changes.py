@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
-from kinto_orm.errors import InvalidTypeError, InvalidValueError, ProtocolError
+from kinto_orm.errors import InvalidTypeError, InvalidValueError, ProtocolError, UsageError
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data, frozen_data, has_data, own_extra, remove_key, restore_fields, undeclared
 from kinto_orm.models.loading import accept_sent
@@ -48,6 +48,8 @@ def change_of(
     options = NO_OPTIONS
     if not safe or if_match is not None or on_conflict is not None or if_not_exists or if_exists:
         timestamp = None if if_match is None else parse_timestamp(if_match, "if_match")
+        if timestamp is not None and not safe:
+            raise UsageError("safe=False writes whatever is there, if_match= only over one version: give one of both.")
         if on_conflict is not None:
             check_policy(on_conflict)
         options = WriteOptions(safe, timestamp, if_not_exists, if_exists, on_conflict)

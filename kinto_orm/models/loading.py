@@ -174,7 +174,8 @@ def _load_at_once(codec: Codec, rows: LoadedRows, shared: Envelope) -> list[Any]
 def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
     for row in rows_of(decode(rows.page.body, str(rows.path)), rows.path):
         if row.get("deleted") is True and rows.may_hold_tombstones:
-            yield _tombstone(model, row, shared)
+            if not rows.skips_tombstones:
+                yield _tombstone(model, row, shared)
         elif rows.is_partial:
             yield _partial(model, row, shared)
         else:

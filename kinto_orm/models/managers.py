@@ -21,6 +21,7 @@ from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import is_clean
 from kinto_orm.models.editing import Editing
 from kinto_orm.models.kinto_object import KintoObject
+from kinto_orm.models.loading import reference
 from kinto_orm.models.permissions import PermissionsInput
 from kinto_orm.models.rows import ModelRows, unsaved_fields
 from kinto_orm.models.source import ModelSource
@@ -56,6 +57,14 @@ class Manager(HistoryMixin[M]):
     @property
     def _source(self) -> ModelSource:
         return cast(ModelSource, self.reading.source)
+
+    def ref(self, id: str | UUID) -> M:
+        """Return a reference to the object of that id: ``patch``, ``delete`` and ``refresh`` work without loading it.
+
+        Makes no request.
+        """
+        place = self._source.locate()
+        return cast(M, reference(self._source.model, str(id), place.runner, place.parent))
 
     def create(
         self,

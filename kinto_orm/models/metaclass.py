@@ -123,4 +123,5 @@ class KintoMetaclass(ModelMetaclass):
             is_asked = not name.startswith("_") and not _building.get()
             if is_asked and (name in ENVELOPE_KEYS or name in getattr(cls, "__pydantic_fields__", ())):
                 return ModelField(cls, name)
-            raise AttributeError(f"{cls.__name__} has no field or attribute {name!r}")
+            hint = f": write {cls.__name__}.records" if name == "objects" else ""
+            raise AttributeError(f"{cls.__name__} has no field or attribute {name!r}{hint}")

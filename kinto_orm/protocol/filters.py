@@ -31,6 +31,22 @@ _OPERATED_FIELD = re.compile(r"[\w.]+")
 _DJANGO = re.compile(
     r"(\w+)__(exact|iexact|contains|icontains|in|gt|gte|lt|lte|startswith|endswith|isnull|range|regex|not|like)"
 )
+_INSTEAD = {
+    **{name: f"{name}_{{0}}=…" for name in ("gt", "lt", "in", "not")},
+    "exact": "{0}=…",
+    "iexact": "like_{0}=…, which ignores case",
+    "contains": "like_{0}='*…*' for text, or contains_{0}=[…] for a list",
+    "icontains": "like_{0}='*…*'",
+    "gte": "min_{0}=…",
+    "lte": "max_{0}=…",
+    "startswith": "like_{0}='…*'",
+    "endswith": "like_{0}='*…'",
+    "isnull": "has_{0}=False for a missing field, or {0}=None for null",
+    "range": "min_{0}=… and max_{0}=…",
+    "regex": "like_{0}='*…*': there are no regular expressions",
+    "like": "like_{0}='…*'",
+}
+"""The forms to write in the place of Django's look-ups."""
 _ORDERED = ("gt", "lt", "min", "max")
 _TIMESTAMP_OPERATORS = ("", "not", *_ORDERED)
 _ALWAYS_PRESENT = ("id", "last_modified")
@@ -130,7 +146,7 @@ def parse_keyword(name: str, value: Any, declared: Iterable[str] = ()) -> Condit
 def split_keyword(name: str, declared: Iterable[str] = ()) -> tuple[str, str]:
     """Operator and field of a Kinto-native keyword; raises ``InvalidFilterError`` where it is none."""
     if match := _DJANGO.fullmatch(name):
-        raise InvalidFilterError(f"{name}: Kinto has no such look-up; write for example gt_{match[1]}=… or F(…).")
+        raise InvalidFilterError(f"{name}: Kinto has no such look-up; write {_INSTEAD[match[2]].format(match[1])}.")
     match = None if name in set(declared) else _OPERATOR_BEGINNING.fullmatch(name)
     if match is None:
         return "", name

@@ -12,7 +12,7 @@ from typing import TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from kinto_orm.errors import KintoError, ProtocolError
-from kinto_orm.protocol.json_values import JSON, JSONObject, etag, parse_timestamp
+from kinto_orm.protocol.json_values import JSON, JSONObject, encode, etag, parse_timestamp
 from kinto_orm.protocol.messages import NO_HEADERS, Request, Response
 from kinto_orm.protocol.paths import ListPath
 from kinto_orm.protocol.responses import check_json_type, content, protocol_error, raise_for_status
@@ -84,7 +84,8 @@ def read_page(path: ListPath, query: str, *, if_match: int | None = None) -> Flo
     check_json_type(response, f"GET {path}")
     if any(word in response.body for word in _NO_NUMBERS):
         content(response, f"GET {path}")  # refuses them outside texts; the loader of rows would take them as numbers
-    return RawPage(response.body, list_timestamp(response), next_query(response, path), response.headers.get("date"))
+    body = response.body if response.content is None else encode(response.content)  # the latter in a batch
+    return RawPage(body, list_timestamp(response), next_query(response, path), response.headers.get("date"))
 
 
 def read_rows(path: ListPath, query: str) -> Flow[list[JSONObject]]:
@@ -119,6 +120,13 @@ def read_count(path: ListPath, query: str) -> Flow[int]:
     return (yield from read_state(path, query)).count
 
 
+def read_known_count(path: ListPath, query: str) -> Flow[int | None]:
+    """Return the number of objects that match; ``None`` for a list of which the server tells none."""
+    response = yield Request("HEAD", str(path), query)
+    raise_for_status(response, "HEAD", str(path))
+    return _count_in(response)
+
+
 def read_state(path: ListPath, query: str = "", *, if_match: int | None = None) -> Flow[ListState]:
     """Return the number of objects that match, from the header that only HEAD has, and the timestamp of the list.
 
@@ -127,10 +135,15 @@ def read_state(path: ListPath, query: str = "", *, if_match: int | None = None) 
     headers = NO_HEADERS if if_match is None else {"If-Match": etag(if_match)}
     response = yield Request("HEAD", str(path), query, headers)
     raise_for_status(response, "HEAD", str(path))
-    count = response.headers.get("total-objects", response.headers.get("total-records", ""))
-    if not (count.isascii() and count.isdigit() and len(count) <= 19):
+    count = _count_in(response)
+    if count is None:
         raise ProtocolError(f"HEAD {path} was answered without a count (Total-Objects).")
-    return ListState(int(count), list_timestamp(response), response.headers.get("date"))
+    return ListState(count, list_timestamp(response), response.headers.get("date"))
+
+
+def _count_in(response: Response) -> int | None:
+    count = response.headers.get("total-objects", response.headers.get("total-records", ""))
+    return int(count) if count.isascii() and count.isdigit() and len(count) <= 19 else None
 
 
 def read_timestamp(path: ListPath) -> Flow[int | None]:

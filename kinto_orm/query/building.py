@@ -156,16 +156,22 @@ def _negated(one: Condition) -> Condition:
 
 
 def _field_name(reading: Reading[M], one: Any) -> str:
-    name = getattr(one, "__kinto_field__", one)
-    if not isinstance(name, str):
+    name = getattr(one, "__kinto_field__", None)
+    if isinstance(name, str):
+        return check_field_name(name)  # of an expression: F("key") may name an undeclared key
+    if not isinstance(one, str):
         raise InvalidTypeError(f"A field is named by its text or by the class (Todo.title), not {one!r:.60}.")
-    return reading.source.resolve_field(check_field_name(name))
+    return reading.source.resolve_field(check_field_name(one))
 
 
 def _order_name(reading: Reading[M], one: Any) -> str:
-    name = getattr(one, "__kinto_order__", one)
-    sign = name[0] if isinstance(name, str) and name[:1] in ("-", "+") else ""
-    field = _field_name(reading, name[1:] if sign else name)
+    name = getattr(one, "__kinto_order__", None)
+    if isinstance(name, str):
+        sign, field = "-", check_field_name(name.removeprefix("-"))
+    elif isinstance(one, str) and one[:1] in ("-", "+"):
+        sign, field = one[0], _field_name(reading, one[1:])
+    else:
+        sign, field = "", _field_name(reading, one)
     reading.source.check_order(field)
     return f"-{field}" if sign == "-" else field
 

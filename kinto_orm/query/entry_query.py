@@ -43,6 +43,9 @@ class RawEntries:
         """Return the name unchanged."""
         return name
 
+    def check_order(self, field: str) -> None:
+        """Do nothing: the server may sort by any field."""
+
 
 @dataclass(frozen=True, slots=True)
 class EntrySource(RawEntries, Generic[E]):

@@ -97,7 +97,7 @@ def new_table(reading: Reading[M]) -> TypedTable | FoundTable:
         columns = [one for one in columns if one.name in asked]
     if not asked or not names.issuperset({*asked} - ALWAYS_THERE):
         columns.append(Column(UNDECLARED, arrow().string(), is_text=True))
-    if reading.selection.may_hold_tombstones and "deleted" not in names:
+    if reading.selection.since is not None and "deleted" not in names:
         columns.append(Column("deleted", arrow().bool_()))
     return TypedTable([*_envelope(), *columns])
 

@@ -345,6 +345,9 @@ class Query(Generic[M]):
                 )
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
+    def __contains__(self, id: object) -> NoReturn:
+        raise UsageError("Looking for an id costs a request: write .get_or_none(id), or .filter(id=…).exists().")
+
     def __bool__(self) -> NoReturn:
         raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")
 

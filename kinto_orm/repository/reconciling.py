@@ -150,6 +150,11 @@ def _reconcile_412(
     error.mine = copy_json(without_secrets(write.path, wanted_data(change)))  # the object may share it
     if theirs is not None:
         error.theirs, error.theirs_last_modified = theirs.data, theirs.last_modified
+    if write.precondition.absent and theirs is not None:
+        error.args = (
+            f"PUT {write.path}: 412. The id exists already: see .theirs, get() the object, take it by "
+            "save(if_not_exists=True), or choose another id.",
+        )
     raise error
 
 

@@ -142,7 +142,8 @@ class _Sending(Batches[Change[Any]]):
         taken = count + (self.lock is not None)
         if limit is not None and taken > limit and not self._options.chunked:
             raise BatchTooLargeError(
-                f"{taken} operations are staged and the server takes {limit} in one batch: use fewer at a time, "
+                f"{count} writes{'' if self.lock is None else ' and the lock'} are staged and the server takes {limit} "
+                "operations in one batch: use fewer at a time, "
                 "unit_of_work(chunked=True), or bulk_create(), which write in several batches."
             )
         self.limit = DEFAULT_BATCH_LIMIT if limit is None and self._options.chunked else limit

@@ -386,3 +386,15 @@ def test_permissions_that_were_never_known_are_not_brought_back_and_that_is_said
     assert undone.status == "created"
     assert "without its permissions" in str(undone.error)
     assert dict(todos.records.get("x").data) == {"n": 1}
+
+
+def test_n_a_created_bucket_stays_where_another_client_put_a_group_into_it(
+    kinto_client: Client, fail: Callable[..., CommitError]
+) -> None:
+    error = fail(lambda uow: Bucket(id="fresh", client=kinto_client).save())
+    Group(bucket="fresh", id="theirs", client=kinto_client.clone()).save()
+
+    (outcome,) = error.compensate()
+
+    assert outcome.status != "deleted"
+    assert kinto_client.buckets.get("fresh").id == "fresh"

@@ -741,7 +741,7 @@ def test_too_many_operations_are_refused_before_anything_is_sent(
             for number in range(26):
                 Record(collection=todos, id=f"r{number}").save()
 
-    with pytest.raises(BatchTooLargeError, match="26 operations are staged and the server takes 25"):
+    with pytest.raises(BatchTooLargeError, match="26 writes are staged and the server takes 25"):
         work()
 
     assert writes(sent) == []

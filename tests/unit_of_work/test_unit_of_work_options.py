@@ -265,7 +265,7 @@ def test_more_than_the_limit_is_refused_unless_chunked(
 ) -> None:
     server = limited(limit)
 
-    with pytest.raises(BatchTooLargeError, match="26 operations"):
+    with pytest.raises(BatchTooLargeError, match="26 writes"):
         create(server.client, 26)
 
     assert (server.batches, todos.records.count()) == ([], 0)
