@@ -206,6 +206,11 @@ class UnitOfWork:
         check_source(source)
         path = source.__kinto_locate__(self.runner, id)
         if (known := self._known(path)) is not None:
+            if isinstance(source, type) and not isinstance(known, source):
+                raise DuplicateObjectError(
+                    f"{path} is in this unit as {type(known).__name__} already, so it cannot be {source.__name__} too: "
+                    "get() it by one model."
+                )
             return cast(H, known)
         loaded = yield from source.__kinto_fetch__(self.runner, id)
         with self._lock:

@@ -9,7 +9,7 @@ import pytest
 from lossy import lossy
 from wiretap import scripted_client
 
-from kinto_orm import Bucket, Client, Collection, ConnectionLostError, ProtocolError, Record
+from kinto_orm import Bucket, Client, Collection, ConnectionLostError, DuplicateObjectError, ProtocolError, Record
 from kinto_orm.protocol.messages import Response
 from kinto_orm.server import EmbeddedServer
 
@@ -69,3 +69,19 @@ def test_n_a_next_page_of_another_list_is_refused(path: str) -> None:
 
     with pytest.raises(ProtocolError, match="leads away"):
         client.bucket("b").collection("c").records.all()
+
+
+def test_l13_an_object_that_was_loaded_untyped_is_not_given_as_a_model(
+    kinto_client: Client, todos: Collection[Record]
+) -> None:
+    class Todo(Record, bucket="payments", collection="todos"):
+        title: str = ""
+
+    todos.records.create(id="r")
+    kinto_client.bind(Todo)
+
+    with kinto_client.unit_of_work() as uow:
+        plain = uow.get(todos.records, "r")
+        with pytest.raises(DuplicateObjectError, match="in this unit as Record already"):
+            uow.get(Todo, "r")
+        assert uow.get(todos.records, "r") is plain
