@@ -2,7 +2,7 @@
 
 Each mutant is one changed place of a copy of the package: a comparison, a boolean, a number, a condition. Texts, errors
 that are raised, and annotations stay. A mutant that the tests of its room, and then those of the rooms around it, let
-pass is a survivor: it is printed with its place, and needs a test or a reason. The exit code is the number of survivors.
+pass is a survivor: it is printed with its place, and needs a test or a reason. The exit code is their number.
 """
 
 from __future__ import annotations
