@@ -36,6 +36,14 @@ def stored_article(number: int) -> dict[str, Any]:
     }
 
 
+def wanted_articles(count: int, changed_every: int | None) -> list[dict[str, Any]]:
+    """Return the stored records as a source has them; every so many is changed."""
+    rows = [{key: value for key, value in row.items() if key != "last_modified"} for row in stored_articles(count)]
+    for row in rows[::changed_every] if changed_every else ():
+        row["priority"] += 1
+    return rows
+
+
 def stored_articles(count: int) -> Iterator[dict[str, Any]]:
     """Return all of them."""
     return map(stored_article, range(count))

@@ -161,6 +161,8 @@ TASKS = (
     Task("get", "get one record", 1_000, _three("get", Target(0.55))),
     Task("save", "save one changed record", 1_000, _three("save", Target(0.55), most_calls=130)),
     Task("save-changed", SAVE_CHANGED, 10_000, _three("save_changed", None), page_size=5000),
+    Task("sync-equal", "sync equal records", 10_000, _three("sync_equal", Target(1.0)), page_size=None),
+    Task("sync-changed", "sync records, 1 % changed", 10_000, _three("sync_changed", Target(0.8)), page_size=None),
     Task("commit", "commit units of 25 changed records", 1_000, _three("commit", Target(0.8), most_calls=85)),
     Task("pages-of-1", "read records, one a page", 10_000, MANY_PAGES, page_size=1, rounds=1),
     _memory_read("memory-read", 100_000),

@@ -9,7 +9,8 @@ from typing import Any
 
 import kinto_http
 from job import AUTH, BATCH, BUCKET, CHANGED_EVERY, Job, Work
-from rows import new_todo, stored_id
+from kinto_http.utils import collection_diff
+from rows import new_todo, stored_id, wanted_articles
 
 # It warns of every stored record. What that costs on a terminal is not measured: here it is only formatted.
 logging.getLogger("kinto_http").addHandler(logging.NullHandler())
@@ -139,5 +140,33 @@ def delete(job: Job) -> Work:
             for number in job.numbers():
                 batch.delete_record(id=stored_id(number))
         return len(batch.results())
+
+    return work
+
+
+def sync_equal(job: Job) -> Work:
+    return sync(job, None)
+
+
+def sync_changed(job: Job) -> Work:
+    return sync(job, CHANGED_EVERY)
+
+
+def sync(job: Job, changed_every: int | None) -> Work:
+    """Read all, compare, write the difference: as public programs do it."""
+    client = client_of(job.url).clone(collection=job.collection)
+    rows = wanted_articles(job.count, changed_every)
+
+    def work() -> int:
+        missing, changed, others = collection_diff(rows, client.get_records(**whole(job)))
+        if missing or changed or others:
+            with client.batch() as batch:
+                for row in missing:
+                    batch.create_record(data=row)
+                for old, row in changed:
+                    batch.update_record(data=row, if_match=old["last_modified"])
+                for row in others:
+                    batch.delete_record(id=row["id"], if_match=row["last_modified"])
+        return job.count
 
     return work

@@ -6,7 +6,7 @@ from functools import cache
 from typing import TypeVar
 
 from job import AUTH, BATCH, BUCKET, CHANGED_EVERY, Job, Work
-from rows import new_todo, stored_id
+from rows import new_todo, stored_id, wanted_articles
 
 from kinto_orm import Client, Collection, Manager, Query, Record
 
@@ -138,3 +138,17 @@ def get_many(job: Job) -> Work:
 def delete(job: Job) -> Work:
     articles = records_of(Article, job)
     return lambda: articles.filter(in_id=list(map(stored_id, job.numbers()))).delete()
+
+
+def sync_equal(job: Job) -> Work:
+    return sync(job, None)
+
+
+def sync_changed(job: Job) -> Work:
+    return sync(job, CHANGED_EVERY)
+
+
+def sync(job: Job, changed_every: int | None) -> Work:
+    records = client_of(job.url).bucket().collection(job.collection).records
+    rows = wanted_articles(job.count, changed_every)
+    return lambda: records.sync(rows).stored

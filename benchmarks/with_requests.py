@@ -12,7 +12,7 @@ from uuid import uuid4
 
 import requests
 from job import AUTH, BATCH, BUCKET, CHANGED_EVERY, Job, Work
-from rows import new_todo, stored_id
+from rows import new_todo, stored_id, wanted_articles
 
 JSON = {"Content-Type": "application/json"}
 
@@ -124,3 +124,29 @@ def delete(job: Job) -> Work:
     ids = map(stored_id, job.numbers())
     url = f"{job.url}{records_path(job)}?in_id={','.join(ids)}"
     return lambda: len(session().delete(url).json()["data"])
+
+
+def sync_equal(job: Job) -> Work:
+    return sync(job, None)
+
+
+def sync_changed(job: Job) -> Work:
+    return sync(job, CHANGED_EVERY)
+
+
+def sync(job: Job, changed_every: int | None) -> Work:
+    rows = {row["id"]: row for row in wanted_articles(job.count, changed_every)}
+
+    def work() -> int:
+        url = f"{job.url}{records_path(job)}"
+        entries = []
+        for row in session().get(url).json()["data"]:
+            etag = f'"{row.pop("last_modified")}"'
+            if rows[row["id"]] != row:
+                path = f"{records_path(job)}/{row['id']}"
+                body = {"data": rows[row["id"]]}
+                entries.append({"method": "PUT", "path": path, "headers": {"If-Match": etag}, "body": body})
+        send_batches(job, entries)
+        return job.count
+
+    return work
