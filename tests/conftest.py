@@ -18,6 +18,7 @@ import requests
 from awaited import Awaited
 from canary import CANARY_HEADERS, Canary
 from hypothesis import HealthCheck, settings
+from lossy import LossyAdapter, lossy
 from scripted_server import Connect, Script, Serve, Server
 
 from kinto_orm import Bucket, Client, Collection, Record
@@ -59,6 +60,28 @@ def payments(kinto_client: Client) -> Bucket:
 def todos(payments: Bucket) -> Collection[Record]:
     """A collection on the server."""
     return Collection(bucket=payments, id="todos").save()
+
+
+@pytest.fixture
+def network(kinto_server: EmbeddedServer, todos: Collection[Record]) -> Iterator[tuple[Client, LossyAdapter]]:
+    """A client of the collection ``todos``, and the adapter that loses its answers; folders may override it."""
+    client, adapter = lossy(kinto_server, bucket="payments", collection="todos")
+    client.server_info()
+    with client:
+        yield client, adapter
+    client.close()
+
+
+@pytest.fixture
+def client(network: tuple[Client, LossyAdapter]) -> Client:
+    """The client of ``network``."""
+    return network[0]
+
+
+@pytest.fixture
+def adapter(network: tuple[Client, LossyAdapter]) -> LossyAdapter:
+    """The adapter of ``network``."""
+    return network[1]
 
 
 @pytest.fixture

@@ -8,11 +8,9 @@ from typing import Any
 import pytest
 from canary import CANARY_AUTH, CANARY_HEADERS
 from fault_rows import PENDING, row_of
-from lossy import LossyAdapter, lossy
 from scripted_server import Script, Serve, Server, Talk
 
-from kinto_orm import Client, Collection, Record
-from kinto_orm.server import EmbeddedServer
+from kinto_orm import Client
 
 
 @pytest.fixture
@@ -37,26 +35,6 @@ def talk(serve: Serve) -> Iterator[Talk]:
     yield start
     for client in clients:
         client.close()
-
-
-@pytest.fixture
-def network(kinto_server: EmbeddedServer, todos: Collection[Record]) -> Iterator[tuple[Client, LossyAdapter]]:
-    """A client of the real Kinto with the collection ``todos``, and what loses its answers."""
-    client, adapter = lossy(kinto_server, bucket="payments", collection="todos")
-    client.server_info()
-    with client:
-        yield client, adapter
-    client.close()
-
-
-@pytest.fixture
-def adapter(network: tuple[Client, LossyAdapter]) -> LossyAdapter:
-    return network[1]
-
-
-@pytest.fixture
-def client(network: tuple[Client, LossyAdapter]) -> Client:
-    return network[0]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

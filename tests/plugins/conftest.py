@@ -54,16 +54,6 @@ def network(server: EmbeddedServer, file_host: FileHost) -> Iterator[tuple[Clien
 
 
 @pytest.fixture
-def client(network: tuple[Client, LossyAdapter]) -> Client:
-    return network[0]
-
-
-@pytest.fixture
-def adapter(network: tuple[Client, LossyAdapter]) -> LossyAdapter:
-    return network[1]
-
-
-@pytest.fixture
 def collection(client: Client) -> Collection[Record]:
     return client.bucket("b").collection("c")
 

@@ -56,16 +56,6 @@ def network(signing_server: EmbeddedServer) -> Iterator[tuple[Client, LossyAdapt
 
 
 @pytest.fixture
-def client(network: tuple[Client, LossyAdapter]) -> Client:
-    return network[0]
-
-
-@pytest.fixture
-def adapter(network: tuple[Client, LossyAdapter]) -> LossyAdapter:
-    return network[1]
-
-
-@pytest.fixture
 def collection(client: Client) -> Collection[Record]:
     """As the editor sees it."""
     return client.bucket("workspace").collections.get("c")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -33,24 +33,6 @@ from kinto_orm.protocol.messages import Request
 from kinto_orm.server import EmbeddedServer
 
 AFTER: list[Fault] = ["lost after", "502 after", "500 after"]
-
-
-@pytest.fixture
-def network(kinto_server: EmbeddedServer, todos: Collection[Record]) -> Iterator[tuple[Client, LossyAdapter]]:
-    client, adapter = lossy(kinto_server, bucket="payments", collection="todos")
-    with client:
-        yield client, adapter
-    client.close()
-
-
-@pytest.fixture
-def client(network: tuple[Client, LossyAdapter]) -> Client:
-    return network[0]
-
-
-@pytest.fixture
-def adapter(network: tuple[Client, LossyAdapter]) -> LossyAdapter:
-    return network[1]
 
 
 @pytest.fixture
