@@ -1,4 +1,4 @@
-"""Kinto's own WSGI application, made here: quietly, and the same on every machine."""
+"""Kinto's WSGI application, created here without noise, and the same on every machine."""
 
 from __future__ import annotations
 
@@ -47,8 +47,9 @@ class Backend(Protocol):
 
 
 class Registry(Protocol):
-    """Where a Kinto application keeps its backends; ``own_services`` is ours, and ``calls_are_serialised``, on embedded
-    servers only."""
+    """The registry of a Kinto application, with its backends; ``own_services`` is ours, and ``calls_are_serialised``,
+    on embedded servers only.
+    """
 
     storage: Backend
     permission: Backend
@@ -82,7 +83,7 @@ def merge_settings(
 
 
 def openings(settings: Mapping[str, Setting]) -> list[str]:
-    """Return, as sentences without their ends, what a server with these settings lets everybody do who reaches it."""
+    """Return, as sentences without their ends, the rights that a server with these settings gives to anyone."""
     found = ["nothing is encrypted"]
     if "basicauth" in str(settings["multiauth.policies"]).split():
         found.append("any name:password is a user, who may create buckets")
@@ -212,7 +213,7 @@ def _without_banner(settings: Mapping[str, Setting]) -> dict[str, Any]:
 
 @contextmanager
 def quiet() -> Generator[None]:
-    """Silence warnings that are not the user's: "HTTPS is not enabled", and deprecations of what Kinto imports."""
+    """Silence warnings that do not concern the user: "HTTPS is not enabled", and deprecations in Kinto's imports."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
