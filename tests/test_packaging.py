@@ -15,7 +15,7 @@ import pytest
 from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
-FEATURES = {"fxa", "server", "server-postgres", "cli", "async", "pandas", "polars", "arrow", "dask", "schemas"}
+FEATURES = {"fxa", "server", "server-postgres", "cli", "pandas", "polars", "arrow", "dask", "schemas"}
 EXTRAS = FEATURES | {"test", "docs", "all"}
 
 

@@ -42,7 +42,6 @@ from kinto_orm.repository.state import OnConflict, OnInvalid, Progress, Stateful
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.transport import (
     MAX_RESPONSE_BYTES,
-    AsyncTransport,
     AuthInput,
     OnBackoff,
     RequestEvent,
@@ -78,11 +77,11 @@ class Client(AdminMixin):
 
     The hooks ``on_request``, ``on_response`` and ``on_retry`` are called with each event; ``log_bodies`` logs bodies
     without values that look secret. With ``dry_mode`` reads are sent and writes are kept for ``plan()``. ``on_invalid``
-    says how to treat rows that do not fit their model. ``async_transport`` is the sender for awaited verbs: threads, or
-    ``"httpx"`` (extra ``async``).
+    says how to treat rows that do not fit their model. Threads send for awaited verbs, up to 32 requests at a time;
+    ``async_transport`` is an option no more.
 
     A client is safe in threads and after a fork. Its pickle holds its options without credentials. Creating one sends
-    nothing. Raises ``ConfigurationError`` for options that cannot work, ``MissingExtraError`` without the extra.
+    nothing. Raises ``ConfigurationError`` for options that cannot work.
     """
 
     def __init__(
@@ -112,7 +111,7 @@ class Client(AdminMixin):
         on_backoff: OnBackoff = "wait",
         strict_retry: bool = False,
         on_invalid: OnInvalid = "raise",
-        async_transport: AsyncTransport = "threads",
+        async_transport: None = None,
     ) -> None:
         # The options are named in this signature and in Options, nowhere else.
         options = Options(**{name: value for name, value in locals().items() if name != "self"})

@@ -1,22 +1,15 @@
-"""What sends requests: authentication, retries, and HTTP by ``requests`` and ``httpx``. Knows messages only."""
+"""The senders of requests: authentication, retries, and HTTP by ``requests``. They know messages only."""
 
 from kinto_orm.transport.auth import AuthInput, BasicAuth, BearerTokenAuth, parse_auth
 from kinto_orm.transport.browser import BrowserOAuth
 from kinto_orm.transport.fxa import FxaAuth
-from kinto_orm.transport.http import (
-    MAX_RESPONSE_BYTES,
-    AsyncTransport,
-    HttpTransport,
-    merge_credentials,
-    parse_server_url,
-)
+from kinto_orm.transport.http import MAX_RESPONSE_BYTES, HttpTransport, merge_credentials, parse_server_url
 from kinto_orm.transport.reporting import Alerts, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.retry import OnBackoff, RetryPolicy
 
 __all__ = [
     "MAX_RESPONSE_BYTES",
     "Alerts",
-    "AsyncTransport",
     "AuthInput",
     "BasicAuth",
     "BearerTokenAuth",

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 from requests import PreparedRequest
-from requests.auth import AuthBase, HTTPBasicAuth
+from requests.auth import AuthBase
 
 from kinto_orm.errors import ConfigurationError, InvalidTypeError, LoginFailedError
 from kinto_orm.transport.requests_errors import scrubbed
@@ -169,11 +169,6 @@ def parse_auth(auth: AuthInput) -> Authenticator | None:
     raise ConfigurationError(f"auth is {_FORMS}, not {_described(given)}.")
 
 
-def is_immediate(auth: Authenticator | None) -> bool:
-    """Whether it is known to add its credentials without waiting for anything."""
-    return auth is None or isinstance(auth, AuthorizationHeader) or type(auth) is HTTPBasicAuth
-
-
 def is_plain(auth: Authenticator | None) -> TypeGuard[AuthorizationHeader | None]:
     """Return whether the credentials are one header that never changes, or none."""
     return auth is None or type(auth) in (BasicAuth, BearerTokenAuth)
@@ -268,20 +263,19 @@ def parse_headers(headers: Mapping[str, str]) -> dict[str, str]:
     return dict(headers)
 
 
-def own_headers(sender: str | None = None) -> dict[str, str]:
-    """The headers by which a request says what sends it (``requests``, unless told) and what it can read."""
+def own_headers() -> dict[str, str]:
+    """Return the headers by which a request says who sends it and what it can read."""
     # gzip only: it is what the transport can undo piece by piece.
-    return {"User-Agent": _user_agent(sender), "Accept": "application/json", "Accept-Encoding": "gzip"}
+    return {"User-Agent": _user_agent(), "Accept": "application/json", "Accept-Encoding": "gzip"}
 
 
 @cache
-def _user_agent(sender: str | None) -> str:
+def _user_agent() -> str:
     try:
         version = metadata.version("kinto-orm")
     except metadata.PackageNotFoundError:  # pragma: no cover  which one runs depends on how the tests were installed
         version = "0"
-    library = sender or requests.utils.default_user_agent("requests")
-    return f"kinto_orm/{version} {library} python/{platform.python_version()}"
+    return f"kinto_orm/{version} {requests.utils.default_user_agent('requests')} python/{platform.python_version()}"
 
 
 def _parse_text(text: str) -> Authenticator:

@@ -21,9 +21,9 @@ from kinto_orm.errors import ConnectionLostError, InvalidTypeError, KintoError, 
 from kinto_orm.protocol.messages import Content, Target
 from kinto_orm.transport.auth import own_headers
 from kinto_orm.transport.bodies import decoded_pieces
-from kinto_orm.transport.prepare import Verify
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
 from kinto_orm.transport.retry import Timeout, parse_timeout
+from kinto_orm.transport.sessions import Verify
 
 _PASSING = (429, 500, 502, 503, 504)
 _IN_MEMORY = 8 * 1024 * 1024

@@ -10,20 +10,23 @@ import os
 import re
 import sys
 import warnings
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import replace
-from typing import Literal, NoReturn, TypeAlias, cast, get_args
+from functools import partial
+from typing import NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 import requests
 from requests.adapters import BaseAdapter
 
-from kinto_orm.errors import ClientClosedError, ConfigurationError, InvalidTypeError, KintoError
+from kinto_orm.errors import ClientClosedError, ConfigurationError, ConnectionFailedError, InvalidTypeError, KintoError
 from kinto_orm.protocol.messages import Request, Response
-from kinto_orm.transport.async_wire import AsyncWire
 from kinto_orm.transport.auth import AuthInput, is_in_clear, parse_auth, parse_headers, take_credentials
 from kinto_orm.transport.bodies import Body
-from kinto_orm.transport.prepare import Certificate, Limits, Verify, WireOptions
 from kinto_orm.transport.reporting import Reporter, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
 from kinto_orm.transport.retry import (
@@ -40,13 +43,12 @@ from kinto_orm.transport.retry import (
     parse_timeout,
     retry_after,
 )
-from kinto_orm.transport.sessions import Wire, make_wire
+from kinto_orm.transport.sessions import POOL_SIZE, Certificate, Limits, Verify, Wire, WireOptions, make_wire
 from kinto_orm.transport.token_refresh import renewed
 
-MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+T = TypeVar("T")
 
-AsyncTransport: TypeAlias = Literal["threads", "httpx"]
-"""What sends the requests that are awaited: the requests of threads, or httpx, whose connections belong to the loop."""
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 
 _AS_IN = "as in http://localhost:8888/v1"
 
@@ -63,9 +65,7 @@ class HttpTransport:
     adapters, and never closed. ``adapter`` takes the place of the network for the server's URL; an adapter that is
     no ``HTTPAdapter`` is never closed. ``on_request`` is called before each exchange, ``on_response`` after it,
     ``on_retry`` before each wait for another one, all in the thread that sends. ``log_bodies`` writes what is sent
-    and answered to the log too, without what looks like a secret. ``async_transport`` is what :meth:`asend` sends with:
-    threads, or httpx (extra ``async``), which takes neither ``session`` nor ``adapter``. Raises ``ConfigurationError``,
-    and ``MissingExtraError``.
+    and answered to the log too, without what looks like a secret. Raises ``ConfigurationError``.
     """
 
     def __init__(
@@ -89,7 +89,6 @@ class HttpTransport:
         on_retry: Callable[[RetryEvent], object] | None = None,
         max_response_bytes: int = MAX_RESPONSE_BYTES,
         log_bodies: bool = False,
-        async_transport: AsyncTransport = "threads",
     ) -> None:
         policy = policy or RetryPolicy()
         self._policy = policy if deadline is None else replace(policy, deadline=deadline)
@@ -114,7 +113,7 @@ class HttpTransport:
             trust_env,
             is_clear=not allow_insecure and is_in_clear(self._server_url),
         )
-        self._async_wire = _async_wire(async_transport, options, session, adapter)
+        self._threads = SendingThreads()
         self._wire = make_wire(options, session, adapter)
 
     @property
@@ -143,10 +142,9 @@ class HttpTransport:
             return cast(Response, stop.value)
 
     async def asend(self, request: Request) -> Response:
-        """Like :meth:`send`. Where it is cancelled, nothing more is sent.
+        """Send as :meth:`send` does, in a thread. Where it is cancelled, nothing more is sent.
 
-        What was being sent at that moment may be applied by the server. Threads bring it to its end; httpx closes the
-        connection at once.
+        A request that is on its way at that moment goes on to its end, and the server may apply it.
         """
         loop = self._start(request)
         result: Result | None = None
@@ -167,33 +165,27 @@ class HttpTransport:
         return self._loop.run(request)
 
     def release(self) -> None:
-        """Closes idle sockets; the transport stays usable. Those of an event loop are closed by it, soon."""
+        """Close idle sockets; the transport stays usable."""
         self._wire_of_this_process().release()
-        if self._async_wire is not None:
-            self._async_wire.release()
 
     async def arelease(self) -> None:
-        """Like :meth:`release`; those of the event loop that runs are closed when it returns."""
-        self._wire_of_this_process().release()
-        if self._async_wire is not None:
-            await self._async_wire.arelease()
+        """Like :meth:`release`."""
+        self.release()
 
     def close(self) -> None:
-        """Closes everything that is ours; sending afterwards raises ``ClientClosedError``."""
+        """Close everything that is ours; sending afterwards raises ``ClientClosedError``."""
         self._is_closed = True
         self.release()
+        self._threads.close()
 
     async def aclose(self) -> None:
         """Like :meth:`close`."""
-        self._is_closed = True
-        await self.arelease()
+        self.close()
 
     def __del__(self) -> None:
         wire = getattr(self, "_wire", None)  # not there where an option was refused
         # At the end of Python the operating system closes them; a forked child only has copies of its parent's.
-        is_open = wire is not None and wire.holds_sockets and wire.pid == os.getpid()
-        async_wire: AsyncWire | None = getattr(self, "_async_wire", None)
-        if (is_open or (async_wire is not None and async_wire.holds_sockets)) and not sys.is_finalizing():
+        if wire is not None and wire.holds_sockets and wire.pid == os.getpid() and not sys.is_finalizing():
             warnings.warn(
                 f"A client of {self._host} was left with open connections: use it in a with block, or close() it.",
                 ResourceWarning,
@@ -226,34 +218,24 @@ class HttpTransport:
             self._reporter.end(request, attempt.number, started, result)
 
     async def _aattempt(self, request: Request, attempt: Attempt) -> Result:
-        """Like :meth:`_attempt`."""
-        wire = self._async_wire
-        if wire is None:
-            return await asyncio.to_thread(self._attempt, request, attempt)
-        body = self._body(request, attempt.deadline)
-        pool = await wire.pool()
+        """Return what :meth:`_attempt` returns, once it was the turn of this request."""
+        seconds = attempt.deadline - self._policy.clock()
         try:
-            async with pool.turn(self._limits(attempt.deadline).whole, body.name) as transport:
-                started = self._reporter.begin(request, attempt.number)
-                response = None
-                try:
-                    limits = self._limits(attempt.deadline)
-                    status, headers, sent = await wire.ask(transport, request, limits, body)
-                    response = self._response(request, status, headers, body)
-                finally:
-                    self._reporter.end(request, attempt.number, started, response)
-                assert response is not None
-                if attempt.may_renew:
-                    response = await wire.renewed(request, response, sent)
-        except KintoError as error:
-            return error
-        return response
+            return await self._threads.run(partial(self._attempt, request, attempt), seconds)
+        except TimeoutError:
+            return ConnectionFailedError(
+                f"{self._reporter.name(request)}: nothing was sent, because {POOL_SIZE} other requests were on their "
+                "way until the deadline. Start fewer at a time, or give the client a longer deadline."
+            )
 
     def _ask(self, request: Request, attempt: Attempt) -> Response:
         wire = self._wire_of_this_process()
-        body = self._body(request, attempt.deadline)
+        # Sockets take no timeout of 0; with so little left, the deadline is what will be reported.
+        left = max(attempt.deadline - self._policy.clock(), 0.001)
+        connect, read = self._timeout
+        body = Body(self._reporter.name(request), self._max_response_bytes, attempt.deadline, self._policy.clock)
         try:
-            answer = wire.send(request, self._limits(attempt.deadline))
+            answer = wire.send(request, Limits(min(connect, left), min(read, left), left))
             try:
                 for piece in answer.body:
                     body.add(piece)
@@ -264,35 +246,73 @@ class HttpTransport:
         except FOREIGN_ERRORS as error:
             failure = translate(error, body.name)
         else:
-            response = self._response(request, answer.status, answer.headers, body)
+            self._backoff.note(backoff(answer.headers))
+            content = b"" if request.method == "HEAD" else body.whole()
+            response = Response(answer.status, answer.headers, content, retry_after=retry_after(answer.headers))
             return renewed(request, response, wire.auth, answer.sent) if attempt.may_renew else response
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context
 
-    def _response(self, request: Request, status: int, headers: dict[str, str], body: Body) -> Response:
-        self._backoff.note(backoff(headers))
-        content = b"" if request.method == "HEAD" else body.whole()
-        return Response(status, headers, content, retry_after=retry_after(headers))
 
-    def _limits(self, deadline: float) -> Limits:
-        # Sockets take no timeout of 0; with so little left, the deadline is what will be reported.
-        left = max(deadline - self._policy.clock(), 0.001)
-        connect, read = self._timeout
-        return Limits(min(connect, left), min(read, left), left)
+class SendingThreads:
+    """The threads that send for event loops.
 
-    def _body(self, request: Request, deadline: float) -> Body:
-        return Body(self._reporter.name(request), self._max_response_bytes, deadline, self._policy.clock)
+    No more than ``POOL_SIZE`` requests of a loop are on their way at a time; the others wait, in the order of their
+    coming: threads that begin all at once would compete with the loop for Python's lock.
+    """
+
+    def __init__(self) -> None:
+        # No lock: one that another thread held at the moment of a fork would stay locked in the child for ever.
+        self._executor: tuple[int, ThreadPoolExecutor] | None = None
+        self._turns: dict[AbstractEventLoop, asyncio.Semaphore] = {}
+
+    async def run(self, work: Callable[[], T], seconds: float) -> T:
+        """Return the result of ``work``, which a thread calls in the context of the caller.
+
+        Work that has begun goes on to its end in its thread where this is cancelled, and keeps its turn until then.
+        Raises ``TimeoutError`` where the turn does not come within the seconds.
+        """
+        loop = asyncio.get_running_loop()
+        turns = self._turns.get(loop) or self._new_turns(loop)
+        if turns.locked():
+            async with asyncio.timeout(seconds):
+                await turns.acquire()
+        else:
+            await turns.acquire()  # at once
+        future: Future[T] | None = None
+        try:
+            future = self._submit(partial(copy_context().run, work))
+            return await asyncio.wrap_future(future)
+        finally:
+            if future is None or future.done():
+                turns.release()
+            else:
+                future.add_done_callback(partial(_release, loop, turns))
+
+    def _new_turns(self, loop: AbstractEventLoop) -> asyncio.Semaphore:
+        for known in list(self._turns):
+            if known.is_closed():
+                self._turns.pop(known, None)
+        turns = self._turns[loop] = asyncio.Semaphore(POOL_SIZE)
+        return turns
+
+    def _submit(self, work: Callable[[], T]) -> Future[T]:
+        if self._executor is None or self._executor[0] != os.getpid():  # the threads did not survive the fork
+            self._executor = (os.getpid(), ThreadPoolExecutor(POOL_SIZE, thread_name_prefix="kinto-orm"))
+        try:
+            return self._executor[1].submit(work)
+        except RuntimeError as error:
+            raise ClientClosedError(f"Nothing was sent: this client was closed, or Python ends ({error}).") from error
+
+    def close(self) -> None:
+        """End the threads, each after the request that it is at."""
+        executor, self._executor = self._executor, None
+        if executor is not None and executor[0] == os.getpid():
+            executor[1].shutdown(wait=False)
 
 
-def _async_wire(name: AsyncTransport, options: WireOptions, session: object, adapter: object) -> AsyncWire | None:
-    if name not in get_args(AsyncTransport):
-        raise ConfigurationError(f"async_transport is 'threads' or 'httpx', not {name!r:.60}.")
-    if name == "threads":
-        return None
-    if session is not None:
-        raise ConfigurationError("httpx cannot send by session=, which is one of requests: leave one of both out.")
-    if adapter is not None:
-        raise ConfigurationError("httpx sends to servers on the network only: threads do for one in this process.")
-    return AsyncWire(options)
+def _release(loop: AbstractEventLoop, turns: asyncio.Semaphore, _: object) -> None:
+    with suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(turns.release)
 
 
 def merge_credentials(server_url: str, auth: AuthInput) -> tuple[str, AuthInput]:

@@ -6,7 +6,6 @@ Nothing that ``requests``, ``urllib3`` or the operating system raises gets past 
 from __future__ import annotations
 
 import http.client
-import os
 import ssl
 import traceback
 import zlib
@@ -54,12 +53,9 @@ class FinalConnectionError(ConnectionFailedError):
 
 def translate(error: Exception, name: str) -> KintoError:
     """Our error for one of ``FOREIGN_ERRORS``, raised by the request of this name; its cause is set."""
-    return as_ours(error, name, _classified(list(causes_of(error))))
-
-
-def as_ours(error: Exception, name: str, kind: Kind) -> KintoError:
-    """The error of this kind for the request of this name, with the other one as its cause."""
-    translated = kind[0](f"{name}: {kind[1]}{_reason(list(causes_of(error)))}")
+    causes = list(_causes_of(error))
+    kind, text = _classified(causes)
+    translated = kind(f"{name}: {text}{_reason(causes)}")
     translated.__cause__ = scrubbed(error)
     return translated
 
@@ -70,7 +66,7 @@ def scrubbed(error: BaseException) -> BaseException | None:
     The libraries below hang requests, pools and connections on their errors, with credentials in clear, also in the
     local variables of the tracebacks. What refuses a header or a URL shows it.
     """
-    causes = list(causes_of(error))
+    causes = list(_causes_of(error))
     for cause in causes:
         cause.__traceback__ = cause.__context__ = None
         for name, value in list(vars(cause).items()):
@@ -133,14 +129,9 @@ def _kind(causes: list[BaseException]) -> Kind:
         if any(isinstance(cause, types) for cause in causes):
             return kind, text
     if any(isinstance(cause, ValueError) for cause in causes):
-        return not_sendable(causes[0])
+        name = type(causes[0]).__name__
+        return TransportError, f"the request could not be sent: {name}. Check the headers, the URL and the proxies."
     return TransportError, NOT_SENT_SOMEHOW
-
-
-def not_sendable(error: BaseException) -> Kind:
-    """What refuses to be sent, for a reason that the text of the error would show with too much else."""
-    name = type(error).__name__
-    return TransportError, f"the request could not be sent: {name}. Check the headers, the URL and the proxies."
 
 
 def _is_refusal(cause: BaseException) -> bool:
@@ -160,21 +151,15 @@ def _frames(cause: BaseException, name: str) -> int:
     return len({frame for frame, _ in traceback.walk_tb(cause.__traceback__) if frame.f_code.co_name == name})
 
 
-def causes_of(error: BaseException) -> Iterator[BaseException]:
+def _causes_of(error: BaseException) -> Iterator[BaseException]:
     """The error and what it wraps. Not ``__context__``: there could be anything that our caller was handling."""
     yield error
     for inner in (error.__cause__, getattr(error, "reason", None), *error.args):
         if isinstance(inner, BaseException):
-            yield from causes_of(inner)
+            yield from _causes_of(inner)
 
 
 def _reason(causes: list[BaseException]) -> str:
     # Only what the operating system says: other texts may contain the URL of a proxy, with its password.
-    reasons = [_strerror(cause) for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    reasons = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
     return f" ({reasons[-1]})" if reasons else ""
-
-
-def _strerror(cause: OSError) -> str:
-    text = str(cause.strerror)
-    # asyncio puts the address in the place of the reason.
-    return os.strerror(cause.errno) if cause.errno and text.startswith("Connect call failed") else text

@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -28,10 +29,47 @@ from urllib3.exceptions import ClosedPoolError, HTTPError
 
 from kinto_orm.errors import ConfigurationError
 from kinto_orm.protocol.messages import Request
-from kinto_orm.transport.auth import Authenticator, anonymous, is_plain, own_headers, refuse_in_clear, with_credentials
+from kinto_orm.transport.auth import (
+    Authenticator,
+    anonymous,
+    is_plain,
+    own_headers,
+    refuse_in_clear,
+    signed,
+    with_credentials,
+)
 from kinto_orm.transport.bodies import decoded, decoded_pieces
-from kinto_orm.transport.prepare import POOL_SIZE, Limits, Preparer, WireOptions, way_out
 from kinto_orm.transport.requests_errors import as_of_requests
+
+Verify: TypeAlias = bool | str
+Certificate: TypeAlias = str | tuple[str, str] | None
+
+POOL_SIZE = 32
+"""How many connections are kept for the next requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class WireOptions:
+    """What every request has in common."""
+
+    server_url: str
+    auth: Authenticator | None = field(repr=False)
+    headers: dict[str, str] = field(repr=False)
+    verify: Verify
+    cert: Certificate
+    proxies: dict[str, str] = field(repr=False)
+    trust_env: bool
+    is_clear: bool
+    """Whether credentials that everybody on the way can read must not be sent."""
+
+
+class Limits(NamedTuple):
+    """How long one exchange may take, in seconds: for connecting, for each wait, and until all of it has come."""
+
+    connect: float
+    read: float
+    whole: float
+
 
 # A time of time.monotonic(). urllib3 passes nothing from a pool to the reader of an answer; an exchange has one thread.
 answer_deadline: ContextVar[float | None] = ContextVar("answer_deadline", default=None)
@@ -155,6 +193,30 @@ def _is_patched() -> bool:
     )
 
 
+class _Headers:
+    """The headers of all requests, merged once. They may be secret: ``vars()`` does not show them."""
+
+    __slots__ = ("_auth", "_names", "all")
+
+    def __init__(self, options: WireOptions) -> None:
+        given = {name.lower() for name in options.headers}
+        own = {name: value for name, value in own_headers().items() if name.lower() not in given}
+        self.all = {**own, **options.headers}
+        self._names = {name.lower(): name for name in self.all}
+        self._auth = options.auth if is_plain(options.auth) else None
+
+    def of(self, request: Request) -> dict[str, str]:
+        """Return the headers of the request, with credentials that are plain."""
+        headers = self.all.copy()
+        for name, value in request.headers.items():
+            headers[self._names.get(name.lower(), name)] = value
+        if request.body is not None or request.is_write:
+            headers["Content-Length"] = str(len(request.body or b""))
+        if self._auth is not None:
+            headers[self._names.get("authorization", "Authorization")] = self._auth.reveal()
+        return headers
+
+
 class ManagedSession:
     """A session of ours, in which all but the request itself is prepared once.
 
@@ -172,7 +234,10 @@ class ManagedSession:
         self._ancestor = ancestor
         self._session = _own_session(options, adapter)
         self._is_network = _is_network(self._session, options.server_url)
-        self._preparer = Preparer(options, is_network=self._is_network)
+        self._headers = _Headers(options)
+        self._is_clear = options.is_clear and self._is_network
+        if self._is_clear:
+            refuse_in_clear(CaseInsensitiveDict(self._headers.all), options.auth)
         self._path = urlsplit(options.server_url).path
         self._pool: HTTPConnectionPool | None = None
         self._may_use_pool = (
@@ -180,7 +245,7 @@ class ManagedSession:
             and type(self._session) is _SESSION
             and is_plain(options.auth)
             and not self._session.proxies
-            and not options.is_clear
+            and not self._is_clear
         )
         self.holds_sockets = False
 
@@ -192,15 +257,18 @@ class ManagedSession:
     def send(self, request: Request, limits: Limits) -> Answer:
         """Send the request and return the answer."""
         token = answer_deadline.set(time.monotonic() + limits.whole)
+        held_none = not self.holds_sockets
+        self.holds_sockets = self._is_network  # first: a session that is released meanwhile stays released
         try:
             if self._may_use_pool and not _is_patched():
-                answer = self._send_by_pool(request, limits)
-            else:
-                answer = self._send_by_requests(request, limits)
+                return self._send_by_pool(request, limits)
+            return self._send_by_requests(request, limits)
+        except BaseException:
+            if held_none:
+                self.holds_sockets = False
+            raise
         finally:
             answer_deadline.reset(token)
-        self.holds_sockets = self._is_network
-        return answer
 
     def _send_by_pool(self, request: Request, limits: Limits) -> Answer:
         try:
@@ -208,7 +276,7 @@ class ManagedSession:
                 request.method,
                 self._path + request.target,
                 body=request.body,
-                headers=self._preparer.headers(request),
+                headers=self._headers.of(request),
                 retries=_NO_RETRIES,
                 timeout=urllib3.Timeout(connect=limits.connect, read=limits.read),
                 redirect=False,
@@ -236,7 +304,14 @@ class ManagedSession:
         return pool
 
     def _send_by_requests(self, request: Request, limits: Limits) -> Answer:
-        prepared = self._preparer.prepare(request)
+        prepared = PreparedRequest()
+        prepared.method = request.method
+        prepared.url = self._options.server_url + request.target
+        prepared.headers = CaseInsensitiveDict(self._headers.of(request))
+        prepared.body = request.body
+        prepared = signed(prepared, self._options.auth)
+        if self._is_clear:
+            refuse_in_clear(prepared.headers)
         prepared.hooks.setdefault("response", []).append(_hold_location)
         return _answer_of(
             self._session.send(
@@ -250,7 +325,7 @@ class ManagedSession:
         )
 
     def release(self) -> None:
-        """Closes idle sockets."""
+        """Close idle sockets."""
         self.holds_sockets = False
         self._pool = None
         _close_pools(self._session)
@@ -330,11 +405,21 @@ def make_wire(options: WireOptions, session: requests.Session | None, adapter: B
     return ExternalSession(options, session)
 
 
+def _way_out(session: requests.Session, options: WireOptions) -> tuple[Verify, dict[str, str]]:
+    """Return how the session verifies servers, and its proxies.
+
+    Both are those of the options, and where these allow it those of the environment.
+    """
+    url, proxies = options.server_url, dict(options.proxies)
+    settings: Any = session.merge_environment_settings(url, proxies, None, options.verify, None)
+    return settings["verify"], dict(settings["proxies"])
+
+
 def _own_session(options: WireOptions, adapter: BaseAdapter | None) -> requests.Session:
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.trust_env = options.trust_env
-    session.verify, session.proxies = way_out(session, options)
+    session.verify, session.proxies = _way_out(session, options)
     for scheme in ("http://", "https://"):
         session.mount(scheme, DeadlineAdapter(pool_maxsize=POOL_SIZE, max_retries=0))
     if adapter is not None:

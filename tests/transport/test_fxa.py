@@ -154,10 +154,9 @@ def test_a_whole_batch_is_sent_again_with_the_new_token(accounts: Accounts, kint
     assert accounts.logins == 2
 
 
-@pytest.mark.parametrize("way", ["threads", "httpx"])
-def test_awaited_requests_renew_too(accounts: Accounts, kinto: EmbeddedServer, way: Any) -> None:
+def test_awaited_requests_renew_too(accounts: Accounts, kinto: EmbeddedServer) -> None:
     async def scenario(url: str) -> str:
-        async with Client(url, auth=fxa(accounts), async_transport=way):
+        async with Client(url, auth=fxa(accounts)):
             payments = await Bucket(id="payments").asave()
             accounts.revoke_all()
             return (await payments.apatch(title="Mine")).data["title"]

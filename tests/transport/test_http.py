@@ -72,29 +72,20 @@ HEAD = Request("HEAD", "/buckets/b")
 PUT = Request("PUT", "/buckets/b", headers={"Content-Type": "application/json"}, body=b"{}")
 
 
-OF_REQUESTS = {
-    "test_a_request_says_what_sends_it",
-    "test_digest_auth_answers_its_challenge",
-    "test_nothing_is_certain_behind_an_adapter_that_retries",
-    "test_a_warning_that_is_an_error_is_one_of_ours",
-    "test_a_session_of_another_class_makes_its_own_requests",
-    "test_an_adapter_takes_the_place_of_the_network",
-    "test_an_adapter_may_have_read_the_body",
-    "test_a_file_of_an_adapter_is_not_decoded_twice",
-    "test_an_adapter_that_is_no_pool_is_never_closed",
+SENT_BY_THE_POOL = {
     "test_threads_share_a_transport",
     "test_a_patched_function_of_requests_is_called",
     "test_connections_of_another_class_are_used",
     "test_requests_is_left_out_where_nothing_of_the_user_is_in_between",
     "test_a_pool_that_another_thread_closed_is_replaced",
 }
-"""Tests of what only ``requests`` does; like all that are about its sessions and adapters."""
+"""Tests that are about one way of sending; so are those with a session of the user's."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of the wire with each sender."""
+    """Run the tests of the wire with each sender: the promises are the same."""
     names = set(metafunc.fixturenames)
-    if "connect" in names and "session" not in names and metafunc.function.__name__ not in OF_REQUESTS:
+    if "connect" in names and "session" not in names and metafunc.function.__name__ not in SENT_BY_THE_POOL:
         metafunc.parametrize("way", WAYS)
 
 
@@ -492,7 +483,7 @@ def test_a_dead_server_is_asked_again(dead_url: str, connect: Connect, waits: li
         connect(dead_url).send(GET)
 
     assert waits == [0.25, 0.5, 1.0]
-    assert type(failed.value.__cause__).__module__.partition(".")[0] in ("requests", "urllib3", "httpx")
+    assert type(failed.value.__cause__).__module__.partition(".")[0] in ("requests", "urllib3")
 
 
 def test_a_host_without_address_is_asked_again(connect: Connect, waits: list[float]) -> None:
@@ -1447,13 +1438,16 @@ def test_every_retry_is_a_warning(dead_url: str, connect: Connect, caplog: pytes
 
 
 @pytest.mark.parametrize("script", [hang_up, hang, b"garbage\r\n", answer(b"[1]", "Content-Encoding: gzip")])
-def test_secrets_do_not_show(serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture, script: Script) -> None:
+@pytest.mark.parametrize("proxies", [{}, {"https": f"http://user:{CANARY}@proxy.test"}], ids=["direct", "proxy"])
+def test_secrets_do_not_show(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture, script: Script, proxies: dict[str, str]
+) -> None:
     caplog.set_level(logging.DEBUG)
     transport = connect(
         serve(script),
         auth=("user", CANARY),
         headers={"X-Api-Key": CANARY},
-        proxies={"https": f"http://user:{CANARY}@proxy.test"},
+        proxies=proxies,
         timeout=(1, 0.05),
     )
 
@@ -1461,8 +1455,7 @@ def test_secrets_do_not_show(serve: Serve, connect: Connect, caplog: pytest.LogC
         transport.send(PUT)
 
     assert failed.value.__cause__ is not None
-    wires = [wire for wire in (vars(transport)["_wire"], vars(transport)["_async_wire"]) if wire is not None]
-    inside = [vars(transport), *map(vars, wires), shown_with(failed.value)]
+    inside = [vars(transport), vars(vars(transport)["_wire"]), shown_with(failed.value)]
     assert not any(form in f"{transport} {transport!r} {inside} {caplog.text}" for form in FORMS)
 
 

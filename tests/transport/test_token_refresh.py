@@ -158,7 +158,7 @@ def test_an_auth_object_renews_outside_of_the_loop(serve: Serve) -> None:
             return super().renew(refused)
 
     async def ask() -> int:
-        transport = HttpTransport(serve(REFUSED, DONE).url, auth=Slow(), async_transport="httpx")
+        transport = HttpTransport(serve(REFUSED, DONE).url, auth=Slow())
         status = (await transport.asend(GET)).status
         await transport.aclose()
         return status
