@@ -10,9 +10,9 @@ from typing import Any, cast
 import requests
 from requests.utils import get_environ_proxies
 
-from kinto_orm.errors import ConfigurationError, InvalidTypeError
+from kinto_orm.errors import ConfigurationError, InvalidTypeError, UsageError
 from kinto_orm.protocol.json_values import JSONObject
-from kinto_orm.protocol.messages import Response, Target, Transport
+from kinto_orm.protocol.messages import DownloadOptions, Response, Target, Transport
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.repository.state import OnInvalid
 from kinto_orm.server import EmbeddedServer
@@ -117,20 +117,33 @@ class Options:
         target: Target,
         size: int | None,
         sha256: str | None,
+        chosen: DownloadOptions,
         *,
         is_stopped: Callable[[], bool],
-        overwrite: bool,
     ) -> Response:
-        """Download a file of any host to the target; only the timeout, the retries and the proxies of the options
-        apply.
+        """Put a file of any host there; it is given none of these options but limits and the way to the network.
 
-        A file that is there already stays, unless ``overwrite``.
+        A file that is there already stays, unless ``overwrite`` is chosen; another one is a ``UsageError``.
         """
-        is_there = isinstance(target, (str, os.PathLike)) and not overwrite and holds(target, size, sha256)
-        if not is_there:
-            found = get_environ_proxies(url) if self.trust_env else {}
-            options = HostOptions(self.timeout, self.retry, self.verify, {**found, **(self.proxies or {})})
-            download(url, target, size=size, sha256=sha256, options=options, is_stopped=is_stopped)
+        may_be_there = not chosen.overwrite or chosen.keeps_same
+        if may_be_there and isinstance(target, (str, os.PathLike)) and holds(target, size, sha256):
+            return Response(200)
+        if chosen.max_bytes is not None and size is not None and size > chosen.max_bytes:
+            raise UsageError(f"The file has {size} bytes, more than max_bytes={chosen.max_bytes}: it was not fetched.")
+        found = get_environ_proxies(url) if self.trust_env else {}
+        options = HostOptions(
+            self.timeout,
+            self.retry,
+            self.verify,
+            {**found, **(self.proxies or {})},
+            self.deadline,
+            chosen.max_bytes,
+            chosen.allow_hosts,
+            self.server_url,
+        )
+        download(
+            url, target, size=size, sha256=sha256, options=options, is_stopped=is_stopped, overwrite=chosen.overwrite
+        )
         return Response(200)
 
     def _check_types(self) -> None:

@@ -18,7 +18,7 @@ from kinto_orm.client.dry_run import DryRun
 from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, KintoError
 from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.json_values import JSONObject
-from kinto_orm.protocol.messages import BlockingTask, Content, Pause, Request, Response, Target
+from kinto_orm.protocol.messages import BlockingTask, Content, DownloadOptions, Pause, Request, Response, Target
 from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow, Write, encode_request
 from kinto_orm.repository import read_server_info
@@ -216,14 +216,11 @@ class ClientRunner:
         return response.body
 
     def fetch_file(
-        self, url: str, target: Target, *, size: int | None, sha256: str | None, overwrite: bool
+        self, url: str, target: Target, *, size: int | None, sha256: str | None, options: DownloadOptions
     ) -> Flow[None]:
-        """Return the flow that downloads a file, from any host and without credentials.
-
-        A file that is there already stays, unless ``overwrite``.
-        """
+        """Return the flow that downloads a file, from any host and without credentials."""
         stopped = threading.Event()
-        fetch = partial(self._options.fetch, url, target, size, sha256, is_stopped=stopped.is_set, overwrite=overwrite)
+        fetch = partial(self._options.fetch, url, target, size, sha256, options, is_stopped=stopped.is_set)
         try:
             yield BlockingTask(path=url, work=fetch)
         finally:

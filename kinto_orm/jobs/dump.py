@@ -21,6 +21,7 @@ from kinto_orm.jobs.manifest import (
 )
 from kinto_orm.protocol.attachments import attachment_of
 from kinto_orm.protocol.json_values import JSONObject, decode
+from kinto_orm.protocol.messages import DownloadOptions
 from kinto_orm.protocol.paging import ListState, RawPage, encode_query, read_page, read_state, rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
@@ -63,6 +64,9 @@ def dump(
     """
     folder = runner.disk.open_folder(target)
     return (yield from _Dump(path, folder, runner, check_horizon(horizon), progress).run())
+
+
+_REPLACE_OTHERS = DownloadOptions(overwrite=True, keeps_same=True)
 
 
 class _Dump:
@@ -278,7 +282,7 @@ class _Dump:
             url = attachment.url(self._base_url)
             try:
                 yield from self._runner.fetch_file(
-                    url, target, size=attachment.size, sha256=attachment.hash, overwrite=False
+                    url, target, size=attachment.size, sha256=attachment.hash, options=_REPLACE_OTHERS
                 )
             except ResponseError as error:
                 if error.status != 404:

@@ -209,6 +209,10 @@ class Attachments(Face):
         )
 
 
+HOUR = 3600
+"""Seconds for one download: the reference client has no deadline."""
+
+
 class Download:
     """The download of one file to one path."""
 
@@ -239,7 +243,9 @@ class Download:
         wanted, path = self.attachment, Path(self.path)
         if overwrite or not holds(path, wanted.size, wanted.hash):
             timeout = getattr(session, "timeout", None) or None
-            options = HostOptions(timeout=timeout, retries=getattr(session, "nb_retry", 0))
+            server_url = getattr(session, "server_url", None)
+            retries = getattr(session, "nb_retry", 0)
+            options = HostOptions(timeout=timeout, retries=retries, deadline=HOUR, server_url=server_url)
             download(url, path, size=wanted.size, sha256=wanted.hash, options=options)
         if save_metadata:
             with open(f"{self.path}.meta.json", "w", encoding="utf-8") as file:

@@ -5,7 +5,17 @@ creates.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Container, Iterable, Iterator, Mapping, Sequence, Sized
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Container,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+    Sized,
+)
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast, overload
@@ -29,7 +39,7 @@ from kinto_orm.plugins.attachments import attach, attachment, detach, download
 from kinto_orm.plugins.history import HistoryMixin
 from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.json_values import JSON
-from kinto_orm.protocol.messages import Content
+from kinto_orm.protocol.messages import Content, DownloadOptions
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, check_count
@@ -581,27 +591,86 @@ class RecordManager(Manager[M]):
         return await self._arun(lambda place: detach(self._own(record, place), place.runner, safe=safe))
 
     @overload
-    def download(self, record: M, to: str | os.PathLike[str], *, overwrite: bool = False) -> Path: ...
+    def download(
+        self,
+        record: M,
+        to: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        allow_hosts: Collection[str] = (),
+    ) -> Path: ...
     @overload
-    def download(self, record: M, to: IO[bytes], *, overwrite: bool = False) -> None: ...
-    def download(self, record: M, to: Any, *, overwrite: bool = False) -> Any:
-        """Download the record's file into a file, a folder or an open file, and return the path, if there is one.
+    def download(
+        self,
+        record: M,
+        to: IO[bytes],
+        *,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        allow_hosts: Collection[str] = (),
+    ) -> None: ...
+    def download(
+        self,
+        record: M,
+        to: Any,
+        *,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        allow_hosts: Collection[str] = (),
+    ) -> Any:
+        """Download the record's file into a file, a folder or an open file; return the path, where it is one.
 
-        A folder, or a path that ends in a slash, gets a file of the attachment's name. The file is checked (size and
-        SHA-256) and takes its place only when it is complete; an existing equal file is not downloaded again, unless
-        ``overwrite``. The request carries no credentials. Raises ``ProtocolError`` for another file than the expected
-        one or a name that leads out of the folder, ``ResponseError`` where it is missing, ``UsageError`` for a record
-        without a file, ``OSError`` where it cannot be written.
+        A path that is a folder, or ends in a slash, gets a file of the attachment's own name. The file is checked (size
+        and SHA-256) and takes its place only when it is whole. The same file that is there already is not fetched
+        again; another one is kept, and is a ``UsageError``, unless ``overwrite``. The file is asked for without
+        credentials, within the client's ``deadline``. It has at most ``max_bytes``, else the size that its record says,
+        else 256 MiB. A redirect leads to the same host only, or to one of ``allow_hosts`` (``host`` or ``host:port``).
+        Raises ``ProtocolError`` where it is not the right one, is too large or would come from elsewhere, or where its
+        name leads out of the folder; ``ResponseError`` where it is not there, ``UsageError`` for a record without a
+        file, ``OSError`` where it cannot be written.
         """
-        return self._run(lambda place: download(self._own(record, place), to, place.runner, overwrite=overwrite))
+        return self._run(
+            lambda place: download(
+                self._own(record, place), to, place.runner, DownloadOptions(overwrite, max_bytes, allow_hosts)
+            )
+        )
 
     @overload
-    async def adownload(self, record: M, to: str | os.PathLike[str], *, overwrite: bool = False) -> Path: ...
+    async def adownload(
+        self,
+        record: M,
+        to: str | os.PathLike[str],
+        *,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        allow_hosts: Collection[str] = (),
+    ) -> Path: ...
     @overload
-    async def adownload(self, record: M, to: IO[bytes], *, overwrite: bool = False) -> None: ...
-    async def adownload(self, record: M, to: Any, *, overwrite: bool = False) -> Any:
+    async def adownload(
+        self,
+        record: M,
+        to: IO[bytes],
+        *,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        allow_hosts: Collection[str] = (),
+    ) -> None: ...
+    async def adownload(
+        self,
+        record: M,
+        to: Any,
+        *,
+        overwrite: bool = False,
+        max_bytes: int | None = None,
+        allow_hosts: Collection[str] = (),
+    ) -> Any:
         """Like :meth:`download`; files are read and fetched in a thread."""
-        return await self._arun(lambda place: download(self._own(record, place), to, place.runner, overwrite=overwrite))
+        return await self._arun(
+            lambda place: download(
+                self._own(record, place), to, place.runner, DownloadOptions(overwrite, max_bytes, allow_hosts)
+            )
+        )
 
     def _own(self, record: M, place: Place) -> M:
         self._check_class(record)

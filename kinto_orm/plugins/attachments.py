@@ -8,16 +8,17 @@ https://github.com/Kinto/kinto-attachment
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from kinto_orm.errors import (
     AmbiguousWriteError,
     ConflictError,
     DryRunError,
     ForbiddenError,
+    InvalidTypeError,
     KintoError,
     NotLoadedError,
     ProtocolError,
@@ -27,7 +28,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.protocol.attachments import KEY, Attachment, Upload, attachment_of, check_target, name_of, upload_request
 from kinto_orm.protocol.json_values import JSONObject, encode, is_same, is_stored_as
-from kinto_orm.protocol.messages import Content, Request, Response, Target
+from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Response, Target
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.responses import StoredObject, error_of, existing_object, raise_for_status, read_object
 from kinto_orm.protocol.writes import Flow
@@ -105,9 +106,10 @@ def detach(holder: H, runner: FlowRunner, *, safe: bool) -> Flow[Outcome[H]]:
     return (yield from change.carry_out(request, before, lambda now: _is_newer(now, before) and not _has_file(now)))
 
 
-def download(holder: Stateful, target: Target, runner: FlowRunner, *, overwrite: bool) -> Flow[Path | None]:
+def download(holder: Stateful, target: Target, runner: FlowRunner, options: DownloadOptions) -> Flow[Path | None]:
     """Write the record's file to the target, check it and return its path; ``None`` for an open file."""
     check_target(target)
+    _check_options(options)
     found = attachment(holder)
     if found is None:
         raise UsageError(f"{holder.__kinto_path__()} has no attachment.")
@@ -120,8 +122,16 @@ def download(holder: Stateful, target: Target, runner: FlowRunner, *, overwrite:
     if not isinstance(base_url, str):
         raise ProtocolError("The server does not say where its attachments are: base_url is missing in its settings.")
     url = found.url(base_url)
-    yield from runner.fetch_file(url, place, size=found.size, sha256=found.hash, overwrite=overwrite)
+    yield from runner.fetch_file(url, place, size=found.size, sha256=found.hash, options=options)
     return place if isinstance(place, Path) else None
+
+
+def _check_options(options: DownloadOptions) -> None:
+    size, hosts = cast(object, options.max_bytes), cast(object, options.allow_hosts)
+    if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
+        raise InvalidTypeError(f"max_bytes is a whole number above 0, not {size!r:.60}.")
+    if isinstance(hosts, str) or not isinstance(hosts, Collection):
+        raise InvalidTypeError(f'allow_hosts is a list of hosts, as in ["files.example.com"], not {hosts!r:.60}.')
 
 
 def attachment(holder: Stateful) -> Attachment | None:

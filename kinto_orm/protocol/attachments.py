@@ -96,12 +96,13 @@ class Attachment:
 
     @property
     def safe_filename(self) -> str:
-        """The name of the file; raises ``ProtocolError`` for a name that would leave the target folder."""
+        """The name of the file; raises ``ProtocolError`` for a name that leaves the folder or hides the file."""
         # On Windows, "C:a.txt" is in another folder than the target.
         is_special = _DEVICE.fullmatch(self.filename) or PureWindowsPath(self.filename).drive
-        if not _is_plain(self.filename) or is_special:
+        if not _is_plain(self.filename) or is_special or self.filename.startswith("."):
             raise ProtocolError(
-                f"The attachment's name {self.filename!r:.200} leads out of its folder: name the target file."
+                f"The attachment's name {self.filename!r:.200} leads out of its folder, or hides the file: name the "
+                "target file."
             )
         return self.filename
 

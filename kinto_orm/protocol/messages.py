@@ -6,9 +6,9 @@ Flows yield requests and receive responses. Nothing here does I/O.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, Protocol, TypeAlias
+from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -95,6 +95,19 @@ class Pause(Request):
     method: str = "GET"
     path: str = "a pause"
     seconds: float = 0
+
+
+class DownloadOptions(NamedTuple):
+    """How a file is downloaded."""
+
+    overwrite: bool = False
+    """Whether a file that is there already is replaced."""
+    max_bytes: int | None = None
+    """The largest file to accept; ``None`` for the size that its record says, else for a default."""
+    allow_hosts: Collection[str] = ()
+    """The hosts to which a redirect may lead, as ``host`` or ``host:port``."""
+    keeps_same: bool = False
+    """Whether the same file that is there already is not fetched again, although another one is replaced."""
 
 
 class Transport(Protocol):

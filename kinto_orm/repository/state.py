@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeAlias,
 from kinto_orm.errors import ConflictError, KintoError, NotBoundError
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.merge import Merged
-from kinto_orm.protocol.messages import Content, Request, Response, Target
+from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Response, Target
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.responses import StoredObject, stored_object
@@ -348,7 +348,7 @@ class FlowRunner(Protocol):
         ...
 
     def fetch_file(
-        self, url: str, target: Target, *, size: int | None, sha256: str | None, overwrite: bool
+        self, url: str, target: Target, *, size: int | None, sha256: str | None, options: DownloadOptions
     ) -> Flow[None]:
         """Put a file of any host there, once it is known to be the right one."""
         ...

@@ -58,29 +58,41 @@ class Identity:
 
 
 class Inflater:
-    """Decodes gzip and deflate. Raises ``zlib.error`` for what is damaged, cut short, or followed by something else."""
+    """Decodes gzip, also of several members, and deflate.
+
+    Raises ``zlib.error`` for a stream that is damaged, cut short, or followed by something else.
+    """
 
     def __init__(self) -> None:
-        self._inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: with the header of gzip or of zlib
+        self._inflater = _new_inflater()
         self._has_begun = False
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """What the chunk decodes to, a bounded piece at a time."""
-        self._has_begun = True
+        """Yield the decoded chunk, a bounded piece at a time."""
+        self._has_begun = self._has_begun or bool(chunk)
         while chunk:
+            if self._inflater.eof:
+                if not chunk.startswith(_GZIP[: len(chunk)]):
+                    raise zlib.error
+                self._inflater = _new_inflater()  # the next member
             yield self._inflater.decompress(chunk, CHUNK)
-            chunk = self._inflater.unconsumed_tail
-        if self._inflater.unused_data:
-            raise zlib.error
+            chunk = self._inflater.unconsumed_tail or self._inflater.unused_data
 
     def end(self) -> bytes:
-        """What is left when all has come."""
+        """Return the rest when all has come."""
         if not self._has_begun:
             return b""  # the answer to HEAD says how a body would be encoded, and has none
-        left = self._inflater.flush()
+        left: bytes = self._inflater.flush()
         if not self._inflater.eof:
             raise zlib.error  # requests and urllib3 take a stream that is cut short for a whole one
         return left
+
+
+_GZIP = b"\x1f\x8b"
+
+
+def _new_inflater() -> Any:
+    return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: with the header of gzip or of zlib
 
 
 Decoder: TypeAlias = Identity | Inflater

@@ -3,41 +3,65 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Generator, Mapping
+import socket
+import time
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
 from typing import IO, cast
+from urllib.parse import urljoin, urlsplit
 
 import requests
-from requests.adapters import HTTPAdapter
-from urllib3.util import Retry
 
-from kinto_orm.errors import ConnectionLostError, InvalidTypeError, KintoError, ProtocolError, ResponseError
-from kinto_orm.protocol.messages import Content, Target
-from kinto_orm.transport.auth import own_headers
-from kinto_orm.transport.bodies import decoded_pieces
+from kinto_orm.errors import InvalidTypeError, KintoError, ProtocolError, ResponseError, TransportError, UsageError
+from kinto_orm.protocol.messages import Content, Request, Response, Target
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
-from kinto_orm.transport.retry import Timeout, parse_timeout
-from kinto_orm.transport.sessions import Verify
+from kinto_orm.transport.retry import (
+    LENGTH,
+    Backoff,
+    Result,
+    RetryBudget,
+    RetryLoop,
+    RetryPolicy,
+    Timeout,
+    parse_timeout,
+    retry_after,
+)
+from kinto_orm.transport.sessions import Answer, Limits, ManagedSession, Verify, WireOptions
 
-_PASSING = (429, 500, 502, 503, 504)
+MAX_FILE_BYTES = 256 * 1024 * 1024
+"""The largest file that is downloaded where neither the caller nor the record says a size."""
+
+_MAX_REDIRECTS = 5
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _IN_MEMORY = 8 * 1024 * 1024
 """Bytes of a file that wait in memory for the rest of it; more of them wait on the disk."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class HostOptions:
-    """How the host of the files is asked: never with credentials, because the files of Kinto are public."""
+    """How the host of the files is asked: never with credentials, because the files of Kinto are public.
+
+    ``deadline`` bounds a whole download, in seconds. ``allow_hosts`` are the hosts to which a redirect may lead, as
+    ``host`` or ``host:port``, besides the one that was asked. ``server_url`` is the Kinto server that named the file:
+    a public one cannot name a file on a private network, on this machine or at a link-local address.
+    """
 
     timeout: Timeout = (5, 30)
     retries: int = 3
     verify: Verify = True
-    proxies: Mapping[str, str] | None = None
+    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    deadline: float = 120
+    max_bytes: int | None = None
+    allow_hosts: Collection[str] = ()
+    server_url: str | None = None
 
 
 def download(
@@ -46,26 +70,202 @@ def download(
     *,
     size: int | None = None,
     sha256: str | None = None,
-    options: HostOptions = HostOptions(),
+    options: HostOptions | None = None,
     is_stopped: Callable[[], bool] = lambda: False,
+    overwrite: bool = True,
 ) -> None:
-    """Puts the file at ``target``, or writes it there where that is an open file.
+    """Put the file at ``target``, or write it there where that is an open file.
 
     ``size`` (bytes) and ``sha256`` (hexadecimal) are compared where they are known. What was at ``target`` stays there
-    until the new file is whole, and nothing is written to an open file before. It ends early once ``is_stopped()``.
-    Raises ``ProtocolError`` for a file that is not the one expected, ``ResponseError`` where the server says no,
-    ``TransportError`` where no answer came.
+    until the new file is whole, and nothing is written to an open file before. Without ``overwrite`` it stays for good,
+    and is a ``UsageError``. It ends early once ``is_stopped()``.
+    Raises ``ProtocolError`` for a file that is not the one expected, too large, or redirected elsewhere,
+    ``ResponseError`` where the server says no, ``TransportError`` where no answer came or only a part of it.
     """
-    place = _replacing(Path(target)) if isinstance(target, (str, os.PathLike)) else _spooled(target)
+    place = (
+        _replacing(Path(target), overwrite=overwrite) if isinstance(target, (str, os.PathLike)) else _spooled(target)
+    )
+    with place as file:
+        _Download(file, size, sha256, options or HostOptions(), is_stopped).run(url)
+
+
+class _Download:
+    """One file on its way: redirects, attempts, and the checks of its content."""
+
+    def __init__(
+        self,
+        file: IO[bytes],
+        size: int | None,
+        sha256: str | None,
+        options: HostOptions,
+        is_stopped: Callable[[], bool],
+    ) -> None:
+        self._file = file
+        self._size = size
+        self._sha256 = sha256
+        self._options = options
+        self._is_stopped = is_stopped
+        self._end = time.monotonic() + options.deadline
+        self._timeout = parse_timeout(options.timeout)
+        limit = MAX_FILE_BYTES if options.max_bytes is None else options.max_bytes
+        self._limit = limit if size is None or (options.max_bytes is not None and limit < size) else size
+
+    def run(self, url: str) -> None:
+        """Fetch the file, from where the redirects lead."""
+        first = url
+        for _ in range(_MAX_REDIRECTS):
+            self._check_host(url)
+            answer = self._ask(url)
+            if answer.status == 200:
+                return
+            location = answer.headers.get("location")
+            if answer.status not in _REDIRECTS or not location:
+                hint = ". The record may have another file by now: refresh() it" if answer.status == 404 else ""
+                raise ResponseError(f"GET {url}: {answer.status}{hint}.", status=answer.status, method="GET", path=url)
+            url = self._redirected(first, url, location)
+        raise ProtocolError(f"GET {first}: the host redirects for ever.")
+
+    def _redirected(self, first: str, url: str, location: str) -> str:
+        try:
+            target = urljoin(url, location)
+            origins = [_origin(one) for one in (first, target)]
+            host, netloc = urlsplit(target).hostname, urlsplit(target).netloc
+        except ValueError as error:
+            raise ProtocolError(f"GET {first}: redirected to what is no URL.") from error
+        is_allowed = host in self._options.allow_hosts or netloc in self._options.allow_hosts
+        is_downgraded = first.startswith("https:") and not target.startswith("https:")
+        if origins[0] != origins[1] and (not is_allowed or is_downgraded or "@" in netloc):
+            raise ProtocolError(
+                f"GET {first}: redirected to {origins[1]!r:.200}, another host. Where you trust it, give "
+                f"download(allow_hosts=[{host!r:.200}])."
+            )
+        return target
+
+    def _check_host(self, url: str) -> None:
+        """Raise ``ProtocolError`` for a host that a public server cannot know, and for what is no URL of HTTP."""
+        options = self._options
+        host = urlsplit(url).hostname
+        if not url.startswith(("http://", "https://")) or not host:
+            raise ProtocolError(f"{url!r:.200} is no http:// or https:// URL of a file.")
+        if options.server_url is None or _is_private(urlsplit(options.server_url).hostname or ""):
+            return
+        is_proxied = bool(requests.utils.select_proxy(url, dict(options.proxies)))
+        if _is_private(host, resolve=not is_proxied):
+            raise ProtocolError(
+                f"GET {url}: {options.server_url} is a public server, and the file would come from a private network "
+                "or from this machine, so it was not asked for."
+            )
+
+    def _ask(self, url: str) -> Response:
+        """Return the answer; the file is in its place where the status is 200."""
+        origin = _origin(url)
+        parts = urlsplit(url)
+        left = max(self._end - time.monotonic(), 0.001)
+        policy = RetryPolicy(retries=self._options.retries, deadline=left)
+        options = WireOptions(
+            origin,
+            auth=None,
+            headers={"Accept": "*/*"},
+            verify=self._options.verify,
+            cert=None,
+            proxies=dict(self._options.proxies),
+            trust_env=False,
+            is_clear=False,
+        )
+        wire = ManagedSession(options, None)
+        request = Request("GET", parts.path or "/", parts.query)
+        loop = RetryLoop(policy, RetryBudget(), Backoff(policy), _ignore, _ignore)
+        try:
+            return loop.drive(request, lambda attempt: self._attempt(wire, request, url), policy.sleep)
+        finally:
+            wire.release()
+
+    def _attempt(self, wire: ManagedSession, request: Request, url: str) -> Result:
+        left = max(self._end - time.monotonic(), 0.001)
+        connect, read = self._timeout
+        try:
+            answer = wire.send(request, Limits(min(connect, left), min(read, left), left))
+            try:
+                if answer.status == 200:
+                    self._copy(answer, url)
+            finally:
+                answer.close()
+        except KintoError as error:
+            return error
+        except _LocalError as error:
+            raise error.error from None
+        except FOREIGN_ERRORS as error:
+            return translate(error, f"GET {url}")
+        return Response(answer.status, answer.headers, retry_after=retry_after(answer.headers))
+
+    def _copy(self, answer: Answer, url: str) -> None:
+        is_measured = not LENGTH.isdisjoint(answer.headers) or self._size is not None or self._sha256 is not None
+        if not is_measured:
+            raise ProtocolError(f"GET {url}: neither the host nor the record says how long the file is.")
+        self._to_file(self._file.seek, 0)
+        self._to_file(self._file.truncate)
+        hasher = hashlib.sha256()
+        count = 0
+        for piece in answer.body:
+            count += len(piece)
+            if self._is_stopped():
+                raise TransportError(f"GET {url}: the call was cancelled, so the file is left.")
+            if count > self._limit:
+                says = "that its record says" if count > (self._size or math.inf) else "allowed: see max_bytes"
+                raise ProtocolError(f"GET {url}: the file is larger than the {self._limit} bytes {says}.")
+            if time.monotonic() > self._end:
+                raise TimeoutError
+            hasher.update(piece)
+            self._to_file(self._file.write, piece)
+        if self._size is not None and count != self._size:
+            raise ProtocolError(f"GET {url}: the file has {count} bytes, its record says {self._size}.")
+        if self._sha256 is not None and hasher.hexdigest() != self._sha256.lower():
+            raise ProtocolError(f"GET {url}: the file is not the one that its record says: its SHA-256 is another.")
+
+    @staticmethod
+    def _to_file(do: Callable[..., object], *arguments: object) -> None:
+        try:
+            do(*arguments)
+        except OSError as error:
+            raise _LocalError(error) from error
+
+
+class _LocalError(Exception):
+    """An error of the local disk, which is none of the network."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+def _ignore(*_: object) -> None:
+    """Report nothing."""
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _is_private(host: str, *, resolve: bool = True) -> bool:
+    """Return whether the host is this machine, or in a network that is not public."""
+    if host == "localhost" or host.endswith((".localhost", ".embedded")):
+        return True
     try:
-        with _answer(url, options) as answer, place as file:
-            _copy(answer, file, url, size, sha256, is_stopped)
-    except KintoError:
-        raise
-    except FOREIGN_ERRORS as error:
-        if isinstance(error, OSError) and error.filename is not None:
-            raise  # of the file, not of the network
-        raise translate(error, f"GET {url}") from error
+        return not _public(host)
+    except ValueError:
+        pass
+    try:
+        found = {str(each[4][0]) for each in socket.getaddrinfo(host, None)} if resolve else set()
+    except (OSError, UnicodeError):
+        return False  # there is no such host, or a proxy knows it
+    return not all(_public(address.partition("%")[0]) for address in found)
+
+
+def _public(address: str) -> bool:
+    ip = ip_address(address)
+    mapped = getattr(ip, "ipv4_mapped", None)
+    return (mapped or ip).is_global
 
 
 def holds(path: str | os.PathLike[str], size: int | None, sha256: str | None) -> bool:
@@ -74,26 +274,6 @@ def holds(path: str | os.PathLike[str], size: int | None, sha256: str | None) ->
         return False
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest() == sha256.lower()
-
-
-@contextmanager
-def _answer(url: str, options: HostOptions) -> Generator[requests.Response]:
-    retry = Retry(options.retries, status_forcelist=_PASSING, backoff_factor=0.25, raise_on_status=False)
-    with requests.Session() as session:
-        session.trust_env = False
-        session.verify = options.verify
-        session.proxies.update(options.proxies or {})
-        session.headers.update({**own_headers(), "Accept": "*/*"})
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retry))
-        connect, read = (None if seconds == float("inf") else seconds for seconds in parse_timeout(options.timeout))
-        with session.get(url, stream=True, timeout=(connect, read)) as answer:
-            if answer.status_code != 200:
-                hint = ". The record may have another file by now: refresh() it" if answer.status_code == 404 else ""
-                raise ResponseError(
-                    f"GET {url}: {answer.status_code}{hint}.", status=answer.status_code, method="GET", path=url
-                )
-            yield answer
 
 
 @contextmanager
@@ -106,40 +286,28 @@ def _spooled(target: IO[bytes]) -> Generator[IO[bytes]]:
 
 
 @contextmanager
-def _replacing(target: Path) -> Generator[IO[bytes]]:
-    """A file that takes the place of ``target`` when the block ends well."""
+def _replacing(target: Path, *, overwrite: bool) -> Generator[IO[bytes]]:
+    """Yield a file that takes the place of ``target`` when the block ends well."""
+    if not overwrite:
+        _refuse_existing(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     try:
         with open(part, "xb") as file:
             yield file
+        if not overwrite:
+            _refuse_existing(target)
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
 
 
-def _copy(
-    answer: requests.Response,
-    file: IO[bytes],
-    url: str,
-    size: int | None,
-    sha256: str | None,
-    is_stopped: Callable[[], bool],
-) -> None:
-    hasher = hashlib.sha256()
-    count = 0
-    for piece in decoded_pieces(answer):
-        count += len(piece)
-        if is_stopped():
-            raise ConnectionLostError(f"GET {url}: nobody waits for the file any more.")
-        if size is not None and count > size:
-            raise ProtocolError(f"GET {url}: the file is larger than the {size} bytes that its record says.")
-        hasher.update(piece)
-        file.write(piece)
-    if size is not None and count != size:
-        raise ProtocolError(f"GET {url}: the file has {count} bytes, its record says {size}.")
-    if sha256 is not None and hasher.hexdigest() != sha256.lower():
-        raise ProtocolError(f"GET {url}: the file is not the one that its record says: its SHA-256 is another.")
+def _refuse_existing(target: Path) -> None:
+    if os.path.lexists(target):
+        raise UsageError(
+            f"{str(target)!r} is there already, and is not known to be the file: it was kept. Give overwrite=True, or "
+            "another place."
+        )
 
 
 def read_content(file: Content) -> bytes:

@@ -35,7 +35,6 @@ from kinto_orm.transport.retry import (
     Pause,
     Result,
     RetryBudget,
-    Retrying,
     RetryLoop,
     RetryPolicy,
     Timeout,
@@ -128,25 +127,16 @@ class HttpTransport:
         may have applied the request), ``BackoffError`` (it asks for a pause), ``ProtocolError`` (what came is no HTTP,
         or is too large), ``ClientClosedError``.
         """
-        loop = self._start(request)
-        result: Result | None = None
-        try:
-            while True:
-                step = loop.send(result)
-                if isinstance(step, Pause):
-                    self._policy.sleep(step.seconds)
-                    result = None
-                else:
-                    result = self._attempt(request, step)
-        except StopIteration as stop:
-            return cast(Response, stop.value)
+        self._check_open()
+        return self._loop.drive(request, partial(self._attempt, request), self._policy.sleep)
 
     async def asend(self, request: Request) -> Response:
         """Send as :meth:`send` does, in a thread. Where it is cancelled, nothing more is sent.
 
         A request that is on its way at that moment goes on to its end, and the server may apply it.
         """
-        loop = self._start(request)
+        self._check_open()
+        loop = self._loop.run(request)
         result: Result | None = None
         try:
             while True:
@@ -159,10 +149,9 @@ class HttpTransport:
         except StopIteration as stop:
             return cast(Response, stop.value)
 
-    def _start(self, request: Request) -> Retrying:
+    def _check_open(self) -> None:
         if self._is_closed:
             raise ClientClosedError("This client was closed: make a new one.")
-        return self._loop.run(request)
 
     def release(self) -> None:
         """Close idle sockets; the transport stays usable."""

@@ -93,7 +93,7 @@ class Failure(Enum):
 
 _NOT_APPLIED = frozenset({409, 425, 429})
 _AMBIGUOUS = frozenset({408, 500, 502, 504})
-_LENGTH = frozenset({"content-length", "transfer-encoding"})
+LENGTH = frozenset({"content-length", "transfer-encoding"})
 """The headers that say how long an answer is."""
 _ONCE = frozenset({409, 500})
 """Again at most once: a race that is lost twice, or a failure that repeats itself, is for the caller to see."""
@@ -254,6 +254,21 @@ class RetryLoop:
             return result
         return _handed_over(result, may_be_applied=may_be_applied and request.is_write)
 
+    def drive(self, request: Request, attempt: Callable[[Attempt], Result], sleep: Callable[[float], None]) -> Response:
+        """Return what :meth:`run` returns, after these attempts and pauses."""
+        loop = self.run(request)
+        result: Result | None = None
+        try:
+            while True:
+                step = loop.send(result)
+                if isinstance(step, Pause):
+                    sleep(step.seconds)
+                    result = None
+                else:
+                    result = attempt(step)
+        except StopIteration as stop:
+            return cast(Response, stop.value)
+
     def _leave_alone(self, request: Request, deadline: float) -> Generator[Attempt | Pause, Result | None, None]:
         left = self.backoff.left() if self.policy.on_backoff != "ignore" else 0.0
         if not left:
@@ -298,7 +313,7 @@ def failure_of(result: Result) -> Failure:
         status = result.status
         if status in _NOT_APPLIED or (status == 503 and _is_of_kinto(result)):
             return Failure.NOT_APPLIED
-        if status in _AMBIGUOUS or status == 503 or (_LENGTH.isdisjoint(result.headers) and _is_cut_short(result)):
+        if status in _AMBIGUOUS or status == 503 or (LENGTH.isdisjoint(result.headers) and _is_cut_short(result)):
             return Failure.AMBIGUOUS
         return Failure.NONE
     if isinstance(result, (FinalConnectionError, LoginFailedError)):

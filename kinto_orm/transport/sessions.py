@@ -111,14 +111,34 @@ def _heeding(connection: Any) -> Any:
     return connection
 
 
+MAX_INTERIM = 100
+"""Answers with a status from 100 to 199 before the one that counts."""
+
+
 class BoundedResponse(http.client.HTTPResponse):
     """An answer as http.client reads it, from the status line on, until :data:`answer_deadline`."""
 
     def __init__(self, sock: Any, *args: Any, **options: Any) -> None:
         super().__init__(sock, *args, **options)
         deadline = answer_deadline.get()
+        self._source: _Bounded | None = None
         if deadline is not None:
-            self.fp = io.BufferedReader(_Bounded(sock, self.fp.detach(), deadline))
+            self._source = _Bounded(sock, self.fp.detach(), deadline)
+            self.fp = io.BufferedReader(self._source)
+
+    def begin(self) -> None:
+        """Read the status line and the headers, and skip interim answers (103 Early Hints).
+
+        Raises ``IncompleteRead`` where the connection ends among the headers, which http.client takes for their end.
+        """
+        for _ in range(MAX_INTERIM):
+            super().begin()
+            if self._source is not None and self._source.has_ended:
+                raise http.client.IncompleteRead(b"")
+            if not 100 <= self.status < 200 or self.status == http.HTTPStatus.SWITCHING_PROTOCOLS:
+                return
+            self.headers = None  # type: ignore[assignment]  # so that begin() reads the next ones
+        raise http.client.BadStatusLine("interim answers without end")
 
 
 class _Bounded(io.RawIOBase):
@@ -129,6 +149,7 @@ class _Bounded(io.RawIOBase):
         self._inner = inner
         self._deadline = deadline
         self._timeout = sock.gettimeout()
+        self.has_ended = False
 
     def readable(self) -> bool:
         return True
@@ -139,7 +160,9 @@ class _Bounded(io.RawIOBase):
             raise TimeoutError("the deadline of the call has passed")
         if self._timeout is None or left < self._timeout:
             self._socket.settimeout(left)
-        return self._inner.readinto(buffer)
+        count = self._inner.readinto(buffer)
+        self.has_ended = count == 0
+        return count
 
     def close(self) -> None:
         self._inner.close()

@@ -634,7 +634,7 @@ def test_a_wrong_file_is_not_kept(
 
     for target in (tmp_path, stream):
         with pytest.raises(ProtocolError, match="SHA-256"):
-            collection.records.download(attached, target)  # type: ignore[call-overload]
+            collection.records.download(attached, target, overwrite=True)  # type: ignore[call-overload]
 
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"good"]
     assert stream.getvalue() == b""

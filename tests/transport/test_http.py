@@ -473,6 +473,27 @@ def test_an_answer_may_have_no_body(serve: Serve, connect: Connect, status: str)
     assert connect(server).send(GET).body == b""
 
 
+def test_o15_gzip_of_several_members_is_unpacked(serve: Serve, connect: Connect) -> None:
+    body = gzip.compress(b"[1,") + gzip.compress(b"") + gzip.compress(b"2]")
+
+    assert connect(serve(answer(body, "Content-Encoding: gzip"))).send(GET).body == b"[1,2]"
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_o15_interim_answers_are_skipped(serve: Serve, connect: Connect, count: int) -> None:
+    interim = b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n" * count
+    server = serve(interim + answer(b"[1]"))
+    transport = connect(server)
+
+    assert [transport.send(GET).body for _ in range(2)] == [b"[1]", b"[1]"]
+    assert server.connections == 1
+
+
+def test_interim_answers_without_end_are_no_answer(serve: Serve, connect: Connect) -> None:
+    with pytest.raises(ProtocolError):
+        connect(serve(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)).send(PUT)
+
+
 # What goes wrong
 
 
@@ -540,6 +561,8 @@ def test_a_proxy_that_refuses_is_not_asked_again(serve: Serve, connect: Connect,
     ("script", "expected"),
     [
         pytest.param(hang_up, ConnectionLostError, id="closed"),
+        pytest.param(send_and_close(b"HTTP/1.1 200 OK\r\nX-Cut: 1"), ConnectionLostError, id="cut-in-headers"),
+        pytest.param(send_and_close(b"HTTP/1.1 200 OK\r\n"), ConnectionLostError, id="cut-after-the-status-line"),
         pytest.param(reset, ConnectionLostError, id="reset"),
         pytest.param(send_and_close(answer(b"[1]")[:-2]), ConnectionLostError, id="shorter-than-its-length"),
         pytest.param(send_and_close(chunked(b"[1,", b"2]")), ConnectionLostError, id="last-chunk-missing"),
