@@ -453,5 +453,7 @@ class Client(AdminMixin):
         return client
 
     def __repr__(self) -> str:
+        if not hasattr(self, "_options"):  # a traceback may show a client whose options were refused
+            return f"<{type(self).__name__}, not set up>"
         collection = f", collection {self.default_collection}" if self.default_collection else ""
         return f"<{type(self).__name__} {self.server_url}, bucket {self.default_bucket}{collection}>"

@@ -9,22 +9,29 @@ import json
 import math
 import re
 import secrets
+import socket
 import time
 import webbrowser
 from base64 import b64decode
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler
-from socketserver import TCPServer
-from typing import Any, cast
+from socketserver import TCPServer, ThreadingMixIn
+from typing import Any, TypeAlias, cast
 from urllib.parse import parse_qsl, unquote, urlencode
 
-import requests
 from requests import PreparedRequest
 
-from kinto_orm.errors import ConfigurationError, LoginFailedError
-from kinto_orm.transport.auth import BearerTokenAuth, SecretAuth, anonymous, own_headers
-from kinto_orm.transport.requests_errors import FOREIGN_ERRORS
+from kinto_orm.errors import ConfigurationError, KintoError, LoginFailedError
+from kinto_orm.protocol.json_values import decode
+from kinto_orm.protocol.messages import Response
+from kinto_orm.transport.auth import BearerTokenAuth, SecretAuth
+from kinto_orm.transport.http import ask_anonymously
 from kinto_orm.transport.token_refresh import TokenStore
+
+Ask: TypeAlias = Callable[[float], Response]
+"""Asks a server what it says of itself, within so many seconds."""
 
 SCOPE = "openid email"
 _ROOT = re.compile(r"https?://[^/?#]+(?:/[^/?#]+)*?/v\d+(?=[/?#]|\Z)")
@@ -37,7 +44,8 @@ class BrowserOAuth(SecretAuth):
     ``provider`` is the name of one that the server knows; without it, the first one. ``timeout`` is how long to wait
     for the login, in seconds; ``open_browser`` opens an URL, by default in the user's browser. Each server gets its own
     login, so one object serves several clients; a token that has run out (401) takes another one. The token comes to
-    a port that listens on this machine only, for one request, and only with the random state of this login.
+    a port that listens on this machine only, for one request, and only with the random state of this login. The client
+    that the object was given to asks the server how to log in, by its own transport.
     Raises ``LoginFailedError`` where there is no login: the request itself is not sent then.
     https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html#openid-connect
     """
@@ -56,11 +64,16 @@ class BrowserOAuth(SecretAuth):
         self._timeout = timeout
         self._open_browser = webbrowser.open if open_browser is None else open_browser
         self._tokens = TokenStore()
+        self._ask_by: dict[str, Ask] = {}
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """The request, with the token of its server."""
         root = _root(r)
         return self._tokens.get(root, lambda: self._log_in(root))(r)
+
+    def use_server(self, root: str, ask: Ask) -> None:
+        """Ask the server at this root URL by ``ask``; a client calls this, so that its own transport is used."""
+        self._ask_by[root] = ask
 
     def renew(self, refused: PreparedRequest) -> bool:
         """Whether the next request may have another token; see :class:`kinto_orm.transport.token_refresh.Renewable`."""
@@ -71,8 +84,9 @@ class BrowserOAuth(SecretAuth):
         return f"BrowserOAuth({self.provider!r})"
 
     def _log_in(self, root: str) -> BearerTokenAuth:
-        path = self._login_path(root)
-        with _Listener(self._timeout) as listener:
+        deadline = time.monotonic() + self._timeout
+        path = self._login_path(root, self._timeout)
+        with _Listener(deadline) as listener:
             query = urlencode({"callback": listener.callback, "scope": SCOPE})
             self._open(f"{root}{path}?{query}")
             return _credentials(listener.wait())
@@ -85,13 +99,15 @@ class BrowserOAuth(SecretAuth):
         if is_open is False:  # what webbrowser says; other functions may say nothing
             raise LoginFailedError("No browser could be opened: give open_browser, a function that opens an URL.")
 
-    def _login_path(self, root: str) -> str:
-        """Where the provider's login begins, below the root."""
+    def _login_path(self, root: str, seconds: float) -> str:
+        """Return where the provider's login begins, below the root."""
+        ask = self._ask_by.get(root) or partial(ask_anonymously, root)
         try:
-            answer = requests.get(f"{root}/", headers=own_headers(), auth=anonymous, timeout=30, allow_redirects=False)
-            providers = answer.json()["capabilities"]["openid"]["providers"]
+            answer = ask(seconds)
+            described: Any = decode(answer.body, root)
+            providers: Any = described["capabilities"]["openid"]["providers"]
             paths: dict[str, str] = {str(one["name"]): str(one["auth_path"]) for one in providers}
-        except FOREIGN_ERRORS as error:
+        except KintoError as error:
             raise LoginFailedError(f"{root} was asked how to log in: {type(error).__name__}.") from error
         except (KeyError, TypeError) as error:
             raise LoginFailedError(f"{root} has no login by OpenID: its plugin `openid` is not there.") from error
@@ -109,52 +125,88 @@ def _root(request: PreparedRequest) -> str:
     return root[0]
 
 
-class _Listener(TCPServer):
-    """Waits on a random port of this machine for the one request that brings the token."""
+MOST_CONNECTIONS = 64
+"""Connections that are served at a time; further ones are closed."""
 
-    def __init__(self, timeout: float) -> None:
+
+class _Listener(ThreadingMixIn, TCPServer):
+    """Waits on a random port of this machine for the one request that brings the token.
+
+    Connections are served side by side, so that a silent one keeps nobody out, and end with the deadline.
+    """
+
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(self, deadline: float) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.path = f"/auth/{secrets.token_urlsafe(32)}/"
         self.brought: str | None = None
-        self._deadline = time.monotonic() + timeout
+        self._deadline = deadline
+        self._open: set[Any] = set()
 
     @property
     def callback(self) -> str:
-        """Where the server shall send the browser in the end."""
+        """The URL to which the server sends the browser in the end."""
         return f"http://127.0.0.1:{self.server_address[1]}{self.path}"
 
     def wait(self) -> str:
-        """What the request brought."""
+        """Return the token that the request brought."""
         while self.brought is None:
-            self.timeout = self._deadline - time.monotonic()
-            if self.timeout <= 0:
-                raise LoginFailedError("Nobody logged in within the time: call again to open another page.")
+            left = self._deadline - time.monotonic()
+            if left <= 0:
+                raise LoginFailedError("No login came within the time: call again to open another page.")
+            self.timeout = min(left, 0.05)  # a thread of another connection may bring it
             self.handle_request()
         return self.brought
 
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Serve the connection in a thread."""
+        if len(self._open) >= MOST_CONNECTIONS:
+            super().shutdown_request(request)
+            return
+        self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End the connection."""
+        self._open.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """End all connections, also those that still say something."""
+        super().server_close()
+        for request in list(self._open):
+            with suppress(OSError):
+                request.shutdown(socket.SHUT_RDWR)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Does nothing: what another program sends here is none of ours."""
+        """Do nothing: other programs may send anything here."""
 
 
 class _Handler(BaseHTTPRequestHandler):
-    timeout = 5  # seconds for a connection that says nothing
+    timeout = 5  # seconds for each wait of a connection
 
     def do_GET(self) -> None:
-        """Takes what the browser brings, if it knows the state."""
+        """Take the token from the browser, if it knows the state."""
         server = self.server
         assert isinstance(server, _Listener)
         is_ours = self.path.startswith(server.path)
-        if is_ours:
-            server.brought = self.path.removeprefix(server.path)  # first: a browser may hang up before it has the page
-        self.send_response(200 if is_ours else 404)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Referrer-Policy", "no-referrer")
-        self.end_headers()
-        if is_ours:
-            self.wfile.write(_PAGE)
+        brought = self.path.removeprefix(server.path)
+        try:
+            self.send_response(200 if is_ours else 404)
+            self.send_header("Content-Type", "text/html")
+            self.send_header("Referrer-Policy", "no-referrer")
+            self.end_headers()
+            if is_ours:
+                self.wfile.write(_PAGE)
+        finally:
+            if is_ours:
+                server.brought = brought  # last: then the listener ends, with the page on its way
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name in http.server
-        """Does nothing: the path holds the token."""
+        """Do nothing: the path holds the token."""
 
 
 def _credentials(brought: str) -> BearerTokenAuth:

@@ -170,7 +170,7 @@ class _Download:
             cert=None,
             proxies=dict(self._options.proxies),
             trust_env=False,
-            is_clear=False,
+            allow_insecure=True,
         )
         wire = ManagedSession(options, None)
         request = Request("GET", parts.path or "/", parts.query)

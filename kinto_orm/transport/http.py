@@ -17,7 +17,8 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from typing import NoReturn, TypeVar, cast
+from types import MappingProxyType
+from typing import Any, NoReturn, TypeVar, cast
 from urllib.parse import urlsplit
 
 import requests
@@ -25,7 +26,7 @@ from requests.adapters import BaseAdapter
 
 from kinto_orm.errors import ClientClosedError, ConfigurationError, ConnectionFailedError, InvalidTypeError, KintoError
 from kinto_orm.protocol.messages import Request, Response
-from kinto_orm.transport.auth import AuthInput, is_in_clear, parse_auth, parse_headers, take_credentials
+from kinto_orm.transport.auth import AuthInput, parse_auth, parse_headers, take_credentials
 from kinto_orm.transport.bodies import Body
 from kinto_orm.transport.reporting import Reporter, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
@@ -102,15 +103,22 @@ class HttpTransport:
         )
         self._max_response_bytes = _checked_size(max_response_bytes)
         self._is_closed = False
+        authenticator = parse_auth(auth)
+        use_server = getattr(authenticator, "use_server", None)
+        if use_server is not None:  # it asks the server how to log in, before it has credentials
+            asking: dict[str, Any] = {"timeout": timeout, "verify": verify, "cert": cert, "proxies": proxies}
+            asking |= {"trust_env": trust_env, "adapter": adapter, "policy": self._policy}
+            asking |= {"max_response_bytes": max_response_bytes}
+            use_server(self._server_url, partial(ask_anonymously, self._server_url, options=asking))
         options = WireOptions(
             self._server_url,
-            parse_auth(auth),
+            authenticator,
             parse_headers(headers or {}),
             _checked_verify(verify),
             _checked_cert(cert),
             dict(proxies or {}),
             trust_env,
-            is_clear=not allow_insecure and is_in_clear(self._server_url),
+            allow_insecure,
         )
         self._threads = SendingThreads()
         self._wire = make_wire(options, session, adapter)
@@ -183,7 +191,7 @@ class HttpTransport:
             )
 
     def __repr__(self) -> str:
-        return f"HttpTransport({self._server_url!r})"
+        return f"HttpTransport({getattr(self, '_server_url', None)!r})"
 
     def __reduce__(self) -> NoReturn:
         raise InvalidTypeError("A transport holds sockets and credentials, which cannot be pickled or copied.")
@@ -302,6 +310,15 @@ class SendingThreads:
 def _release(loop: AbstractEventLoop, turns: asyncio.Semaphore, _: object) -> None:
     with suppress(RuntimeError):  # the loop is closed
         loop.call_soon_threadsafe(turns.release)
+
+
+def ask_anonymously(server_url: str, seconds: float, *, options: Mapping[str, Any] = MappingProxyType({})) -> Response:
+    """Return what the server says of itself, asked without credentials by a transport with these options."""
+    transport = HttpTransport(server_url, deadline=seconds, **options)
+    try:
+        return transport.send(Request("GET", "/"))
+    finally:
+        transport.close()
 
 
 def merge_credentials(server_url: str, auth: AuthInput) -> tuple[str, AuthInput]:

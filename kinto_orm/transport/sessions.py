@@ -9,7 +9,7 @@ import http.client
 import io
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from http.cookiejar import DefaultCookiePolicy
@@ -23,6 +23,7 @@ from requests import PreparedRequest, adapters, sessions
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from requests.structures import CaseInsensitiveDict
+from requests.utils import select_proxy
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ClosedPoolError, HTTPError
@@ -32,6 +33,7 @@ from kinto_orm.protocol.messages import Request
 from kinto_orm.transport.auth import (
     Authenticator,
     anonymous,
+    is_in_clear,
     is_plain,
     own_headers,
     refuse_in_clear,
@@ -59,8 +61,14 @@ class WireOptions:
     cert: Certificate
     proxies: dict[str, str] = field(repr=False)
     trust_env: bool
-    is_clear: bool
-    """Whether credentials that everybody on the way can read must not be sent."""
+    allow_insecure: bool
+    """Whether credentials may be sent where everybody on the way can read them."""
+
+    def is_clear(self, proxies: Mapping[str, str]) -> bool:
+        """Return whether credentials must not be sent: others could read them on the way, or in a proxy."""
+        if self.allow_insecure or not self.server_url.startswith("http:"):
+            return False
+        return is_in_clear(self.server_url) or bool(select_proxy(self.server_url, dict(proxies)))
 
 
 class Limits(NamedTuple):
@@ -258,7 +266,7 @@ class ManagedSession:
         self._session = _own_session(options, adapter)
         self._is_network = _is_network(self._session, options.server_url)
         self._headers = _Headers(options)
-        self._is_clear = options.is_clear and self._is_network
+        self._is_clear = self._is_network and options.is_clear(self._session.proxies)
         if self._is_clear:
             refuse_in_clear(CaseInsensitiveDict(self._headers.all), options.auth)
         self._path = urlsplit(options.server_url).path
@@ -279,13 +287,16 @@ class ManagedSession:
 
     def send(self, request: Request, limits: Limits) -> Answer:
         """Send the request and return the answer."""
+        is_direct = self._may_use_pool and not _is_patched()
+        # An auth object of the user's may take its time, which does not count for the answer.
+        prepared = None if is_direct else self._prepare(request)
         token = answer_deadline.set(time.monotonic() + limits.whole)
         held_none = not self.holds_sockets
         self.holds_sockets = self._is_network  # first: a session that is released meanwhile stays released
         try:
-            if self._may_use_pool and not _is_patched():
+            if prepared is None:
                 return self._send_by_pool(request, limits)
-            return self._send_by_requests(request, limits)
+            return self._send_by_requests(prepared, limits)
         except BaseException:
             if held_none:
                 self.holds_sockets = False
@@ -326,7 +337,7 @@ class ManagedSession:
         self._pool = pool
         return pool
 
-    def _send_by_requests(self, request: Request, limits: Limits) -> Answer:
+    def _prepare(self, request: Request) -> PreparedRequest:
         prepared = PreparedRequest()
         prepared.method = request.method
         prepared.url = self._options.server_url + request.target
@@ -335,6 +346,9 @@ class ManagedSession:
         prepared = signed(prepared, self._options.auth)
         if self._is_clear:
             refuse_in_clear(prepared.headers)
+        return prepared
+
+    def _send_by_requests(self, prepared: PreparedRequest, limits: Limits) -> Answer:
         prepared.hooks.setdefault("response", []).append(_hold_location)
         return _answer_of(
             self._session.send(
@@ -398,7 +412,8 @@ class ExternalSession:
 
     def _sign(self, prepared: PreparedRequest) -> PreparedRequest:
         result = with_credentials(prepared, self.auth or anonymous)
-        if self._options.is_clear and _is_network(self._session, self._options.server_url):
+        proxies = {**self._session.proxies, **self._options.proxies}
+        if self._options.is_clear(proxies) and _is_network(self._session, self._options.server_url):
             refuse_in_clear(result.headers)
         return result
 

@@ -46,7 +46,7 @@ from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.state import active_runner
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.transport import RequestEvent, ResponseEvent, RetryEvent, parse_auth
+from kinto_orm.transport import HttpTransport, RequestEvent, ResponseEvent, RetryEvent, parse_auth
 
 URL = "http://localhost:8888/v1"
 CANARY = "s3cr3t-canary"
@@ -931,3 +931,8 @@ def test_the_signature_and_the_options_have_the_same_names_and_defaults() -> Non
     in_options = {one.name: MISSING if one.name == "server_url" else one.default for one in fields(Options)}
 
     assert {**in_signature, "server_url": MISSING} == {name: in_options[name] for name in in_options if name != "lacks"}
+
+
+def test_o16_a_client_that_is_not_set_up_can_be_shown() -> None:
+    assert repr(Client.__new__(Client)) == "<Client, not set up>"
+    assert repr(HttpTransport.__new__(HttpTransport)) == "HttpTransport(None)"

@@ -73,6 +73,7 @@ PUT = Request("PUT", "/buckets/b", headers={"Content-Type": "application/json"},
 
 
 SENT_BY_THE_POOL = {
+    "test_digest_auth_answers_its_challenge",  # HTTPDigestAuth keeps its challenge for each thread
     "test_threads_share_a_transport",
     "test_a_patched_function_of_requests_is_called",
     "test_connections_of_another_class_are_used",
@@ -386,6 +387,41 @@ def test_credentials_are_sent_in_clear_where_the_network_is_trusted(serve: Serve
     connect("http://kinto.test", proxies={"http": proxy.url}, auth="user:pass", allow_insecure=True).send(GET)
 
     assert proxy.header("Authorization") == "Basic dXNlcjpwYXNz"
+
+
+@pytest.mark.parametrize("is_brought", [False, True], ids=["own", "brought"])
+def test_o08_credentials_for_this_machine_do_not_go_to_a_proxy(
+    serve: Serve, session: requests.Session, is_brought: bool
+) -> None:
+    server, proxy = serve(), serve()
+    options: dict[str, Any] = {"proxies": {"http": proxy.url}, "session": session if is_brought else None}
+
+    with pytest.raises(ConfigurationError, match="could read the credentials"):
+        HttpTransport(server.url, auth="user:pass", **options).send(GET)
+
+    trusting = HttpTransport(server.url, auth="user:pass", allow_insecure=True, **options)
+    trusting.send(GET)
+    trusting.close()
+    assert (server.requests, len(proxy.requests)) == ([], 1)
+
+
+def test_o08_credentials_in_a_session_do_not_go_to_its_proxy(serve: Serve, session: requests.Session) -> None:
+    proxy = serve()
+    session.auth, session.proxies = ("user", "pass"), {"http": proxy.url}
+
+    with pytest.raises(ConfigurationError, match="could read the credentials"):
+        HttpTransport("http://localhost:1/v1", session=session).send(GET)
+
+    assert proxy.requests == []
+
+
+def test_o08_a_proxy_of_the_environment_gets_no_credentials_either(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", serve().url)
+
+    with pytest.raises(ConfigurationError, match="could read the credentials"):
+        HttpTransport("http://localhost:1/v1", auth="user:pass", trust_env=True)
 
 
 @pytest.mark.parametrize(
