@@ -62,10 +62,14 @@ def get(path: ObjectPath, *, attempt: int = 1) -> Flow[ObjectState]:
 
 
 def read_server_info() -> Flow[JSONObject]:
-    """Return the server's description of itself."""
+    """Return the server's description of itself; parts of another type than Kinto's are left out."""
     request = Request("GET", "/")
     response = yield request
-    return read_document(response, request)
+    info = read_document(response, request)
+    return {key: value for key, value in info.items() if key not in _MAPPINGS or isinstance(value, dict)}
+
+
+_MAPPINGS = ("capabilities", "settings", "user")
 
 
 def get_or_create(change: Change[Any], *, strict: bool = False) -> Flow[tuple[ObjectState, bool]]:
