@@ -1,0 +1,196 @@
+"""Conditions tell the truth: they give what Python gives, or are refused (``faults_found.md`` J08, J21, J24).
+
+The reference is Python's own comparison of the fields of the same objects. A condition looks at objects that have the
+field with a value of its type: a ``None`` is in no order, and a key that is not there differs from nothing.
+"""
+
+# pydantic copies the defaults of its models
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, timedelta, timezone
+from decimal import Decimal
+from enum import Enum, IntEnum
+from ipaddress import IPv4Address
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import PlainSerializer
+
+from kinto_orm import Client, Collection, F, InvalidFilterError, OrderedText, Record
+
+
+class Color(Enum):
+    RED = "red"
+    BLUE = "blue"
+
+
+class Size(IntEnum):
+    S = 1
+    L = 10
+
+
+class Row(Record, bucket="payments", collection="todos"):
+    s: str | None = None
+    i: int | None = None
+    f: float | None = None
+    b: bool | None = None
+    d: date | None = None
+    at: datetime | None = None
+    t: time | None = None
+    span: timedelta | None = None
+    price: Decimal | None = None
+    cents: Annotated[Decimal, PlainSerializer(float, return_type=float)] | None = None
+    code: Annotated[int, PlainSerializer(lambda value: f"{value:06d}", return_type=str), OrderedText()] | None = None
+    u: UUID | None = None
+    color: Color | None = None
+    size: Size | None = None
+    literal: Literal["a", "b"] | None = None
+    ip: IPv4Address | None = None
+    tags: list[str] | None = None
+    labels: set[int] | None = None
+    days: list[datetime] | None = None
+
+
+zones = st.sampled_from([UTC, timezone(timedelta(hours=5, minutes=30)), timezone(timedelta(hours=-11))])
+moments = st.builds(
+    datetime, *map(st.just, (2030, 1, 1)), st.integers(0, 3), st.just(0), st.just(0), st.sampled_from([0, 1, 500_000])
+)
+letters = st.text("aB-,é*", max_size=3)
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "s": letters,
+    "i": st.integers(-12, 12),
+    "f": st.sampled_from([-1.5, 0.0, 0.25, 3.0, 1e20]),
+    "b": st.booleans(),
+    "d": st.dates(date(2029, 12, 28), date(2030, 1, 3)),
+    "at": st.builds(lambda moment, zone: moment.replace(tzinfo=UTC).astimezone(zone), moments, zones),
+    "t": st.builds(time, st.integers(0, 2), st.just(0), st.just(0), st.sampled_from([0, 5, 500_000])),
+    "span": st.builds(timedelta, hours=st.integers(-30, 30)),
+    "price": st.sampled_from([Decimal("9.5"), Decimal("9.50"), Decimal(10)]),
+    "cents": st.sampled_from([Decimal("9.5"), Decimal("9.50"), Decimal(10)]),
+    "code": st.integers(0, 120),
+    "u": st.sampled_from([UUID(int=1), UUID(int=2**127), UUID(int=0xABC)]),
+    "color": st.sampled_from(Color),
+    "size": st.sampled_from(Size),
+    "literal": st.sampled_from("ab"),
+    "ip": st.sampled_from([IPv4Address("10.0.0.9"), IPv4Address("10.0.0.10"), IPv4Address("9.0.0.1")]),
+    "tags": st.lists(letters, max_size=2),
+    "labels": st.sets(st.integers(0, 9), max_size=3),
+    "days": st.lists(st.just(datetime(2030, 1, 1, tzinfo=UTC)), max_size=1),
+}
+OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "==": operator.eq,
+    "!=": operator.ne,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+EXAMPLES = 100 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 2
+"""In depth in the nightly profile: each example fills a collection."""
+
+REFUSED = {"price", "span", "ip"}
+"""Fields whose texts are not in the order of their values."""
+
+rows = st.lists(st.fixed_dictionaries({}, optional=dict(VALUES)), min_size=1, max_size=5)
+
+
+@pytest.fixture
+def store(kinto_client: Client, todos: Collection[Record]) -> Callable[[list[dict[str, Any]]], list[Row]]:
+    """Return a function that puts these rows in the place of the others."""
+
+    def fill(data: list[dict[str, Any]]) -> list[Row]:
+        Row.records.delete(everything=True)
+        Row.records.bulk_create(Row(id=f"r{number}", **one) for number, one in enumerate(data))
+        return Row.records.all()
+
+    return fill
+
+
+def expected(found: list[Row], name: str, symbol: str, value: Any) -> list[str]:
+    """Return the ids that Python's comparison gives."""
+    held = [one for one in found if name in one.data and getattr(one, name) is not None]
+    return sorted(one.id or "" for one in held if OPERATORS[symbol](getattr(one, name), value))
+
+
+@pytest.mark.parametrize("symbol", OPERATORS)
+@pytest.mark.parametrize("name", VALUES)
+@settings(max_examples=EXAMPLES, derandomize=True)
+@given(st.data())
+def test_j08_a_condition_gives_what_python_gives_or_is_refused(
+    store: Callable[[list[dict[str, Any]]], list[Row]], name: str, symbol: str, data: st.DataObject
+) -> None:
+    found = store(data.draw(st.lists(st.fixed_dictionaries({}, optional={name: VALUES[name]}), max_size=5)))
+    value = data.draw(VALUES[name])
+    try:
+        condition = OPERATORS[symbol](F(getattr(Row, name)), value)
+    except InvalidFilterError:
+        assert name in REFUSED or isinstance(value, (list, set, dict, Enum)) or symbol not in ("==", "!=")
+        return
+
+    assert sorted(one.id or "" for one in Row.records.filter(condition)) == expected(found, name, symbol, value)
+
+
+@pytest.mark.parametrize("name", VALUES)
+@settings(max_examples=EXAMPLES, derandomize=True)
+@given(st.data())
+def test_j08_an_order_is_that_of_python_or_is_refused(
+    store: Callable[[list[dict[str, Any]]], list[Row]], name: str, data: st.DataObject
+) -> None:
+    found = store(data.draw(st.lists(st.fixed_dictionaries({name: VALUES[name]}), max_size=6)))
+    try:
+        ordered = [getattr(one, name) for one in Row.records.order_by(name, "id")]
+    except InvalidFilterError:
+        assert name in REFUSED or isinstance(data.draw(VALUES[name]), (list, set, Enum))
+        return
+
+    assert ordered == sorted(getattr(one, name) for one in found)
+
+
+def test_j08_the_example_of_the_documentation(store: Any) -> None:
+    store([{"at": datetime(2030, 1, 1, 12, tzinfo=timezone(timedelta(hours=2)))}])
+
+    assert Row.records.filter(F(Row.at) < datetime(2030, 1, 1, 11, tzinfo=UTC)).count() == 1
+    assert Row.records.filter(F(Row.at) > datetime(2030, 1, 1, 11, tzinfo=UTC)).count() == 0
+    assert Row.records.filter(F(Row.at) >= datetime(2030, 1, 1, 10, tzinfo=UTC)).count() == 1
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: F(Row.price) > Decimal("9.5"),
+        lambda: F(Row.price) == Decimal("9.5"),
+        lambda: F("price") > Decimal("9.5"),
+        lambda: F(Row.span) < timedelta(1),
+        lambda: F(Row.t) > time(1, tzinfo=UTC),
+        lambda: F(Row.ip) > IPv4Address("10.0.0.1"),
+        lambda: Row.records.order_by("price"),
+        lambda: Row.records.order_by(F(Row.ip).desc()),
+        lambda: Row.records.filter(gt_ip="10.0.0.1"),
+    ],
+)
+def test_j24_what_the_server_would_compare_as_text_is_refused(refused: Callable[[], Any]) -> None:
+    with pytest.raises(InvalidFilterError, match="text"):
+        refused()
+
+
+@pytest.mark.parametrize("condition", [F("n") < 0, F("n") <= 1, F(Row.i) < 9, F(Row.i) <= 9, F("n") < 10**6])
+def test_j21_a_condition_on_a_number_matches_no_null(todos: Collection[Record], condition: Any) -> None:
+    todos.records.bulk_create([{"n": None, "i": None}, {}])
+
+    assert todos.records.filter(condition).all() == []
+
+
+def test_items_of_a_list_are_spelt_as_the_field_spells_them(store: Any) -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    store([{"days": [moment], "tags": ["a"], "labels": {3}}, {"days": []}])
+
+    assert Row.records.filter(F(Row.days).contains(moment.astimezone(timezone(timedelta(hours=3))))).count() == 1
+    assert Row.records.filter(F(Row.labels).contains(3), F(Row.tags).contains_any("a", "b")).count() == 1
+    assert Row.records.filter(F(Row.at).in_([moment])).count() == 0

@@ -1,0 +1,219 @@
+"""The page ``docs/pydantic.md``: each setting, option, decorator and type does what its row says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, TypeAdapter, computed_field, model_serializer
+from pydantic.alias_generators import to_camel
+from readings import readings
+
+from kinto_orm import Client, Collection, InvalidFilterError, InvalidTypeError, Record
+
+PAGE = (Path(__file__).parents[2] / "docs" / "pydantic.md").read_text("utf-8")
+
+VALUES: dict[str, Any] = {
+    "alias_generator": to_camel,
+    "extra": "allow",
+    "json_schema_extra": {"examples": []},
+    "model_title_generator": lambda model: model.__name__.upper(),
+    "protected_namespaces": ("model_",),
+    "regex_engine": "python-re",
+    "revalidate_instances": "always",
+    "ser_json_bytes": "base64",
+    "val_json_bytes": "base64",
+    "ser_json_inf_nan": "constants",
+    "ser_json_temporal": "seconds",
+    "ser_json_timedelta": "float",
+    "str_max_length": 50,
+    "str_min_length": 0,
+    "title": "A title",
+    "validate_by_alias": True,
+    "cache_strings": "keys",
+}
+"""A value of each setting that is no switch."""
+
+NOT_ON_THE_PAGE = {
+    *("json_encoders", "schema_generator", "val_temporal_unit", "validate_by_name", "field_title_generator"),
+    *("ignored_types", "plugin_settings", "json_schema_serialization_defaults_required", "json_schema_mode_override"),
+    *(
+        "loc_by_alias",
+        "validation_error_cause",
+        "validate_return",
+        "ser_json_decimal",
+        "url_preserve_empty_path",
+        "polymorphic_serialization",
+        "experimental_defer_build_mode",
+    ),
+}
+"""Settings for JSON schemas and for pydantic's own machinery, deprecated ones, and those of later versions."""
+
+
+def settings_of_the_page() -> Iterator[str]:
+    part = PAGE.partition("## Settings")[2].partition("\n## ")[0]
+    for row in re.findall(r"^\| (`[^|]*) \|", part, re.MULTILINE):
+        yield from (name.partition("=")[0] for name in re.findall(r"`([^`]+)`", row))
+
+
+def test_every_setting_of_pydantic_is_on_the_page() -> None:
+    assert set(ConfigDict.__annotations__) - set(settings_of_the_page()) - NOT_ON_THE_PAGE == set()
+
+
+@pytest.mark.parametrize("setting", sorted(set(settings_of_the_page()) & ConfigDict.__annotations__.keys()))
+def test_a_model_with_any_setting_is_written_and_read_alike(
+    kinto_client: Client, todos: Collection[Record], setting: str
+) -> None:
+    both = ("ser_json_bytes", "val_json_bytes")
+    settings: Any = {name: VALUES.get(name, True) for name in (both if setting in both else (setting,))}
+
+    class Item(Record, bucket="payments", collection="todos"):
+        model_config = ConfigDict(**settings)
+
+        some_text: str = "A b"
+        moment: datetime = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+        span: timedelta = timedelta(seconds=90)
+        blob: bytes = b"blob"
+
+    made = Item(id="Mixed-Case", some_text="C d").save()
+
+    for way, one in readings(Item, "Mixed-Case", kinto_client).items():
+        assert (one.some_text, one.moment, one.span, one.blob) == (made.some_text, made.moment, made.span, made.blob), (
+            way
+        )
+        assert not one.is_dirty, way
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"extra": "forbid"}, {"validate_by_alias": False, "validate_by_name": True}]
+    + [{"ser_json_inf_nan": value} for value in ("null", "strings")],
+    ids=str,
+)
+def test_what_cannot_be_honoured_is_refused_when_the_class_is_made(settings: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="is not possible"):
+
+        class Item(Record):
+            model_config = ConfigDict(**settings)
+
+
+def test_an_own_init_is_refused() -> None:
+    with pytest.raises(InvalidTypeError, match="model_validator"):
+
+        class Item(Record):
+            n: int = 0
+
+            def __init__(self, **values: Any) -> None: ...
+
+
+def test_a_property_with_a_setter_is_set(todos: Collection[Record]) -> None:
+    class Item(Record, bucket="payments", collection="todos"):
+        n: int = 0
+
+        @property
+        def twice(self) -> int:
+            return self.n * 2
+
+        @twice.setter
+        def twice(self, value: int) -> None:
+            self.n = value // 2
+
+    one = Item(id="x").save()
+    one.twice = 8
+
+    assert one.is_dirty and one.save().data == {"n": 4}
+
+
+def test_fields_that_are_not_written(todos: Collection[Record]) -> None:
+    class Item(Record, bucket="payments", collection="todos"):
+        n: int = 1
+        local: int = Field(default=0, exclude=True)
+
+        @computed_field  # type: ignore[prop-decorator]
+        @property
+        def twice(self) -> int:
+            return self.n * 2
+
+        @model_serializer(mode="wrap")
+        def add(self, handler: Any) -> Any:
+            return {**handler(self), "more": 1}
+
+    one = Item(id="x", local=5).save()
+
+    assert dict(todos.records.get("x").data) == {"n": 1} and not Item.records.get("x").is_dirty
+    one.n = 2
+    assert one.save().data == {"n": 2}
+
+
+def test_use_enum_values_holds_for_defaults(todos: Collection[Record]) -> None:
+    class Item(Record, bucket="payments", collection="todos"):
+        model_config = ConfigDict(use_enum_values=True)
+
+        color: Color = Color.RED
+
+    made = Item(id="x").save()
+
+    assert made.color == Item.records.get("x").color == "red"
+
+
+class Color(Enum):
+    RED = "red"
+
+
+class Inside(BaseModel):
+    n: int = 0
+
+
+TYPES: dict[str, tuple[Any, Any, bool, bool]] = {
+    "str": (str, "a", True, True),
+    "int": (int, 3, True, True),
+    "float": (float, 0.5, True, True),
+    "bool": (bool, True, True, True),
+    "UUID": (UUID, UUID(int=7), True, True),
+    "date": (date, date(2030, 1, 2), True, True),
+    "datetime": (datetime, datetime(2030, 1, 2, tzinfo=UTC), True, True),
+    "time": (time, time(3, 4), True, True),
+    "timedelta": (timedelta, timedelta(1), True, False),
+    "Decimal": (Decimal, Decimal("1.5"), False, False),
+    "bytes": (bytes, b"a", True, True),
+    "IP address": (IPv4Address, IPv4Address("10.0.0.1"), True, False),
+    "Path": (Path, Path("/a"), True, False),
+    "pattern": (re.Pattern[str], re.compile("a"), False, False),
+    "secret": (SecretStr, SecretStr("hunter3"), False, False),
+    "list": (list[int], [1], True, False),
+    "dict": (dict[str, int], {"a": 1}, True, False),
+    "model": (Inside, Inside(n=3), True, False),
+    "set": (set[int], {1, 2}, True, False),
+    "Json": (Json[list[int]], [1], False, False),
+    "union": (int | str, "a", True, False),
+    "Any": (Any, "a", True, True),
+}
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_conditions_take_the_types_that_the_page_says(kind: str) -> None:
+    annotation, value, has_equality, has_order = TYPES[kind]
+    model: Any = type(Record)(
+        "Typed", (Record,), {"__annotations__": {"v": annotation}, "__module__": __name__, "__qualname__": "Typed"}
+    )
+
+    def takes(make: Any) -> bool:
+        try:
+            make()
+        except InvalidFilterError:
+            return False
+        return True
+
+    assert takes(lambda: model.v == value) is has_equality
+    assert takes(lambda: model.v > value) is has_order
+    assert takes(lambda: model.records.order_by("v")) is has_order
+    assert takes(lambda: model.records.filter(v=value)) is has_equality
+    assert TypeAdapter(annotation) is not None
