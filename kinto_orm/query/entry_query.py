@@ -39,6 +39,10 @@ class RawEntries:
         """Return no names: no field is declared."""
         return ()
 
+    def condition_value(self, field: str, operator: str, value: Any) -> Any:
+        """Return the value itself: entries are of no model."""
+        return value
+
     def resolve_field(self, name: str) -> str:
         """Return the name unchanged."""
         return name
