@@ -762,7 +762,7 @@ def ensure_more(world: World) -> Call:
 
 
 def load_dump(world: World) -> Call:
-    """A dump of two records, of which one is there with other data."""
+    """Return a dump of two records, of which one is on the server with other data."""
     source = Bucket(id="source", client=world.direct).save()
     records = Collection(bucket=source, id="c").save().records
     records.bulk_create([{"id": "r", "n": 2}, {"id": "new", "n": 1}])
