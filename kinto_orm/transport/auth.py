@@ -1,4 +1,4 @@
-"""Who is asking: credentials, the forms in which they are given, and the other headers of every request.
+"""Authentication: credentials, the forms in which users give them, and the headers of every request.
 
 Nothing here shows a secret: not in ``repr``, ``str``, ``vars``, an error message or a pickle.
 https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html
@@ -25,7 +25,7 @@ from kinto_orm.errors import ConfigurationError, InvalidTypeError, LoginFailedEr
 from kinto_orm.transport.requests_errors import scrubbed
 
 Authenticator: TypeAlias = Callable[[PreparedRequest], PreparedRequest]
-"""What adds credentials to a request: any ``requests`` auth object is one."""
+"""A function that adds credentials to a request: any ``requests`` auth object is one."""
 
 AuthInput: TypeAlias = AuthBase | Authenticator | tuple[str, str] | str | None
 """The forms that ``auth=`` takes, see :func:`parse_auth`."""
@@ -52,7 +52,7 @@ class Secret:
         self._value = value
 
     def reveal(self) -> str:
-        """The string itself."""
+        """Return the string itself."""
         return self._value
 
     def __repr__(self) -> str:
@@ -151,11 +151,11 @@ class BasicAuth(AuthorizationHeader):
 
 
 def parse_auth(auth: AuthInput) -> Authenticator | None:
-    """What adds these credentials to a request; ``None`` for an anonymous client.
+    """Return the function that adds these credentials to a request; ``None`` for an anonymous client.
 
-    Takes a tuple ``(user, password)``; a string, by its scheme first: ``"Bearer xyz"``, ``"Bearer+OIDC xyz"``,
-    ``"Basic xyz"`` (sent as it is), else ``"user:password"``; or any ``requests`` auth object or callable, which
-    is kept as it is. Raises ``ConfigurationError``, without showing the secret, for anything else.
+    Takes a tuple ``(user, password)``; a string, by its scheme first: ``"Bearer xyz"``, ``"Bearer+OIDC xyz"``, ``"Basic
+    xyz"`` (sent unchanged), else ``"user:password"``; or any ``requests`` auth object or callable, which is kept.
+    Raises ``ConfigurationError``, without showing the secret, for anything else.
     """
     given = cast(object, auth)
     if given is None:
@@ -175,7 +175,7 @@ def is_plain(auth: Authenticator | None) -> TypeGuard[AuthorizationHeader | None
 
 
 def signed(prepared: PreparedRequest, auth: Authenticator | None) -> PreparedRequest:
-    """The request with its credentials; raises what :func:`with_credentials` raises."""
+    """Return the request with its credentials; raise the errors of :func:`with_credentials`."""
     if auth is None:
         return prepared
     body = prepared.body
@@ -188,9 +188,9 @@ def signed(prepared: PreparedRequest, auth: Authenticator | None) -> PreparedReq
 
 
 def with_credentials(prepared: PreparedRequest, auth: Authenticator) -> PreparedRequest:
-    """What the auth object makes of the request.
+    """Return the request that the auth object makes of this one.
 
-    Raises ``LoginFailedError`` where it failed to ask another server for credentials: the request itself has not left.
+    Raises ``LoginFailedError`` where it got no credentials from another server: the request itself was not sent.
     """
     try:
         return auth(prepared)
@@ -201,13 +201,13 @@ def with_credentials(prepared: PreparedRequest, auth: Authenticator) -> Prepared
 
 
 def _login_errors() -> tuple[type[Exception], ...]:
-    """What auth objects raise that ask another server; those of PyFxA where somebody uses it."""
+    """Return the error classes of auth objects that ask another server; those of PyFxA where it is in use."""
     fxa = sys.modules.get("fxa.errors")
     return (requests.RequestException,) if fxa is None else (requests.RequestException, fxa.Error)
 
 
 def refuse_in_clear(headers: Mapping[str, str | bytes], auth: Authenticator | None = None) -> None:
-    """Raises ``ConfigurationError`` for credentials that everybody on the way to the server could read and use."""
+    """Raise ``ConfigurationError`` for credentials that anyone on the way to the server could read and use."""
     value = headers.get("Authorization") or ""
     text = value.decode("latin-1") if isinstance(value, bytes) else value
     if isinstance(auth, SecretAuth) or re.match(r"\s*(Basic|Bearer)\b", text, re.IGNORECASE):
@@ -218,7 +218,7 @@ def refuse_in_clear(headers: Mapping[str, str | bytes], auth: Authenticator | No
 
 
 def is_in_clear(server_url: str) -> bool:
-    """Whether what is sent there leaves this machine and is not encrypted."""
+    """Return whether a request to that URL leaves this machine unencrypted."""
     parts = urlsplit(server_url)
     host = parts.hostname or ""
     if parts.scheme != "http" or host == "localhost" or host.endswith(".localhost"):
@@ -230,7 +230,7 @@ def is_in_clear(server_url: str) -> bool:
 
 
 def take_credentials(url: str) -> tuple[str, BasicAuth | None]:
-    """The URL without the credentials in it, and these; an URL without any as it is.
+    """Return the URL without its credentials, and the credentials, if there are any.
 
     Raises ``ConfigurationError``, without showing them, for an ``@`` that separates none.
     """
@@ -247,12 +247,12 @@ def take_credentials(url: str) -> tuple[str, BasicAuth | None]:
 
 
 def anonymous(prepared: PreparedRequest) -> PreparedRequest:
-    """The request, without credentials: said in a way that keeps ``requests`` from looking for some in netrc."""
+    """Return the request without credentials, in a way that keeps ``requests`` from reading netrc."""
     return prepared
 
 
 def parse_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers, which go with every request. Raises ``ConfigurationError`` for what would break out of one."""
+    """Return the headers for every request; raise ``ConfigurationError`` for text that would break out of one."""
     if not isinstance(cast(object, headers), Mapping):
         raise ConfigurationError(f"headers is a mapping of names to values, not {_described(headers)}.")
     for name, value in headers.items():
@@ -264,7 +264,7 @@ def parse_headers(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 def own_headers() -> dict[str, str]:
-    """Return the headers by which a request says who sends it and what it can read."""
+    """Return the headers that name the sender of a request and the encodings that it can read."""
     # gzip only: it is what the transport can undo piece by piece.
     return {"User-Agent": _user_agent(), "Accept": "application/json", "Accept-Encoding": "gzip"}
 

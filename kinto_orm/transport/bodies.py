@@ -29,7 +29,7 @@ class Body:
     _size: int = 0
 
     def add(self, piece: bytes) -> None:
-        """Takes what comes next. Raises ``ResponseTooLargeError``, and ``TimeoutError`` after the deadline."""
+        """Add the next bytes. Raises ``ResponseTooLargeError``, and ``TimeoutError`` after the deadline."""
         self._size += len(piece)
         if self._size > self.limit:
             raise ResponseTooLargeError(
@@ -41,27 +41,24 @@ class Body:
         self._pieces.append(piece)
 
     def whole(self) -> bytes:
-        """All of it."""
+        """Return the whole body."""
         return b"".join(self._pieces)
 
 
 class Identity:
-    """Decodes what is not encoded."""
+    """Decoder of a body without encoding."""
 
     def feed(self, chunk: bytes) -> Iterator[bytes]:
-        """What the chunk decodes to, a bounded piece at a time."""
+        """Yield the decoded chunk, a bounded piece at a time."""
         yield chunk
 
     def end(self) -> bytes:
-        """What is left when all has come."""
+        """Return the rest after the last chunk."""
         return b""
 
 
 class Inflater:
-    """Decodes gzip, also of several members, and deflate.
-
-    Raises ``zlib.error`` for a stream that is damaged, cut short, or followed by something else.
-    """
+    """Decoder of gzip and deflate. Raises ``zlib.error`` for a damaged body, a part of one, or bytes after its end."""
 
     def __init__(self) -> None:
         self._inflater = _new_inflater()
@@ -79,7 +76,7 @@ class Inflater:
             chunk = self._inflater.unconsumed_tail or self._inflater.unused_data
 
     def end(self) -> bytes:
-        """Return the rest when all has come."""
+        """Return the rest after the last chunk."""
         if not self._has_begun:
             return b""  # the answer to HEAD says how a body would be encoded, and has none
         left: bytes = self._inflater.flush()
@@ -99,7 +96,7 @@ Decoder: TypeAlias = Identity | Inflater
 
 
 def decoder_of(encoding: str) -> Decoder:
-    """What undoes this ``Content-Encoding``. Raises ``ContentDecodingError`` for one that was not asked for."""
+    """Return the decoder of this ``Content-Encoding``; raise ``ContentDecodingError`` for an unexpected one."""
     name = encoding.strip().lower()
     if name in ("", "identity"):
         return Identity()

@@ -41,12 +41,12 @@ _PAGE = b"<html><body><h1>Login successful</h1>You can close this page.</body></
 class BrowserOAuth(SecretAuth):
     """Credentials from a login in the browser, asked for at the first request and kept as long as this object lives.
 
-    ``provider`` is the name of one that the server knows; without it, the first one. ``timeout`` is how long to wait
-    for the login, in seconds; ``open_browser`` opens an URL, by default in the user's browser. Each server gets its own
-    login, so one object serves several clients; a token that has run out (401) takes another one. The token comes to
-    a port that listens on this machine only, for one request, and only with the random state of this login. The client
-    that the object was given to asks the server how to log in, by its own transport.
-    Raises ``LoginFailedError`` where there is no login: the request itself is not sent then.
+    ``provider`` is the name of one of the server's providers; the default is the first one. ``timeout`` is the longest
+    wait for the login, in seconds; ``open_browser`` opens a URL, by default in the user's browser. Each server gets a
+    separate login, so one object serves several clients; an expired token (401) causes another login. The token arrives
+    at a port that listens on this machine only, for one request, and only with the random state of this login. The
+    object's client asks the server how to log in, by its transport. Raises ``LoginFailedError`` where there is no
+    login: the request itself is not sent then.
     https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html#openid-connect
     """
 
@@ -67,7 +67,7 @@ class BrowserOAuth(SecretAuth):
         self._ask_by: dict[str, Ask] = {}
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        """The request, with the token of its server."""
+        """Return the request with the token of its server."""
         root = _root(r)
         return self._tokens.get(root, lambda: self._log_in(root))(r)
 
@@ -76,7 +76,7 @@ class BrowserOAuth(SecretAuth):
         self._ask_by[root] = ask
 
     def renew(self, refused: PreparedRequest) -> bool:
-        """Whether the next request may have another token; see :class:`kinto_orm.transport.token_refresh.Renewable`."""
+        """Drop the token; see :class:`kinto_orm.transport.token_refresh.Renewable`."""
         self._tokens.refuse(_root(refused), refused)
         return True
 
@@ -100,7 +100,7 @@ class BrowserOAuth(SecretAuth):
             raise LoginFailedError("No browser could be opened: give open_browser, a function that opens an URL.")
 
     def _login_path(self, root: str, seconds: float) -> str:
-        """Return where the provider's login begins, below the root."""
+        """Return the path of the provider's login, below the root."""
         ask = self._ask_by.get(root) or partial(ask_anonymously, root)
         try:
             answer = ask(seconds)
@@ -118,7 +118,7 @@ class BrowserOAuth(SecretAuth):
 
 
 def _root(request: PreparedRequest) -> str:
-    """The root URL of the server that the request goes to."""
+    """Return the root URL of the request's server."""
     root = _ROOT.match(request.url or "")
     if root is None:
         raise LoginFailedError(f"{request.url!r:.200} is no URL of a Kinto server.")
@@ -130,9 +130,9 @@ MOST_CONNECTIONS = 64
 
 
 class _Listener(ThreadingMixIn, TCPServer):
-    """Waits on a random port of this machine for the one request that brings the token.
+    """Listener on a random port of this machine for the one request that brings the token.
 
-    Connections are served side by side, so that a silent one keeps nobody out, and end with the deadline.
+    Connections are served side by side, so that a silent one blocks no other, and end with the deadline.
     """
 
     daemon_threads = True
@@ -152,7 +152,7 @@ class _Listener(ThreadingMixIn, TCPServer):
         return f"http://127.0.0.1:{self.server_address[1]}{self.path}"
 
     def wait(self) -> str:
-        """Return the token that the request brought."""
+        """Return the token that the browser's request brought."""
         while self.brought is None:
             left = self._deadline - time.monotonic()
             if left <= 0:
@@ -182,7 +182,7 @@ class _Listener(ThreadingMixIn, TCPServer):
                 request.shutdown(socket.SHUT_RDWR)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Do nothing: other programs may send anything here."""
+        """Ignore the error: another program may send anything to the port."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -206,11 +206,11 @@ class _Handler(BaseHTTPRequestHandler):
                 server.brought = brought  # last: then the listener ends, with the page on its way
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002  the name in http.server
-        """Do nothing: the path holds the token."""
+        """Log nothing: the path holds the token."""
 
 
 def _credentials(brought: str) -> BearerTokenAuth:
-    """The credentials in the last segment of the callback's path."""
+    """Return the credentials in the last segment of the callback's path."""
     text = unquote(brought)
     if text.startswith("error="):
         said = dict(parse_qsl(text))

@@ -1,4 +1,4 @@
-"""Files from a server: checked while they come, and in their place only once they are whole."""
+"""Files from a server: checked while they arrive, and put in place only once they are complete."""
 
 from __future__ import annotations
 
@@ -74,13 +74,13 @@ def download(
     is_stopped: Callable[[], bool] = lambda: False,
     overwrite: bool = True,
 ) -> None:
-    """Put the file at ``target``, or write it there where that is an open file.
+    """Download the file to ``target``, a path or an open file.
 
-    ``size`` (bytes) and ``sha256`` (hexadecimal) are compared where they are known. What was at ``target`` stays there
-    until the new file is whole, and nothing is written to an open file before. Without ``overwrite`` it stays for good,
-    and is a ``UsageError``. It ends early once ``is_stopped()``.
-    Raises ``ProtocolError`` for a file that is not the one expected, too large, or redirected elsewhere,
-    ``ResponseError`` where the server says no, ``TransportError`` where no answer came or only a part of it.
+    ``size`` (bytes) and ``sha256`` (hexadecimal) are compared where they are known. An existing file stays until the
+    new one is complete, and nothing is written to an open file before. Without ``overwrite`` it stays for good, and is
+    a ``UsageError``. The download ends early once ``is_stopped()``. Raises ``ProtocolError`` for another file than the
+    expected one, too large a file, or a redirect elsewhere, ``ResponseError`` where the server refuses,
+    ``TransportError`` where no answer arrives, or only a part of it.
     """
     place = (
         _replacing(Path(target), overwrite=overwrite) if isinstance(target, (str, os.PathLike)) else _spooled(target)
@@ -269,7 +269,7 @@ def _public(address: str) -> bool:
 
 
 def holds(path: str | os.PathLike[str], size: int | None, sha256: str | None) -> bool:
-    """Whether the file at ``path`` is that one already; never where its SHA-256 is not known."""
+    """Return whether the file at ``path`` is that one already; ``False`` where its SHA-256 is not known."""
     if sha256 is None or not os.path.isfile(path) or size not in (None, os.path.getsize(path)):
         return False
     with open(path, "rb") as file:
@@ -278,7 +278,7 @@ def holds(path: str | os.PathLike[str], size: int | None, sha256: str | None) ->
 
 @contextmanager
 def _spooled(target: IO[bytes]) -> Generator[IO[bytes]]:
-    """A file that is written to ``target`` when the block ends well."""
+    """Yield a file that is written to ``target`` when the block ends without an exception."""
     with SpooledTemporaryFile(_IN_MEMORY) as file:
         yield file
         file.seek(0)
@@ -287,7 +287,7 @@ def _spooled(target: IO[bytes]) -> Generator[IO[bytes]]:
 
 @contextmanager
 def _replacing(target: Path, *, overwrite: bool) -> Generator[IO[bytes]]:
-    """Yield a file that takes the place of ``target`` when the block ends well."""
+    """Yield a file that replaces ``target`` when the block ends without an exception."""
     if not overwrite:
         _refuse_existing(target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -311,10 +311,10 @@ def _refuse_existing(target: Path) -> None:
 
 
 def read_content(file: Content) -> bytes:
-    """The whole content of the file; of an open one, from where it stands, and where it can it stands there again.
+    """Return the whole content of the file; an open file is read from its position and, where it can, set back to it.
 
-    So the same file may be given once more: to another record, or after an error. It would be sent empty else.
-    Raises ``OSError`` where it cannot be read, ``InvalidTypeError`` for what is no file, or one in text mode.
+    So the same file may be given once more: to another record, or after an error. It would be sent empty otherwise.
+    Raises ``OSError`` where it cannot be read, ``InvalidTypeError`` for other objects and for files in text mode.
     """
     if isinstance(file, (str, os.PathLike)):
         return Path(file).read_bytes()

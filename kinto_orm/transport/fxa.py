@@ -40,11 +40,11 @@ _ADVICE = {
 class FxaAuth(SecretAuth):
     """Credentials of a Firefox Account: a token, asked for at the first request and kept in memory only.
 
-    ``client_id`` and ``scopes`` are those that Kinto's operator has registered at Firefox Accounts; the two URLs are
+    ``client_id`` and ``scopes`` are those that Kinto's operator registered at Firefox Accounts; the default URLs are
     those of production. After ``ttl`` seconds, and after a 401, another token is asked for, once. Threads that need it
     at the same time share one login. Needs the extra ``fxa``. Raises ``ConfigurationError`` for arguments that cannot
-    work, and at a request ``LoginFailedError`` where there is no token: the request itself is not sent then. What the
-    login takes does not count for the client's ``deadline``: PyFxA waits for 30 seconds at most for each answer.
+    work, and at a request ``LoginFailedError`` where there is no token: the request itself is not sent then. The login
+    does not count for the client's ``deadline``: PyFxA waits at most 30 seconds for each answer.
     https://mozilla.github.io/ecosystem-platform/
     """
 
@@ -75,11 +75,11 @@ class FxaAuth(SecretAuth):
         self._refusal: str | None = None
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
-        """The request, with the token."""
+        """Return the request with the token."""
         return self._tokens.get("token", self._log_in)(r)
 
     def renew(self, refused: PreparedRequest) -> bool:
-        """Whether the next request may have another token; see :class:`kinto_orm.transport.token_refresh.Renewable`."""
+        """Drop the token; see :class:`kinto_orm.transport.token_refresh.Renewable`."""
         self._tokens.refuse("token", refused)
         return True
 
@@ -137,7 +137,7 @@ class FxaAuth(SecretAuth):
 
 
 def _plugin() -> Any:
-    """PyFxA's module for ``requests``; raises ``MissingExtraError``."""
+    """Return PyFxA's module for ``requests``; raise ``MissingExtraError``."""
     try:
         return import_module("fxa.plugins.requests")
     except ImportError as error:

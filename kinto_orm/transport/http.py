@@ -1,6 +1,6 @@
 """HTTP by ``requests``: one exchange, with bounds on everything, and every failure as one of our errors.
 
-What a request cannot do here: outlast its deadline, fill the memory, be sent twice where that could do harm.
+A request here cannot outlast its deadline, fill the memory, or be sent twice where that could do harm.
 """
 
 from __future__ import annotations
@@ -54,18 +54,18 @@ _AS_IN = "as in http://localhost:8888/v1"
 
 
 class HttpTransport:
-    """Sends requests to one server; see :class:`~kinto_orm.protocol.messages.Transport`.
+    """Sender of requests to one server; see :class:`~kinto_orm.protocol.messages.Transport`.
 
     Safe in threads and after a fork.
 
     ``timeout`` is ``(connect, read)``, in seconds, for each wait for the network, and ``deadline``, in seconds, for a
-    whole call; it replaces that of ``policy``. ``headers`` go with every request. ``cert`` is the client's certificate.
-    ``trust_env`` lets the environment give proxies and a CA bundle; netrc is never read. Credentials go over plain
-    http to this machine only, unless ``allow_insecure``. ``session`` is used as it is, with its own auth, headers and
-    adapters, and never closed. ``adapter`` takes the place of the network for the server's URL; an adapter that is
-    no ``HTTPAdapter`` is never closed. ``on_request`` is called before each exchange, ``on_response`` after it,
-    ``on_retry`` before each wait for another one, all in the thread that sends. ``log_bodies`` writes what is sent
-    and answered to the log too, without what looks like a secret. Raises ``ConfigurationError``.
+    whole call; it replaces that of ``policy``. ``headers`` are sent with every request. ``cert`` is the client's
+    certificate. ``trust_env`` lets the environment give proxies and a CA bundle; netrc is never read. Credentials
+    travel over plain http to this machine only, unless ``allow_insecure``. ``session`` is used unchanged, with its
+    auth, headers and adapters, and never closed. ``adapter`` replaces the network for the server's URL; it is closed
+    only if it is an ``HTTPAdapter``. ``on_request`` is called before each exchange, ``on_response`` after it,
+    ``on_retry`` before each wait for another one, all in the thread that sends. ``log_bodies`` also logs bodies,
+    without values that look secret. Raises ``ConfigurationError``.
     """
 
     def __init__(
@@ -129,11 +129,11 @@ class HttpTransport:
         return self._server_url
 
     def send(self, request: Request) -> Response:
-        """The answer, whatever its status; 3xx are not followed.
+        """Send the request and return the answer, whatever its status; redirects are not followed.
 
         Raises ``ConnectionFailedError`` (nothing was sent), ``ConnectionLostError`` or ``DeadlineError`` (the server
-        may have applied the request), ``BackoffError`` (it asks for a pause), ``ProtocolError`` (what came is no HTTP,
-        or is too large), ``ClientClosedError``.
+        may have applied the request), ``BackoffError`` (it asks for a pause), ``ProtocolError`` (the answer is not
+        HTTP, or too large), ``ClientClosedError``.
         """
         self._check_open()
         return self._loop.drive(request, partial(self._attempt, request), self._policy.sleep)
@@ -170,7 +170,7 @@ class HttpTransport:
         self.release()
 
     def close(self) -> None:
-        """Close everything that is ours; sending afterwards raises ``ClientClosedError``."""
+        """Close all connections of the transport; sending afterwards raises ``ClientClosedError``."""
         self._is_closed = True
         self.release()
         self._threads.close()
@@ -322,7 +322,7 @@ def ask_anonymously(server_url: str, seconds: float, *, options: Mapping[str, An
 
 
 def merge_credentials(server_url: str, auth: AuthInput) -> tuple[str, AuthInput]:
-    """The URL without credentials, and those that were in it or were given apart.
+    """Return the URL without credentials, and the credentials in it or beside it.
 
     Raises ``ConfigurationError`` for both at once.
     """
@@ -333,12 +333,11 @@ def merge_credentials(server_url: str, auth: AuthInput) -> tuple[str, AuthInput]
 
 
 def parse_server_url(url: str) -> str:
-    """The root URL in its normal form: scheme and host in lower case, no slash at the end, ``/v1`` unless it ends in
-    another version.
+    """Return the root URL in its normal form: lower-case scheme and host, no final slash, ``/v1`` if it has no version.
 
     The version is appended because Kinto answers 307 without one, and redirects are never followed. Raises
-    ``ConfigurationError`` for anything but ``http`` and ``https`` with a host, for a query string, a fragment, and
-    for credentials, which it does not show.
+    ``ConfigurationError`` for anything but ``http`` and ``https`` with a host, for a query string, a fragment, and for
+    credentials, which it does not show.
     """
     if not isinstance(cast(object, url), str) or not url.isprintable() or re.search(r"[\s\\]", url):
         raise ConfigurationError(f"server_url is a string without spaces or backslashes, {_AS_IN}.")

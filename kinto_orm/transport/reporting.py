@@ -1,4 +1,4 @@
-"""What is told of each exchange: to the hooks of the client, and to the log. The same, whatever sends."""
+"""Reports of each exchange to the client's hooks and to the log, the same for every sender."""
 
 from __future__ import annotations
 
@@ -27,8 +27,7 @@ HIDDEN = "***"
 
 
 def redacted(body: bytes | None) -> str:
-    """The body as text: JSON without the values of keys that look secret, and without the object in a 412, which its
-    reader may not have asked for; of anything else the size only."""
+    """Return the body as text: JSON without secrets and without the object in a 412; other bodies as their size."""
     if not body:
         return "nothing"
     try:
@@ -39,7 +38,7 @@ def redacted(body: bytes | None) -> str:
 
 
 def redact(value: JSON, *, hides_existing: bool = False) -> JSON:
-    """The JSON value, with ``***`` for the values of keys that look secret, also where a JSON-Patch sets one.
+    """Return the JSON value with ``***`` for the values of keys that look secret, also where a JSON-Patch sets one.
 
     ``hides_existing``: for the object in a 412, too.
     """
@@ -64,13 +63,13 @@ MAX_ALERTS = 100
 
 @dataclass(slots=True)
 class Alerts:
-    """The alerts of one server: told once for each code and URL."""
+    """The alerts of one server, each shown once for its code and URL."""
 
     _known: set[tuple[str, str]] = field(default_factory=set)
     _untold: list[str] = field(default_factory=list)
 
     def note(self, response: Response) -> None:
-        """Takes the alert of an answer; never fails, whatever the header holds."""
+        """Store the alert of an answer; never fails, whatever the header holds."""
         header = response.headers.get("alert")
         if not header or len(self._known) >= MAX_ALERTS:
             return
@@ -82,7 +81,7 @@ class Alerts:
             self._untold.append(f"The server says ({code}): {_short(alert.get('message'))} {url}".rstrip())
 
     def tell(self) -> None:
-        """Warns of what was noted. To be called where nothing can get lost any more: a warning may be an error."""
+        """Warn of the stored alerts. To be called after the result is safe: a warning may be an error."""
         while self._untold:
             warn_user(self._untold.pop(0), AlertWarning)
 
@@ -150,7 +149,7 @@ class Reporter:
     on_retry: Callable[[RetryEvent], object] | None
 
     def name(self, request: Request) -> str:
-        """How errors and the log call the request."""
+        """Return the name of the request in errors and in the log."""
         return f"{request.method} {request.path} on {self.host}"
 
     def begin(self, request: Request, attempt: int) -> float:
@@ -178,14 +177,14 @@ class Reporter:
             self._tell(self.on_response, ResponseEvent(request.method, request.target, status, elapsed_ms, attempt))
 
     def tell_retry(self, request: Request, attempt: int, wait: float, result: Result) -> None:
-        """Tells that the request is sent again after this attempt, in so many seconds."""
+        """Report that the request is sent again after this attempt, in so many seconds."""
         reason = str(result.status) if isinstance(result, Response) else type(result).__name__
         logger.warning("%s: %s in attempt %d, again in %.2f s", self.name(request), reason, attempt, wait)
         if self.on_retry is not None:
             self._tell(self.on_retry, RetryEvent(request.method, request.target, attempt, reason, wait))
 
     def tell_empty(self, request: Request) -> None:
-        """Tells that the request is not sent again, because all others were so often."""
+        """Report that the request is not sent again, because the retry budget is spent."""
         logger.warning("%s: not sent again, because the retry budget of this client is empty", self.name(request))
 
     def _tell(self, hook: Callable[[E], object], event: E) -> None:

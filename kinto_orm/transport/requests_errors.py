@@ -1,6 +1,6 @@
-"""What went wrong with one exchange: the errors of the libraries below, as one of ours.
+"""Translation of the errors of the libraries below into ours.
 
-Nothing that ``requests``, ``urllib3`` or the operating system raises gets past the transport.
+No error of ``requests``, ``urllib3`` or the operating system leaves the transport.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NOT_ASKED_FOR = "the answer is compressed in a way not asked for."
 NOT_SENT_SOMEHOW = "the request could not be sent: see the cause of this error."
 
 Kind: TypeAlias = tuple[type[KintoError], str]
-"""The class of an error, and what it says."""
+"""The class of an error, and its text."""
 
 
 class FinalConnectionError(ConnectionFailedError):
@@ -52,7 +52,7 @@ class FinalConnectionError(ConnectionFailedError):
 
 
 def translate(error: Exception, name: str) -> KintoError:
-    """Our error for one of ``FOREIGN_ERRORS``, raised by the request of this name; its cause is set."""
+    """Return our error for one of ``FOREIGN_ERRORS``, raised by the request of this name; its cause is set."""
     causes = list(_causes_of(error))
     kind, text = _classified(causes)
     translated = kind(f"{name}: {text}{_reason(causes)}")
@@ -61,10 +61,10 @@ def translate(error: Exception, name: str) -> KintoError:
 
 
 def scrubbed(error: BaseException) -> BaseException | None:
-    """The error without the secrets that it and its causes hold; ``None`` where its text may be one.
+    """Return the error without the secrets that it and its causes hold; ``None`` where its text may be one.
 
-    The libraries below hang requests, pools and connections on their errors, with credentials in clear, also in the
-    local variables of the tracebacks. What refuses a header or a URL shows it.
+    The libraries below attach requests, pools and connections to their errors, with credentials in clear, also in the
+    local variables of the tracebacks. An error about a header or a URL shows it.
     """
     causes = list(_causes_of(error))
     for cause in causes:
@@ -135,7 +135,7 @@ def _kind(causes: list[BaseException]) -> Kind:
 
 
 def _is_refusal(cause: BaseException) -> bool:
-    """Whether TLS could not be agreed on, or a proxy refused to CONNECT: next time it will be the same."""
+    """Return whether TLS could not be agreed on, or a proxy refused to CONNECT: a retry would end the same."""
     is_tls = isinstance(cause, ssl.SSLError) and _is_of_handshake(cause)
     return is_tls or (isinstance(cause, OSError) and str(cause).startswith("Tunnel connection failed"))
 
@@ -146,13 +146,13 @@ def _is_of_handshake(cause: BaseException) -> bool:
 
 
 def _frames(cause: BaseException, name: str) -> int:
-    """How many calls of this function the exception went through."""
+    """Return the number of calls of this function that the exception went through."""
     # A set: what is caught and raised again goes through the same frame twice.
     return len({frame for frame, _ in traceback.walk_tb(cause.__traceback__) if frame.f_code.co_name == name})
 
 
 def _causes_of(error: BaseException) -> Iterator[BaseException]:
-    """The error and what it wraps. Not ``__context__``: there could be anything that our caller was handling."""
+    """Yield the error and the errors that it wraps, without ``__context__``, which may be our caller's."""
     yield error
     for inner in (error.__cause__, getattr(error, "reason", None), *error.args):
         if isinstance(inner, BaseException):

@@ -1,16 +1,16 @@
-"""When a request is sent again, and how long that takes: one loop around one HTTP request.
+"""Retries: when a request is sent again, and the wait before it; one loop around one HTTP request.
 
-The loop is a generator that asks for attempts and pauses and does neither, so threads and event loops share it.
-Every failure has a class, and only that decides:
+The loop is a generator that asks for attempts and pauses and does neither, so threads and event loops share it. Every
+failure has a class, and only the class decides:
 
 - *not sent*: there was no connection. Sent again.
-- *rejected*: the server said no. Final.
-- *not applied*: the server said that it did nothing (429, 409, a 503 of Kinto's own). Sent again.
-- *ambiguous*: the answer got lost, or is none of Kinto's; the request may have been applied. Sent again, byte for
-  byte, only where sending it twice can do no more than once: a read, or writes that all carry a precondition.
+- *rejected*: the server refused. Final.
+- *not applied*: the server did nothing (429, 409, a 503 of Kinto itself). Sent again.
+- *ambiguous*: the answer was lost, or is not Kinto's; the request may have been applied. Sent again, byte for byte,
+  only where sending it twice has no second effect: a read, or writes that all carry a precondition.
 
-Apart from these, credentials that have run out (401) are renewed once, where the auth object can do that: nothing was
-applied then, so writes are sent again, too. It counts as no retry.
+Apart from these, expired credentials (401) are renewed once, where the auth object can do that: nothing was applied
+then, so writes are sent again, too. That counts as no retry.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from kinto_orm.transport.requests_errors import FinalConnectionError
 
 
 def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """The seconds of ``Retry-After``, given as such or as a date; ``None`` where it is missing or says nothing.
+    """Return the seconds of ``Retry-After``, given as such or as a date; ``None`` for a missing or malformed header.
 
     https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
     """
@@ -54,7 +54,7 @@ def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> floa
 
 
 def backoff(headers: Mapping[str, str]) -> float | None:
-    """The seconds of ``Backoff``; ``None`` where it is missing or says nothing."""
+    """Return the seconds of ``Backoff``; ``None`` for a missing or malformed header."""
     value = headers.get("backoff")
     return None if value is None else whole_seconds(value.strip())
 
@@ -72,7 +72,7 @@ Timeout: TypeAlias = float | tuple[float | None, float | None] | None
 """Seconds for each wait for the network: one number for all, or ``(connect, read)``; ``None`` for no limit."""
 
 OnBackoff: TypeAlias = Literal["wait", "raise", "ignore"]
-"""What happens to a request while the server asks for a pause by its header ``Backoff``."""
+"""The treatment of a request while the server asks for a pause by its header ``Backoff``."""
 
 BUDGET = 500
 COST_OF_RETRY = 14
@@ -81,7 +81,7 @@ COST_OF_RETRY_NOT_APPLIED = 5
 
 
 class Failure(Enum):
-    """What an attempt came to."""
+    """The class of a failed attempt."""
 
     NONE = "none"
     """An answer; also one that says no."""
@@ -101,14 +101,14 @@ _ONCE = frozenset({409, 500})
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how fast a request is sent again. All times are seconds.
+    """The number and the pace of retries. All times are seconds.
 
-    ``retries`` is how often after the first time; ``retry_after`` a fixed wait between two attempts, which takes the
-    place of what the server asks for (``Retry-After``, at most ``max_retry_after``) and of our own: a random one, up
-    to ``base`` at first, doubled each time and never above ``cap``. ``deadline`` bounds a whole call: all its attempts
-    and the waits between them. ``on_backoff`` says what happens while the server asks for a pause (``Backoff``, at
-    most ``max_backoff``). ``clock`` must be monotonic; ``clock``, ``sleep``, ``asleep`` and ``random`` (a float from 0
-    to 1) are replaced by tests. Raises ``ConfigurationError``.
+    ``retries`` counts attempts after the first one. ``retry_after`` is a fixed wait between two attempts; it replaces
+    the server's (``Retry-After``, at most ``max_retry_after``) and our own: random, up to ``base`` at first, doubled
+    each time and never above ``cap``. ``deadline`` bounds a whole call: all its attempts and the waits between them.
+    ``on_backoff`` is the treatment of requests while the server asks for a pause (``Backoff``, at most
+    ``max_backoff``). ``clock`` must be monotonic; tests replace ``clock``, ``sleep``, ``asleep`` and ``random`` (a
+    float from 0 to 1). Raises ``ConfigurationError``.
     https://docs.kinto-storage.org/en/stable/api/1.x/backoff.html
     """
 
@@ -137,7 +137,7 @@ class RetryPolicy:
             raise ConfigurationError(f"on_backoff is 'wait', 'raise' or 'ignore', not {self.on_backoff!r:.60}.")
 
     def wait(self, attempt: int, asked: float | None = None) -> float:
-        """The seconds to wait after this attempt, the first being 1; ``asked`` is what the server asked for."""
+        """Return the seconds to wait after this attempt, the first being 1; ``asked`` is the server's wish."""
         if self.retry_after is not None:
             return self.retry_after
         if asked is not None:
@@ -150,7 +150,7 @@ class RetryPolicy:
 
 @dataclass(slots=True)
 class RetryBudget:
-    """What the requests of one client may spend on retries, together: a server in trouble is not hammered by all.
+    """The retries that the requests of one client may make together, so that they do not hammer a server in trouble.
 
     Each success pays something back.
     """
@@ -159,7 +159,7 @@ class RetryBudget:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def take(self, cost: float) -> bool:
-        """Whether there was that much left; then it is spent."""
+        """Spend that much and return whether it was left."""
         with self._lock:
             if self.tokens < cost:
                 return False
@@ -167,7 +167,7 @@ class RetryBudget:
             return True
 
     def pay_back(self, amount: float) -> None:
-        """Fills the budget up again, by that much."""
+        """Add that much to the budget."""
         with self._lock:
             self.tokens = min(BUDGET, self.tokens + amount)
 
@@ -180,7 +180,7 @@ class Backoff:
     _until: float = -math.inf
 
     def note(self, asked: float | None) -> None:
-        """Takes what an answer says: the seconds, or nothing, which ends the pause."""
+        """Store the pause of an answer, in seconds; ``None`` ends the pause."""
         self._until = -math.inf if asked is None else self.policy.clock() + min(asked, self.policy.max_backoff)
 
     @property
@@ -214,18 +214,18 @@ Retrying: TypeAlias = Generator[Attempt | Pause, Result | None, Response]
 
 @dataclass(frozen=True, slots=True)
 class RetryLoop:
-    """The loop of one client: its policy, and what its requests share."""
+    """The loop of one client: its policy, and the state that its requests share."""
 
     policy: RetryPolicy
     budget: RetryBudget
     backoff: Backoff
     on_retry: Callable[[Request, int, float, Result], None]
-    """Told before each new attempt: which one failed, the seconds of the wait, and how it failed."""
+    """Called before each new attempt, with the failed one, the wait in seconds, and the failure."""
     on_empty: Callable[[Request], None]
-    """Told where a request is not sent again because the budget is spent."""
+    """Called where a request is not sent again because the budget is spent."""
 
     def run(self, request: Request) -> Retrying:
-        """The answer. Raises what the last attempt raised, at once when another wait would end after the deadline."""
+        """Return the answer, or raise the last attempt's error: at once where another wait would miss the deadline."""
         deadline = self.policy.clock() + self.policy.deadline
         if request.attempt > 1:
             yield Pause(self.policy.wait(request.attempt - 1))
@@ -282,7 +282,7 @@ class RetryLoop:
         yield Pause(left)
 
     def _wait(self, request: Request, result: Result, failure: Failure, number: int, deadline: float) -> float | None:
-        """The seconds until the next attempt; ``None`` where there is none."""
+        """Return the seconds until the next attempt; ``None`` where there is none."""
         if not self._may_retry(request, result, failure, number):
             return None
         asked = result.retry_after if isinstance(result, Response) else None
@@ -308,7 +308,7 @@ class RetryLoop:
 
 
 def failure_of(result: Result) -> Failure:
-    """The class of what an attempt gave."""
+    """Return the class of an attempt's result."""
     if isinstance(result, Response):
         status = result.status
         if status in _NOT_APPLIED or (status == 503 and _is_of_kinto(result)):
@@ -324,14 +324,14 @@ def failure_of(result: Result) -> Failure:
 
 
 def _is_of_kinto(answer: Response) -> bool:
-    """Whether Kinto itself says it, and not something in front of it that does not know what Kinto did."""
+    """Return whether the answer comes from Kinto itself, and not from a proxy that does not know what Kinto did."""
     return answer.body.lstrip()[:1] == b"{" and b'"errno"' in answer.body
 
 
 def _is_cut_short(answer: Response) -> bool:
-    """Whether the connection was closed too early, where no header says how long the answer is.
+    """Return whether the connection was closed too early, where no header says how long the answer is.
 
-    Also of a refusal: half a 412 does not tell whose write it found.
+    Also for a refusal: half a 412 does not say whose write it found.
     """
     if answer.body.lstrip()[:1] not in (b"{", b"["):
         return False
@@ -354,7 +354,7 @@ def _handed_over(result: Result, *, may_be_applied: bool) -> Response:
     if isinstance(result, Response):
         return replace(result, is_repeated=True) if may_be_applied else result
     if may_be_applied and not isinstance(result, ConnectionLostError):
-        # By itself this failure would say that nothing was sent, or that somebody else answered.
+        # This failure alone would say that nothing was sent, or that another server answered.
         raise ConnectionLostError(
             f"{str(result).rstrip('.')}. An earlier attempt of this request may have been applied: "
             "read the object before you send it again."
@@ -363,7 +363,7 @@ def _handed_over(result: Result, *, may_be_applied: bool) -> Response:
 
 
 def parse_timeout(timeout: Timeout) -> tuple[float, float]:
-    """The seconds for connecting and for each read, infinity for no limit. Raises ``ConfigurationError``."""
+    """Return the seconds for connecting and for each read, infinity for no limit. Raises ``ConfigurationError``."""
     pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     if len(pair) != 2 or not all(seconds is None or (_is_number(seconds) and seconds > 0) for seconds in pair):
         raise ConfigurationError(f"timeout is (connect, read), in seconds above 0, or one for both, not {timeout!r}.")

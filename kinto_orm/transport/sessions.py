@@ -1,6 +1,6 @@
-"""The sessions of ``requests`` behind the transport: ours, prepared once, or one that the user brought.
+"""The sessions of ``requests`` behind the transport: ours, prepared once, or the user's.
 
-What a request cannot do here: follow a redirect, read netrc, keep a cookie.
+A request here cannot follow a redirect, read netrc, or keep a cookie.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ POOL_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class WireOptions:
-    """What every request has in common."""
+    """The options that every request shares."""
 
     server_url: str
     auth: Authenticator | None = field(repr=False)
@@ -88,12 +88,12 @@ class DeadlineAdapter(HTTPAdapter):
     """The network, within :data:`answer_deadline`. Not for SOCKS proxies, which bring other connections."""
 
     def init_poolmanager(self, *args: Any, **options: Any) -> None:
-        """Makes the pools."""
+        """Create the pools."""
         super().init_poolmanager(*args, **options)
         self.poolmanager.pool_classes_by_scheme = _POOLS
 
     def proxy_manager_for(self, proxy: str, **options: Any) -> Any:
-        """The pools of a proxy."""
+        """Return the pools of a proxy."""
         manager = super().proxy_manager_for(proxy, **options)
         if isinstance(manager, ProxyManager):
             manager.pool_classes_by_scheme = _POOLS
@@ -114,7 +114,7 @@ _POOLS: dict[str, type[HTTPConnectionPool]] = {"http": _Pool, "https": _TLSPool}
 
 
 def _heeding(connection: Any) -> Any:
-    # Not a class of connection of our own: vcrpy puts its own in the place of urllib3's.
+    # No connection class of ours: vcrpy replaces urllib3's.
     connection.response_class = BoundedResponse
     return connection
 
@@ -292,7 +292,7 @@ class ManagedSession:
         prepared = None if is_direct else self._prepare(request)
         token = answer_deadline.set(time.monotonic() + limits.whole)
         held_none = not self.holds_sockets
-        self.holds_sockets = self._is_network  # first: a session that is released meanwhile stays released
+        self.holds_sockets = self._is_network  # first: a session that another thread releases stays released
         try:
             if prepared is None:
                 return self._send_by_pool(request, limits)
@@ -368,7 +368,7 @@ class ManagedSession:
         _close_pools(self._session)
 
     def after_fork(self) -> Wire:
-        """What takes its place in a forked child."""
+        """Return the session that replaces this one in a forked child."""
         if isinstance(self._adapter, HTTPAdapter):
             self._adapter.close()
         return ManagedSession(self._options, self._adapter, ancestor=self)
@@ -387,7 +387,7 @@ class ExternalSession:
 
     @property
     def auth(self) -> Authenticator | None:
-        """What adds the credentials: the client's own, else the session's."""
+        """The function that adds credentials: the client's, else the session's."""
         theirs = self._session.auth
         return self._options.auth or (HTTPBasicAuth(*theirs) if isinstance(theirs, tuple) else theirs)
 
@@ -423,10 +423,10 @@ class ExternalSession:
         return {name: value for name, value in own_headers().items() if theirs.get(name) == untouched.get(name)}
 
     def release(self) -> None:
-        """Does nothing: the session is its owner's."""
+        """Release nothing: the session belongs to the user."""
 
     def after_fork(self) -> Wire:
-        """What takes its place in a forked child."""
+        """Return the session that replaces this one in a forked child."""
         _close_pools(self._session)
         return ExternalSession(self._options, self._session)
 
@@ -435,7 +435,7 @@ Wire: TypeAlias = ManagedSession | ExternalSession
 
 
 def make_wire(options: WireOptions, session: requests.Session | None, adapter: BaseAdapter | None) -> Wire:
-    """The wire of a session that the user brought, or of one of our own."""
+    """Return the wire of the user's session, or of a new one."""
     if session is None:
         return ManagedSession(options, adapter)
     if adapter is not None:
@@ -466,7 +466,7 @@ def _own_session(options: WireOptions, adapter: BaseAdapter | None) -> requests.
 
 
 def _is_network(session: requests.Session, url: str) -> bool:
-    """Whether requests go out, and not to what an adapter put in their place."""
+    """Return whether requests reach the network, and not an adapter that replaces it."""
     return isinstance(session.get_adapter(url), HTTPAdapter)
 
 
@@ -494,7 +494,7 @@ def _hooks(session: requests.Session) -> list[Callable[..., Any]]:
 
 
 def _hold_location(answer: requests.Response, **_: object) -> None:
-    """Hides the target of a redirect from requests, which reads the whole body of one even where it does not follow."""
+    """Hide the target of a redirect from requests, which would read its whole body even without following it."""
     if "location" in answer.headers:
         answer.headers[HELD_LOCATION] = answer.headers.pop("location")
 

@@ -1,4 +1,4 @@
-"""Credentials that run out: got once, however many threads ask, and got again after the server refused them.
+"""Credentials that expire: fetched once, however many threads ask, and again after the server refused them.
 
 A 401 says that nothing was applied, so the request is sent again, once, with new credentials.
 https://docs.kinto-storage.org/en/stable/api/1.x/authentication.html
@@ -26,10 +26,10 @@ logger = logging.getLogger("kinto_orm")
 
 
 class Renewable(Protocol):
-    """An auth object that can get new credentials: any object with this method, beside what ``requests`` asks for."""
+    """An auth object that can get new credentials: any callable object with this method."""
 
     def renew(self, refused: PreparedRequest) -> bool:
-        """Whether the next request may have other credentials than this one, which the server answered with a 401.
+        """Return whether the next request may have other credentials than this one, which was answered with a 401.
 
         Gets none by itself: it drops the old ones, unless another thread has done that already.
         """
@@ -56,7 +56,7 @@ def _renews(renew: Callable[[Any], bool], sent: PreparedRequest | None) -> bool:
 
 
 def _statuses(request: Request, response: Response) -> list[int]:
-    """The status of the response, or those of the answers inside a batch."""
+    """Return the status of the response, or those of the answers inside a batch."""
     if response.status != 200 or request.path != "/batch" or b"401" not in response.body:
         return [response.status]
     try:
@@ -74,9 +74,9 @@ class _Kept:
 
 @dataclass(slots=True)
 class TokenStore:
-    """The tokens of one auth object, by what they are for; ``ttl`` is how long they last, in seconds.
+    """The tokens of one auth object, by their use; ``ttl`` is their lifetime, in seconds.
 
-    In memory only. Whoever comes while a token is being fetched waits for that, and gets it, or its failure.
+    In memory only. A thread that asks while a token is being fetched waits, and gets that token, or its error.
     """
 
     ttl: float = math.inf
@@ -85,7 +85,7 @@ class TokenStore:
     _flights: dict[Hashable, Future[BearerTokenAuth]] = field(default_factory=dict, repr=False)
 
     def get(self, key: Hashable, fetch: Callable[[], BearerTokenAuth]) -> BearerTokenAuth:
-        """The token, fetched where there is none that is good. Raises ``LoginFailedError``."""
+        """Return the token, fetched where there is no valid one. Raises ``LoginFailedError``."""
         found = self._good(key)
         if found is not None:
             return found
@@ -125,7 +125,7 @@ class TokenStore:
         return kept.auth
 
     def refuse(self, key: Hashable, refused: PreparedRequest) -> None:
-        """Drops the token, if it is the one of this request; a newer one stays."""
+        """Drop the token, if it is the one of this request; a newer one stays."""
         kept = self._kept.get(key)
         if kept is not None and kept.auth.is_in(refused):
             kept.is_refused = True  # not taken out: another thread may just have put in a new one
