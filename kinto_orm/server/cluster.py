@@ -231,6 +231,8 @@ def kill_orphans(data: Path) -> None:
 
 def is_running(process: Any) -> bool:
     """Return whether the process of psutil runs; a process that ended and that no parent has waited for does not."""
+    if process is None:
+        return False
     psutil = import_extra("psutil", EXTRA)
     try:
         return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
