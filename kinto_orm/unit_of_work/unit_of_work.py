@@ -124,6 +124,11 @@ class UnitOfWork:
             if path in self._on_its_way:
                 raise UnitOfWorkError(f"{path} is being sent: stage it again when the commit has ended.")
             frozen = change if change.patch is None else freeze(change)
+            if change.verb is Verb.PATCH and path in self._loaded and path not in self._staged:
+                # The other edits of an object that came from get() would have joined the commit: they still do.
+                unsaved = change.holder.__kinto_change__(Verb.SAVE)
+                if encode_change(unsaved):
+                    self._staged[path] = unsaved
             combined = self._combined(path, frozen)
             if combined is None:
                 self._cancelled.add(path)

@@ -583,3 +583,14 @@ def test_both_sides_that_change_one_field_differently_conflict(wire: Wiretap) ->
 
     with pytest.raises(MergeConflict):
         one.save(on_conflict="merge")
+
+
+def test_j17_a_patch_in_a_unit_leaves_no_other_edit_behind(kinto_client: Client, wire: Wiretap) -> None:
+    Item(id="x", data={"m": 0, "n": 0}).save()
+    with kinto_client.unit_of_work() as uow:
+        one = uow.get(Item, "x")
+        one.data["n"] = 2
+        one.patch(m=1)
+
+    assert [outcome.status for outcome in uow.outcomes] == ["updated"] and raw() == {"m": 1, "n": 2}
+    assert not one.is_dirty
