@@ -6,6 +6,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/accounts.html
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -39,7 +40,10 @@ def without_hashes(request: Request, response: Response) -> Response:
                 _clean(answer.get("body"))
     else:
         _clean(body)
-    return replace(response, body=encode(body))
+    try:
+        return replace(response, body=encode(body))
+    except ValueError:  # half a character, which no server of Kinto stores
+        return replace(response, body=json.dumps(body).encode())
 
 
 def _is_of_accounts(path: str) -> bool:

@@ -185,6 +185,8 @@ class Scene:
             "run_concurrently": lambda: ([iter([self.client.describe_server(refresh=True), None]).__next__],),
             "load_plan": self.saved_plan,
             "dump": lambda: (self.folder / "dump",),
+            "load": lambda: (self.folder,),
+            "copy_to": lambda: (self.client,),
             "schema_diff": lambda: (Record,),
         }
         if verb in ("bulk_create", "stream_create"):
