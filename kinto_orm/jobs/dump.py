@@ -33,7 +33,8 @@ from kinto_orm.unit_of_work.batches import gather_reads
 MOST_ATTEMPTS = 2
 """The number of reads of a collection that others write to, before the last one is dumped."""
 
-PAGE_SIZE = 5000
+PAGE_SIZE = 10_000
+"""The number of records on each page: the most that Kinto gives in one answer."""
 
 
 @dataclass

@@ -417,3 +417,25 @@ def test_outcomes_name_the_records(folder: Path, kinto_client: Client) -> None:
         kinto_client.load(folder)
     (outcome,) = caught.value.outcomes
     assert isinstance(outcome, Outcome) and isinstance(outcome.object, Record) and outcome.object.id == "old"
+
+
+REAL = Path(__file__).parents[3] / "shared" / "data"
+"""Dumps of real collections, where they are."""
+
+
+@pytest.mark.parametrize("name", ["search-config-v2", "search-telemetry-v2"])
+def test_real_records_survive_dump_and_load(source: Client, kinto_client: Client, tmp_path: Path, name: str) -> None:
+    file = REAL / f"{name}.json"
+    if not file.exists():
+        pytest.skip(f"there is no {file}")
+    bucket = Bucket(id="main", client=source).save()
+    mine = Collection(bucket=bucket, id=name).save().records
+    mine.sync(file)
+    bucket.dump(tmp_path, horizon=HORIZON)
+
+    report = kinto_client.load(tmp_path, timestamps=True)
+
+    theirs = kinto_client.bucket("main").collection(name).records
+    assert report.created == mine.count() > 0
+    assert mine.diff(theirs).is_empty
+    assert {one.id: one.last_modified for one in mine} == {one.id: one.last_modified for one in theirs}
