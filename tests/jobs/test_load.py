@@ -260,7 +260,7 @@ def test_what_is_no_dump_is_refused(folder: Path, kinto_client: Client, tmp_path
         kinto_client.load(tmp_path)
     text = (folder / "MANIFEST.json").read_text("utf-8")
     (folder / "MANIFEST.json").write_text(text.replace('"is_complete": true', '"is_complete": false'), "utf-8")
-    with pytest.raises(InvalidValueError, match="did not come to its end"):
+    with pytest.raises(InvalidValueError, match="is not complete: dump again"):
         kinto_client.load(folder)
     (folder / "MANIFEST.json").write_text(text.replace('"groups/staff.json"', '"../staff.json"'), "utf-8")
     with pytest.raises(InvalidValueError, match="no name of a file"):
