@@ -67,7 +67,8 @@ def writes(wire: Wiretap) -> list[Any]:
 
 
 def stored(todos: Collection[Any]) -> dict[str, Any]:
-    return {record.id: dict(record.data) for record in todos.client.bucket("payments").collection("todos").records}
+    client: Any = todos.client
+    return {record.id: dict(record.data) for record in client.bucket("payments").collection("todos").records}
 
 
 def rows(count: int, **values: Any) -> list[dict[str, Any]]:
