@@ -6,9 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
-from kinto_orm.errors import InvalidTypeError, InvalidValueError, ProtocolError, UsageError
+from kinto_orm.errors import InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.models.codec import codec_of
-from kinto_orm.models.data import current_data, frozen_data, has_data, own_extra, remove_key, restore_fields, undeclared
+from kinto_orm.models.data import (
+    Mark,
+    current_data,
+    freeze,
+    has_data,
+    is_unedited,
+    own_extra,
+    remove_key,
+    restore_fields,
+    undeclared,
+)
 from kinto_orm.models.loading import accept_sent
 from kinto_orm.models.permissions import permission_lists
 from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, is_same, parse_timestamp
@@ -23,7 +33,7 @@ from kinto_orm.protocol.patches import (
     check_targets,
     removed_keys,
 )
-from kinto_orm.protocol.responses import stored_object
+from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import PermissionLists
 from kinto_orm.repository.conflicts import check_policy
 from kinto_orm.repository.state import NO_OPTIONS, Change, OnConflict, Status, Verb, WriteOptions
@@ -58,13 +68,19 @@ def change_of(
         return Change(holder, verb, model.__kinto_state__(), {}, options=options)
     if verb is Verb.PATCH:
         model.__kinto_path__()  # it needs an id: none is drawn for it
-    state = model.__kinto_state__(draw=True)
-    data = frozen_data(model) if has_data(model) else {}
-    permissions = model.__kinto_envelope__().permissions
-    if permissions is None:  # the user has set none
-        everything: PermissionLists | None = {} if state.status is Status.NEW else None
-        return Change(holder, verb, state, data, None, everything, options, patch)
-    return Change(holder, verb, state, data, permissions.changes() or None, permissions.complete(), options, patch)
+    state, envelope = model.__kinto_state__(draw=True), model.__kinto_envelope__()
+    data: JSONObject = {}
+    mark: Mark | None = None
+    if state.status is Status.NEW or has_data(model):
+        data, mark = freeze(model, envelope, codec_of(type(model)))
+    permissions = envelope.permissions
+    changed: PermissionLists | None = None
+    complete: PermissionLists | None = {} if state.status is Status.NEW else None
+    if permissions is not None:
+        changed, complete = permissions.changes() or None, permissions.complete()
+    change = Change(holder, verb, state, data, changed, complete, options, patch)
+    change.mark = mark
+    return change
 
 
 def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) -> Patch:
@@ -192,23 +208,20 @@ def redo(model: Any, edits: Edits) -> None:
         model.permissions[name] = principals
 
 
-def accept(model: Any, change: Change[Any], stored: JSONObject, answer: JSONObject) -> bool:
+def accept(model: Any, change: Change[Any], stored: JSONObject, last_modified: int, shown: ShownPermissions) -> bool:
     """Take the state after a change that was stored as it was sent; return whether it was taken.
 
     It is not where the object was edited since the change was made, or where a field is called ``schema`` and the
     server has set that key.
     """
+    codec, envelope, mark = codec_of(type(model)), model.__kinto_envelope__(), change.mark
     has_more = len(stored) != len(change.data)  # the timestamp of the collection's schema
-    if has_more and "schema" in codec_of(type(model)).fields:
+    if mark is None or codec.varies or (has_more and "schema" in codec.fields) or not is_unedited(envelope, mark):
         return False
-    if not unsent_edits(model, change).is_empty:
+    permissions = envelope.permissions
+    if permissions is not None and _unsent_permissions(model, change, change.permissions or {}):
         return False
-    try:
-        given = stored_object(answer["data"], answer.get("permissions"))
-    except ProtocolError:
-        return False
-    accept_sent(model, change.state.after(given))
-    extra = model.__kinto_envelope__().extra
-    if has_more and extra is not None:
-        extra["schema"] = stored["schema"]
+    accept_sent(model, envelope, codec, stored, last_modified, shown)
+    if has_more and envelope.extra is not None:
+        envelope.extra["schema"] = stored["schema"]
     return True

@@ -35,7 +35,7 @@ from pydantic_core import (
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError, InvalidValueError
 from kinto_orm.models.declaration import ENVELOPE_KEYS, wire_name
-from kinto_orm.models.field_types import Config, FieldType, Promises, wire_schema
+from kinto_orm.models.field_types import Config, FieldType, Promises, exact_kinds, wire_schema
 from kinto_orm.protocol.accounts import hide
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, to_json_value
 from kinto_orm.protocol.paths import Kind
@@ -85,6 +85,19 @@ class Codec:
         """The fields by whose text a row is known to be as it came; ``None``: all."""
         self.sets = {self.wires[name] for name, one in schema.fields.items() if _type_inside(one["schema"]) in _SETS}
         """The wire names of the fields that are sets."""
+        self.is_surely_written = (
+            bool(own)
+            and not (self.is_written_whole or self.varies or self.excluded)
+            and all(
+                one.is_lossless and one.is_checked_by_dump and not one.holds_times and len(self.read_keys[name]) == 1
+                for name, one in self.types.items()
+            )
+        )
+        """Whether the text of the fields alone tells that they can be sent, and come back equal."""
+        kinds = {name: exact_kinds(one["schema"]) for name, one in schema.fields.items()}
+        self._kinds = [(name, *one) for name, one in kinds.items() if one is not None]
+        self._has_kinds = not self.is_written_whole and None not in kinds.values()
+        self._names_by_key = {key: name for name, keys in self.read_keys.items() for key in keys}
         self._reads_dictionaries = schema.is_bare
         self._page = schema.page_validator()
         self._part = schema.part_validator()
@@ -147,7 +160,8 @@ class Codec:
 
     def names_in(self, row: Mapping[str, JSON]) -> set[str]:
         """Return the names of the fields that the row sets; the others have their defaults."""
-        return {name for name, keys in self.read_keys.items() if any(key in row for key in keys)}
+        names = self._names_by_key
+        return {names[key] for key in row if key in names}
 
     def names_set(self, fresh: Any, row: Mapping[str, JSON]) -> set[str]:
         """Return the names of the fields that were set when the object was made of the row."""
@@ -162,11 +176,19 @@ class Codec:
                 model,
                 by_alias=True,
                 round_trip=True,
-                warnings="error",
+                warnings=False if self._is_surely_fit(model.__dict__) else "error",
                 include=None if names is None or self.is_written_whole else set(names),
             )
         except (ValueError, OverflowError):  # pydantic's error is a ValueError, too
             return encode(self._write_slowly(model, names))
+
+    def _is_surely_fit(self, own: Mapping[str, Any]) -> bool:
+        """Return whether all values have the very types of their fields: to look for others takes pydantic longer."""
+        for name, kinds, items in self._kinds:
+            value = own.get(name)
+            if type(value) not in kinds or (type(value) is list and not items.issuperset(map(type, value))):
+                return False
+        return self._has_kinds
 
     def dump(self, model: Any, names: Collection[str] | None = None) -> JSONObject:
         """Return the fields of the object as JSON values, by wire name. Raises ``InvalidValueError``."""

@@ -102,7 +102,7 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
     if whole is not None and arguments:
         raise InvalidTypeError(f"{cls.__name__}: give fields or data=, not both ({', '.join(arguments)}).")
     data = _given_fields(cls, arguments) if whole is None else _given_data(whole)
-    id = _given_id(given.get("id"), data, cls.__kinto_kind__)
+    id = _given_id(given.get("id"), data, cls.__kinto_kind__) if given or "id" in data else None
     codec = codec_of(cls)
     try:
         if whole is None:
@@ -117,8 +117,10 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
     envelope = Envelope(Status.NEW, client=given.get("client"))
     others = {} if data.keys() <= codec.fields.keys() else {k: v for k, v in data.items() if k not in codec.fields}
     envelope.extra = to_json_object(others) if whole is None and others else others
-    _take_parents(cls, envelope, given)
-    envelope.record_model = _checked_model(record_model)
+    if given:
+        _take_parents(cls, envelope, given)
+    if record_model is not None:
+        envelope.record_model = _checked_model(record_model)
     put_in_envelope(model, envelope)
     if given.get("permissions") is not None:
         model.permissions.assign(given["permissions"])
@@ -139,6 +141,8 @@ def _given_fields(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the fields, by wire names."""
     codec = codec_of(cls)
     by_name, by_wire = codec.wires, codec.fields
+    if arguments.keys() <= by_wire.keys():
+        return arguments
     unknown: list[str] = []
     if not (arguments.keys() <= by_name.keys() or cls.__kinto_is_open__):
         unknown = [name for name in arguments if name not in by_name and name not in by_wire]

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from kinto_orm.errors import (
     DeletedObjectError,
@@ -225,12 +226,34 @@ def frozen_data(model: Any) -> JSONObject:
     Changed values are checked: they come back equal, and the wire can carry them. Untouched values are sent back as
     they came. Raises ``InvalidValueError`` with the path of the field.
     """
-    envelope: Envelope = model.__kinto_envelope__()
+    return freeze(model, model.__kinto_envelope__(), codec_of(type(model)))[0]
+
+
+def freeze(model: Any, envelope: Envelope, codec: Codec) -> tuple[JSONObject, Mark]:
+    """Return the data to be sent (see :func:`frozen_data`), and a mark of the object as it is now."""
+    if envelope.data is None and codec.is_surely_written and not (envelope.extra or envelope.absent):
+        data = _surely_carried(codec.write(model))
+        if data is not None and None not in data.values():
+            return data, Mark(envelope.touched, envelope.absent, None)
+    return _frozen_data(model, envelope, codec), Mark(envelope.touched, envelope.absent, _text_of(envelope.extra))
+
+
+def _surely_carried(text: bytes) -> JSONObject | None:
+    try:
+        return from_json(text, allow_inf_nan=False) if is_surely_carried(text) else None
+    except ValueError:
+        return None
+
+
+def _text_of(extra: JSONObject | None) -> bytes | None:
+    return encode(extra) if extra else None
+
+
+def _frozen_data(model: Any, envelope: Envelope, codec: Codec) -> JSONObject:
     snapshot, data = envelope.data or {}, current_data(model)
     if data is snapshot and not envelope.touched:
         return data
     changed = changed_keys(snapshot, data) if snapshot else data
-    codec = codec_of(type(model))
     names = [codec.fields[key] for key in changed if key in codec.fields]
     # Also those that are left out, or set to what is written as before.
     set_names = codec.conditional if envelope.data is None else envelope.touched
@@ -242,14 +265,36 @@ def frozen_data(model: Any) -> JSONObject:
     return sent
 
 
+class Mark(NamedTuple):
+    """An object as it was at a call, as far as that can be overlooked later.
+
+    Edits in place are not: fields that can be edited in place are compared with the snapshot whenever that is asked.
+    """
+
+    touched: frozenset[str]
+    absent: Mapping[str, JSON]
+    extra: bytes | None
+
+
+def is_unedited(envelope: Envelope, mark: Mark) -> bool:
+    """Return whether no field and no key was set or removed since the mark was made."""
+    # Both are replaced, never changed.
+    is_untouched = envelope.touched is mark.touched and envelope.absent is mark.absent
+    return is_untouched and (not envelope.extra if mark.extra is None else _text_of(envelope.extra) == mark.extra)
+
+
 def _carried(changed: JSONObject, *, is_own: bool) -> JSONObject:
     """Return the values, checked for values that the wire cannot carry. ``is_own``: no other code can change them."""
-    if is_own:
-        try:
-            if is_surely_carried(encode(changed)):
+    try:
+        text = encode(changed)
+        if is_surely_carried(text):
+            if is_own:
                 return changed
-        except ValueError:
-            pass  # a lone surrogate, for example: the other way says where
+            copied: JSONObject = from_json(text, allow_inf_nan=False)
+            if copied == changed:  # so it was JSON already
+                return copied
+    except ValueError:
+        pass  # a lone surrogate, for example: the other way says where
     return to_json_object(changed)
 
 

@@ -103,6 +103,28 @@ _CHILDREN = (
 )
 
 
+_KINDS: Mapping[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "none": type(None)}
+
+Kinds: TypeAlias = frozenset[type]
+
+
+def exact_kinds(schema: Any) -> tuple[Kinds, Kinds] | None:
+    """Return the very types of the values that the schema makes, and of the items of lists; ``None``: unknown."""
+    kind = schema["type"]
+    if "serialization" in schema:
+        return None
+    if kind in _KINDS:
+        return frozenset({_KINDS[kind]}), frozenset()
+    if kind == "default":
+        return exact_kinds(schema["schema"])
+    if kind not in ("nullable", "list"):
+        return None
+    inner = exact_kinds(schema["schema" if kind == "nullable" else "items_schema"]) if len(schema) > 1 else None
+    if inner is None or (kind == "list" and list in inner[0]):
+        return None
+    return (inner[0] | {type(None)}, inner[1]) if kind == "nullable" else (frozenset({list}), inner[0])
+
+
 def _map_children(schema: Any, change: Callable[[Any], Any]) -> Any:
     """Return a copy of the schema with each schema directly inside it changed."""
     return {**schema, **{key: _map(schema[key], change) for key in _CHILDREN if key in schema}}

@@ -33,6 +33,7 @@ from kinto_orm.models.permissions import Permissions, PermissionsInput
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput, copy_json, is_same
 from kinto_orm.protocol.merge import Merged, merge_data
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id, draw_id
+from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.state import (
     Change,
@@ -348,16 +349,20 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     def __kinto_is_clean__(self) -> bool:
         return is_clean(self)
 
-    def __kinto_accept__(self, change: Change[Any], stored: JSONObject, answer: JSONObject) -> bool:
-        return accept(self, change, stored, answer)
+    def __kinto_accept__(
+        self, change: Change[Any], stored: JSONObject, last_modified: int, shown: ShownPermissions
+    ) -> bool:
+        return accept(self, change, stored, last_modified, shown)
 
     def __kinto_apply_state__(self, state: ObjectState, change: Change[Any] | None) -> None:
         if state.status is Status.DELETED:
             mark_deleted(self, state)
             return
         edits = unsent_edits(self, change) if change is not None else NO_EDITS
-        if change is not None and edits.is_empty and is_as_sent(state, change):
-            accept_sent(self, state)
+        if state.data is not None and change is not None and edits.is_empty and is_as_sent(state, change):
+            codec, envelope = codec_of(type(self)), self.__kinto_envelope__()
+            self.__dict__["id"] = state.path.id
+            accept_sent(self, envelope, codec, state.data, state.last_modified, state.permissions)
             return
         load(self, state)
         redo(self, edits)

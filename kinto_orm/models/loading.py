@@ -24,6 +24,7 @@ from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.json_values import JSONObject, collector_paused, decode, is_same
 from kinto_orm.protocol.paging import rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
+from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import LoadedRows
 from kinto_orm.repository import get, require_kind
@@ -72,7 +73,8 @@ def load(model: Any, state: ObjectState) -> None:
     row = {**state.data, "id": state.path.id, "last_modified": state.last_modified}
     fresh = codec.load(row, f"{state.path} as the server has it now does not fit ")
     apply_snapshot(model, fresh, state.data)
-    _become_loaded(model, state)
+    model.__dict__["id"] = state.path.id
+    _become_loaded(model, model.__kinto_envelope__(), state.last_modified, state.permissions)
 
 
 def is_as_sent(state: ObjectState, change: Change[Any]) -> bool:
@@ -80,26 +82,31 @@ def is_as_sent(state: ObjectState, change: Change[Any]) -> bool:
     return change.patch is None and state.data is not None and is_same(state.data, change.shown.data)
 
 
-def accept_sent(model: Any, state: ObjectState) -> None:
+def accept_sent(
+    model: Any,
+    envelope: Envelope,
+    codec: Codec,
+    stored: JSONObject,
+    last_modified: int | None,
+    shown: ShownPermissions,
+) -> None:
     """Put the object, which is as it was sent, in the state that the server gave: its fields need no validation."""
-    envelope = model.__kinto_envelope__()
-    assert state.data is not None
-    envelope.data, envelope.absent, envelope.before, envelope.touched = state.data, {}, None, frozenset()
-    object.__setattr__(model, "__pydantic_fields_set__", codec_of(type(model)).names_in(state.data))
-    remember_defaults(model, envelope)
-    _become_loaded(model, state)
+    envelope.data, envelope.absent, envelope.before, envelope.touched = stored, {}, None, frozenset()
+    object.__setattr__(model, "__pydantic_fields_set__", codec.names_in(stored))
+    if codec.varies:
+        remember_defaults(model, envelope)
+    _become_loaded(model, envelope, last_modified, shown)
 
 
-def _become_loaded(model: Any, state: ObjectState) -> None:
-    envelope = model.__kinto_envelope__()
-    model.__dict__.update(id=state.path.id, last_modified=state.last_modified)
+def _become_loaded(model: Any, envelope: Envelope, last_modified: int | None, shown: ShownPermissions) -> None:
+    model.__dict__["last_modified"] = last_modified
     envelope.status = Status.LOADED
     envelope.in_doubt = None
     envelope.is_partial = False
     if envelope.permissions is not None:
-        envelope.permissions.__kinto_show__(state.permissions)
-    elif state.permissions is not None:
-        envelope.permissions = Permissions(type(model).__kinto_kind__, state.permissions)
+        envelope.permissions.__kinto_show__(shown)
+    elif shown is not None:
+        envelope.permissions = Permissions(type(model).__kinto_kind__, shown)
 
 
 def mark_deleted(model: Any, state: ObjectState) -> None:

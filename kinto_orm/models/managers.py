@@ -27,9 +27,11 @@ from kinto_orm.jobs.changes import ChangeFeed
 from kinto_orm.jobs.planning import Fields, SyncOptions
 from kinto_orm.jobs.plans import SyncPlan, make_plan, sync
 from kinto_orm.jobs.sources import Rows
+from kinto_orm.models.changes import change_of
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import is_clean
 from kinto_orm.models.editing import Editing
+from kinto_orm.models.envelope import shared_page
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
 from kinto_orm.models.permissions import PermissionsInput
@@ -40,7 +42,7 @@ from kinto_orm.plugins.history import HistoryMixin
 from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.json_values import JSON
 from kinto_orm.protocol.messages import Content, DownloadOptions
-from kinto_orm.protocol.paths import check_id
+from kinto_orm.protocol.paths import Kind, check_id, draw_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, check_count
 from kinto_orm.repository import get, get_or_create, require_kind, update_or_create
@@ -297,7 +299,7 @@ class Manager(HistoryMixin[M]):
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
             raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
         place.runner.refuse_staging(f"{name}()")
-        return Bulk((self._change(verb, name, one, place) for one in objects), place.runner)
+        return Bulk(map(partial(self._change, verb, name, place), objects), place.runner)
 
     def __kinto_bulk__(self, verb: Verb, name: str, objects: Iterable[Any]) -> Bulk[M]:
         return self._bulk(verb, name, objects, self._source.locate())
@@ -315,19 +317,19 @@ class Manager(HistoryMixin[M]):
         total = len(objects) if isinstance(objects, Sized) else None
         return raise_for_report((yield from report_of(bulk, on_outcome, progress, total)), name)
 
-    def _change(self, verb: Verb, name: str, given: M | Mapping[str, Any], place: Place) -> Answered[M]:
+    def _change(self, verb: Verb, name: str, place: Place, given: M | Mapping[str, Any]) -> Answered[M]:
         source: ModelSource = self.reading.source  # type: ignore[assignment]  # as in _source: once for each object
         one: Any = given
         if not isinstance(one, source.plain) and not isinstance(one, source.model):
             if not isinstance(given, Mapping):
                 self._check_class(given)
             one = source.model(data=codec_of(source.model).input_data(cast(Mapping[str, Any], given), f"{name}()"))
-        if verb is Verb.SAVE and is_clean(one, place.path):
+        if verb is Verb.SAVE and shared_page(one) is not None and is_clean(one, place.path):
             return Outcome(one, verb, "unchanged")
         if one.__kinto_envelope__().status is Status.NEW and not name.endswith("_create"):
             raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
         self._bind(one, place)
-        change: Answered[M] = one.__kinto_change__(verb)
+        change: Answered[M] = change_of(one, verb)
         return change
 
     def _check_class(self, one: object) -> None:
@@ -336,9 +338,14 @@ class Manager(HistoryMixin[M]):
 
     def _bind(self, one: M, place: Place) -> None:
         """Give a new object without parent the one of this list; refuse an object of another list."""
-        envelope = one.__kinto_envelope__()
-        if envelope.status is Status.NEW and one.__kinto_given_parent__() is None:
+        envelope, kind = one.__kinto_envelope__(), place.path.kind
+        given = envelope.parent or (envelope.collection if kind is Kind.RECORD else envelope.bucket)
+        if envelope.status is Status.NEW and given is None:
             envelope.parent, envelope.client = place.parent, envelope.client or place.runner
+            if one.__dict__["id"] is None:
+                id = one.__dict__["id"] = draw_id(kind)
+                envelope.path, envelope.has_drawn_id = place.path.object(id), True
+            return
         path = one.__kinto_path__(draw=True)
         if not path.is_in(place.path):
             raise InvalidTypeError(f"{path} is not of {place.path}: to copy it, give its data (a mapping).")

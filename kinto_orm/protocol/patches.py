@@ -106,12 +106,17 @@ def check_targets(patch: JSONPatch) -> None:
 
 def changed_keys(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject:
     """Return the keys of ``new`` that are missing or different in ``old``, with their new values."""
-    return {key: value for key, value in new.items() if key not in old or not is_same(old[key], value)}
+    # A text that is the very same needs no call; a NaN is not the same as itself.
+    return {
+        key: value
+        for key, value in new.items()
+        if key not in old or not ((value is old[key] and value == value) or is_same(old[key], value))
+    }
 
 
 def removed_keys(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> tuple[str, ...]:
     """Return the keys of ``old`` that ``new`` lacks."""
-    return tuple(key for key in old if key not in new)
+    return () if old.keys() <= new.keys() else tuple(key for key in old if key not in new)
 
 
 def merge_patch(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject | None:

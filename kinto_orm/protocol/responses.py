@@ -6,8 +6,9 @@ https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from kinto_orm.errors import (
     AmbiguousWriteError,
@@ -57,14 +58,18 @@ _EXCERPT = 200
 _JSON_TYPE = re.compile(r"[^;]*\bjson\s*(;.*)?", re.IGNORECASE | re.DOTALL)
 
 
+ShownPermissions: TypeAlias = Mapping[str, frozenset[str]] | None
+"""The permissions of an object as the server shows them; ``None``: unknown. Kinto shows ``{}`` to callers who may not
+see them."""
+
+
 @dataclass(frozen=True, slots=True)
 class StoredObject:
     """An object in the server's answer. ``data`` is without ``id`` and ``last_modified``."""
 
     data: JSONObject
     last_modified: int | None
-    permissions: dict[str, frozenset[str]] | None
-    """``None``: unknown. Kinto shows ``{}`` to callers who may not see them."""
+    permissions: ShownPermissions
     is_deleted: bool = False
 
 
@@ -201,12 +206,15 @@ def stored_object(data: JSONObject, permissions: Any = None, *, is_deleted: bool
     return StoredObject(
         data=rest,
         last_modified=last_modified if type(last_modified) is int else None,
-        permissions=_principals(permissions) if isinstance(permissions, dict) and permissions else None,
+        permissions=shown_permissions(permissions),
         is_deleted=is_deleted,
     )
 
 
-def _principals(permissions: JSONObject) -> dict[str, frozenset[str]]:
+def shown_permissions(permissions: JSON) -> ShownPermissions:
+    """Return the permissions in an answer. Raises ``ProtocolError`` for principals that are none."""
+    if not isinstance(permissions, dict) or not permissions:
+        return None
     for principals in permissions.values():
         if not isinstance(principals, list) or not all(isinstance(one, str) for one in principals):
             raise ProtocolError(f"The permissions in an answer are no lists of principals: {str(permissions)[:200]}.")

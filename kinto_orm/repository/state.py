@@ -17,7 +17,7 @@ from kinto_orm.protocol.merge import Merged
 from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Response, Target
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
-from kinto_orm.protocol.responses import StoredObject, stored_object
+from kinto_orm.protocol.responses import ShownPermissions, StoredObject, stored_object
 from kinto_orm.protocol.writes import Action, Flow, NextFlow, PermissionLists, Write
 from kinto_orm.repository.disk import Disk
 
@@ -92,8 +92,7 @@ class ObjectState(NamedTuple):
     data: JSONObject | None = None
     """As the server last sent it, without ``id`` and ``last_modified``; ``None`` where it never did."""
     last_modified: int | None = None
-    permissions: Mapping[str, frozenset[str]] | None = None
-    """``None``: unknown."""
+    permissions: ShownPermissions = None
     is_partial: bool = False
     has_drawn_id: bool = False
     """Whether this client drew the id at random, so that no other client can have written there."""
@@ -146,6 +145,8 @@ class Change(Generic[H]):
     seen: Change[Any] | None = None
     """The object as its user had made it at the call, where ``data`` is more than that: several calls became one."""
 
+    mark: Any = field(default=None, init=False)
+    """The holder's own note of its state at the call, which tells later whether it was edited."""
     write: Write | None = field(default=None, init=False)
     entry: JSONObject | None = field(default=None, init=False)
     """The write as an entry of a batch."""
@@ -230,7 +231,9 @@ class Stateful(Protocol):
         """Take the new state; edits that ``change`` did not send stay as unsaved changes."""
         ...
 
-    def __kinto_accept__(self, change: Change[Any], stored: JSONObject, answer: JSONObject) -> bool:
+    def __kinto_accept__(
+        self, change: Change[Any], stored: JSONObject, last_modified: int, shown: ShownPermissions
+    ) -> bool:
         """Take the state after a change that was stored as it was sent, unless the object was edited since the call.
 
         ``stored`` is the data of the answer without ``id`` and ``last_modified``. Returns whether the state was taken.

@@ -13,7 +13,7 @@ from kinto_orm.protocol.json_values import JSON, JSONObject, is_same
 from kinto_orm.protocol.patches import JSONPatch
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import ABSENT, UNCONDITIONAL, Action, Precondition, Write, encode_entry
-from kinto_orm.repository.state import Change, Status, Verb
+from kinto_orm.repository.state import NO_OPTIONS, Change, Status, Verb
 
 SERVER_OWNED = ("last_modified", "deleted", "__permissions__")
 """Keys of ``data`` that only the server sets: it would act on them, not store them."""
@@ -111,7 +111,7 @@ def _patched_data(change: Change[Any]) -> JSONObject:
 def _plan_save(change: Change[Any]) -> Write | None:
     state = change.state
     if state.status is Status.NEW:
-        return _put(change, _creating(change))
+        return _put(change, ABSENT if change.options is NO_OPTIONS else _creating(change))
     assert state.data is not None
     # A write in doubt may have stored something else than the object holds, even where that is as it was before.
     if is_same(state.data, change.data) and not change.permissions and state.in_doubt is None:

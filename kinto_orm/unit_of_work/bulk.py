@@ -122,8 +122,8 @@ class Bulk(Generic[S]):
             while len(holders) < limit and len(taken) < MOST_HELD:
                 one = next(self._changes)
                 taken.append(one)
-                if one.status is None:
-                    _encode(one, holders)
+                if one.status is None and _is_to_be_sent(one, holders):
+                    holders.add(id(one.holder))
         except StopIteration:
             self._is_at_end = True
         except Exception as error:  # noqa: BLE001  the input is the user's own code, and may raise anything
@@ -131,18 +131,18 @@ class Bulk(Generic[S]):
         return taken
 
 
-def _encode(one: Change[Any], holders: set[int]) -> None:
-    """Encode the change; give it its outcome where there is nothing to send."""
+def _is_to_be_sent(one: Change[Any], holders: set[int]) -> bool:
+    """Encode the change, and return whether it is sent; give it its outcome where it is not."""
     try:
         if not encode_change(one):
             one.status = "unchanged"
-            return
+            return False
         if id(one.holder) in holders:
             raise DuplicateObjectError(f"{one.state.path} was given twice: it is written once.")
     except KintoError as error:
         one.status, one.error = "rejected", error
-        return
-    holders.add(id(one.holder))
+        return False
+    return True
 
 
 def report_of(

@@ -29,7 +29,7 @@ from kinto_orm.errors import (
 from kinto_orm.protocol.batches import ATOMIC_CAPABILITY, DEFAULT_BATCH_LIMIT, batch_limit, is_rolled_back
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, is_same
 from kinto_orm.protocol.messages import Request, Response
-from kinto_orm.protocol.responses import content
+from kinto_orm.protocol.responses import ShownPermissions, content, shown_permissions
 from kinto_orm.protocol.writes import Flow, Write, encode_entry
 from kinto_orm.repository import (
     Verdict,
@@ -169,13 +169,22 @@ class _Sending(Batches[Change[Any]]):
         bodies = [answer.get("body") for answer in found]
         if self.lock is not None:
             del bodies[0]
+        shown: ShownPermissions = None
+        permissions: JSON = None
         for one, body, stored in zip(batch, bodies, stored_as_sent(batch, bodies), strict=True):
-            if stored is None or not one.holder.__kinto_accept__(one, stored, body):
-                self._settle(one, _accepted(one, Response(200, content=body)))
-            else:
+            is_taken = False
+            if stored is not None:
+                with suppress(ProtocolError):  # which is raised again below
+                    if body.get("permissions") != permissions:  # mostly they are the same for all
+                        shown = shown_permissions(body.get("permissions"))
+                        permissions = body.get("permissions")
+                    is_taken = one.holder.__kinto_accept__(one, stored, body["data"]["last_modified"], shown)
+            if is_taken:
                 asked = one.origin or one
                 asked.status = "created" if asked.state.status is Status.NEW else "updated"
                 asked.error, asked.sent, asked.answer = None, one, body
+            else:
+                self._settle(one, _accepted(one, Response(200, content=body)))
         return True
 
     # -- read in detail -------------------------------------------------------------------------------------------
@@ -428,10 +437,18 @@ def stored_as_sent(batch: Sequence[Change[Any]], bodies: Sequence[JSON]) -> list
     found: list[JSONObject | None] = []
     sent_values, stored_values = [], []
     for one, body in zip(batch, bodies, strict=True):
-        stored = _stored_data(one, body)
-        if stored is not None:
-            sent_values.append(list(one.data.values()))
-            stored_values.append(list(map(stored.__getitem__, one.data)))
+        stored = None
+        data: Any = body.get("data") if type(body) is dict else None
+        # What several calls made together is not what the object looks like.
+        is_whole = type(data) is dict and one.verb in _SAVING and one.seen is None
+        if is_whole and data.get("id") == one.state.path.ids[-1] and type(data.get("last_modified")) is int:
+            stored, sent = data.copy(), one.data
+            del stored["id"], stored["last_modified"]
+            if stored.keys() == sent.keys() or _has_schema_too(one, stored):
+                sent_values.append(list(sent.values()))
+                stored_values.append(list(map(stored.__getitem__, sent)))
+            else:
+                stored = None
         found.append(stored)
     if encode(sent_values) == encode(stored_values):
         return found
@@ -440,20 +457,9 @@ def stored_as_sent(batch: Sequence[Change[Any]], bodies: Sequence[JSON]) -> list
     return [None if stored is None or not next(same) else stored for stored in found]
 
 
-def _stored_data(one: Change[Any], body: JSON) -> JSONObject | None:
-    """Return the data in the answer, without id and timestamp, where it has the keys that were sent."""
-    data = body.get("data") if type(body) is dict else None
-    # A change that several calls became has other data than its object.
-    if type(data) is not dict or one.verb not in _SAVING or one.seen is not None:
-        return None
-    if data.get("id") != one.state.path.ids[-1] or type(data.get("last_modified")) is not int:
-        return None
-    stored = data.copy()
-    del stored["id"], stored["last_modified"]
-    if stored.keys() == one.data.keys():
-        return stored
+def _has_schema_too(one: Change[Any], stored: JSONObject) -> bool:
     is_with_schema = stored.keys() - one.data.keys() == {"schema"} and one.data.keys() <= stored.keys()
-    return stored if is_with_schema and is_schema_timestamp(one.state.path.kind, stored["schema"]) else None
+    return is_with_schema and is_schema_timestamp(one.state.path.kind, stored["schema"])
 
 
 def _in_doubt(one: Change[Any]) -> Change[Any]:

@@ -32,6 +32,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import Kind, ObjectPath
+from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Flow, Write
 from kinto_orm.repository.state import Change, ObjectState, Status, Verb
 from kinto_orm.unit_of_work import (
@@ -59,7 +60,9 @@ class Thing:
         self.adopts = adopts
         self.doubt: Change[Any] | None = None
 
-    def __kinto_accept__(self, change: Change[Any], stored: dict[str, Any], answer: dict[str, Any]) -> bool:
+    def __kinto_accept__(
+        self, change: Change[Any], stored: dict[str, Any], last_modified: int, shown: ShownPermissions
+    ) -> bool:
         return False
 
     def __kinto_apply_state__(self, state: ObjectState, change: Change[Any] | None) -> None:

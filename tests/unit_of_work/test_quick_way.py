@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 
 from kinto_orm import Bucket, Client, Collection, Record
+from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.repository.state import Change, ObjectState
 from kinto_orm.server import EmbeddedServer
 
@@ -26,9 +27,15 @@ class Todo(Record):
 
     quick: ClassVar[list[str]] = []
     detailed: ClassVar[list[str]] = []
+    late_edit: ClassVar[Callable[[Any], object] | None] = None
+    """An edit that is made when the answer has come, and the object does not know yet."""
 
-    def __kinto_accept__(self, change: Change[Any], stored: dict[str, Any], answer: dict[str, Any]) -> bool:
-        is_taken = super().__kinto_accept__(change, stored, answer)
+    def __kinto_accept__(
+        self, change: Change[Any], stored: dict[str, Any], last_modified: int, shown: ShownPermissions
+    ) -> bool:
+        if (edit := type(self).late_edit) is not None:
+            edit(self)
+        is_taken = super().__kinto_accept__(change, stored, last_modified, shown)
         if is_taken:
             self.quick.append(self.title)
         return is_taken
@@ -110,22 +117,43 @@ def test_a_value_that_is_stored_another_way_stays_as_it_is_and_clean(todos: Coll
     assert not one.is_dirty
 
 
-def test_an_edit_while_a_batch_travels_stays_an_edit(todos: Collection[Todo]) -> None:
-    made = [new(number) for number in range(4)]
+EDITS: dict[str, Callable[[Todo], object]] = {
+    "Todo 1": lambda one: one.tags.append("late"),
+    "Todo 2": lambda one: setattr(one, "done", True),
+    "Todo 3": lambda one: one.data.update(more=1),
+    "Todo 4": lambda one: one.data.pop("place"),
+    "Todo 5": lambda one: setattr(one, "title", "Another"),
+    "Todo 6": lambda one: one.permissions.assign({"read": ["system.Everyone"]}),
+}
 
-    def edited() -> Iterator[Todo]:
-        yield from made
-        made[1].tags.append("late")
-        made[2].done = True
-        made[3].data["more"] = 1
 
-    todos.records.bulk_create(edited())
+@pytest.mark.parametrize("is_new", [True, False], ids=["creation", "change"])
+def test_an_edit_while_a_batch_travels_stays_an_edit(
+    todos: Collection[Todo], monkeypatch: pytest.MonkeyPatch, *, is_new: bool
+) -> None:
+    made = [new(number) for number in range(len(EDITS) + 1)]
+    if not is_new:
+        todos.records.bulk_create(made)
+        for one in made:
+            one.title, one.score = f"{one.title} again", 1.5
+    monkeypatch.setattr(Todo, "late_edit", lambda one: EDITS.get(one.title.removesuffix(" again"), id)(one))
 
-    assert Todo.quick == ["Todo 0"]
-    assert [one.is_dirty for one in made] == [False, True, True, True]
+    if is_new:
+        todos.records.bulk_create(made)
+    else:
+        todos.records.bulk_update(made)
+    monkeypatch.setattr(Todo, "late_edit", None)
+
+    assert [one.is_dirty for one in made] == [False, *[True] * len(EDITS)]
     for one in made[1:]:
         one.save()
-    stored = {one.title: one.data for one in todos.records.all()}
-    assert stored["Todo 1"]["tags"] == ["a", "b", "late"]
-    assert stored["Todo 2"]["done"] is True
-    assert stored["Todo 3"]["more"] == 1
+        assert not one.is_dirty
+    found = {one.id: one.refresh() for one in todos.records.all()}
+    stored = [found[one.id or ""] for one in made]
+    assert stored[1].tags == ["a", "b", "late"]
+    assert stored[2].done is True
+    assert stored[3].data["more"] == 1
+    assert "place" not in stored[4].data
+    assert stored[5].title == "Another"
+    assert "system.Everyone" in stored[6].permissions["read"]
+    assert all(dict(one.data) == dict(other.data) for one, other in zip(made, stored, strict=True))
