@@ -361,7 +361,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         edits = unsent_edits(self, change) if change is not None else NO_EDITS
         if state.data is not None and change is not None and edits.is_empty and is_as_sent(state, change):
             codec, envelope = codec_of(type(self)), self.__kinto_envelope__()
-            self.__dict__["id"] = state.path.id
+            vars(self)["id"] = state.path.id
             accept_sent(self, envelope, codec, state.data, state.last_modified, state.permissions)
             return
         load(self, state)

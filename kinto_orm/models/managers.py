@@ -343,7 +343,7 @@ class Manager(HistoryMixin[M]):
         if envelope.status is Status.NEW and given is None:
             envelope.parent, envelope.client = place.parent, envelope.client or place.runner
             if one.__dict__["id"] is None:
-                id = one.__dict__["id"] = draw_id(kind)
+                id = vars(one)["id"] = draw_id(kind)
                 envelope.path, envelope.has_drawn_id = place.path.object(id), True
             return
         path = one.__kinto_path__(draw=True)

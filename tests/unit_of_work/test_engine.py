@@ -331,7 +331,7 @@ def test_as_many_as_the_server_takes_are_sent(limit: Any) -> None:
 def test_more_than_the_server_takes_are_refused_before_anything_is_sent() -> None:
     flow = run([staged(0), staged(1)], server=Server(1))
 
-    with pytest.raises(BatchTooLargeError, match="2 operations are staged and the server takes 1"):
+    with pytest.raises(BatchTooLargeError, match="2 writes are staged and the server takes 1"):
         drive(flow)
 
 
@@ -600,7 +600,7 @@ def test_the_lock_counts() -> None:
     _, sent = drive(flow, batch((200, {}), stored(0)), batch((200, {}), stored(1)))
 
     assert [ids(one) for one in sent] == [["lock", "r0"], ["lock", "r1"]]
-    with pytest.raises(BatchTooLargeError, match="3 operations"):
+    with pytest.raises(BatchTooLargeError, match="2 writes and the lock are staged"):
         drive(run([staged(0), staged(1)], server=Server(2), lock=LOCK))
 
 
