@@ -60,7 +60,7 @@ def test_a_client_is_no_function_that_gives_one(client: Client, todos: Collectio
 
 
 def test_a_frame_needs_a_model_with_fields(client: Client, todos: Collection[Todo]) -> None:
-    with pytest.raises(UsageError, match="Only of a model with declared fields"):
+    with pytest.raises(UsageError, match="Only a model with declared fields"):
         kinto_dask.dataframe(Collection(bucket=todos.bucket, id="todos", model=Record).records, 2)
 
 

@@ -286,7 +286,7 @@ def test_a_loop_may_end_before_the_request_of_a_cancelled_call(serve: Serve) -> 
 
     def late(connection: Any) -> None:
         go.wait(30)
-        connection.sendall(answer())
+        connection.sendall(answer(b"{}", "Connection: close"))
 
     server = serve(late, answer())
     transport = HttpTransport(server.url, policy=ONCE)
