@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -20,12 +21,12 @@ ELSEWHERE = {"Query.delete": {RECORDS}, "Client.flush": {"/__flush__"}, "History
 
 
 @pytest.fixture
-def world(kinto_server: EmbeddedServer) -> Iterator[World]:
+def world(kinto_server: EmbeddedServer, tmp_path: Path) -> Iterator[World]:
     """A world without faults, whose client is real until the verb is prepared."""
     options: dict[str, Any] = {"server": kinto_server, "auth": USER}
     with Client.embedded(**options) as direct, Client.embedded(**options, bucket="b", collection="c") as client:
         Collection(bucket=Bucket(id="b", client=direct).save(), id="c").save()
-        yield World(cast(FaultProxy, None), client, direct)
+        yield World(cast(FaultProxy, None), client, direct, str(tmp_path))
 
 
 def history(world: World) -> dict[str, dict[str, str]]:

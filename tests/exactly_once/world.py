@@ -43,8 +43,8 @@ class World:
     """Behind the proxy."""
     direct: Client
     """Around it."""
-    folder: str = ""
-    """A folder that is deleted with the world."""
+    folder: str
+    """A folder that is deleted after the test."""
 
     @property
     def bucket(self) -> Bucket:
