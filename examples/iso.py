@@ -1,11 +1,14 @@
-"""Models of the ISO codes, and the real data: ISO 3166 and ISO 639-3, from the package ``pycountry``."""
+"""Models of the ISO codes, and the real data: ISO 3166 and ISO 639-3, from the package ``pycountry``.
+
+The models declare the keys that the demo uses; ``extra="allow"`` takes the others of the source, such as ``flag``.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pycountry
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from kinto_orm import Record
 
@@ -14,6 +17,8 @@ BUCKET = "iso-codes"
 
 class Country(Record, bucket=BUCKET, collection="countries"):
     """A country of ISO 3166-1; its id is the two-letter code."""
+
+    model_config = ConfigDict(extra="allow")
 
     alpha_2: str
     alpha_3: str
@@ -28,6 +33,8 @@ class Subdivision(Record, bucket=BUCKET, collection="subdivisions"):
     ``part_of`` is our name: the source says ``parent_code``, and the demo renames it on the server.
     """
 
+    model_config = ConfigDict(extra="allow")
+
     code: str
     name: str
     kind: str = Field(validation_alias="type", serialization_alias="type")
@@ -37,6 +44,8 @@ class Subdivision(Record, bucket=BUCKET, collection="subdivisions"):
 
 class Language(Record, bucket=BUCKET, collection="languages"):
     """A language of ISO 639-3; its id is the three-letter code."""
+
+    model_config = ConfigDict(extra="allow")
 
     alpha_3: str
     name: str
@@ -52,7 +61,7 @@ class Trip(Record, bucket=BUCKET, collection="trips"):
 
 
 def read_countries() -> Iterator[dict[str, str]]:
-    """Return the countries, with their ids; keys that the model does not declare are stored all the same."""
+    """Return the countries, with their ids; the keys that the model does not declare are stored, too."""
     for entry in pycountry.countries:
         yield {"id": entry.alpha_2, **dict(entry)}
 
