@@ -266,7 +266,8 @@ class Manager(HistoryMixin[M]):
             raise InvalidTypeError(f"defaults is a mapping of names to values, not {defaults!r:.60}.")
         given = codec_of(self._source.model).input_data(defaults or {}, "defaults")
         new = self._new(id=checked, data=given)
-        if create is update_or_create:
+        updates = create is update_or_create
+        if updates:
             create = partial(update_or_create, given=given.keys())
 
         def flow(place: Place) -> Flow[tuple[M, bool]]:
@@ -275,7 +276,7 @@ class Manager(HistoryMixin[M]):
             try:
                 stored, created = yield from create(new.__kinto_change__(Verb.SAVE), strict=place.runner.strict_retry)
             except DryRunError:
-                return new, (yield from plan_creation(new, given, place.runner))
+                return new, (yield from plan_creation(new, given if updates else (), place.runner))
             new.__kinto_apply_state__(stored, None)
             return new, created
 
