@@ -901,9 +901,8 @@ NOT_WRITING: Mapping[str, str] = {
         for name in ("model_construct", "model_copy", "to_dict")
     },
     "Client.account": LOCAL,
-    **dict.fromkeys(
-        ("BearerTokenAuth.is_in", "BearerTokenAuth.reveal", "Manager.ref", "BrowserOAuth.renew", "FxaAuth.renew"), LOCAL
-    ),
+    **dict.fromkeys(("BearerTokenAuth.is_in", "BearerTokenAuth.reveal", "Manager.ref"), LOCAL),
+    **dict.fromkeys(("BrowserOAuth.renew", "BrowserOAuth.use_server", "FxaAuth.renew"), LOCAL),
     **{f"{kind}.refresh": READS for kind in ("Bucket", "Group", "Collection", "Record")},
     **{f"Bucket.{name}": LOCAL for name in ("collection", "group")},
     **{f"Query.{name}": REFINES for name in ("before", "exclude", "filter", "limit", "only", "order_by", "page_size")},
