@@ -12,7 +12,7 @@ from kinto_orm.errors import InvalidIdError, InvalidTypeError, UsageError
 from kinto_orm.models.codec import codec_of, invalid, readable_text
 from kinto_orm.models.data import check_editable, current_data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
-from kinto_orm.protocol.json_values import JSONObject, copy_json, to_json_object
+from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, to_json_object
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.repository.state import Status
 
@@ -55,7 +55,19 @@ def comparable_data(model: Any) -> JSONObject | None:
         return data
     codec = codec_of(type(model))
     now = codec.dump(model) if codec.fields else {}
+    for key in data.keys() & now.keys():
+        if codec.types[codec.fields[key]].varies:
+            now[key] = _without_defaults(data[key], now[key])
     return {key: now.get(key, value) for key, value in data.items()}
+
+
+def _without_defaults(data: JSON, now: JSON) -> JSON:
+    """Return the parts of ``now`` that ``data`` has, too: the others are defaults that differ each time."""
+    if isinstance(data, dict) and isinstance(now, dict):
+        return {key: _without_defaults(value, now[key]) if key in now else value for key, value in data.items()}
+    if isinstance(data, list) and isinstance(now, list) and len(data) == len(now):
+        return list(map(_without_defaults, data, now))
+    return now
 
 
 def to_dict(model: Any) -> JSONObject:
