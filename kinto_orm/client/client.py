@@ -244,7 +244,7 @@ class Client(AdminMixin):
         """Return a reference to the account of that id; send nothing."""
         return account_reference(id, self)
 
-    def ensure(self, *objects: Stateful | type[Record], schema: bool = False) -> tuple[Outcome[Any], ...]:
+    def ensure(self, *objects: KintoObject | type[Record], schema: bool = False) -> tuple[Outcome[Any], ...]:
         """Make sure that these new objects exist, with at least their data and permissions, in one batch.
 
         A model (``Todo``) stands for its collection, and for the bucket of that. With ``schema=True`` a collection
@@ -255,11 +255,11 @@ class Client(AdminMixin):
         """
         return self.run(self._ensure(objects, schema=schema))
 
-    async def aensure(self, *objects: Stateful | type[Record], schema: bool = False) -> tuple[Outcome[Any], ...]:
+    async def aensure(self, *objects: KintoObject | type[Record], schema: bool = False) -> tuple[Outcome[Any], ...]:
         """Like :meth:`ensure`."""
         return await self.arun(self._ensure(objects, schema=schema))
 
-    def _ensure(self, given: Sequence[Stateful | type[Record]], *, schema: bool) -> Flow[tuple[Outcome[Any], ...]]:
+    def _ensure(self, given: Sequence[KintoObject | type[Record]], *, schema: bool) -> Flow[tuple[Outcome[Any], ...]]:
         objects = [self._bound(one) for one in given if not isinstance(one, type)]
         known = {one.__kinto_path__(draw=True) for one in objects}
         for model in given:
