@@ -20,6 +20,7 @@ from kinto_orm import (
     Client,
     Collection,
     CommitError,
+    ConflictError,
     EmptySourceError,
     Group,
     InvalidTypeError,
@@ -292,6 +293,59 @@ def test_what_another_client_changed_meanwhile_is_told(
 
     with pytest.raises(VerificationError, match="1 records differ, the first one is r1"):
         kinto_client.load(folder)
+
+
+in_memory = pytest.mark.parametrize("server", ["memory"], indirect=True)
+
+
+@in_memory
+@pytest.mark.parametrize("exists", [False, True], ids=["created", "changed"])
+def test_what_a_rival_writes_between_two_batches_is_kept_and_told(
+    folder: Path, kinto_client: Client, exists: bool
+) -> None:
+    """``r9`` is in the last batch, which is not yet sent when the rival writes."""
+    if exists:
+        kinto_client.load(folder)
+        kinto_client.bucket("payments").collection("todos").records.filter(not_id="old").update(n=-1)
+    rival = Rival(kinto_client, "r9", {"n": 7, "mine": True})
+
+    with pytest.raises(CommitError) as caught:
+        kinto_client.load(folder, progress=rival)
+
+    assert rival.is_done
+    (theirs,) = [one for one in caught.value.outcomes if one.status == "conflict"]
+    assert theirs.object.id == "r9" and isinstance(theirs.error, ConflictError)
+    records = {one.id: dict(one.data) for one in kinto_client.bucket("payments").collection("todos").records}
+    assert records.pop("r9").items() >= {"n": 7, "mine": True}.items()
+    assert len(records) == 30 and all(records[f"r{n}"]["n"] == n for n in range(30) if n != 9)
+
+
+@in_memory
+def test_a_rival_that_changes_what_an_earlier_batch_wrote_is_told(folder: Path, kinto_client: Client) -> None:
+    rival = Rival(kinto_client, "r0", {"n": 7})
+
+    with pytest.raises(VerificationError, match="1 records differ, the first one is r0"):
+        kinto_client.load(folder, progress=rival)
+
+    assert rival.is_done
+    records = kinto_client.bucket("payments").collection("todos").records
+    assert records.count() == 31 and records.get("r0").data["n"] == 7
+    assert kinto_client.load(folder).updated == 1
+
+
+class Rival:
+    """Another client that writes one record once the first batch of records is stored."""
+
+    def __init__(self, client: Client, id: str, data: dict[str, Any]) -> None:
+        self._records = client.clone().bucket("payments").collection("todos").records
+        self._row = {"id": id, **data}
+        self.is_done = False
+
+    def __call__(self, done: int, total: int | None, what: str) -> None:
+        if what == "write records" and not self.is_done:
+            assert total is not None and done < total, "the load wrote all at once"
+            self.is_done = True
+            self._records.sync([self._row], fields="given")
 
 
 def test_a_dry_client_plans_what_can_be_planned(folder: Path, kinto_client: Client, wire: Wiretap) -> None:
