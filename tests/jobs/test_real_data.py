@@ -1,0 +1,37 @@
+"""Thirteen thousand real records, the ISO codes of ``examples/iso.py``, in one collection."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from wiretap import tap
+
+from kinto_orm import Bucket, Client, Collection
+from kinto_orm.server import EmbeddedServer
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def read_codes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Return all records of the example."""
+    monkeypatch.syspath_prepend(str(EXAMPLES))
+    iso = importlib.import_module("iso")
+    return [*iso.read_countries(), *iso.read_subdivisions(), *iso.read_languages()]
+
+
+def test_a_second_sync_of_all_codes_only_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = read_codes(monkeypatch)
+    assert len(rows) > 13_000
+    with EmbeddedServer.memory() as server, Client.embedded(server=server) as client:
+        collection = Collection(bucket=Bucket(id="b", client=client).save(), id="c").save()
+        first = collection.records.sync(rows)
+        assert (first.created, first.failed) == (len(rows), [])
+        wire = tap(client)
+
+        second = collection.records.sync(rows, delete=True, max_deletes=0)
+
+        assert (second.created, second.updated, second.deleted, second.unchanged) == (0, 0, 0, len(rows))
+        assert set(wire.said) == {"GET"}
