@@ -28,6 +28,8 @@ OBJECT_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; ",
 }
+LIST_ETAG = f'"{FIRST_TIMESTAMP + 10_000_000}"'
+"""Of all lists: later than each of their rows, and long ago."""
 PERMISSIONS = {"write": ["basicauth:5f4dcc3b5aa765d61d8327deb882cf99"]}
 SERVER_INFO = {"settings": {"batch_max_requests": BATCH_LIMIT, "readonly": False}, "capabilities": {}}
 
@@ -52,6 +54,8 @@ class Stub:
             return 200, self._batch(json.loads(body)["requests"]), {}
         if parts[-1] == "records":
             return self._page(int(parts[-2]), url.path, dict(parse_qsl(url.query)))
+        if parts[-1] in ("collections", "groups"):
+            return self._list(parts[-1], parts[-2])
         if len(parts) == 1:
             return 200, json.dumps(SERVER_INFO).encode(), {}
         answer = self._stored(method, parts[-1], json.loads(body or b"{}"))
@@ -68,11 +72,16 @@ class Stub:
         last = min(first + int(query.get("_limit", "10000")), stop)
         self._prepare(last)
         rows = self._rows[stop - 1 : stop] if query.get("_sort") == "-id" else self._rows[first:last]
-        headers = {"Total-Objects": str(found), "Total-Records": str(found)}
+        headers = {"Total-Objects": str(found), "Total-Records": str(found), "ETag": LIST_ETAG}
         if last < stop:
             given = {**query, "_token": str(last)}
             headers["Next-Page"] = f"{self._root}{path.removeprefix('/v1')}?{urlencode(given)}"
         return 200, b'{"data":[%s]}' % b",".join(rows), headers
+
+    def _list(self, kind: str, bucket: str) -> Answer:
+        """Return what a bucket that is named by a number has: a collection of so many records, and no groups."""
+        rows = [{"id": bucket, "last_modified": FIRST_TIMESTAMP}] if kind == "collections" else []
+        return 200, json.dumps({"data": rows}).encode(), {"Total-Objects": str(len(rows)), "ETag": LIST_ETAG}
 
     def _prepare(self, count: int) -> None:
         self._rows += [json.dumps(stored_article(number)).encode() for number in range(len(self._rows), count)]

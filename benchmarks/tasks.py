@@ -93,6 +93,13 @@ MANY_PAGES = (
     Contestant("kinto_orm, typed", "with_kinto_orm:read_typed"),
     Contestant(FLOOR, "with_requests:read_list"),
 )
+DUMP = (
+    Contestant("kinto-http, get_records", "with_kinto_http:read_list"),
+    Contestant("kinto_orm, untyped", "with_kinto_orm:read_untyped"),
+    Contestant("kinto_orm, dump", "with_kinto_orm:dump", Target(1.5, "wall")),
+    Contestant(FLOOR, "with_requests:read_list"),
+)
+"""A dump beside reading alone."""
 FLAT = Target(1.1, "growth")
 MEMORY_READ = (
     Contestant("kinto-http, get_records", "with_kinto_http:read_list"),
@@ -163,6 +170,7 @@ TASKS = (
     Task("save-changed", SAVE_CHANGED, 10_000, _three("save_changed", None), page_size=5000),
     Task("sync-equal", "sync equal records", 10_000, _three("sync_equal", Target(1.0)), page_size=None),
     Task("sync-changed", "sync records, 1 % changed", 10_000, _three("sync_changed", Target(0.8)), page_size=None),
+    Task("dump", "read records, and dump them", 50_000, DUMP, page_size=None, rounds=3),
     Task("commit", "commit units of 25 changed records", 1_000, _three("commit", Target(0.8), most_calls=85)),
     Task("pages-of-1", "read records, one a page", 10_000, MANY_PAGES, page_size=1, rounds=1),
     _memory_read("memory-read", 100_000),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from tempfile import TemporaryDirectory
 from typing import TypeVar
 
 from job import AUTH, BATCH, BUCKET, CHANGED_EVERY, Job, Work
@@ -152,3 +153,14 @@ def sync(job: Job, changed_every: int | None) -> Work:
     records = client_of(job.url).bucket().collection(job.collection).records
     rows = wanted_articles(job.count, changed_every)
     return lambda: records.sync(rows).stored
+
+
+def dump(job: Job) -> Work:
+    """Dump a bucket whose one collection has the records: in the stub it has the same id."""
+    bucket = client_of(job.url).bucket(job.collection)
+
+    def work() -> int:
+        with TemporaryDirectory() as folder:
+            return sum(bucket.dump(folder).collections.values())
+
+    return work
