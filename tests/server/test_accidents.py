@@ -271,7 +271,7 @@ class TestDamage:
 
     def test_o14_data_that_vanishes_does_not_keep_the_server_from_closing(self, data: Path) -> None:
         server = EmbeddedServer.postgres(data)
-        shutil.rmtree(data)
+        shutil.rmtree(data, ignore_errors=True)  # PostgreSQL, too, removes files when it notices
 
         server.close()
 
