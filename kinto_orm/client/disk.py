@@ -199,6 +199,11 @@ class _Lists:
     def close(self) -> None:
         self._database.close()
 
+    def __del__(self) -> None:
+        # A plan that its user drops has lists that no block closes; there is no database where it could not be opened.
+        if hasattr(self, "_database"):
+            self._database.close()
+
     def _index(self, name: str) -> str:
         table = self._table(name)
         if name not in self._indexed:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import sqlite3
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,19 @@ from kinto_orm.repository.disk import Entry, FileDigest, Folder, SortedLists
 
 
 @pytest.fixture
-def lists(kinto_client: Client) -> SortedLists:
-    return kinto_client.disk.open_lists()
+def lists(kinto_client: Client) -> Iterator[SortedLists]:
+    lists = kinto_client.disk.open_lists()
+    yield lists
+    lists.close()
+
+
+def test_lists_that_are_dropped_close_their_file(kinto_client: Client) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        kinto_client.disk.open_lists()
+        gc.collect()
+
+    assert [one.message for one in caught] == []
 
 
 def test_lines_come_with_their_ends_and_without_the_mark(kinto_client: Client, tmp_path: Path) -> None:
