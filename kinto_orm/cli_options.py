@@ -7,6 +7,7 @@
         ...
 
 Without ``--server`` and ``--auth``, the environment's ``KINTO_SERVER`` and ``KINTO_AUTH`` are used.
+:func:`progress_bar` shows the progress of a long job in a terminal.
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ import argparse
 import getpass
 import logging
 import os
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import Any
 
 from kinto_orm.client import Client
 from kinto_orm.errors import ConfigurationError
+from kinto_orm.repository.state import Progress
 from kinto_orm.transport import BasicAuth, BearerTokenAuth
 
 SERVER_VARIABLE, AUTH_VARIABLE = "KINTO_SERVER", "KINTO_AUTH"
@@ -148,3 +153,41 @@ def setup_logger(logger: logging.Logger, args: argparse.Namespace) -> None:
         logger.addHandler(logging.StreamHandler())
     if args.verbosity:
         logger.setLevel(args.verbosity)
+
+
+@contextmanager
+def progress_bar() -> Generator[Progress]:
+    """Yield a function for the argument ``progress`` of long calls, which draws a bar on stderr for each part.
+
+    It draws nothing where stderr is no terminal, or without the extra ``cli``.
+    """
+    bar = _rich_bar() if sys.stderr.isatty() else None
+    if bar is None:
+        yield lambda done, total, what: None
+        return
+    tasks: dict[str, Any] = {}
+
+    def show(done: int, total: int | None, what: str) -> None:
+        if what not in tasks:
+            tasks[what] = bar.add_task("", total=total, what=what)
+        bar.update(tasks[what], completed=done, total=total)
+
+    with bar:
+        yield show
+
+
+def _rich_bar() -> Any:
+    """Return a progress bar of rich; ``None`` without the extra ``cli``."""
+    try:
+        from rich import progress as rich_progress
+        from rich.console import Console
+    except ImportError:
+        return None
+    # Without markup: an id of the server may look like some.
+    return rich_progress.Progress(
+        rich_progress.TextColumn("{task.fields[what]}", markup=False),
+        rich_progress.BarColumn(),
+        rich_progress.MofNCompleteColumn(),
+        rich_progress.TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
