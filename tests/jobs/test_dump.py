@@ -176,8 +176,8 @@ def test_a_file_that_was_damaged_is_dumped_again(bucket: Bucket, folder: Path) -
 
 def test_a_list_that_was_changed_just_now_is_waited_for(bucket: Bucket, folder: Path) -> None:
     horizon = 0.3
-    bucket.collection("todos").records.get("r1").patch(title="new")
     start = time.monotonic()
+    bucket.collection("todos").records.get("r1").patch(title="new")
 
     bucket.dump(folder, horizon=horizon)
 

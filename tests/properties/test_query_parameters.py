@@ -50,7 +50,12 @@ _asked = st.one_of(
 
 
 def rank(value: Any) -> tuple[int, Any]:
-    """Kinto's order; only values of one type are compared with each other."""
+    """Return the place of a value in PostgreSQL's order of jsonb, where an empty list is less than everything.
+
+    Only values of one type are compared with each other.
+    """
+    if value == []:
+        return -1, 0
     for place, types in enumerate(((type(None),), (str,), (int, float), (bool,), (list,), (dict,))):
         if type(value) in types:
             return place, 0 if value is None or place > 3 else value
