@@ -32,7 +32,7 @@ from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Respo
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.responses import StoredObject, error_of, existing_object, raise_for_status, read_object
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository import get, get_or_none, is_schema_timestamp, plan, require_capability
+from kinto_orm.repository import get, get_or_none, plan, require_capability, without_schema_timestamp
 from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
 from kinto_orm.repository.state import (
     Change,
@@ -319,8 +319,4 @@ def _is_as_wanted(now: ObjectState, record: Change[Any]) -> bool:
 
 def _own(data: JSONObject) -> JSONObject:
     """Return the data without the keys that the server adds."""
-    return {
-        key: value
-        for key, value in data.items()
-        if key != KEY and not (key == "schema" and is_schema_timestamp(Kind.RECORD, value))
-    }
+    return {key: value for key, value in without_schema_timestamp(Kind.RECORD, data).items() if key != KEY}

@@ -38,10 +38,10 @@ from kinto_orm.repository import (
     history_path,
     ids_in_chunks,
     incomplete_history,
-    is_schema_timestamp,
     require_history,
     version_at,
     version_in,
+    without_schema_timestamp,
 )
 from kinto_orm.repository.state import Change, ObjectState, Stateful, Status, Verb
 from kinto_orm.unit_of_work import carry_out
@@ -384,9 +384,8 @@ def _check_is_about(entry: HistoryEntry, path: ObjectPath) -> None:
 
 def _wanted(version: ObjectState) -> tuple[JSONObject, dict[str, list[str]]]:
     """Return the data and the permissions that bring the version back."""
-    data = dict(version.data or {})
-    if is_schema_timestamp(version.path.kind, data.get("schema")):
-        del data["schema"]  # the server's own: it sets it again
+    # The server sets its own key again.
+    data = dict(without_schema_timestamp(version.path.kind, version.data or {}))
     permissions = {name: sorted(principals) for name, principals in (version.permissions or {}).items()}
     return data, permissions
 

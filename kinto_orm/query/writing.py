@@ -22,7 +22,7 @@ from kinto_orm.protocol.paging import delete_pages, encode_query, read_count, re
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import EVERYTHING, Place, Reading, Selection
-from kinto_orm.repository import is_schema_timestamp
+from kinto_orm.repository import without_schema_timestamp
 from kinto_orm.repository.conflicts import check_policy
 from kinto_orm.repository.disk import Entry, FilePath, SortedLists
 from kinto_orm.repository.state import Change, FlowRunner, OnConflict, Outcome, Progress, Stateful, Status, Verb
@@ -275,17 +275,13 @@ class _Updating(Generic[M]):
         for one in found:
             state = one.__kinto_state__()
             before, wanted = announced[state.path.id]
-            if is_stored_as(_own(wanted), _own(state.data or {})):
+            stored = without_schema_timestamp(Kind.RECORD, state.data or {})
+            if is_stored_as(without_schema_timestamp(Kind.RECORD, wanted), stored):
                 settled[state.path.id] = True
             elif state.last_modified != before:
                 del settled[state.path.id]
                 self._report.add(Outcome(one, Verb.SAVE, "unknown", _ambiguous(one)))
         yield from call_blocking("a state file", lambda: journal.note(settled))
-
-
-def _own(data: JSONObject) -> JSONObject:
-    is_stamped = is_schema_timestamp(Kind.RECORD, data.get("schema"))
-    return {key: value for key, value in data.items() if key != "schema"} if is_stamped else data
 
 
 def _ambiguous(one: Stateful) -> AmbiguousWriteError:

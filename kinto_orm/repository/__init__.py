@@ -32,7 +32,14 @@ from kinto_orm.repository.reconciling import (
     reconcile_at_once,
     wanted_data,
 )
-from kinto_orm.repository.verbs import SERVER_OWNED, check_data, encode_change, is_schema_timestamp, plan
+from kinto_orm.repository.verbs import (
+    SERVER_OWNED,
+    check_data,
+    encode_change,
+    is_schema_timestamp,
+    plan,
+    without_schema_timestamp,
+)
 
 __all__ = [
     "SERVER_OWNED",
@@ -64,4 +71,5 @@ __all__ = [
     "version_at",
     "version_in",
     "wanted_data",
+    "without_schema_timestamp",
 ]

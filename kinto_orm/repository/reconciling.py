@@ -38,7 +38,7 @@ from kinto_orm.protocol.responses import (
 )
 from kinto_orm.protocol.writes import Action, Flow, PermissionLists, Write
 from kinto_orm.repository.state import Change, ObjectState, Status, Verb
-from kinto_orm.repository.verbs import SERVER_OWNED, is_schema_timestamp
+from kinto_orm.repository.verbs import SERVER_OWNED, without_schema_timestamp
 
 METHODS = {Action.PUT: "PUT", Action.UPDATE: "PATCH", Action.PATCH: "PATCH", Action.DELETE: "DELETE"}
 
@@ -210,10 +210,9 @@ def _may_be_result(lost: Change[Any], theirs: StoredObject) -> bool:
 
 def _own(lost: Change[Any], data: JSONObject) -> JSONObject:
     """Return the data without the keys that the server sets."""
-    left_out = {key for key in (*SERVER_OWNED, *lost.state.path.kind.secrets) if key in data}
-    if "schema" in data and is_schema_timestamp(lost.state.path.kind, data["schema"]):
-        left_out.add("schema")
-    return {key: value for key, value in data.items() if key not in left_out} if left_out else data
+    kind = lost.state.path.kind
+    left_out = {*SERVER_OWNED, *kind.secrets}
+    return {key: value for key, value in without_schema_timestamp(kind, data).items() if key not in left_out}
 
 
 def _confirmed(lost: Change[Any], theirs: StoredObject) -> Flow[StoredObject | None]:

@@ -103,6 +103,13 @@ def is_schema_timestamp(kind: Kind, value: JSON) -> bool:
     return kind is Kind.RECORD and isinstance(value, int) and value >= _OLDEST_TIMESTAMP
 
 
+def without_schema_timestamp(kind: Kind, data: JSONObject) -> JSONObject:
+    """Return the data without a ``schema`` that is the server's own."""
+    if not is_schema_timestamp(kind, data.get("schema")):
+        return data
+    return {key: value for key, value in data.items() if key != "schema"}
+
+
 def _patched_data(change: Change[Any]) -> JSONObject:
     assert change.patch is not None
     return {} if isinstance(change.patch, JSONPatch) else change.patch.body.get("data", {})
