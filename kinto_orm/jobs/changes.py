@@ -25,6 +25,7 @@ from kinto_orm.protocol.paging import (
     RawPage,
     check_progress,
     encode_query,
+    is_tombstone,
     list_timestamp,
     read_page,
     read_rows,
@@ -374,7 +375,7 @@ class _Poll(Generic[M]):
         self._awaited.difference_update(row["id"] for row in rows)
         self._unseen.difference_update(row["id"] for row in rows)
         # Kinto adds tombstones to a list that is filtered by time, and to no other.
-        deleted = {id(row) for row in rows if self._state is not None and _is_tombstone(row)}
+        deleted = {id(row) for row in rows if self._state is not None and is_tombstone(row)}
         fresh = [row for row in rows if not self._is_known(row, is_live=id(row) not in deleted)]
         live = [row for row in fresh if id(row) not in deleted]
         is_whole = len(live) == len(rows) and not self._is_full
@@ -442,11 +443,6 @@ def _rows_of(page: RawPage, path: PluralPath) -> list[JSONObject]:
         if type(row.get("last_modified")) is not int:
             raise ProtocolError(f"{path}/{row['id']}: the answer has no timestamp, so its changes cannot be followed.")
     return rows
-
-
-def _is_tombstone(row: JSONObject) -> bool:
-    # A live record may have a key ``deleted``.
-    return row.get("deleted") is True and row.keys() == {"id", "last_modified", "deleted"}
 
 
 def _timestamp_of(timestamp: int | None, path: PluralPath) -> int:

@@ -21,6 +21,7 @@ from kinto_orm.protocol.json_values import (
     is_stored_as,
     to_json_value,
 )
+from kinto_orm.protocol.paging import ENVELOPE_KEYS, without_envelope
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.repository import is_schema_timestamp
 
@@ -28,10 +29,7 @@ G = TypeVar("G")
 
 ChangeKind: TypeAlias = Literal["create", "update", "delete"]
 
-ENVELOPE = frozenset({"id", "last_modified"})
-"""The keys of a row that are no data."""
-
-_SERVER_OWNED = ENVELOPE | {"attachment"}
+_SERVER_OWNED = ENVELOPE_KEYS | {"attachment"}
 """The keys that are not compared unless they are asked for; ``schema`` is another one, where it is a timestamp."""
 
 
@@ -236,7 +234,7 @@ class Comparison(Generic[G]):
         return PlannedChange("create", self.new_id(row), self._shown(row[0]), new=self.encode(row).data)
 
     def _update(self, row: Spooled[G], record: JSONObject) -> PlannedChange | None:
-        new = self.rules.wanted(_data_of(record), self.encode(row))
+        new = self.rules.wanted(without_envelope(record), self.encode(row))
         if new is None:
             self.counts.unchanged += 1
             return None
@@ -245,7 +243,7 @@ class Comparison(Generic[G]):
 
     def _change(self, kind: ChangeKind, key: str, record: JSONObject, new: JSONObject | None) -> PlannedChange:
         timestamp = record.get("last_modified")
-        return PlannedChange(kind, record["id"], self._shown(key), timestamp, _data_of(record), new)
+        return PlannedChange(kind, record["id"], self._shown(key), timestamp, without_envelope(record), new)
 
     def _shown(self, key: str) -> str:
         return "" if self.key.is_id else key
@@ -265,7 +263,3 @@ class Comparison(Generic[G]):
             if is_equal:
                 return True
         return is_same(self.rules.own(row), self.rules.own(record))
-
-
-def _data_of(record: JSONObject) -> JSONObject:
-    return {name: value for name, value in record.items() if name not in ENVELOPE}

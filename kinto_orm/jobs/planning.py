@@ -19,7 +19,6 @@ from kinto_orm.errors import (
     TooManyDeletesError,
 )
 from kinto_orm.jobs.comparing import (
-    ENVELOPE,
     Comparison,
     FieldRules,
     GivenRow,
@@ -32,6 +31,7 @@ from kinto_orm.jobs.comparing import (
 from kinto_orm.jobs.sources import RowCodec, Rows, Source, open_source
 from kinto_orm.jobs.spool import Spool, Spooled
 from kinto_orm.protocol.json_values import JSONObject, collector_paused, decode, encode
+from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query import Page, PageWalk, Place, RawRows, Selection
@@ -77,8 +77,8 @@ def _checked_names(names: str | Sequence[str], what: str) -> tuple[str, ...]:
     found = (names,) if isinstance(names, str) else tuple(names)
     if not found or not all(isinstance(cast(object, name), str) and name for name in found):
         raise InvalidTypeError(f"{what} is the wire name of a field, or several, not {names!r:.60}.")
-    if found != ("id",) and not ENVELOPE.isdisjoint(found):
-        raise InvalidValueError(f"{what}: {', '.join(sorted(ENVELOPE & set(found)))} cannot be part of it.")
+    if found != ("id",) and not ENVELOPE_KEYS.isdisjoint(found):
+        raise InvalidValueError(f"{what}: {', '.join(sorted(ENVELOPE_KEYS & set(found)))} cannot be part of it.")
     return found
 
 

@@ -9,9 +9,9 @@ from kinto_orm.errors import NotLoadedError, PartialObjectError, ReadOnlyError
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.construction import replace_data
 from kinto_orm.models.data import set_field, set_key, undeclared
-from kinto_orm.models.declaration import ENVELOPE_KEYS
 from kinto_orm.models.envelope import shared_row
 from kinto_orm.protocol.json_values import to_json_object
+from kinto_orm.protocol.paging import ENVELOPE_KEYS
 
 _READ_ONLY = ENVELOPE_KEYS | {"client", "bucket", "collection", "model", "records", "is_new", "is_deleted", "is_dirty"}
 

@@ -22,7 +22,6 @@ from kinto_orm.errors import (
     ReadOnlyError,
 )
 from kinto_orm.models.codec import Codec, codec_of, invalid
-from kinto_orm.models.declaration import ENVELOPE_KEYS
 from kinto_orm.models.envelope import Envelope, PageSnapshot, bare, shared_page
 from kinto_orm.models.field_types import IMMUTABLE
 from kinto_orm.models.undeclared import ABSENT, difference, with_undeclared
@@ -36,6 +35,7 @@ from kinto_orm.protocol.json_values import (
     to_json_object,
     to_json_value,
 )
+from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.patches import changed_keys
 from kinto_orm.protocol.paths import Kind, PluralPath
 from kinto_orm.repository.state import Status

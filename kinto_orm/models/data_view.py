@@ -8,10 +8,10 @@ from typing import Any, NoReturn
 from kinto_orm.errors import ReadOnlyError
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data, own_extra, remove_key, set_key, undeclared
-from kinto_orm.models.declaration import ENVELOPE_KEYS
 from kinto_orm.models.envelope import shared_row
 from kinto_orm.protocol.accounts import mask
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json
+from kinto_orm.protocol.paging import ENVELOPE_KEYS
 
 
 def _refuse(self: object, *arguments: object, **keywords: object) -> NoReturn:

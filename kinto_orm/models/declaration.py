@@ -11,9 +11,7 @@ from typing import Any
 from pydantic import AliasChoices, ConfigDict
 
 from kinto_orm.errors import InvalidTypeError
-
-ENVELOPE_KEYS = frozenset({"id", "last_modified"})
-"""The keys of a row that are no data. No field of pydantic's has them, so that no setting of a class reaches them."""
+from kinto_orm.protocol.paging import ENVELOPE_KEYS
 
 
 def settings_of(name: str, bases: tuple[type, ...], namespace: dict[str, Any], keywords: dict[str, Any]) -> ConfigDict:
@@ -83,6 +81,7 @@ def refuse_reserved(name: str, bases: tuple[type, ...], fields: Iterable[str]) -
     """Raise ``InvalidTypeError`` for a field with the name of a method or attribute, which shows what to write."""
     models: list[Any] = [base for base in bases if hasattr(base, "__kinto_is_open__")]
     reserved = {attribute for base in bases for attribute in dir(base) if not attribute.startswith("_")}
+    # No field of pydantic has these, so that no setting of a class reaches them.
     reserved = (reserved | ENVELOPE_KEYS) - {"model_config"}
     inherited = {field for base in models for field in base.__pydantic_fields__}
     for field in fields:

@@ -11,7 +11,7 @@ from typing import Any
 
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.json_values import JSON, JSONObject, collector_paused, decode
-from kinto_orm.protocol.paging import rows_of
+from kinto_orm.protocol.paging import rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.repository.state import Change, FlowRunner, Status
 
@@ -41,11 +41,6 @@ class PageSnapshot:
                 self.keep(rows_of(decode(self.body, str(self.path)), self.path))
             assert self._rows is not None
         return self._rows[id]
-
-
-def without_envelope(row: JSONObject) -> JSONObject:
-    """Return the row's data alone."""
-    return {key: value for key, value in row.items() if key not in ("id", "last_modified")}
 
 
 class Envelope:

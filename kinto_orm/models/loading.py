@@ -18,11 +18,10 @@ from kinto_orm.models.envelope import (
     bare,
     is_kinto_object,
     put_in_envelope,
-    without_envelope,
 )
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.json_values import JSONObject, collector_paused, decode, is_same
-from kinto_orm.protocol.paging import rows_of
+from kinto_orm.protocol.paging import rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import Flow

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar, dataclass_trans
 from pydantic import Field
 from pydantic._internal._model_construction import ModelMetaclass
 
-from kinto_orm.models.declaration import ENVELOPE_KEYS, check_class, refuse_reserved, settings_of, wire_name
+from kinto_orm.models.declaration import check_class, refuse_reserved, settings_of, wire_name
 from kinto_orm.models.expressions import FieldExpression
+from kinto_orm.protocol.paging import ENVELOPE_KEYS
 
 
 def argument(*, default: None, init: bool = True) -> Any:

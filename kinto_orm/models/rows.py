@@ -9,12 +9,13 @@ from functools import lru_cache
 from typing import Any, Literal, cast
 
 from kinto_orm.errors import InvalidTypeError, KintoError, NotLoadedError, UsageError
-from kinto_orm.jobs.comparing import ENVELOPE, GivenRow, changed_fields
+from kinto_orm.jobs.comparing import GivenRow, changed_fields
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data, frozen_data, has_data, undeclared
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.source import ModelSource, row_schema
 from kinto_orm.protocol.json_values import JSON, JSONObject, to_json_object
+from kinto_orm.protocol.paging import without_envelope
 from kinto_orm.query import Place
 from kinto_orm.repository.state import ObjectState, Stateful, Status
 
@@ -34,7 +35,7 @@ class ModelRows:
         if isinstance(given, KintoObject):
             given, mode = _data_of(given), mode or "given"
         whole = to_json_object(given, "")
-        data = {key: value for key, value in whole.items() if key not in ENVELOPE}
+        data = without_envelope(whole)
         mentioned = frozenset(data) if mode == "given" else None
         if codec_of(model).fields:
             data = frozen_data(model(data=data))

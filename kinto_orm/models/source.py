@@ -15,11 +15,11 @@ from kinto_orm.errors import (
 )
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data
-from kinto_orm.models.declaration import ENVELOPE_KEYS
 from kinto_orm.models.envelope import bare, shared_row
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import find_parent, load, load_page, reference, reference_at
 from kinto_orm.protocol.json_values import JSON, JSONObject
+from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, PluralPath
 from kinto_orm.query import LoadedRows, Place, Row
 from kinto_orm.repository.state import FlowRunner, ObjectState, Status, active_runner

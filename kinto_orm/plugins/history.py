@@ -25,7 +25,7 @@ from kinto_orm.protocol.entries import HistoryEntry
 from kinto_orm.protocol.filters import condition
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput, encode, is_same, parse_timestamp
 from kinto_orm.protocol.messages import Request
-from kinto_orm.protocol.paging import RawPage, rows_of
+from kinto_orm.protocol.paging import RawPage, is_tombstone, rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id
 from kinto_orm.protocol.responses import content, raise_for_status
 from kinto_orm.protocol.writes import Flow
@@ -134,7 +134,7 @@ class Snapshot(Generic[M]):
             # The server also finds what was in the collection before it was deleted.
             found = [row for row in found if row["id"] not in changed or row.get("last_modified", 0) > deleted]
         yield from self._check_is_complete(changed - {row["id"] for row in found}, place)
-        return [row for row in found if not _is_tombstone(row)]
+        return [row for row in found if not is_tombstone(row)]
 
     def _snapshot(self, path: PluralPath) -> Flow[list[JSONObject]]:
         bucket, collection = path.parent_ids
@@ -185,10 +185,6 @@ class Snapshot(Generic[M]):
 
 def _all_rows(place: Place[Any], selection: Selection) -> Flow[list[JSONObject]]:
     return PageWalk(RawEntries(), place, selection, "raise").rest()
-
-
-def _is_tombstone(row: JSONObject) -> bool:
-    return row.get("deleted") is True and row.keys() == {"id", "last_modified", "deleted"}
 
 
 class Standing(Protocol):

@@ -22,6 +22,10 @@ T = TypeVar("T")
 
 _NO_NUMBERS = (b"NaN", b"Infinity")
 
+ENVELOPE_KEYS = frozenset({"id", "last_modified"})
+"""The keys of a row that are no data."""
+_TOMBSTONE_KEYS = ENVELOPE_KEYS | {"deleted"}
+
 
 @dataclass(frozen=True, slots=True)
 class RawPage:
@@ -201,6 +205,16 @@ def rows_of(body: JSON, path: ListPath) -> list[JSONObject]:
         if not isinstance(row.get("id"), str):
             raise ProtocolError(f"Row {number} of the answer to {path} has no id.")
     return rows
+
+
+def without_envelope(row: JSONObject) -> JSONObject:
+    """Return the row's data alone."""
+    return {key: value for key, value in row.items() if key not in ENVELOPE_KEYS}
+
+
+def is_tombstone(row: JSONObject) -> bool:
+    """Return whether the row is all that a deletion leaves: a live record may have a key ``deleted``, too."""
+    return row.get("deleted") is True and row.keys() == _TOMBSTONE_KEYS
 
 
 def entries_of(body: JSON, path: ListPath) -> list[JSONObject]:
