@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-import secrets
 import shutil
 import sqlite3
 import tempfile
@@ -19,12 +17,10 @@ from typing import NoReturn, cast
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.repository.disk import Entry, FileDigest, FilePath, Folder, NewFile, SortedLists, TemporaryFolder
+from kinto_orm.transport.files import PART, part_of
 
 _AT_ONCE = 500
 """The number of keys that one SQLite statement looks for."""
-
-_PART = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{8}\.part$")
-"""The name of a file that was not whole yet: ours, and that of a download."""
 
 _APPLICATION_ID = 0x6B696E74
 """The mark of our files in SQLite's header: a file of another program is never written to."""
@@ -72,7 +68,7 @@ class _NewFile:
 
     def __init__(self, target: Path) -> None:
         self._target = target
-        self._part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+        self._part = part_of(target)
         self._file = self._part.open("xb")
         self._hasher = hashlib.sha256()
         self._size = 0
@@ -137,7 +133,7 @@ class _LocalFolder:
 
     def sweep(self) -> None:
         for name in self.names():
-            if _PART.search(name):
+            if PART.search(name):
                 self.remove(name)
 
     def _inside(self, name: str) -> Path:

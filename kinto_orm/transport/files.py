@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import os
+import re
 import secrets
 import shutil
 import socket
@@ -291,7 +292,7 @@ def _replacing(target: Path, *, overwrite: bool) -> Generator[IO[bytes]]:
     if not overwrite:
         _refuse_existing(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    part = part_of(target)
     try:
         with open(part, "xb") as file:
             yield file
@@ -300,6 +301,15 @@ def _replacing(target: Path, *, overwrite: bool) -> Generator[IO[bytes]]:
         os.replace(part, target)
     finally:
         part.unlink(missing_ok=True)
+
+
+def part_of(target: Path) -> Path:
+    """Return a place beside the target for a file that is not whole yet; :data:`PART` finds those that are left."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+
+
+PART = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{8}\.part$")
+"""The path of a file that is not whole yet."""
 
 
 def _refuse_existing(target: Path) -> None:
