@@ -84,7 +84,7 @@ def test_a_request_that_waits_for_its_turn_can_be_cancelled(serve: Serve) -> Non
 
     def late(connection: Any) -> None:
         go.wait(30)
-        connection.sendall(answer(b"[1]"))
+        connection.sendall(answer(b"[1]", "Connection: close"))  # the server closes it: nobody may take it up again
 
     server = serve(*[late] * POOL_SIZE, answer(b"[2]"))
 
@@ -109,7 +109,7 @@ def test_a_cancelled_request_keeps_its_turn_until_its_thread_is_free(serve: Serv
 
     def late(connection: Any) -> None:
         go.wait(30)
-        connection.sendall(answer())
+        connection.sendall(answer(b"{}", "Connection: close"))  # see above
 
     server = serve(*[late] * POOL_SIZE, answer(b"[2]"))
 
