@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -14,10 +16,9 @@ from typing import Any, Self, TypeVar, cast
 from kinto_orm.client.concurrency import ConcurrentFlows, in_tasks, in_threads
 from kinto_orm.client.connection import Connection, Options
 from kinto_orm.client.disk import LocalDisk
-from kinto_orm.client.dry_run import DryRun
-from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, KintoError
+from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, DryRunError, KintoError
 from kinto_orm.protocol.accounts import without_hashes
-from kinto_orm.protocol.json_values import JSONObject
+from kinto_orm.protocol.json_values import JSONObject, decode
 from kinto_orm.protocol.messages import BlockingTask, Content, DownloadOptions, Pause, Request, Response, Target
 from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow, Write, encode_request
@@ -26,11 +27,13 @@ from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.state import Change, OnInvalid, Stateful, activate, deactivate, observe
 from kinto_orm.transport.files import read_content
 from kinto_orm.unit_of_work import carry_out, create_lock, lock_write
-from kinto_orm.unit_of_work.staging import Plan
+from kinto_orm.unit_of_work.staging import Plan, PlannedWrite
 from kinto_orm.unit_of_work.unit_of_work import open_unit
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Stateful)
+
+logger = logging.getLogger("kinto_orm")
 
 _DISK = LocalDisk()
 
@@ -295,3 +298,57 @@ class ClientRunner:
 
 def _read_clock() -> Response:
     return Response(200, content=time.time_ns() // 1_000_000)
+
+
+@dataclass(slots=True)
+class DryRun:
+    """The writes that a dry client and its dry clones kept instead of sending them."""
+
+    requests: list[Request] = field(default_factory=list)
+    locks: set[ObjectPath] = field(default_factory=set)
+    """The locks whose objects the kept writes create."""
+
+    def keep(self, request: Request) -> DryRunError:
+        """Keep the request and return the error that its flow gets in place of an answer."""
+        self.requests.append(request)
+        logger.info("(dry mode) %s %s", request.method, request.target)
+        return DryRunError(
+            f"{request.method} {request.path}: dry_mode does not send it, and the call needs its answer. "
+            "It is in client.plan()."
+        )
+
+    def plan(self) -> Plan:
+        """Return the kept requests, write by write."""
+        return Plan(tuple(_planned(self.requests)))
+
+    def clear(self) -> None:
+        """Forget the kept requests."""
+        self.requests.clear()
+        self.locks.clear()
+
+
+def _planned(requests: Iterable[Request]) -> Iterator[PlannedWrite]:
+    batch = 0
+    for request in list(requests):
+        whole = _as_json(request)
+        if request.path != "/batch":
+            yield PlannedWrite(None, None, whole)
+            continue
+        batch += 1
+        # The headers of a batch hold for each of its writes.
+        outer = {name: value for name, value in whole.get("headers", {}).items() if name != "Content-Type"}
+        for entry in whole["body"]["requests"]:
+            headers = {**outer, **entry.get("headers", {})}
+            yield PlannedWrite(None, None, {**entry, "headers": headers} if headers else entry, batch)
+
+
+def _as_json(request: Request) -> JSONObject:
+    shown: JSONObject = {"method": request.method, "path": request.target}
+    if request.headers:
+        shown["headers"] = dict(request.headers)
+    if request.body is not None:
+        content_type = request.headers.get("Content-Type", "json")
+        is_json = "json" in content_type
+        what = f"{request.method} {request.path}"
+        shown["body"] = decode(request.body, what) if is_json else f"{len(request.body)} bytes of {content_type}"
+    return shown
