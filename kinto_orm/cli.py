@@ -20,7 +20,7 @@ from kinto_orm.errors import KintoError, MissingExtraError, ProtocolError, Respo
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.server import EmbeddedServer, serve
 from kinto_orm.server.application import PREFIX, merge_settings, openings
-from kinto_orm.server.serving import is_local
+from kinto_orm.server.embedded import is_local
 
 DONE, FAILED, NOT_INSTALLED = 0, 1, 2
 CLOSING = ("--set multiauth.policies=account", "--set account_create_principals=", "--set cors_origins=")

@@ -29,7 +29,7 @@ from fault_proxy import (
 )
 
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.server.serving import ServerThread
+from kinto_orm.server import ServerThread
 
 AUTH = ("me", "secret")
 BUCKET = "/buckets/b"

@@ -7,7 +7,6 @@ put a socket in front of one. They need ``pip install 'kinto-orm[server]'``, or 
         requests.put(f"{url}/buckets/payments", auth=("alexis", "p4ssw0rd"))
 """
 
-from kinto_orm.server.embedded import EmbeddedServer
-from kinto_orm.server.serving import ServerThread, listening, serve
+from kinto_orm.server.embedded import EmbeddedServer, ServerThread, listening, serve
 
 __all__ = ["EmbeddedServer", "ServerThread", "listening", "serve"]

@@ -15,7 +15,7 @@ import pytest
 
 from kinto_orm import Bucket, Client, Collection
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.server.serving import ServerThread
+from kinto_orm.server import ServerThread
 
 from .killed_job import do
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.server.serving import ServerThread
+from kinto_orm.server import ServerThread
 
 
 def main() -> None:
