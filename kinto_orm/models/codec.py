@@ -34,8 +34,8 @@ from pydantic_core import (
 )
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError, InvalidValueError
-from kinto_orm.models.declaration import wire_name
 from kinto_orm.models.field_types import Config, FieldType, Promises, exact_kinds, wire_schema
+from kinto_orm.models.metaclass import wire_name
 from kinto_orm.protocol.accounts import hide
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, to_json_value
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
