@@ -28,8 +28,7 @@ from fault_proxy import (
     truncate_no_length,
 )
 
-from kinto_orm.server import EmbeddedServer
-from kinto_orm.server import ServerThread
+from kinto_orm.server import EmbeddedServer, ServerThread
 
 AUTH = ("me", "secret")
 BUCKET = "/buckets/b"

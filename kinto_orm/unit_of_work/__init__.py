@@ -1,5 +1,5 @@
 """Many writes in batches, and one honest outcome for each: the engine (``batches``: entries to answers; ``engine``:
-changes to outcomes), units (``unit_of_work``, ``staging``), streams of any length (``bulk``), locks (``lock``)."""
+changes to outcomes), units and their locks (``unit_of_work``, ``staging``), streams of any length (``bulk``)."""
 
 from kinto_orm.repository.state import Outcome, OutcomeStatus
 from kinto_orm.unit_of_work.batches import full_batch
@@ -14,8 +14,8 @@ from kinto_orm.unit_of_work.bulk import (
     report_of,
 )
 from kinto_orm.unit_of_work.engine import CommitOptions, carry_out, commit
-from kinto_orm.unit_of_work.lock import create_lock, lock_of, lock_write
 from kinto_orm.unit_of_work.outcome import raise_unless_stored
+from kinto_orm.unit_of_work.unit_of_work import create_lock, lock_of, lock_write
 
 __all__ = [
     "Answered",

@@ -17,8 +17,7 @@ from world import SHORT_TIMEOUT, TIMEOUT, USER, World, world_of
 
 import kinto_orm
 from kinto_orm import Client, ConflictError, NotFoundError, Record
-from kinto_orm.server import EmbeddedServer
-from kinto_orm.server import ServerThread
+from kinto_orm.server import EmbeddedServer, ServerThread
 
 OTHER_PARTIES = {"EmbeddedServer"}
 """Public classes that are no part of a client."""

@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from kinto_orm import Bucket, Client, Collection
-from kinto_orm.server import EmbeddedServer
-from kinto_orm.server import ServerThread
+from kinto_orm.server import EmbeddedServer, ServerThread
 
 from .killed_job import do
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from kinto_orm.server import EmbeddedServer
-from kinto_orm.server import ServerThread
+from kinto_orm.server import EmbeddedServer, ServerThread
 
 
 def main() -> None:

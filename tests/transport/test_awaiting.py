@@ -27,8 +27,7 @@ from scripted_server import Script, Serve, Server, answer, hang
 from kinto_orm import Bucket, Client, Collection, Record
 from kinto_orm.errors import ClientClosedError, ConfigurationError, ConnectionFailedError
 from kinto_orm.protocol.messages import Request
-from kinto_orm.server import EmbeddedServer
-from kinto_orm.server import ServerThread
+from kinto_orm.server import EmbeddedServer, ServerThread
 from kinto_orm.transport import HttpTransport, RequestEvent, RetryPolicy
 from kinto_orm.transport.sessions import POOL_SIZE
 
