@@ -13,8 +13,7 @@ from kinto_orm.unit_of_work.bulk import (
     raise_for_report,
     report_of,
 )
-from kinto_orm.unit_of_work.engine import CommitOptions, carry_out, commit
-from kinto_orm.unit_of_work.outcome import raise_unless_stored
+from kinto_orm.unit_of_work.engine import CommitOptions, carry_out, commit, raise_unless_stored
 from kinto_orm.unit_of_work.unit_of_work import create_lock, lock_of, lock_write
 
 __all__ = [

@@ -14,8 +14,7 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import encode_change
 from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Progress, Stateful, Verb
 from kinto_orm.unit_of_work.batches import full_batch
-from kinto_orm.unit_of_work.engine import CommitOptions, send_batch
-from kinto_orm.unit_of_work.outcome import said
+from kinto_orm.unit_of_work.engine import CommitOptions, said, send_batch
 
 S = TypeVar("S", bound=Stateful)
 

@@ -45,8 +45,7 @@ from kinto_orm.repository.state import (
     deactivate,
 )
 from kinto_orm.unit_of_work.compensation import compensate
-from kinto_orm.unit_of_work.engine import CommitOptions, commit
-from kinto_orm.unit_of_work.outcome import raise_unless_stored
+from kinto_orm.unit_of_work.engine import CommitOptions, commit, raise_unless_stored
 from kinto_orm.unit_of_work.staging import (
     Fetchable,
     Plan,
