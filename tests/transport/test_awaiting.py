@@ -83,7 +83,7 @@ def test_a_request_that_waits_for_its_turn_can_be_cancelled(serve: Serve) -> Non
 
     def late(connection: Any) -> None:
         go.wait(30)
-        connection.sendall(answer(b"[1]", "Connection: close"))  # the server closes it: nobody may take it up again
+        connection.sendall(answer(b"[1]", "Connection: close"))  # closed, so that the client cannot use it again
 
     server = serve(*[late] * POOL_SIZE, answer(b"[2]"))
 
