@@ -28,10 +28,10 @@ DOORS = {"__init__", "cli", "cli_options", "dask", "pytest_plugin", "testing"}
 DOORS_OF_THE_REFERENCE = {"constants", "endpoints", "login", "patch_type"}
 """Modules of ``kinto_http/`` that are named, and as small, as in the reference client."""
 
-MOST_MODULES = 140
-MOST_LINES = 28_000
+MOST_MODULES = 116
+MOST_LINES = 27_000
 LONGEST_MODULE = 700
-SHORTEST_MODULE = 20
+SHORTEST_MODULE = 60
 LONGEST_FUNCTION = 60
 LONG_FUNCTION = 40
 
