@@ -53,6 +53,7 @@ from kinto_orm.unit_of_work import (
     BulkReport,
     Outcome,
     carry_out,
+    changes_of,
     outcome_of,
     raise_for_report,
     report_of,
@@ -300,7 +301,7 @@ class Manager(HistoryMixin[M]):
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
             raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
         place.runner.refuse_staging(f"{name}()")
-        return Bulk(map(partial(self._change, verb, name, place), objects), place.runner)
+        return Bulk(changes_of(objects, partial(self._change, verb, name, place), verb), place.runner)
 
     def __kinto_bulk__(self, verb: Verb, name: str, objects: Iterable[Any]) -> Bulk[M]:
         return self._bulk(verb, name, objects, self._source.locate())

@@ -210,6 +210,7 @@ class Outcome(Generic[H_co]):
     """The result of one staged write."""
 
     object: H_co
+    """The object; in a bulk verb, an item that no object could be made of, as it was given."""
     verb: Verb
     status: OutcomeStatus
     error: KintoError | None = None

@@ -5,17 +5,19 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from kinto_orm.errors import CommitError, DuplicateObjectError, KintoError, TransportError
+from kinto_orm.errors.usage import rebuild
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import encode_change
 from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Progress, Stateful, Verb
 from kinto_orm.unit_of_work.batches import full_batch
 from kinto_orm.unit_of_work.engine import CommitOptions, said, send_batch
 
+T = TypeVar("T")
 S = TypeVar("S", bound=Stateful)
 
 Answered: TypeAlias = Change[S] | Outcome[S]
@@ -63,6 +65,23 @@ def change_of(holder: S) -> Answered[S]:
     if holder.__kinto_is_clean__():
         return Outcome(holder, Verb.SAVE, "unchanged")
     return holder.__kinto_change__(Verb.SAVE)
+
+
+def changes_of(objects: Iterable[T], make: Callable[[T], Answered[S]], verb: Verb) -> Iterator[Answered[S]]:
+    """Yield the change of each object; for one that is refused, the outcome ``rejected`` with its position and id.
+
+    Such an outcome has the object as it was given: a mapping stays one.
+    """
+    for position, one in enumerate(objects):
+        try:
+            change = make(one)
+        except KintoError as error:
+            id = one.get("id") if isinstance(one, Mapping) else getattr(one, "id", None)
+            which = f"item {position}" if id is None else f"item {position} (id {id!r:.80})"
+            refusal = rebuild(type(error), (f"{which}: {error}",), vars(error))
+            refusal.__cause__ = error
+            change = Outcome(cast(S, one), verb, "rejected", refusal)
+        yield change
 
 
 _IN_CHUNKS = CommitOptions(chunked=True)
@@ -162,7 +181,8 @@ def report_of(
             answered = yield from flow
             for one in answered:
                 report.add(one)
-                if on_outcome is not None:
+            if on_outcome is not None:
+                for one in answered:
                     on_outcome(outcome_of(one))
             done += len(answered)
             if answered and progress is not None:

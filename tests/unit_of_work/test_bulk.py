@@ -15,8 +15,11 @@ from kinto_orm import (
     CommitError,
     ConflictError,
     DeletedObjectError,
+    InvalidIdError,
     InvalidTypeError,
     InvalidValueError,
+    KintoError,
+    Outcome,
     Record,
 )
 
@@ -230,16 +233,51 @@ def test_what_a_function_raises_says_what_is_stored(todos: Collection[Record]) -
     assert caught.value.__notes__[0].startswith("27 objects were stored before this")
 
 
-def test_a_row_that_does_not_fit_says_what_is_stored(kinto_client: Client, todos: Collection[Record]) -> None:
-    with pytest.raises(InvalidValueError, match="title") as caught:
-        Todo.records.bulk_create([*({"title": str(n)} for n in range(25)), {"done": True}])
+@pytest.mark.parametrize(
+    ("invalid", "error", "message"),
+    [
+        pytest.param({"id": "bad"}, InvalidValueError, r"item 40 \(id 'bad'\): Todo: title: Field", id="value"),
+        pytest.param({"title": "x", "id": "a/b"}, InvalidIdError, r"item 40 \(id 'a/b'\)", id="id"),
+        pytest.param({"title": "x", "dona": 1}, KintoError, "item 40: .*'dona'", id="unknown key"),
+        pytest.param({1: "x"}, KintoError, "item 40", id="a key that is no text"),
+        pytest.param(Collection(bucket="b", id="c"), InvalidTypeError, r"item 40 .*is no Todo", id="another kind"),
+        pytest.param(None, InvalidTypeError, "item 40: None is no Todo", id="none"),
+    ],
+)
+def test_k04_an_invalid_item_is_refused_alone(
+    invalid: Any, error: type[Exception], message: str, kinto_client: Client, todos: Collection[Record]
+) -> None:
+    given = [{"title": str(n)} for n in range(99)]
+    told: list[Outcome[Todo]] = []
 
-    assert caught.value.__notes__[0].startswith("25 objects were stored before this")
+    with pytest.raises(CommitError, match=message) as caught:
+        Todo.records.bulk_create([*given[:40], invalid, *given[40:]], on_outcome=told.append)
+
+    ((refused),) = caught.value.outcomes
+    assert (refused.status, refused.object) == ("rejected", invalid)
+    assert isinstance(refused.error, error)
+    assert (caught.value.report.created, len(told), told.index(refused)) == (99, 100, 40)
+    assert Todo.records.count() == 99
 
 
-def test_an_object_of_another_kind_is_refused(kinto_client: Client, todos: Collection[Record]) -> None:
-    with pytest.raises(InvalidTypeError, match="is no Record"):
-        todos.records.bulk_create([todos])  # type: ignore[list-item]
+def test_k04_an_invalid_item_does_not_end_a_stream(kinto_client: Client, todos: Collection[Record]) -> None:
+    given = [{"title": "a"}, {"title": 5}, {"title": "c"}]
+
+    assert [one.status for one in Todo.records.stream_create(given)] == ["created", "rejected", "created"]
+    with pytest.raises(CommitError, match=r"failed for 1, stored for 2 .*item 1: Todo: title: "):
+        kinto_client.bulk_create({kinto_client.bucket("payments").collection(Todo): given})
+
+
+def test_k05_what_a_callback_raises_says_all_that_is_stored(todos: Collection[Record]) -> None:
+    def stop(outcome: Outcome[Record]) -> None:
+        if outcome.object.id == "r30":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        todos.records.bulk_create(rows(60), on_outcome=stop)
+
+    assert todos.records.count() == 50
+    assert caught.value.__notes__[0].startswith("50 objects were stored before this")
 
 
 @pytest.mark.parametrize("one", [{"title": "x"}, Record(data={})], ids=["mapping", "object"])
@@ -266,7 +304,7 @@ def test_objects_of_another_collection_are_refused(verb: str, todos: Collection[
     archive = Collection(bucket=todos.bucket, id="archive").save()
     sent = len(wire.requests)
 
-    with pytest.raises(InvalidTypeError, match=r"is not of /buckets/.*/archive/records: .* data"):
+    with pytest.raises(CommitError, match=r"is not of /buckets/.*/archive/records: .* data"):
         getattr(archive.records, verb)(list(todos.records.all()))
 
     assert [request for request in wire.requests[sent:] if request.is_write] == []
@@ -287,7 +325,7 @@ def test_a_copy_of_the_data_goes_to_the_other_collection(todos: Collection[Recor
 def test_only_what_was_loaded_is_updated_or_deleted_in_bulk(verb: str, one: Any, todos: Collection[Record]) -> None:
     todos.records.bulk_create(rows(1))
 
-    with pytest.raises(InvalidTypeError, match=rf"{verb}.. takes loaded objects"):
+    with pytest.raises(CommitError, match=rf"{verb}.. takes loaded objects"):
         getattr(todos.records, verb)([one])
 
     assert [one.data["title"] for one in todos.records] == ["t0"]
