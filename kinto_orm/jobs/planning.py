@@ -30,7 +30,7 @@ from kinto_orm.jobs.comparing import (
 )
 from kinto_orm.jobs.sources import RowCodec, Rows, Source, open_source
 from kinto_orm.jobs.spool import Spool, Spooled
-from kinto_orm.protocol.json_values import JSONObject, collector_paused, decode, encode
+from kinto_orm.protocol.json_values import JSONObject, decode, encode, pause_collector
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
@@ -112,7 +112,7 @@ class PlannedChanges:
 
     def add(self, changes: Iterable[PlannedChange]) -> None:
         """Keep the changes."""
-        with collector_paused():
+        with pause_collector():
             for change in changes:
                 spool = self._deletes if change.kind == "delete" else self._saves
                 spool.add([(change.id, len(spool), change)])
@@ -189,7 +189,7 @@ class Planning:
         """Read the whole source. Raises where a row has no key, or the key of another one."""
         key_of = self._key_of
         while rows := (yield from source.take()):
-            with collector_paused():
+            with pause_collector():
                 keyed = [(key_of(source, position, value), position, value) for position, value in rows]
             yield from call_blocking("rows", partial(given.add, keyed))
             self._tell(len(given), "read source")

@@ -24,11 +24,11 @@ from kinto_orm.errors import (
     ResponseError,
     TransportError,
 )
-from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translated
+from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translate
 from kinto_orm.kinto_http.objects import post
-from kinto_orm.kinto_http.session import described, path_below, payload_of
+from kinto_orm.kinto_http.session import describe_server, path_below, payload_of
 from kinto_orm.kinto_http.utils import chunks, json_dumps
-from kinto_orm.kinto_http.verbs import arun, as_request, resumed, run
+from kinto_orm.kinto_http.verbs import arun, as_request, resume, run
 from kinto_orm.protocol.batches import DEFAULT_BATCH_LIMIT, batch_limit
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.messages import Request, Response
@@ -142,7 +142,7 @@ class BatchSession:
         try:
             entry = {**entry_of(request), "body": json.loads(json_dumps(payload_of(data, permissions, payload)))}
         except KintoError as error:
-            raise translated(error, Exchange()) from error
+            raise translate(error, Exchange()) from error
         flow = post(request)
         next(flow)
         self._steps.append(Step(flow, request, entry))
@@ -150,15 +150,15 @@ class BatchSession:
 
     def run(self, flow: Flow[T]) -> T:
         """Return the result of a flow that reads; let a flow that writes wait, and return an empty document."""
-        item, result = self._begun(flow)
-        return result if item is None else run(self.session, resumed(item, flow))
+        item, result = self._begin(flow)
+        return result if item is None else run(self.session, resume(item, flow))
 
     async def arun(self, flow: Flow[T]) -> T:
         """Like :meth:`run`."""
-        item, result = self._begun(flow)
-        return result if item is None else await arun(self.session, resumed(item, flow))
+        item, result = self._begin(flow)
+        return result if item is None else await arun(self.session, resume(item, flow))
 
-    def _begun(self, flow: Flow[Any]) -> tuple[Request | None, Any]:
+    def _begin(self, flow: Flow[Any]) -> tuple[Request | None, Any]:
         """Return the request to send at once, or else the result of the call."""
         try:
             item = next(flow)
@@ -168,7 +168,7 @@ class BatchSession:
         except StopIteration as stop:
             return None, stop.value
         except KintoError as error:
-            raise translated(error, Exchange()) from error
+            raise translate(error, Exchange()) from error
         return None, defaultdict(dict)
 
     def clone(self, **changes: Any) -> NoReturn:
@@ -184,11 +184,11 @@ class BatchSession:
 
         Raises ``KintoBatchException`` where some of them were refused.
         """
-        return run(self.session, self._sending()) if self._take_waiting() else []
+        return run(self.session, self._send_all()) if self._take_waiting() else []
 
     async def asend(self) -> list[tuple[Any, Any]]:
         """Like :meth:`send`."""
-        return await arun(self.session, self._sending()) if self._take_waiting() else []
+        return await arun(self.session, self._send_all()) if self._take_waiting() else []
 
     def results(self) -> list[Any]:
         """Return the body of the answer to each write, in their order; empty before the batch was sent."""
@@ -203,7 +203,7 @@ class BatchSession:
         self._sent = list(self._steps)
         return bool(self._sent)
 
-    def _sending(self) -> Flow[list[tuple[Any, Any]]]:
+    def _send_all(self) -> Flow[list[tuple[Any, Any]]]:
         limit = (yield from self._ask_limit()) if self._limit is None else self._limit
         batches = _StepBatches(limit or None, self.session, ignores_4xx=self._ignores_4xx)
         yield from batches.send(self._sent)
@@ -214,7 +214,7 @@ class BatchSession:
 
     def _ask_limit(self) -> Flow[int]:
         try:
-            return batch_limit((yield from described(self.session))) or 0
+            return batch_limit((yield from describe_server(self.session))) or 0
         except TransportError:
             if not getattr(self.session, "dry_mode", False):
                 raise
@@ -256,10 +256,10 @@ class _StepBatches(Batches[Step]):
     def _finish(self, step: Step, answer: Response, *, is_void: bool) -> Flow[None]:
         body: Any = answer.content
         try:
-            body = yield from _finished(step, answer, is_void=is_void)
+            body = yield from _resume_step(step, answer, is_void=is_void)
         except KintoError as error:
             if is_void or not (self._ignores_4xx and 400 <= answer.status < 500):
-                self.failures.append(_translated(error, step, answer))
+                self.failures.append(_translate(error, step, answer))
         step.answer = {"status": answer.status, "path": step.entry["path"], "body": body}
 
     def plan(self, batch: Sequence[Step], error: DryRunError) -> None:
@@ -267,8 +267,8 @@ class _StepBatches(Batches[Step]):
         _end(batch, is_planned=True)
 
 
-def _translated(error: KintoError, step: Step, answer: Response) -> KintoException:
-    translation = translated(error, Exchange("", as_request(step.item), answer))
+def _translate(error: KintoError, step: Step, answer: Response) -> KintoException:
+    translation = translate(error, Exchange("", as_request(step.item), answer))
     if isinstance(error, ResponseError):
         shown = {"status": answer.status, "headers": dict(answer.headers), "body": answer.content}
         translation.response = ResponseDict(shown, path=step.entry["path"])
@@ -290,7 +290,7 @@ def _end(steps: Sequence[Step], *, is_planned: bool = False) -> None:
         step.answer = {"status": 200, "body": {}} if is_planned else None
 
 
-def _finished(step: Step, answer: Response, *, is_void: bool) -> Flow[Any]:
+def _resume_step(step: Step, answer: Response, *, is_void: bool) -> Flow[Any]:
     """Return the body of the answer to the step, or of its last answer, where it needed several."""
     if is_void and answer.status != 409:
         step.flow.close()
@@ -299,7 +299,7 @@ def _finished(step: Step, answer: Response, *, is_void: bool) -> Flow[Any]:
         item = step.flow.send(answer)
     except StopIteration as stop:
         return answer.content if answer.status < 400 else {"data": stop.value}
-    result = yield from resumed(item, step.flow)
+    result = yield from resume(item, step.flow)
     return {"data": result} if step.entry["method"] == "DELETE" else result
 
 

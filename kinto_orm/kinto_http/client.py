@@ -14,11 +14,11 @@ from kinto_orm.kinto_http import objects
 from kinto_orm.kinto_http.batch import Batch, BatchSession
 from kinto_orm.kinto_http.constants import DO_NOT_OVERWRITE
 from kinto_orm.kinto_http.endpoints import Endpoints, path_of
-from kinto_orm.kinto_http.exceptions import BucketNotFound, CollectionNotFound, KintoException, translating
+from kinto_orm.kinto_http.exceptions import BucketNotFound, CollectionNotFound, KintoException, translate_errors
 from kinto_orm.kinto_http.features import Attachments, Download, Features
 from kinto_orm.kinto_http.kinds import Buckets, Collections, Groups, Records
 from kinto_orm.kinto_http.patch_type import BasicPatch, PatchType
-from kinto_orm.kinto_http.session import Session, changed_session, create_session, described
+from kinto_orm.kinto_http.session import Session, change_session, create_session, describe_server
 from kinto_orm.kinto_http.utils import urljoin
 from kinto_orm.kinto_http.verbs import Awaiting, Blocking, Document, Id, Timestamp, arun, run, verb
 from kinto_orm.protocol.json_values import copy_json, etag, parse_timestamp
@@ -75,7 +75,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         self.session = create_session(server_url, auth, session, **({} if session is not None else options))
         changes = {name: value for name, value in options.items() if value}
         if session is not None and changes:
-            self.session = changed_session(self.session, changes)
+            self.session = change_session(self.session, changes)
         self.endpoints = Endpoints()
         self.bucket_name = bucket
         self.collection_name = collection
@@ -95,7 +95,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         options = {name: value for name, value in changes.items() if name in _SESSION_OPTIONS}
         clone = type(self)(**{**kept, **own})
         if options:
-            clone.session = changed_session(clone.session, options)
+            clone.session = change_session(clone.session, options)
         clone.results = self.results
         if "server_url" not in options:
             clone.read_timestamps = self.read_timestamps
@@ -113,7 +113,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
     @verb
     def server_info(self, *, refresh: bool = False) -> Flow[Document]:
         """Return the server's description. The server is asked once, for all clones, unless ``refresh``."""
-        return copy_json((yield from described(self.session, refresh=refresh)))
+        return copy_json((yield from describe_server(self.session, refresh=refresh)))
 
     @verb
     def get_changeset(
@@ -155,7 +155,7 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
 
 def _page(flow: Flow[Page[Document]], if_none_match: Timestamp | None) -> Flow[Document | None]:
     """Return the page as the server sends it; ``None`` where nothing changed."""
-    page = yield from objects.unless(flow, if_none_match)
+    page = yield from objects.read_changed(flow, if_none_match)
     return None if page is None else {"data": list(page.objects)}
 
 
@@ -199,9 +199,9 @@ class Client(_Clients, Blocking):
         the record beside it, as ``.meta.json``; ``chunk_size`` has no effect. Raises ``ValueError`` for a record
         without a file.
         """
-        with translating():
+        with translate_errors():
             wanted = Download(record, filepath)
-            url = run(self.session, wanted.located(self.session))
+            url = run(self.session, wanted.locate(self.session))
             return wanted.fetch(url, self.session, save_metadata=save_metadata, overwrite=overwrite)
 
     def __enter__(self) -> Self:
@@ -261,9 +261,9 @@ class AsyncClient(_Clients, Awaiting):
         chunk_size: int = 8 * 1024,
     ) -> str:
         """Like :meth:`Client.download_attachment`; the file is fetched in a thread."""
-        with translating():
+        with translate_errors():
             wanted = Download(record, filepath)
-            url = await arun(self.session, wanted.located(self.session))
+            url = await arun(self.session, wanted.locate(self.session))
             fetch = partial(wanted.fetch, save_metadata=save_metadata, overwrite=overwrite)
             return await asyncio.to_thread(fetch, url, self.session)
 

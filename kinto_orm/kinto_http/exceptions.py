@@ -123,7 +123,7 @@ class Exchange:
     request: Request | None = None
     response: Response | None = None
 
-    def asked(self) -> AskedRequest | None:
+    def show_request(self) -> AskedRequest | None:
         """Return the request as exceptions show it."""
         if self.request is None:
             return None
@@ -131,7 +131,7 @@ class Exchange:
         url = self.server_url.rstrip("/") + self.request.target
         return AskedRequest(self.request.method, path, url, self.request.body)
 
-    def given(self) -> GivenResponse | None:
+    def show_response(self) -> GivenResponse | None:
         """Return the answer as exceptions show it."""
         return None if self.response is None else given_response(self.response)
 
@@ -142,12 +142,12 @@ def given_response(response: Response) -> GivenResponse:
     return GivenResponse(response.status, CaseInsensitiveDict(response.headers), content)
 
 
-def translated(error: KintoError, exchange: Exchange) -> KintoException:
+def translate(error: KintoError, exchange: Exchange) -> KintoException:
     """Return the reference client's exception for one of ours; to be raised ``from`` it.
 
     A ``KintoException`` is returned as it is, with request and response.
     """
-    asked, given = exchange.asked(), exchange.given()
+    asked, given = exchange.show_request(), exchange.show_response()
     if isinstance(error, KintoBatchException):
         return error  # its exceptions are translated already
     if isinstance(error, KintoException):
@@ -167,14 +167,14 @@ def translated(error: KintoError, exchange: Exchange) -> KintoException:
 
 
 @contextmanager
-def translating() -> Generator[None]:
+def translate_errors() -> Generator[None]:
     """Turn the errors of the block into those of the reference client."""
     try:
         yield
     except KintoException:
         raise
     except KintoError as error:
-        raise translated(error, Exchange()) from error
+        raise translate(error, Exchange()) from error
 
 
 def _body_of(given: GivenResponse) -> Any:

@@ -11,9 +11,9 @@ from typing import Any
 from kinto_orm.errors import InvalidTypeError, ProtocolError
 from kinto_orm.kinto_http import objects
 from kinto_orm.kinto_http.endpoints import path_of
-from kinto_orm.kinto_http.session import described
+from kinto_orm.kinto_http.session import describe_server
 from kinto_orm.kinto_http.utils import json_dumps
-from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timestamp, seen, verb
+from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timestamp, fill_from_original, verb
 from kinto_orm.protocol.attachments import Upload, attachment_of, name_of, upload_request
 from kinto_orm.protocol.entries import PERMISSIONS_ORDER
 from kinto_orm.protocol.messages import Content, Request
@@ -39,7 +39,7 @@ class Features(Face):
         """Return the path of a named endpoint; bucket and collection default to the client's."""
         bucket = self.bucket_name if bucket is None else bucket
         collection = self.collection_name if collection is None else collection
-        return objects.done(self.endpoints.get(name, bucket=bucket, group=group, collection=collection, id=id))
+        return objects.return_value(self.endpoints.get(name, bucket=bucket, group=group, collection=collection, id=id))
 
     @verb
     def get_permissions(
@@ -158,7 +158,7 @@ class Features(Face):
         safe: bool,
         if_match: Timestamp | None,
     ) -> Flow[Document]:
-        id, if_match = seen(original or wanted, id, if_match)
+        id, if_match = fill_from_original(original or wanted, id, if_match)
         path = self._ids(Kind.COLLECTION, id, bucket)
         return objects.patch(path, None, wanted, permissions, safe=safe, if_match=if_match)
 
@@ -229,9 +229,9 @@ class Download:
         else:
             self.path = os.fspath(filepath)
 
-    def located(self, session: Any) -> Flow[str]:
+    def locate(self, session: Any) -> Flow[str]:
         """Return the URL of the file on the host that the server names."""
-        info = yield from described(session)
+        info = yield from describe_server(session)
         try:
             base_url = info["capabilities"]["attachments"]["base_url"]
         except KeyError as error:

@@ -8,7 +8,18 @@ from typing import Any
 from kinto_orm.errors import ForbiddenError, NotFoundError, UnauthorizedError
 from kinto_orm.kinto_http import objects
 from kinto_orm.kinto_http.exceptions import BucketNotFound, CollectionNotFound, KintoException
-from kinto_orm.kinto_http.verbs import GIVEN_NOTHING, Data, Document, Face, Grants, Id, Timestamp, id_of, seen, verb
+from kinto_orm.kinto_http.verbs import (
+    GIVEN_NOTHING,
+    Data,
+    Document,
+    Face,
+    Grants,
+    Id,
+    Timestamp,
+    fill_from_original,
+    id_of,
+    verb,
+)
 from kinto_orm.protocol.paging import read_timestamp
 from kinto_orm.protocol.paths import Kind, draw_id
 from kinto_orm.protocol.writes import Flow
@@ -58,7 +69,7 @@ class Buckets(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Change the bucket by a patch, or by ``data`` and ``permissions``; ``original`` is its earlier state."""
-        id, if_match = seen(original or data, id, if_match)
+        id, if_match = fill_from_original(original or data, id, if_match)
         path = self._ids(Kind.BUCKET, id)
         return objects.patch(path, changes, data, permissions, safe=safe, if_match=if_match)
 
@@ -89,7 +100,7 @@ class Buckets(Face):
         """Delete the bucket with all its objects and return its tombstone; with ``if_exists``, ``None`` for a missing
         one.
         """
-        path = self._ids(Kind.BUCKET, self._deleted(id, self.bucket_name))
+        path = self._ids(Kind.BUCKET, self._id_to_delete(id, self.bucket_name))
         return objects.delete(path, safe=safe, if_match=if_match, if_exists=if_exists)
 
     @verb
@@ -147,7 +158,7 @@ class Groups(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Change the group by a patch, or by ``data`` and ``permissions``; ``original`` is its earlier state."""
-        id, if_match = seen(original or data, id, if_match)
+        id, if_match = fill_from_original(original or data, id, if_match)
         path = self._ids(Kind.GROUP, id, bucket)
         return objects.patch(path, changes, data, permissions, safe=safe, if_match=if_match)
 
@@ -238,7 +249,7 @@ class Collections(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Change the collection by a patch, or by ``data`` and ``permissions``; ``original`` is its earlier state."""
-        id, if_match = seen(original or data, id, if_match)
+        id, if_match = fill_from_original(original or data, id, if_match)
         path = self._ids(Kind.COLLECTION, id, bucket)
         return objects.patch(path, changes, data, permissions, safe=safe, if_match=if_match)
 
@@ -277,7 +288,7 @@ class Collections(Face):
         """Delete the collection with its records and return its tombstone; with ``if_exists``, ``None`` for a missing
         one.
         """
-        path = self._ids(Kind.COLLECTION, self._deleted(id, self.collection_name), bucket)
+        path = self._ids(Kind.COLLECTION, self._id_to_delete(id, self.collection_name), bucket)
         return objects.delete(path, safe=safe, if_match=if_match, if_exists=if_exists)
 
     @verb
@@ -342,7 +353,7 @@ class Records(Face):
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
         """Change the record by a patch, or by ``data`` and ``permissions``; ``original`` is its earlier state."""
-        id, if_match = seen(original or data, id, if_match)
+        id, if_match = fill_from_original(original or data, id, if_match)
         if id is None:
             raise KeyError("Unable to patch record, need an id.")
         path = self._ids(Kind.RECORD, id, bucket, collection)

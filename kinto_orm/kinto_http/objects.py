@@ -15,11 +15,11 @@ from kinto_orm.kinto_http.endpoints import as_id
 from kinto_orm.kinto_http.exceptions import KintoException
 from kinto_orm.kinto_http.patch_type import as_patch
 from kinto_orm.kinto_http.utils import json_dumps
-from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp, resumed
+from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp, resume
 from kinto_orm.protocol.filters import Condition, as_moment, check_field_name, condition, split_keyword
 from kinto_orm.protocol.json_values import JSONObject, parse_timestamp, to_json_object
 from kinto_orm.protocol.messages import Request, Response
-from kinto_orm.protocol.paging import delete_pages, encode_query, unless_unchanged
+from kinto_orm.protocol.paging import delete_pages, encode_query, skip_unchanged
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch, Patch
 from kinto_orm.protocol.paths import Kind, ListPath, ObjectPath
 from kinto_orm.protocol.responses import content, raise_for_status, read_object
@@ -102,7 +102,7 @@ def update(
     ``If-Match`` is sent where the version is known: from ``if_match``, or from the ``last_modified`` in the data.
     """
     known = if_match if if_match is not None or data is None else data.get("last_modified")
-    precondition = _matching(known, safe=safe)
+    precondition = _make_precondition(known, safe=safe)
     options = WriteOptions(safe, precondition.last_modified)
     change = _change(Verb.REPLACE, path, data, permissions, options)
     return (yield from _write(_put(change, precondition, data)))
@@ -114,9 +114,11 @@ def patch(
     """Patch the object by ``changes``, or else by ``data`` and ``permissions``, and return it."""
     if changes and (data is not None or permissions is not None):
         raise TypeError("Give changes= or data= and permissions=, not both; the object as it was goes into original=.")
-    asked = as_patch(changes) if changes else BasicPatch(_sent_or_none(data, path), as_permissions(permissions))
-    precondition = _matching(if_match, safe=safe)
-    change = _change(Verb.PATCH, path, None, None, WriteOptions(safe, precondition.last_modified), _own(asked, path))
+    asked = as_patch(changes) if changes else BasicPatch(_sent_data(data, path), as_permissions(permissions))
+    precondition = _make_precondition(if_match, safe=safe)
+    change = _change(
+        Verb.PATCH, path, None, None, WriteOptions(safe, precondition.last_modified), _own_patch(asked, path)
+    )
     assert change.patch is not None
     _ = change.patch.body  # raises for an empty patch
     check_data(change)
@@ -124,10 +126,10 @@ def patch(
     return (yield from _write(change))
 
 
-def _own(asked: Patch, path: ObjectPath) -> Patch:
+def _own_patch(asked: Patch, path: ObjectPath) -> Patch:
     if isinstance(asked, JSONPatch):
         return JSONPatch(json.loads(json_dumps(list(asked.operations))))
-    data = _sent_or_none(asked.data, path)
+    data = _sent_data(asked.data, path)
     if isinstance(asked, MergePatch):
         return MergePatch(data, asked.permissions)
     return BasicPatch(data, asked.permissions)
@@ -135,7 +137,7 @@ def _own(asked: Patch, path: ObjectPath) -> Patch:
 
 def delete(path: ObjectPath, *, safe: bool, if_match: Timestamp | None, if_exists: bool) -> Flow[Any]:
     """Delete the object and return its tombstone; with ``if_exists``, ``None`` for a missing one."""
-    precondition = _matching(if_match, safe=safe)
+    precondition = _make_precondition(if_match, safe=safe)
     options = WriteOptions(safe, precondition.last_modified, if_exists=if_exists)
     change = _change(Verb.DELETE, path, None, None, options)
     change.write = Write(path, Action.DELETE, precondition)
@@ -162,7 +164,7 @@ def _change(
     options: WriteOptions,
     patch: Patch | None = None,
 ) -> Change[None]:
-    wanted, granted = _sent_or_none(data, path) or {}, as_permissions(permissions)
+    wanted, granted = _sent_data(data, path) or {}, as_permissions(permissions)
     return Change(None, verb, ObjectState(path, Status.NEW), wanted, granted, granted, options, patch)
 
 
@@ -208,13 +210,13 @@ def _write(change: Change[None]) -> Flow[Document]:
     return (yield from read(path, {}))
 
 
-def _matching(timestamp: Timestamp | None, *, safe: bool) -> Precondition:
+def _make_precondition(timestamp: Timestamp | None, *, safe: bool) -> Precondition:
     if not safe or timestamp is None:
         return UNCONDITIONAL
     return Precondition(last_modified=parse_timestamp(timestamp, "if_match"))
 
 
-def _sent_or_none(data: Data, path: ObjectPath) -> JSONObject | None:
+def _sent_data(data: Data, path: ObjectPath) -> JSONObject | None:
     """Return a copy of the data without the keys that the URL and the precondition carry."""
     if data is None:
         return None
@@ -234,7 +236,7 @@ def as_permissions(permissions: Grants) -> PermissionLists | None:
     return {name: list(principals) for name, principals in plain.items()}
 
 
-def done(value: Any) -> Flow[Any]:
+def return_value(value: Any) -> Flow[Any]:
     """Return the value, by a flow that sends nothing."""
     yield from ()
     return value
@@ -268,12 +270,12 @@ def read_list(
     ``Unchanged`` where the list still has the timestamp ``if_none_match``. ``on_timestamp`` is called with the
     timestamp of the list before the rows were read.
     """
-    params, expected = _without_expected(params)
-    selection, count = _bounded(selected(params), pages)
+    params, expected = _split_expected(params)
+    selection, count = _limit_pages(select(params), pages)
     walk = ListWalk(path, selection, expected)
     rows: list[JSONObject] = []
     while count > 0 and (flow := walk.next_page()) is not None:
-        page = yield from unless(flow, if_none_match)
+        page = yield from read_changed(flow, if_none_match)
         if page is None:
             return Unchanged()
         if on_timestamp is not None:
@@ -291,8 +293,8 @@ def read_pages(path: ListPath, params: Mapping[str, Any], pages: float | None) -
 
     One page is in the server's order, several are in the order of ids, unless ``_sort`` says otherwise.
     """
-    params, expected = _without_expected(params)
-    selection = selected(params)
+    params, expected = _split_expected(params)
+    selection = select(params)
     selection = replace(selection, limit=None, page_size=selection.limit, is_newest_first=False)
     walk = ListWalk(path, selection, expected)
     count = EVERY if pages is None else pages
@@ -330,13 +332,13 @@ class ListWalk:
         """Return the flow that reads the next page; ``None`` at the end."""
         flow = self._walk.next_page()
         if flow is None or not self._is_first:
-            return flow and _past_caches(flow, self._expected)
+            return flow and _pass_caches(flow, self._expected)
         self._is_first = False
         return self._read_first(flow)
 
     def _read_first(self, flow: Flow[Page[JSONObject]]) -> Flow[Page[JSONObject]]:
         try:
-            page = yield from _past_caches(flow, self._expected)
+            page = yield from _pass_caches(flow, self._expected)
             if not (page.has_more and self._may_lose_rows):
                 return page
         except ResponseTooLargeError:
@@ -345,16 +347,16 @@ class ListWalk:
         self._walk = self._start()
         again = self._walk.next_page()
         assert again is not None, "the first page was asked for"
-        return (yield from _past_caches(again, self._expected))
+        return (yield from _pass_caches(again, self._expected))
 
 
-def _without_expected(params: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
+def _split_expected(params: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
     """Return the parameters without ``_expected``, and ``_expected``, which is for the caches in front of Kinto."""
     rest = dict(params)
     return rest, rest.pop("_expected", None)
 
 
-def _past_caches(flow: Flow[T], expected: Any) -> Flow[T]:
+def _pass_caches(flow: Flow[T], expected: Any) -> Flow[T]:
     """Run the flow with ``_expected`` in its request, so that caches tell it from earlier ones."""
     if expected is None:
         return (yield from flow)
@@ -364,14 +366,14 @@ def _past_caches(flow: Flow[T], expected: Any) -> Flow[T]:
         query = encode_query([("_expected", str(expected))])
         item = replace(item, query="&".join(filter(None, [item.query, query])))
     # A page is one request: its answer ends the flow.
-    return (yield from resumed(item, flow))
+    return (yield from resume(item, flow))
 
 
-def unless(flow: Flow[Page[JSONObject]], timestamp: Timestamp | None) -> Flow[Page[JSONObject] | None]:
+def read_changed(flow: Flow[Page[JSONObject]], timestamp: Timestamp | None) -> Flow[Page[JSONObject] | None]:
     """Return the page; ``None`` where the list still has that timestamp."""
     if timestamp is None:
         return (yield from flow)
-    return (yield from unless_unchanged(flow, parse_timestamp(timestamp, "if_none_match")))
+    return (yield from skip_unchanged(flow, parse_timestamp(timestamp, "if_none_match")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,7 +393,7 @@ class NativeSelection(Selection):
         return [*self.filters, *Selection.parameters(self), *size]
 
 
-def selected(params: Mapping[str, Any]) -> NativeSelection:
+def select(params: Mapping[str, Any]) -> NativeSelection:
     """Return what Kinto's own keywords select; raise ``InvalidFilterError`` for keywords that Kinto would ignore."""
     given = {_OTHER_NAMES.get(name, name): value for name, value in params.items()}
     filters: list[tuple[str, str]] = []
@@ -447,7 +449,7 @@ def _plain_text(field: str, value: Any, *, is_choice: bool = False) -> str:
     return json.dumps(value).replace(",", "\\u002c") if is_choice and "," in value else value
 
 
-def _bounded(selection: NativeSelection, pages: float | None) -> tuple[NativeSelection, float]:
+def _limit_pages(selection: NativeSelection, pages: float | None) -> tuple[NativeSelection, float]:
     """Return the selection of that many pages, and the number of pages to read of it."""
     size = selection.limit
     if pages is None:
@@ -463,7 +465,7 @@ def delete_list(
     path: ListPath, params: Mapping[str, Any], *, safe: bool, if_match: Timestamp | None
 ) -> Flow[list[JSONObject]]:
     """Delete the objects that match, on every page, and return their tombstones."""
-    selection = selected(params)
+    selection = select(params)
     tombstones: list[JSONObject] = []
     timestamp = None if if_match is None or not safe else parse_timestamp(if_match, "if_match")
     query = encode_query(selection.parameters())

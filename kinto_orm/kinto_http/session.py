@@ -20,10 +20,10 @@ from requests.structures import CaseInsensitiveDict
 from kinto_orm.client import Client as OurClient
 from kinto_orm.errors import ConfigurationError, DryRunError, InvalidTypeError, KintoError
 from kinto_orm.kinto_http.constants import USER_AGENT
-from kinto_orm.kinto_http.exceptions import BackoffException, Exchange, KintoException, translated, translating
+from kinto_orm.kinto_http.exceptions import BackoffException, Exchange, KintoException, translate, translate_errors
 from kinto_orm.kinto_http.login import BearerTokenAuth
 from kinto_orm.kinto_http.utils import json_dumps
-from kinto_orm.kinto_http.verbs import awaited_by_request, moved_by_request, watched
+from kinto_orm.kinto_http.verbs import arun_by_request, run_by_request, watch
 from kinto_orm.protocol.attachments import Part, encode_multipart
 from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paging import encode_query
@@ -105,12 +105,12 @@ class Session:
         if self._client is None:
             if self.server_url is None:
                 raise KintoException("This client has no server_url: give it one, as in http://localhost:8888/v1.")
-            with translating():
+            with translate_errors():
                 self._client = OurClient(deadline=ONE_DAY, allow_insecure=True, **options)
             self._leases = (Lease(self._client),)
         elif options != self._followed:
             changes = {name: value for name, value in options.items() if value != self._followed[name]}
-            with translating():
+            with translate_errors():
                 self._client = self._client.clone(**changes)
             self._leases = (*self._leases, Lease(self._client))
         self._followed = options
@@ -125,7 +125,7 @@ class Session:
         return {
             "server_url": self.server_url,
             "auth": self.auth or None,  # (), [] and False are no credentials, as for requests
-            "timeout": patched_timeout(None if self.timeout is False else self.timeout),
+            "timeout": convert_timeout(None if self.timeout is False else self.timeout),
             "headers": {"User-Agent": USER_AGENT, **self.headers},
             "retry": self.nb_retry,
             "retry_after": self.retry_after,
@@ -138,7 +138,7 @@ class Session:
         session.__dict__.update(self.__dict__, headers=dict(self.headers))
         for name, value in changes.items():
             setattr(session, _ATTRIBUTES.get(name, name), value)
-        session.auth = parsed_auth(session.auth)
+        session.auth = convert_auth(session.auth)
         if session.server_url is not None:
             _ = session.client
         return session
@@ -146,24 +146,24 @@ class Session:
     def run(self, flow: Flow[T]) -> T:
         """Return the result of the flow; in dry mode, ``{}`` for a write. Raises ``KintoException``."""
         if self._is_replaced():
-            return moved_by_request(self, flow)
+            return run_by_request(self, flow)
         exchange = Exchange(self.server_url or "")
         try:
-            return self.client.run(watched(flow, exchange))
+            return self.client.run(watch(flow, exchange))
         except KintoError as error:
-            return cast(T, self._settled(error, exchange))
+            return cast(T, self._settle(error, exchange))
         finally:
             self._note_backoff(exchange)
 
     async def arun(self, flow: Flow[T]) -> T:
         """Like :meth:`run`."""
         if self._is_replaced():
-            return await awaited_by_request(self, flow)
+            return await arun_by_request(self, flow)
         exchange = Exchange(self.server_url or "")
         try:
-            return await self.client.arun(watched(flow, exchange))
+            return await self.client.arun(watch(flow, exchange))
         except KintoError as error:
-            return cast(T, self._settled(error, exchange))
+            return cast(T, self._settle(error, exchange))
         finally:
             self._note_backoff(exchange)
 
@@ -172,10 +172,10 @@ class Session:
             seconds = backoff(exchange.response.headers)
             self.backoff = time.time() + seconds if seconds else None
 
-    def _settled(self, error: KintoError, exchange: Exchange) -> Any:
+    def _settle(self, error: KintoError, exchange: Exchange) -> Any:
         if isinstance(error, DryRunError):
             return {}
-        translation = translated(error, exchange)
+        translation = translate(error, exchange)
         if translation is error:
             raise error
         raise translation from error
@@ -211,15 +211,15 @@ class Session:
         query = "&".join(filter(None, [query, encode_query(plain_params(params or {}))]))
         asked = Request(method.upper(), path, query, dict(headers or {}))
         if asked.is_write:
-            asked = _with_body(asked, body, files)
+            asked = _add_body(asked, body, files)
         elif body:
             raise KintoException("GET requests are not allowed to have a body!")
         exchange = Exchange(self.server_url or "")
         client = self.client.clone(**options) if options else self.client
         try:
-            return client.run(watched(_exchanged(asked, is_redirect_taken=not allow_redirects), exchange))
+            return client.run(watch(_exchange(asked, is_redirect_taken=not allow_redirects), exchange))
         except KintoError as error:
-            return self._settled(error, exchange), CaseInsensitiveDict[str]()
+            return self._settle(error, exchange), CaseInsensitiveDict[str]()
         finally:
             self._note_backoff(exchange)
             if options:
@@ -254,10 +254,10 @@ def create_session(server_url: str | None = None, auth: Any = None, session: Any
         return Session.over(session) if isinstance(session, OurClient) else session
     if server_url is None and auth is None:
         raise AttributeError("You need to either set session or auth + server_url")
-    return Session(server_url=server_url, auth=parsed_auth(auth, server_url), **kwargs)
+    return Session(server_url=server_url, auth=convert_auth(auth, server_url), **kwargs)
 
 
-def changed_session(session: Any, changes: Mapping[str, Any]) -> Any:
+def change_session(session: Any, changes: Mapping[str, Any]) -> Any:
     """Return the session with these options changed; for a user's session, a new one for the same server."""
     if hasattr(type(session), "run"):
         return session.clone(**changes)
@@ -265,13 +265,13 @@ def changed_session(session: Any, changes: Mapping[str, Any]) -> Any:
     return create_session(**{**known, **changes})
 
 
-def described(session: Any, *, refresh: bool = False) -> Flow[Any]:
+def describe_server(session: Any, *, refresh: bool = False) -> Flow[Any]:
     """Return the description of the session's server; it is asked once, where the session can keep it."""
     client = getattr(session, "client", None)
     return client.describe_server(refresh=refresh) if isinstance(client, OurClient) else read_server_info()
 
 
-def parsed_auth(auth: Any, server_url: str | None = None) -> Any:
+def convert_auth(auth: Any, server_url: str | None = None) -> Any:
     """Return the credentials as a session keeps them: text as a tuple, or as an auth object where it names its scheme.
 
     Raises ``ValueError`` for text that is neither.
@@ -293,7 +293,7 @@ def parsed_auth(auth: Any, server_url: str | None = None) -> Any:
     return user, password
 
 
-def _exchanged(request: Request, *, is_redirect_taken: bool) -> Flow[tuple[Any, CaseInsensitiveDict[str]]]:
+def _exchange(request: Request, *, is_redirect_taken: bool) -> Flow[tuple[Any, CaseInsensitiveDict[str]]]:
     """Return body and headers of the answer; ``None`` for an answer without a body."""
     response = yield request
     is_redirect = 300 <= response.status < 400
@@ -341,7 +341,7 @@ def _plain(name: str, value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _with_body(request: Request, body: Mapping[str, Any], files: Any) -> Request:
+def _add_body(request: Request, body: Mapping[str, Any], files: Any) -> Request:
     headers = {"Content-Type": JSON_TYPE, **request.headers}
     if files is None:
         return replace(request, headers=headers, body=json_dumps(body).encode())
@@ -368,7 +368,7 @@ def _bytes_of(file: Any) -> bytes:
     return content.encode() if isinstance(content, str) else bytes(content)
 
 
-def patched_timeout(timeout: Any) -> Any:
+def convert_timeout(timeout: Any) -> Any:
     """Return the timeout as the class that a program has put in the place of ``requests``' own makes it.
 
     Programs patch ``requests.adapters.TimeoutSauce`` to bound all their requests.

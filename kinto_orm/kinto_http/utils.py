@@ -81,10 +81,10 @@ def _rank(name: str, record: Mapping[str, Any]) -> tuple[int, Any]:
 
 def records_equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     """Return whether they are equal but for the keys that the server sets."""
-    return is_same(_own(a), _own(b))
+    return is_same(_without_server_keys(a), _without_server_keys(b))
 
 
-def _own(record: Mapping[str, Any]) -> dict[str, Any]:
+def _without_server_keys(record: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in record.items() if key != "last_modified" and not _is_schema_time(key, value)}
 
 

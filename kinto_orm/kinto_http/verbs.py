@@ -18,7 +18,7 @@ from uuid import UUID
 
 from kinto_orm.errors import KintoError, ResponseError
 from kinto_orm.kinto_http.endpoints import Endpoints, as_id
-from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translated
+from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translate
 from kinto_orm.protocol.json_values import decode, encode
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import EntriesPath, Kind, ObjectPath, PluralPath
@@ -64,7 +64,7 @@ class Face:
         if kind is Kind.COLLECTION:
             ids.append(self._collection(id))
         elif kind is not Kind.BUCKET:
-            ids.append(as_id(self._needed(id, kind.value)))
+            ids.append(as_id(self._require(id, kind.value)))
         return ObjectPath(kind, tuple(ids))
 
     def _list(self, kind: Kind, bucket: Id | None = None, collection: Id | None = None) -> PluralPath:
@@ -78,17 +78,17 @@ class Face:
         return EntriesPath("history", (self._bucket(bucket),))
 
     def _bucket(self, id: Id | None) -> str:
-        return as_id(self._needed(self.bucket_name if id is None else id, "bucket"), "bucket")
+        return as_id(self._require(self.bucket_name if id is None else id, "bucket"), "bucket")
 
     def _collection(self, id: Id | None) -> str:
-        return as_id(self._needed(self.collection_name if id is None else id, "collection"), "collection")
+        return as_id(self._require(self.collection_name if id is None else id, "collection"), "collection")
 
-    def _needed(self, id: Id | None, what: str) -> Id:
+    def _require(self, id: Id | None, what: str) -> Id:
         if id is None:
             raise KintoException(f"Cannot get {what} endpoint, {what} is missing")
         return id
 
-    def _deleted(self, id: Id | None, own: Id | None) -> Id | None:
+    def _id_to_delete(self, id: Id | None, own: Id | None) -> Id | None:
         """Return the id to delete by: the client's only where none was given."""
         if id is GIVEN_NOTHING:
             return own
@@ -105,7 +105,7 @@ def id_of(id: Id | None, data: Data, missing: str | None = None) -> Id | None:
     return found
 
 
-def seen(original: Data, id: Id | None, if_match: Timestamp | None) -> tuple[Id | None, Timestamp | None]:
+def fill_from_original(original: Data, id: Id | None, if_match: Timestamp | None) -> tuple[Id | None, Timestamp | None]:
     """Return id and timestamp; values that were not given are those of the original object."""
     if not original:
         return id, if_match
@@ -126,19 +126,19 @@ class Verb(Generic[P, T]):
     def __init__(self, build: Callable[Concatenate[Any, P], Flow[T]]) -> None:
         is_read = build.__name__.startswith(("get_", "server_info"))
 
-        def started(face: Face, /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
+        def start(face: Face, /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
             if not is_read:
                 face.read_timestamps.clear()
             return (yield from build(face, *args, **kwargs))  # errors of build() are raised where the flow runs, too
 
         def blocking(self: Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            return run(self.session, started(self, *args, **kwargs))
+            return run(self.session, start(self, *args, **kwargs))
 
         async def awaiting(self: Face, /, *args: P.args, **kwargs: P.kwargs) -> T:
-            return await arun(self.session, started(self, *args, **kwargs))
+            return await arun(self.session, start(self, *args, **kwargs))
 
-        self._blocking = _presented(blocking, build)
-        self._awaiting = _presented(awaiting, build)
+        self._blocking = _present(blocking, build)
+        self._awaiting = _present(awaiting, build)
         self.__doc__ = build.__doc__
 
     @overload
@@ -157,7 +157,7 @@ def verb(build: Callable[Concatenate[Any, P], Flow[T]]) -> Verb[P, T]:
     return Verb(build)
 
 
-def _presented(function: Callable[..., Any], build: Callable[..., Any]) -> Callable[..., Any]:
+def _present(function: Callable[..., Any], build: Callable[..., Any]) -> Callable[..., Any]:
     """Return the function, with the name, signature and docstring of the method it was made from."""
     functools.update_wrapper(function, build)
     signature = inspect.signature(build)
@@ -168,17 +168,17 @@ def _presented(function: Callable[..., Any], build: Callable[..., Any]) -> Calla
 
 def run(session: Any, flow: Flow[T]) -> T:
     """Return the result of the flow, moved by a session or by a user's object in its place."""
-    return session.run(flow) if hasattr(type(session), "run") else moved_by_request(session, flow)
+    return session.run(flow) if hasattr(type(session), "run") else run_by_request(session, flow)
 
 
 async def arun(session: Any, flow: Flow[T]) -> T:
     """Like :func:`run`."""
     if hasattr(type(session), "arun"):
         return cast(T, await session.arun(flow))
-    return await awaited_by_request(session, flow)
+    return await arun_by_request(session, flow)
 
 
-def watched(flow: Flow[T], exchange: Exchange) -> Flow[T]:
+def watch(flow: Flow[T], exchange: Exchange) -> Flow[T]:
     """Run the flow, and store its last request and answer in ``exchange``."""
     try:
         item = next(flow)
@@ -198,7 +198,7 @@ def watched(flow: Flow[T], exchange: Exchange) -> Flow[T]:
         flow.close()
 
 
-def resumed(item: Request | Write, flow: Flow[T]) -> Flow[T]:
+def resume(item: Request | Write, flow: Flow[T]) -> Flow[T]:
     """Run the rest of a flow whose first request was already taken."""
     try:
         while True:
@@ -219,7 +219,7 @@ def as_request(item: Request | Write) -> Request:
     return encode_request(item) if isinstance(item, Write) else item
 
 
-def moved_by_request(session: Any, flow: Flow[T]) -> T:
+def run_by_request(session: Any, flow: Flow[T]) -> T:
     """Return the result of the flow, each of whose requests is one call of ``session.request``.
 
     Raises ``KintoException``.
@@ -237,7 +237,7 @@ def moved_by_request(session: Any, flow: Flow[T]) -> T:
         flow.close()
 
 
-async def awaited_by_request(session: Any, flow: Flow[T]) -> T:
+async def arun_by_request(session: Any, flow: Flow[T]) -> T:
     """Like :func:`moved_by_request`; each call runs in a thread."""
     double = Double(session)
     try:
@@ -275,7 +275,7 @@ class Double:
             self._refusal = error
             if not isinstance(getattr(error.response, "status_code", None), int):
                 raise
-            exchange.response = _response(error.response.status_code, error.response.headers, _decoded(error.response))
+            exchange.response = _response(error.response.status_code, error.response.headers, _decode(error.response))
         else:
             exchange.response = _response(204 if body is None else 200, headers, body)
         return exchange.response
@@ -284,11 +284,11 @@ class Double:
         """Raise the exception that the caller gets for an error of the flow: its own, where it has raised one."""
         refusal = self._refusal
         if refusal is None:
-            raise translated(error, self._exchange) from error
+            raise translate(error, self._exchange) from error
         if isinstance(error, KintoException):
             error.request, error.response = refusal.request, refusal.response
             raise error
-        raise (refusal if isinstance(error, ResponseError) else translated(error, self._exchange)) from error
+        raise (refusal if isinstance(error, ResponseError) else translate(error, self._exchange)) from error
 
 
 def _call_of(item: Request | Write, request: Request) -> tuple[str, str, dict[str, Any]]:
@@ -318,7 +318,7 @@ def _response(status: int, headers: Any, body: Any) -> Response:
     return Response(status, {str(name).lower(): str(value) for name, value in items}, encoded, body)
 
 
-def _decoded(response: Any) -> Any:
+def _decode(response: Any) -> Any:
     try:
         return response.json()
     except ValueError:

@@ -10,7 +10,7 @@ from copy import copy
 from typing import Any
 
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.json_values import JSON, JSONObject, collector_paused, decode
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, pause_collector
 from kinto_orm.protocol.paging import rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.repository.state import Change, FlowRunner, Status
@@ -37,7 +37,7 @@ class PageSnapshot:
     def row(self, id: str) -> JSONObject:
         """Return the row of that id, as it arrived."""
         if self._rows is None:
-            with collector_paused():
+            with pause_collector():
                 self.keep(rows_of(decode(self.body, str(self.path)), self.path))
             assert self._rows is not None
         return self._rows[id]

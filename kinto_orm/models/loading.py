@@ -20,7 +20,7 @@ from kinto_orm.models.envelope import (
     put_in_envelope,
 )
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.json_values import JSONObject, collector_paused, decode, is_same
+from kinto_orm.protocol.json_values import JSONObject, decode, is_same, pause_collector
 from kinto_orm.protocol.paging import rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.responses import ShownPermissions
@@ -151,7 +151,7 @@ def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: Flow
     shared.page = PageSnapshot(rows.page.body, rows.path)
     if not rows.is_partial and not rows.may_hold_tombstones:
         try:
-            with collector_paused():
+            with pause_collector():
                 return _load_at_once(codec_of(model), rows, shared)
         except ValidationError:
             pass  # row by row then, which names the culprit

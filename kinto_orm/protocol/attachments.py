@@ -46,16 +46,16 @@ def encode_multipart(parts: Sequence[Part], boundary: str | None = None) -> tupl
 
 
 def _head(part: Part) -> str:
-    head = f'Content-Disposition: form-data; name="{_quoted(part.name)}"'
+    head = f'Content-Disposition: form-data; name="{_quote(part.name)}"'
     if part.filename is None:
         return f"{head}\r\n"
     content_type = part.content_type or BINARY
     if not (content_type.isascii() and content_type.isprintable()):
         raise InvalidValueError(f"A content type is one line of ASCII, not {content_type!r:.60}.")
-    return f'{head}; filename="{_quoted(part.filename)}"\r\nContent-Type: {content_type}\r\n'
+    return f'{head}; filename="{_quote(part.filename)}"\r\nContent-Type: {content_type}\r\n'
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     # Kinto reads this form back to the very same name; it would keep %22, the form of browsers, as it is.
     # Line ends have no such form, so they are sent as browsers send them; the rest is UTF-8.
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')

@@ -235,7 +235,7 @@ def encode_conditions(conditions: Iterable[Condition]) -> list[tuple[str, str]]:
         )
     for one in given:
         rest += _encode_plainly(one)
-    return _told_apart([*presence, *rest])
+    return _tell_apart([*presence, *rest])
 
 
 def _fields_needing_presence(given: Sequence[Condition]) -> list[str]:
@@ -273,7 +273,7 @@ def _encode_plainly(one: Condition) -> list[tuple[str, str]]:
     return [parameter]
 
 
-def _told_apart(parameters: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+def _tell_apart(parameters: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     """Return the parameters, each once, and with spaces behind a repeated name.
 
     Kinto would make a list of the values of one name, and compare with that. It strips names after that.

@@ -252,7 +252,7 @@ def encode(value: JSON) -> bytes:
 
 
 @contextmanager
-def collector_paused() -> Generator[None]:
+def pause_collector() -> Generator[None]:
     """Pause garbage collection: thousands of new objects that all stay alive make it the largest cost of a page."""
     was_enabled = gc.isenabled()
     if was_enabled:

@@ -99,7 +99,7 @@ def read_rows(path: ListPath, query: str) -> Flow[list[JSONObject]]:
     return rows_of(content(response, f"GET {path}"), path)
 
 
-def unless_unchanged(flow: Flow[T], timestamp: int) -> Flow[T | None]:
+def skip_unchanged(flow: Flow[T], timestamp: int) -> Flow[T | None]:
     """Return the result of a flow that reads pages; ``None`` where their list still has the timestamp.
 
     The timestamp is in milliseconds.

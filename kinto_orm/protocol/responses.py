@@ -298,12 +298,12 @@ def schema_errors(details: Any, data: JSONObject | None) -> tuple[FieldError, ..
     (entry,) = _entries(details)
     name, message = entry.get("name"), str(entry.get("description", ""))
     if missing := _MISSING.fullmatch(message):
-        paths = [_in_object(name, key, data, is_there=False) for key in _names(missing[1])]
+        paths = [_locate_in_object(name, key, data, is_there=False) for key in _names(missing[1])]
     elif unexpected := _UNEXPECTED.fullmatch(message):
-        paths = [_in_object(name, key, data, is_there=True) for key in _names(unexpected[1])]
+        paths = [_locate_in_object(name, key, data, is_there=True) for key in _names(unexpected[1])]
     else:
-        paths = [_found(name, message, data)]
-    return tuple(FieldError(path, message) for path in paths or [_found(name, message, data)])
+        paths = [_locate(name, message, data)]
+    return tuple(FieldError(path, message) for path in paths or [_locate(name, message, data)])
 
 
 def _names(text: str) -> list[str]:
@@ -314,7 +314,7 @@ def _names(text: str) -> list[str]:
         return []
 
 
-def _in_object(name: Any, key: str, data: JSONObject | None, *, is_there: bool) -> _Path:
+def _locate_in_object(name: Any, key: str, data: JSONObject | None, *, is_there: bool) -> _Path:
     """Return the path of a key that is, or is not, in the object of that name, or at the top of the data."""
     may_be_at_top = not is_there or name == "additionalProperties"
     found = [
@@ -325,7 +325,7 @@ def _in_object(name: Any, key: str, data: JSONObject | None, *, is_there: bool) 
     return (*found[0], key) if len(found) == 1 else (key,)
 
 
-def _found(name: Any, message: str, data: JSONObject | None) -> _Path:
+def _locate(name: Any, message: str, data: JSONObject | None) -> _Path:
     if not isinstance(name, (str, int)):
         return ()  # Kinto takes the last step in the schema for a name, even a number
     found = [(path, value) for path, value in _walk(data) if path and path[-1] == name]

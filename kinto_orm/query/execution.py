@@ -10,7 +10,7 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 
 from kinto_orm.errors import MultipleObjectsError, NotFoundError, UsageError
 from kinto_orm.protocol.filters import Condition, condition, encode_conditions, matches_nothing
-from kinto_orm.protocol.json_values import JSON, JSONObject, collector_paused, decode, etag
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, etag, pause_collector
 from kinto_orm.protocol.paging import (
     RawPage,
     check_progress,
@@ -419,7 +419,7 @@ class RawRows:
 
     def load(self, rows: LoadedRows, place: Place) -> list[JSONObject]:
         """Return the rows of a page."""
-        with collector_paused():
+        with pause_collector():
             found = rows_of(decode(rows.page.body, str(rows.path)), rows.path)
         if not (rows.may_hold_tombstones and rows.skips_tombstones):
             return found

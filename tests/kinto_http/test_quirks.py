@@ -751,7 +751,7 @@ def test_a_pause_that_takes_too_long_is_its_own_error() -> None:
     client = scripted()
     error = kinto_orm.BackoffError("later", retry_after=9)
 
-    said = kinto_http.exceptions.translated(error, kinto_http.exceptions.Exchange())
+    said = kinto_http.exceptions.translate(error, kinto_http.exceptions.Exchange())
 
     assert isinstance(said, kinto_http.BackoffException)
     assert said.backoff == 9

@@ -24,7 +24,7 @@ from kinto_orm import (
     Record,
 )
 from kinto_orm.models import manager_of
-from kinto_orm.models.envelope import collector_paused
+from kinto_orm.models.envelope import pause_collector
 from kinto_orm.protocol.messages import Request, Response
 
 NOW = datetime(2020, 1, 2, tzinfo=UTC)
@@ -272,7 +272,7 @@ def test_the_objects_of_a_page_are_not_looked_at_by_the_next_young_collection() 
     before = gc.isenabled()
     gc.enable()
     try:
-        with collector_paused():
+        with pause_collector():
             page = [[number] for number in range(5000)]
         old = {id(each) for each in gc.get_objects(generation=2)}
     finally:
@@ -285,7 +285,7 @@ def test_objects_that_the_program_froze_stay_frozen() -> None:
     gc.freeze()
     try:
         count = gc.get_freeze_count()
-        with collector_paused():
+        with pause_collector():
             pass
 
         assert gc.get_freeze_count() >= count > 0
