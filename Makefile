@@ -4,8 +4,9 @@
 #   make tests    style, types, layers, tests with coverage: what must be green
 #   make bench    how fast it is beside kinto-http: docs/performance.md; FULL=1 with a million records, too
 #   make comparison  what goes wrong with kinto-http and with kinto_orm: docs/comparison.md
-#   make docs     runs the snippets of the documentation, then builds it in docs/_build/html
-#   make serve    a real Kinto on http://localhost:8888/v1
+#   make docs     builds the documentation in docs/_build/html (tox -e docs runs its snippets, too)
+#   make docs-look  pictures of every page in two widths, dead links, what the search finds; needs chromium
+#   make serve    a real Kinto on http://localhost:8888/v1; another port: make serve PORT=8889
 #   make clean    forgets everything that was made
 #
 # Another Python: make demo PYTHON=python3.12
@@ -17,7 +18,7 @@ BIN := $(VENV)/bin
 PYTHON312 := $(firstword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.12.*/bin))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo tests bench comparison docs serve clean
+.PHONY: help demo tests bench comparison docs docs-look serve clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -36,10 +37,13 @@ comparison: $(VENV)/.bench
 	$(BIN)/python benchmarks/compare.py
 
 docs: $(VENV)/.tox
-	$(BIN)/tox run -e docs
+	$(BIN)/tox run -e html
+
+docs-look: docs
+	$(BIN)/python docs/look.py
 
 serve: $(VENV)/.installed
-	$(BIN)/kinto-orm serve
+	$(BIN)/kinto-orm serve $(if $(PORT),--port $(PORT))
 
 clean:
 	rm -rf $(VENV) .tox build dist *.egg-info docs/_build .coverage htmlcov

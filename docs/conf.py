@@ -1,4 +1,4 @@
-"""The documentation: ``tox -e docs``."""
+"""The documentation: ``make docs``."""
 
 from importlib.metadata import version as installed_version
 
@@ -7,10 +7,17 @@ author = "the kinto_orm developers"
 project_copyright = "the kinto_orm developers"
 version = release = installed_version("kinto-orm")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = "kinto_orm"
+html_static_path = ["_static"]
+html_css_files = ["tables.css"]
+html_js_files = ["tables.js"]
+html_copy_source = False
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
 
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 3

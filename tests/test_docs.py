@@ -1,19 +1,26 @@
-"""Every snippet of README and docs/ is run, against the embedded Kinto; one namespace for each page."""
+"""Every snippet of README and docs/ is run, against the embedded Kinto; one namespace for each page.
+
+Shell sessions are run, too: in the folder of the page, with ``KINTO_SERVER`` and ``KINTO_AUTH`` of a server that is
+started for the page. Commands that install, or do not end, are checked without being run.
+"""
 
 from __future__ import annotations
 
 import doctest
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from file_host import serve_files
 from sybil import Example, Sybil
-from sybil.parsers.myst import PythonCodeBlockParser
+from sybil.example import SybilFailure
+from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser
 
 import kinto_orm
 from kinto_orm import Bucket, Client, Collection, errors
@@ -29,7 +36,76 @@ WITHOUT_SNIPPETS = {"api.md", "changelog.md", "comparison.md", "coverage.md", "g
 
 def snippets(page: Path) -> list[Example]:
     parser = PythonCodeBlockParser(doctest_optionflags=doctest.ELLIPSIS)
-    return list(Sybil(parsers=[parser]).parse(page).examples())
+    return list(Sybil(parsers=[parser, CodeBlockParser("console", run_session)]).parse(page).examples())
+
+
+def sources(page: Path) -> list[str]:
+    """Return the Python of a page."""
+    return [str(example.parsed) for example in snippets(page) if not str(example.parsed).startswith("$ ")]
+
+
+def run_session(example: Example) -> str | None:
+    """Run the commands of a shell session; return how the first that differs does so."""
+    for command, expected in commands(str(example.parsed)):
+        if INSTALLS.match(command):
+            problem = installing_fault(command)
+        elif command.startswith("kinto-orm serve"):
+            problem = serving_fault(command)
+        else:
+            problem = output_fault(command, expected)
+        if problem:
+            return f"$ {command}\n{problem}"
+    return None
+
+
+def commands(session: str) -> Iterator[tuple[str, str]]:
+    """Yield each command of a session, its lines joined, with the output that the page shows."""
+    for part in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
+        command, lines = "", part.splitlines(keepends=True)
+        while lines and (not command or command.endswith("\\\n")):
+            command += lines.pop(0)
+        yield command.strip(), "".join(lines)
+
+
+INSTALLS = re.compile(r"(?:pip|make|git|python -m venv)\b")
+"""Commands that are not run: they need an index of packages, or a clone."""
+
+
+def installing_fault(command: str) -> str | None:
+    """Return what is wrong with a command that is not run: a target or an extra that is not there."""
+    targets = set(re.findall(r"^make ([\w-]+)", command))
+    extras = {extra for found in re.findall(r"kinto-orm\[(.*?)\]", command) for extra in found.split(",")}
+    unknown = targets - set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    unknown |= extras - set(distribution("kinto-orm").metadata.get_all("Provides-Extra") or ())
+    return f"there is no {', '.join(sorted(unknown))}" if unknown else None
+
+
+def serving_fault(command: str) -> str | None:
+    """Start a server, at any free port, and stop it; return what it said if it did not start."""
+    shell = ["bash", "-c", f"exec {command.partition('  #')[0]} --port 0"]
+    out = subprocess.PIPE
+    with subprocess.Popen(shell, env=environment(), stdout=out, stderr=subprocess.STDOUT, text=True) as served:
+        assert served.stdout is not None
+        said = served.stdout.readline()
+        if said.startswith("Kinto is running at"):
+            served.terminate()
+            return None
+        return said + served.stdout.read()
+
+
+def output_fault(command: str, expected: str) -> str | None:
+    shell = ["bash", "-c", command]
+    done = subprocess.run(shell, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+    found = done.stdout + done.stderr
+    if doctest.OutputChecker().check_output(expected, found, doctest.ELLIPSIS):
+        return None
+    return f"expected:\n{expected}\nfound (exit code {done.returncode}):\n{found}"
+
+
+def environment() -> dict[str, str]:
+    """Return the environment of a page's shell: the commands of this Python, and no colours."""
+    folders = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    return {**os.environ, "PATH": folders, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "120"}
 
 
 WITH_PLUGINS = {"attachments.md", "reviews.md"}
@@ -37,7 +113,9 @@ WITH_PLUGINS = {"attachments.md", "reviews.md"}
 
 
 @pytest.fixture
-def namespace(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, object]]:
+def namespace(
+    page: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[dict[str, object]]:
     """The names of one page; its clients and servers are closed at the end."""
     names: dict[str, object] = {}
     with ExitStack() as stack:
@@ -47,6 +125,10 @@ def namespace(page: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
             settings = {"attachment.base_path": str(host.folder), "attachment.base_url": host.url}
             settings["signer.to_review_enabled"] = "true"
             names["server"] = EmbeddedServer.memory(includes=includes, **settings)
+        if "$ kinto-orm" in page.read_text("utf-8"):
+            url = stack.enter_context(listening(stack.enter_context(EmbeddedServer.memory())))
+            monkeypatch.setenv("KINTO_SERVER", url)
+            monkeypatch.setenv("KINTO_AUTH", "alexis:p4ssw0rd")
         yield names
     for value in names.values():
         if isinstance(value, (Client, EmbeddedServer)):
@@ -66,26 +148,51 @@ def test_the_snippets_of_the_page_run_as_written(
         example.evaluate()
 
 
+@pytest.mark.parametrize(
+    ("session", "fault"),
+    [
+        ("$ echo one\none\n$ echo two\nthree\n", "$ echo two\nexpected:\nthree"),
+        ("$ kinto-orm nothing\n", "invalid choice"),
+        ("$ kinto-orm serve --nothing\n", "unrecognized arguments"),
+        ("$ pip install 'kinto-orm[sever]'\n", "there is no sever"),
+        ("$ make nothing\n", "there is no nothing"),
+    ],
+)
+def test_a_session_that_differs_is_a_fault(session: str, fault: str, tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"```console\n{session}```\n", "utf-8")
+    (example,) = snippets(page)
+
+    with pytest.raises(SybilFailure, match=re.escape(fault)):
+        example.evaluate()
+
+
+def test_every_fence_is_closed_before_the_next_one() -> None:
+    for page in PAGES:
+        for fence in re.findall(r"^```[^\n]*\n.*?^```[^\n]*$", page.read_text("utf-8"), re.MULTILINE | re.DOTALL):
+            assert fence.splitlines()[-1] == "```", f"{page.name}: {fence}"
+
+
 def test_the_test_that_the_page_on_testing_shows_passes(pytester: pytest.Pytester) -> None:
-    source = "\n".join(example.parsed for example in snippets(ROOT / "docs" / "testing.md"))
+    source = "\n".join(sources(ROOT / "docs" / "testing.md"))
     pytester.makepyfile(source)
 
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
 
 def test_the_example_of_the_readme_prints_what_its_comments_say(capsys: pytest.CaptureFixture[str]) -> None:
-    example = snippets(ROOT / "README.md")[0]
+    source = sources(ROOT / "README.md")[0]
 
-    example.evaluate()
+    exec(source, {})
 
-    said = [line.partition("  # ")[2] for line in example.parsed.splitlines() if "print(" in line]
+    said = [line.partition("  # ")[2] for line in source.splitlines() if "print(" in line]
     assert capsys.readouterr().out.splitlines() == said
 
 
 def test_the_example_of_the_readme_is_short() -> None:
-    example = snippets(ROOT / "README.md")[0]
+    source = sources(ROOT / "README.md")[0]
 
-    assert len([line for line in example.parsed.splitlines() if line.strip()]) <= 24
+    assert len([line for line in source.splitlines() if line.strip()]) <= 24
 
 
 def test_the_script_of_the_readme_runs(kinto_client: Client, kinto_server: EmbeddedServer, tmp_path: Path) -> None:
@@ -93,7 +200,7 @@ def test_the_script_of_the_readme_runs(kinto_client: Client, kinto_server: Embed
     todos = Collection(bucket=payments, id="todos").save()
     todos.records.bulk_create([{"title": "Buy milk"}, {"title": "Drink it"}])
     script = tmp_path / "count.py"
-    script.write_text(snippets(ROOT / "README.md")[1].parsed, "utf-8")
+    script.write_text(sources(ROOT / "README.md")[1], "utf-8")
 
     with listening(kinto_server) as url:
         done = subprocess.run(
