@@ -228,6 +228,22 @@ def test_j05_what_would_not_come_back_equal_is_refused(
     assert writes(wire) == sent
 
 
+class Hiding(Item):
+    """Its one field is of a plain type, so that its text alone seems to tell all."""
+
+    hidden: int = Field(default=0, exclude_if=lambda value: value > 5)
+
+
+def test_j05_a_value_that_is_left_out_is_refused_in_a_new_record(wire: Wiretap) -> None:
+    sent = writes(wire)
+
+    for write in (Hiding(id="x", hidden=6).save, lambda: Hiding.records.bulk_create([Hiding(id="x", hidden=6)])):
+        with pytest.raises(InvalidValueError, match="hidden"):
+            write()
+
+    assert writes(wire) == sent
+
+
 def test_j25_what_comes_back_equal_is_written(wire: Wiretap) -> None:
     one = Odd(id="x", when=date(2030, 1, 2), pattern=re.compile("a"), base=Base(a=3), short=[1, 2], hidden=5).save()
 
