@@ -219,9 +219,15 @@ def accept(model: Any, change: Change[Any], stored: JSONObject, last_modified: i
     if mark is None or codec.varies or (has_more and "schema" in codec.fields) or not is_unedited(envelope, mark):
         return False
     permissions = envelope.permissions
-    if permissions is not None and _unsent_permissions(model, change, change.permissions or {}):
+    if (
+        permissions is not None
+        and permissions.changes()
+        and _unsent_permissions(model, change, change.permissions or {})
+    ):
         return False
-    accept_sent(model, envelope, codec, stored, last_modified, shown)
+    # Untouched fields are as they were; the others come back as they were written.
+    before = None if envelope.before is None or not mark.now else {**envelope.before, **mark.now}
+    accept_sent(model, envelope, codec, stored, last_modified, shown, before)
     if has_more and envelope.extra is not None:
         envelope.extra["schema"] = stored["schema"]
     return True

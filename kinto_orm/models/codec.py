@@ -99,7 +99,8 @@ class Codec:
         self._kinds = [(name, *one) for name, one in kinds.items() if one is not None]
         self._has_kinds = not self.is_written_whole and None not in kinds.values()
         self._names_by_key = {key: name for name, keys in self.read_keys.items() for key in keys}
-        self._reads_dictionaries = schema.is_bare
+        self.is_bare = schema.is_bare
+        """Whether the fields are all that there is to read: no validator of the class, nothing that is called after."""
         self._page = schema.page_validator()
         self._part = schema.part_validator()
         self._writer = schema.writer()
@@ -112,7 +113,7 @@ class Codec:
         Raises pydantic's ``ValidationError``.
         """
         rows: list[Any] = self._page.validate_json(body, by_alias=True, by_name=False)["data"]
-        if not self._reads_dictionaries:
+        if not self.is_bare:
             for one in rows:
                 one.__pydantic_fields_set__.difference_update(ENVELOPE_KEYS)
             return rows
@@ -164,9 +165,13 @@ class Codec:
         names = self._names_by_key
         return {names[key] for key in row if key in names}
 
+    def is_in(self, name: str, row: Mapping[str, JSON]) -> bool:
+        """Return whether the row sets the field of that name."""
+        return not row.keys().isdisjoint(self.read_keys[name])
+
     def names_set(self, fresh: Any, row: Mapping[str, JSON]) -> set[str]:
         """Return the names of the fields that were set when the object was made of the row."""
-        return self.names_in(row) if self._reads_dictionaries else set(fresh.__pydantic_fields_set__)
+        return self.names_in(row) if self.is_bare else set(fresh.__pydantic_fields_set__)
 
     # -- writing --------------------------------------------------------------------------------------------------
 
@@ -191,9 +196,13 @@ class Codec:
                 return False
         return self._has_kinds
 
-    def dump(self, model: Any, names: Collection[str] | None = None) -> JSONObject:
-        """Return the fields of the object as JSON values, by wire name. Raises ``InvalidValueError``."""
-        text = self.write(model, names)
+    def dump(self, model: Any, names: Collection[str] | None = None, text: bytes | None = None) -> JSONObject:
+        """Return the fields of the object as JSON values, by wire name. Raises ``InvalidValueError``.
+
+        ``text`` is what :meth:`write` returned for them, where the caller has it.
+        """
+        if text is None:
+            text = self.write(model, names)
         try:
             dumped: JSONObject = from_json(text)
         except ValueError:

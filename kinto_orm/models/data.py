@@ -22,7 +22,7 @@ from kinto_orm.errors import (
     ReadOnlyError,
 )
 from kinto_orm.models.codec import Codec, codec_of, invalid
-from kinto_orm.models.envelope import Envelope, PageSnapshot, bare, shared_page
+from kinto_orm.models.envelope import Envelope, PageSnapshot, bare, put_in_envelope, shared_page
 from kinto_orm.models.field_types import IMMUTABLE
 from kinto_orm.models.undeclared import ABSENT, difference, with_undeclared
 from kinto_orm.protocol.json_values import (
@@ -53,7 +53,10 @@ def current_data(model: Any) -> JSONObject:
 def _loaded_data(model: Any, envelope: Envelope, snapshot: JSONObject) -> JSONObject:
     """Return the data of an object that the server has shown, in the server's order."""
     codec = codec_of(type(model))
-    changes = _changes(model, envelope, codec, snapshot)
+    return _with_changes(envelope, codec, snapshot, _changes(model, envelope, codec, snapshot).keys)
+
+
+def _with_changes(envelope: Envelope, codec: Codec, snapshot: JSONObject, changes: JSONObject) -> JSONObject:
     extra = envelope.extra
     if not changes and extra is None:
         return snapshot
@@ -63,33 +66,54 @@ def _loaded_data(model: Any, envelope: Envelope, snapshot: JSONObject) -> JSONOb
             if key not in codec.fields and key not in extra:
                 del data[key]
         data.update(extra)
-    return {key: value for key, value in data.items() if value is not ABSENT}
+    return {key: value for key, value in data.items() if value is not ABSENT} if ABSENT in changes.values() else data
 
 
-def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject) -> JSONObject:
-    """Return the changed fields, by wire name: those that were set, or hold values that can be edited in place."""
+class _Changes(NamedTuple):
+    """The fields that were set, or hold values that can be edited in place."""
+
+    keys: JSONObject
+    """The changed ones, by wire name, with what is to be stored."""
+    now: JSONObject
+    """All of them as they are now, by wire name."""
+    text: bytes
+    """The same as JSON text."""
+
+
+_NO_CHANGES = _Changes({}, {}, b"")
+
+
+def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject) -> _Changes:
+    """Return the changed fields: those that were set, or hold values that can be edited in place."""
     names = {*envelope.touched, *_edited_in_place(model, codec)} - codec.excluded
-    changes: JSONObject = dict.fromkeys(envelope.absent, ABSENT)
-    names.update(codec.fields[key] for key in changes)
+    changes: JSONObject = {}
+    if envelope.absent:
+        changes = dict.fromkeys(envelope.absent, ABSENT)
+        names.update(codec.fields[key] for key in changes)
     if not names:
-        return changes
-    now, before, known = codec.dump(model, names), _baseline(model, envelope, codec, snapshot), codec.names_in(snapshot)
+        return _NO_CHANGES
+    text = codec.write(model, names)
+    now, before = codec.dump(model, names, text), _baseline(model, envelope, codec, snapshot)
     for name in names:
         key = codec.wires[name]
         value, old = now.get(key, ABSENT), before.get(key, ABSENT)
         if key in changes and is_same(value, envelope.absent[key]):
             continue  # it was removed, and its default was not edited since
-        is_set_default = name in envelope.touched and name not in known
-        if is_same(value, old) and not is_set_default:
+        # A default that was set is data, also where the server lacks it.
+        if is_same(value, old) and (name not in envelope.touched or codec.is_in(name, snapshot)):
             changes.pop(key, None)
-        elif _means_absent(model, value):
+        elif value is None and _means_absent(model, value):
             changes[key] = ABSENT
         else:
-            keeps_defaults = codec.types[name].varies
-            stored = snapshot.get(key, ABSENT)
-            changes[key] = with_undeclared(stored, old, value, (key,), keeps_defaults=keeps_defaults)
-            changes.update((other, ABSENT) for other in _read_before(codec, name) if other in snapshot)
-    return {key: value for key, value in changes.items() if value is not ABSENT or key in snapshot}
+            changes[key], stored = value, snapshot.get(key, ABSENT)
+            if isinstance(stored, (dict, list)):  # other values hold nothing undeclared
+                keeps_defaults = codec.types[name].varies
+                changes[key] = with_undeclared(stored, old, value, (key,), keeps_defaults=keeps_defaults)
+            if len(codec.read_keys[name]) > 1:
+                changes.update((other, ABSENT) for other in _read_before(codec, name) if other in snapshot)
+    for key in [key for key, value in changes.items() if value is ABSENT and key not in snapshot]:
+        del changes[key]
+    return _Changes(changes, now, text)
 
 
 def _read_before(codec: Codec, name: str) -> Iterator[str]:
@@ -231,11 +255,18 @@ def frozen_data(model: Any) -> JSONObject:
 
 def freeze(model: Any, envelope: Envelope, codec: Codec) -> tuple[JSONObject, Mark]:
     """Return the data to be sent (see :func:`frozen_data`), and a mark of the object as it is now."""
-    if envelope.data is None and codec.is_surely_written and not (envelope.extra or envelope.absent):
-        data = _surely_carried(codec.write(model))
-        if data is not None and None not in data.values():
-            return data, Mark(envelope.touched, envelope.absent, None)
-    return _frozen_data(model, envelope, codec), Mark(envelope.touched, envelope.absent, _text_of(envelope.extra))
+    snapshot = envelope.data
+    if codec.is_surely_written and not (envelope.extra or envelope.absent or envelope.is_partial):
+        if snapshot is None:
+            data = _surely_carried(codec.write(model))
+            if data is not None and None not in data.values():
+                return data, Mark(envelope.touched, envelope.absent, None, {})
+        else:
+            changes = _changes(model, envelope, codec, snapshot)
+            if is_surely_carried(changes.text):
+                data = _with_changes(envelope, codec, snapshot, changes.keys)
+                return data, Mark(envelope.touched, envelope.absent, None, changes.now)
+    return _frozen_data(model, envelope, codec), Mark(envelope.touched, envelope.absent, _text_of(envelope.extra), {})
 
 
 def _surely_carried(text: bytes) -> JSONObject | None:
@@ -274,6 +305,8 @@ class Mark(NamedTuple):
     touched: frozenset[str]
     absent: Mapping[str, JSON]
     extra: bytes | None
+    now: JSONObject
+    """The fields that were written, by wire name, where they surely come back equal."""
 
 
 def is_unedited(envelope: Envelope, mark: Mark) -> bool:
@@ -417,26 +450,23 @@ def set_field(model: Any, name: str, value: Any) -> None:
         restore_fields(model, {name: value})
         return
     check_editable(model)
-    cls = type(model)
+    cls, codec = type(model), codec_of(type(model))
+    before = model.__dict__
     # On a scratch copy: with an alias, pydantic's validate_assignment may take the value from somewhere else.
-    own = _ScratchEnvelope(envelope.status)
-    own.data, own.extra = envelope.data, envelope.extra
-    before = dict(model.__dict__)
-    scratch = bare(cls, dict(before), own)
+    scratch = bare(cls, dict(before), None)
+    if not codec.is_bare:
+        own = _ScratchEnvelope(envelope.status)
+        own.data, own.extra = envelope.data, envelope.extra
+        put_in_envelope(scratch, own)
     try:
         cls.__pydantic_validator__.validate_assignment(scratch, name, value)
     except ValidationError as error:
         raise invalid(cls, error) from error
-    # Not this field alone: a validator of the model may have set others.
     now = scratch.__dict__
-    restore_fields(
-        model,
-        {
-            field: now[field]
-            for field in codec_of(cls).wires
-            if field == name or now[field] is not before.get(field, ABSENT)
-        },
-    )
+    values = {name: now[name]}
+    if not codec.is_bare:  # a validator of the class may have set other fields
+        values.update({field: now[field] for field in codec.wires if now[field] is not before.get(field, ABSENT)})
+    restore_fields(model, values)
 
 
 def restore_fields(model: Any, values: Mapping[str, Any]) -> None:

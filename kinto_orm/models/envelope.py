@@ -143,14 +143,15 @@ def shared_row(model: Any) -> JSONObject | None:
     return None if page is None else page.row(model.__dict__["id"])
 
 
-def bare(cls: type[Any], values: dict[str, Any], envelope: Envelope) -> Any:
-    """Return an object with these values unchanged, in that envelope: without validation and defaults."""
+def bare(cls: type[Any], values: dict[str, Any], envelope: Envelope | None) -> Any:
+    """Return an object with these values unchanged, in that envelope if any: without validation and defaults."""
     model: Any = object.__new__(cls)
     object.__setattr__(model, "__dict__", values)
     object.__setattr__(model, "__pydantic_fields_set__", set())
     object.__setattr__(model, "__pydantic_extra__", None)
     object.__setattr__(model, "__pydantic_private__", None)
-    put_in_envelope(model, envelope)
+    if envelope is not None:
+        put_in_envelope(model, envelope)
     return model
 
 

@@ -88,10 +88,15 @@ def accept_sent(
     stored: JSONObject,
     last_modified: int | None,
     shown: ShownPermissions,
+    before: JSONObject | None = None,
 ) -> None:
-    """Put the object, which is as it was sent, in the state that the server gave: its fields need no validation."""
-    envelope.data, envelope.absent, envelope.before, envelope.touched = stored, {}, None, frozenset()
-    object.__setattr__(model, "__pydantic_fields_set__", codec.names_in(stored))
+    """Put the object, which is as it was sent, in the state that the server gave: its fields need no validation.
+
+    ``before`` are the fields as that state makes them, where they are known.
+    """
+    if envelope.data is None or envelope.data.keys() != stored.keys():
+        object.__setattr__(model, "__pydantic_fields_set__", codec.names_in(stored))
+    envelope.data, envelope.absent, envelope.before, envelope.touched = stored, {}, before, frozenset()
     if codec.varies:
         remember_defaults(model, envelope)
     _become_loaded(model, envelope, last_modified, shown)

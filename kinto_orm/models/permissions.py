@@ -92,6 +92,8 @@ class Permissions(Mapping[str, frozenset[str]]):
 
     def changes(self) -> dict[str, list[str]]:
         """Return the permissions to save, by name, in the form of the wire."""
+        if not self._assigned:
+            return {}
         known = self._known or {}
         return {
             name: sorted(principals)
@@ -101,7 +103,7 @@ class Permissions(Mapping[str, frozenset[str]]):
 
     def complete(self) -> PermissionLists | None:
         """Return all permissions as they shall be; ``None`` where some are unknown."""
-        if not self.is_known:
+        if self._known is None and not self.is_known:
             return None
         current = {**(self._known or {}), **self._assigned}
         return {name: sorted(current[name]) for name in self._kind.permissions if current.get(name)}

@@ -24,7 +24,6 @@ from kinto_orm.protocol.patches import (
     changed_keys,
     is_plain,
     merge_patch,
-    removed_keys,
     unmergeable,
 )
 from kinto_orm.protocol.paths import ObjectPath
@@ -141,9 +140,8 @@ def _encode_update(write: Write, *, may_merge: bool = False) -> Encoding:
     assert write.old is not None and write.new is not None
     body: JSONObject = {"permissions": write.permissions} if write.permissions else {}
     old, changed = write.old, changed_keys(write.old, write.new)
-    removes = bool(removed_keys(old, write.new))
-    is_nested = any(isinstance(value, dict) and isinstance(old.get(key), dict) for key, value in changed.items())
-    merge = merge_patch(old, write.new) if may_merge and (removes or is_nested) else None
+    removes = not old.keys() <= write.new.keys()
+    merge = merge_patch(old, write.new) if may_merge and (removes or _is_nested(old, changed)) else None
     if merge is None and not removes:
         if changed or not body:
             body["data"] = changed
@@ -157,6 +155,10 @@ def _encode_update(write: Write, *, may_merge: bool = False) -> Encoding:
             )
         return _encode_whole(write)
     return "PATCH", MERGE_PATCH_TYPE, {"data": merge, **body}
+
+
+def _is_nested(old: Mapping[str, JSON], changed: JSONObject) -> bool:
+    return any(isinstance(value, dict) and isinstance(old.get(key), dict) for key, value in changed.items())
 
 
 def _encode_patch_alone(write: Write) -> Encoding:

@@ -335,7 +335,7 @@ def _refuse_recreated(changes: Collection[Change[Any]]) -> None:
         for one in changes
         if one.verb is Verb.DELETE and one.state.path.kind in (Kind.BUCKET, Kind.COLLECTION)
     }
-    for one in changes:
+    for one in changes if deleted else ():
         path = one.state.path
         above = {path.ids[:depth] for depth in range(1, len(path.ids))}
         if one.verb is not Verb.DELETE and above & deleted:

@@ -157,3 +157,24 @@ def test_an_edit_while_a_batch_travels_stays_an_edit(
     assert stored[5].title == "Another"
     assert "system.Everyone" in stored[6].permissions["read"]
     assert all(dict(one.data) == dict(other.data) for one, other in zip(made, stored, strict=True))
+
+
+def test_later_edits_are_compared_with_what_was_stored_last(todos: Collection[Todo]) -> None:
+    one = new(1)
+    todos.records.bulk_create([one])
+    for title in ("Two", "Three"):
+        one.title = title
+        one.tags.append(title)
+        one.save()
+
+    one.title, one.score = "Three", 0.5
+    assert todos.records.unsaved(one) == {}
+    one.title = "Two"
+    one.tags.remove("Three")
+    assert todos.records.unsaved(one) == {
+        "title": ("Three", "Two"),
+        "tags": (["a", "b", "Two", "Three"], ["a", "b", "Two"]),
+    }
+    one.save()
+    assert todos.records.get(one.id or "") == one
+    assert Todo.detailed == []
