@@ -203,7 +203,10 @@ class Page(Generic[L]):
 
     objects: Sequence[L]
     timestamp: int | None
-    """The timestamp of the whole list when the page was read, in milliseconds: the cursor for ``since()``."""
+    """The timestamp of the whole list, in milliseconds: the cursor for ``since()``.
+
+    In an order other than by id it is that of the first page: what changed since then does not come again here.
+    """
     has_more: bool
 
 
@@ -218,7 +221,11 @@ class PageWalk(Generic[L]):
         on_invalid: OnInvalid,
         *,
         grows: bool = False,
+        id_of: Callable[[L], str] | None = None,
     ) -> None:
+        self._id_of = id_of
+        self._given: set[str] = set()
+        self._began: int | None = None
         self._grows = grows and selection.page_size is None
         self._source = source
         self._place = place
@@ -253,12 +260,24 @@ class PageWalk(Generic[L]):
     def _read(self, query: str) -> Flow[Page[L]]:
         check_progress(query, self._seen, self._place.path)
         raw = yield from read_page(self._place.path, query)
-        objects = self._keep(self._source.load(self._rows(raw), self._place))
+        loaded = self._source.load(self._rows(raw), self._place)
+        objects = self._keep(self._fresh(loaded, is_last=raw.next_query is None))
         self._query = None if self._left == 0 else raw.next_query
         if self._grows and self._query is not None:
             self._query = self._grown(self._query)
             self._grows = False
-        return Page(objects, raw.timestamp, self._query is not None)
+        if self._began is None or self._id_of is None:
+            self._began = raw.timestamp
+        return Page(objects, self._began, self._query is not None)
+
+    def _fresh(self, loaded: Sequence[L], *, is_last: bool) -> Sequence[L]:
+        """Return the objects that were not given before: in this order, a change moves an object to a later page."""
+        if self._id_of is None or (is_last and not self._given):
+            return loaded
+        by_id = {self._id_of(one): one for one in loaded}
+        fresh = [one for id, one in by_id.items() if id not in self._given]
+        self._given.update(by_id)
+        return fresh
 
     def _grown(self, query: str) -> str:
         """Return the query of the next page with the full size; as it is where the server has smaller pages itself."""
@@ -303,7 +322,10 @@ class Reading(Generic[M]):
     def walk(self, place: Place, *, grows: bool = False) -> PageWalk[M]:
         """Return the pages, to be read one by one."""
         on_invalid = place.runner.on_invalid if self.on_invalid is None else self.on_invalid
-        return PageWalk(self.source, place, self.selection, on_invalid, grows=grows)
+        order = self.selection.order
+        is_stable = order is None or order[0] in ("id", "-id")
+        id_of = None if is_stable else lambda one: one.__kinto_path__().id
+        return PageWalk(self.source, place, self.selection, on_invalid, grows=grows, id_of=id_of)
 
     def all(self, place: Place) -> Flow[list[M]]:
         """Return all the objects."""

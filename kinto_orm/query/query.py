@@ -78,8 +78,8 @@ class Query(Generic[M]):
     def order_by(self, *fields: object) -> Query[M]:
         """Sort by these fields; ``"-name"`` for the largest first.
 
-        While others write, each object comes exactly once only in an order that never changes for an object, such as
-        ``id`` (the default).
+        No object comes twice, also where the loop itself saves it. While others write, each object comes exactly once
+        only in an order that never changes for an object, such as ``id`` (the default).
         """
         return Query(building.ordered(self.reading, fields))
 

@@ -159,3 +159,28 @@ def test_l15_forcing_a_write_and_matching_a_version_exclude_each_other(client: C
         getattr(task, verb)(safe=False, if_match=3)
 
     assert Task.records.get("t0").title == "0"
+
+
+@pytest.mark.parametrize("order", ["last_modified", "-n", "n", "title"])
+def test_k09_what_the_loop_saves_does_not_come_again(order: str, client: Client) -> None:
+    seen: list[str] = []
+
+    for task in Task.records.order_by(order, "last_modified").page_size(2):
+        seen.append(task.id)
+        assert len(seen) < 10
+        task.n += 10
+        task.save()
+
+    assert sorted(seen) == ["t0", "t1", "t2"]
+
+
+def test_k09_the_cursor_of_such_a_loop_brings_what_it_saved(client: Client) -> None:
+    pages = []
+
+    for page in Task.records.since(0).order_by("last_modified").page_size(2).pages():
+        pages.append(page)
+        for task in page.objects:
+            task.patch(n=task.n + 10)
+
+    assert sum(len(page.objects) for page in pages) == 3
+    assert Task.records.since(pages[-1].timestamp or 0).count() == 3
