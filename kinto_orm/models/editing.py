@@ -1,18 +1,90 @@
-"""Read, change, save, and again from the start where another client was faster."""
+"""Changes of an object that may not exist, or that other clients change at the same time."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar
 
-from kinto_orm.errors import ConcurrentWriteError, ConflictError, ResponseError, UsageError
+from kinto_orm.errors import (
+    ConcurrentWriteError,
+    ConflictError,
+    DryRunError,
+    ForbiddenError,
+    InvalidValueError,
+    NotFoundError,
+    ResponseError,
+    UsageError,
+)
 from kinto_orm.models.kinto_object import KintoObject
+from kinto_orm.models.source import ModelSource
+from kinto_orm.protocol.json_values import JSON
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place
+from kinto_orm.repository import get, get_or_create, get_or_none, require_kind
+from kinto_orm.repository.state import FlowRunner, Verb
+from kinto_orm.unit_of_work import carry_out
 
 M = TypeVar("M", bound=KintoObject)
+
+
+MOST_ATTEMPTS = 16
+"""The number of times that ``update_or_create`` sets its keys on top of another client's change."""
+
+
+def find_or_create(
+    make: Callable[[], M], source: ModelSource, place: Place, id: str, changes: Mapping[str, JSON]
+) -> Flow[tuple[M, bool]]:
+    """Return the object of that id and whether it was created now, as ``make`` makes it; set ``changes`` of another.
+
+    One request creates or finds it: the answer to a creation that is refused has the data. Where ``make`` raises
+    ``InvalidValueError``, the object is read, and the error raised where there is none.
+    """
+    runner = place.runner
+    runner.refuse_staging("get_or_create() or update_or_create()")
+    yield from require_kind(place.path.kind, runner)
+    try:
+        one = make()
+    except InvalidValueError as error:
+        one, created = (yield from _read(source, place, id, error)), False
+    else:
+        created = yield from _create_or_load(one, runner)
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        if created or not changes:
+            break
+        try:
+            one.__kinto_edit__(changes, {})
+            yield from carry_out(one.__kinto_change__(Verb.SAVE), runner)
+            break
+        except ConflictError as conflict:
+            if conflict.theirs is None or attempt == MOST_ATTEMPTS:
+                raise
+            conflict.reload()
+    return one, created
+
+
+def _read(source: ModelSource, place: Place, id: str, error: InvalidValueError) -> Flow[Any]:
+    path = place.path.object(id)
+    state = yield from get_or_none(path)
+    if state is None:
+        raise InvalidValueError(
+            f"{path} does not exist, and cannot be created with these keys alone: {error}"
+        ) from error
+    return source.load_one(state, place)
+
+
+def _create_or_load(new: KintoObject, runner: FlowRunner) -> Flow[bool]:
+    change = new.__kinto_change__(Verb.SAVE)
+    try:
+        state, created = yield from get_or_create(change, strict=runner.strict_retry)
+    except DryRunError:
+        try:
+            state, created = (yield from get(change.state.path)), False  # as the 412 would have said
+        except (NotFoundError, ForbiddenError):  # the latter where the bucket is planned as well
+            return True
+    new.__kinto_apply_state__(state, None)
+    return created
 
 
 @dataclass(frozen=True, slots=True)

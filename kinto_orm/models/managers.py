@@ -9,7 +9,6 @@ from collections.abc import (
     AsyncIterator,
     Callable,
     Collection,
-    Container,
     Iterable,
     Iterator,
     Mapping,
@@ -21,7 +20,7 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast, overload
 from uuid import UUID
 
-from kinto_orm.errors import DryRunError, ForbiddenError, InvalidTypeError, NotFoundError
+from kinto_orm.errors import InvalidTypeError
 from kinto_orm.jobs.applying import OnOutcome, SyncReport
 from kinto_orm.jobs.changes import ChangeFeed
 from kinto_orm.jobs.planning import Fields, SyncOptions
@@ -30,7 +29,7 @@ from kinto_orm.jobs.sources import Rows
 from kinto_orm.models.changes import change_of
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import is_clean
-from kinto_orm.models.editing import Editing
+from kinto_orm.models.editing import Editing, find_or_create
 from kinto_orm.models.envelope import shared_page
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
@@ -45,14 +44,13 @@ from kinto_orm.protocol.messages import Content, DownloadOptions
 from kinto_orm.protocol.paths import Kind, check_id, draw_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, check_count
-from kinto_orm.repository import get, get_or_create, require_kind, update_or_create
-from kinto_orm.repository.state import FlowRunner, ObjectState, OnConflict, OnInvalid, Progress, Status, Verb
+from kinto_orm.repository import get, require_kind
+from kinto_orm.repository.state import FlowRunner, OnConflict, OnInvalid, Progress, Status, Verb
 from kinto_orm.unit_of_work import (
     Answered,
     Bulk,
     BulkReport,
     Outcome,
-    carry_out,
     changes_of,
     outcome_of,
     raise_for_report,
@@ -104,24 +102,27 @@ class Manager(HistoryMixin[M]):
     def get_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
         """Return the object of that id, and whether it was created now with these defaults; always one request.
 
-        The permissions of an object that existed are unknown.
+        The permissions of an object that existed are unknown, unless the defaults alone make no object of the model:
+        it is read then, and ``InvalidValueError`` is raised where there is none.
         """
-        return self._run(self._creator(get_or_create, id, defaults))
+        return self._run(self._creation("get_or_create", id, defaults))
 
     async def aget_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
         """Like :meth:`get_or_create`."""
-        return await self._arun(self._creator(get_or_create, id, defaults))
+        return await self._arun(self._creation("get_or_create", id, defaults))
 
     def update_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
         """Set these keys of the object of that id, and return it with whether it was created now; other keys stay.
 
-        Raises ``ConflictError`` where another client changed it between the two requests that an existing one takes.
+        Where other clients write at the same time, the keys are set on top of their changes. Raises ``ConflictError``
+        where another client deletes the object between the requests, or is always faster, and ``InvalidValueError``
+        where there is no object and these keys alone make none of the model.
         """
-        return self._run(self._creator(update_or_create, id, defaults))
+        return self._run(self._creation("update_or_create", id, defaults))
 
     async def aupdate_or_create(self, id: str | UUID, defaults: Mapping[str, Any] | None = None) -> tuple[M, bool]:
         """Like :meth:`update_or_create`."""
-        return await self._arun(self._creator(update_or_create, id, defaults))
+        return await self._arun(self._creation("update_or_create", id, defaults))
 
     def bulk_create(
         self,
@@ -256,32 +257,16 @@ class Manager(HistoryMixin[M]):
             arguments[parent.__kinto_kind__.value] = parent
         return cast(M, source.model(client=source.runner(), **arguments))
 
-    def _creator(
-        self,
-        create: Callable[..., Flow[tuple[ObjectState, bool]]],
-        id: str | UUID,
-        defaults: Mapping[str, Any] | None,
+    def _creation(
+        self, name: str, id: str | UUID, defaults: Mapping[str, Any] | None
     ) -> Callable[[Place], Flow[tuple[M, bool]]]:
-        checked = check_id(id, kind=self._source.kind)
+        source, checked = self._source, check_id(id, kind=self._source.kind)
         if defaults is not None and not isinstance(cast(object, defaults), Mapping):
             raise InvalidTypeError(f"defaults is a mapping of names to values, not {defaults!r:.60}.")
-        given = codec_of(self._source.model).input_data(defaults or {}, "defaults")
-        new = self._new(id=checked, data=given)
-        updates = create is update_or_create
-        if updates:
-            create = partial(update_or_create, given=given.keys())
-
-        def flow(place: Place) -> Flow[tuple[M, bool]]:
-            place.runner.refuse_staging("get_or_create() or update_or_create()")
-            yield from require_kind(place.path.kind, place.runner)
-            try:
-                stored, created = yield from create(new.__kinto_change__(Verb.SAVE), strict=place.runner.strict_retry)
-            except DryRunError:
-                return new, (yield from plan_creation(new, given if updates else (), place.runner))
-            new.__kinto_apply_state__(stored, None)
-            return new, created
-
-        return flow
+        given = codec_of(source.model).input_data(defaults or {}, "defaults")
+        codec_of(source.model).encode(given)  # a value that fits no object is refused before anything is sent
+        make = partial(self._new, id=checked, data=given)
+        return lambda place: find_or_create(make, source, place, checked, given if name == "update_or_create" else {})
 
     def _stream(self, verb: Verb, name: str, objects: Iterable[Any]) -> Iterator[Outcome[M]]:
         place = self._source.locate()
@@ -358,22 +343,6 @@ def manager_of(
 ) -> Manager[M]:
     """Return the manager of a model's objects below the parent."""
     return Manager(Reading(ModelSource(model, plain, parent, client)))
-
-
-def plan_creation(new: KintoObject, given: Container[str], runner: FlowRunner) -> Flow[bool]:
-    """Return whether the planned ``PUT`` would create the object; a read answers that, as the 412 would have.
-
-    An existing object is loaded, and the change of its ``given`` keys is planned, too; the object keeps it.
-    """
-    wanted = new.__kinto_change__(Verb.SAVE).data
-    try:
-        found = yield from get(new.__kinto_path__())
-    except (NotFoundError, ForbiddenError):  # the latter where the bucket is planned as well
-        return True
-    new.__kinto_apply_state__(found, None)
-    new.__kinto_edit__({key: value for key, value in wanted.items() if key in given}, {})
-    yield from carry_out(new.__kinto_change__(Verb.SAVE), runner)
-    return False
 
 
 class RecordManager(Manager[M]):

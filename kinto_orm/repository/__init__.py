@@ -21,7 +21,6 @@ from kinto_orm.repository.reads import (
     read_server_info,
     require_capability,
     require_kind,
-    update_or_create,
 )
 from kinto_orm.repository.reconciling import (
     Verdict,
@@ -67,7 +66,6 @@ __all__ = [
     "require_capability",
     "require_history",
     "require_kind",
-    "update_or_create",
     "version_at",
     "version_in",
     "wanted_data",

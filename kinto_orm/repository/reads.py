@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -12,7 +12,7 @@ from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.responses import read_document, read_object
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository.reconciling import Verdict, reconcile
+from kinto_orm.repository.reconciling import reconcile
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Status, WriteOptions
 from kinto_orm.repository.verbs import plan
 
@@ -78,34 +78,11 @@ def get_or_create(change: Change[Any], *, strict: bool = False) -> Flow[tuple[Ob
     ``change`` saves the new object.
     """
     creation = replace(change, options=WriteOptions(if_not_exists=True))
-    verdict = yield from _send(creation, strict=strict)
+    creation.write = plan(creation)
+    assert creation.write is not None
+    response = yield creation.write
+    verdict = yield from reconcile(creation, response, strict=strict)
     return verdict.state, not verdict.is_clean
-
-
-def update_or_create(
-    change: Change[Any], *, given: Container[str], strict: bool = False
-) -> Flow[tuple[ObjectState, bool]]:
-    """Return the object with the ``given`` keys set, and whether it was created now (with all that ``change`` has).
-
-    Makes one request where it is new, two where it exists (the second one changes just what the first one showed).
-    """
-    state, created = yield from get_or_create(change, strict=strict)
-    if created:
-        return state, True
-    assert state.data is not None
-    # The other keys are the defaults of its model: they are for a new object only.
-    given_now = {key: value for key, value in change.data.items() if key in given}
-    update = replace(change, state=state, data={**state.data, **given_now})
-    if plan(update) is None:
-        return state, False
-    return (yield from _send(update, strict=strict)).state, False
-
-
-def _send(change: Change[Any], *, strict: bool) -> Flow[Verdict]:
-    change.write = plan(change)
-    assert change.write is not None
-    response = yield change.write
-    return (yield from reconcile(change, response, strict=strict))
 
 
 def get_or_none(path: ObjectPath) -> Flow[ObjectState | None]:

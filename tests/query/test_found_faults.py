@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -15,6 +17,7 @@ from kinto_orm import (
     ConflictError,
     F,
     InvalidFilterError,
+    InvalidValueError,
     NotFoundError,
     Record,
     UsageError,
@@ -184,3 +187,35 @@ def test_k09_the_cursor_of_such_a_loop_brings_what_it_saved(client: Client) -> N
 
     assert sum(len(page.objects) for page in pages) == 3
     assert Task.records.since(pages[-1].timestamp or 0).count() == 3
+
+
+def test_k10_keys_of_an_existing_object_are_set_without_its_other_fields(client: Client, wire: Wiretap) -> None:
+    task, created = Task.records.update_or_create("t1", {"n": 4})
+
+    assert (created, task.title, task.n, task.is_dirty) == (False, "1", 4, False)
+    assert [request.method for request in wire.requests] == ["GET", "PATCH"]
+    assert Task.records.get_or_create("t1", {"n": 5}) == (task, False)
+
+
+@pytest.mark.parametrize("verb", ["update_or_create", "get_or_create"])
+def test_k10_what_makes_no_object_creates_none(verb: str, client: Client, wire: Wiretap) -> None:
+    with pytest.raises(InvalidValueError, match=r"todos/records/new does not exist, and cannot be created .*title"):
+        getattr(Task.records, verb)("new", {"n": 4})
+    assert len(wire.requests) == 1
+    with pytest.raises(InvalidValueError, match="n: Input should be a valid integer"):
+        getattr(Task.records, verb)("t1", {"n": "many"})
+    assert len(wire.requests) == 1
+
+
+def test_k10_all_succeed_who_set_keys_at_once(client: Client) -> None:
+    start = Barrier(8)
+
+    def set_key(number: int) -> tuple[Record, bool]:
+        start.wait()
+        return client.bucket("payments").collection("todos").records.update_or_create("new", {f"k{number}": number})
+
+    with ThreadPoolExecutor(8) as pool:
+        created = [created for _, created in pool.map(set_key, range(8))]
+
+    assert created.count(True) == 1
+    assert client.bucket("payments").collection("todos").records.get("new").data == {f"k{n}": n for n in range(8)}
