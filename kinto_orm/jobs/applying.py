@@ -17,7 +17,7 @@ from kinto_orm.jobs.planning import Planned
 from kinto_orm.protocol.batches import ATOMIC_CAPABILITY, DEFAULT_BATCH_LIMIT, batch_limit
 from kinto_orm.protocol.json_values import JSONObject, etag, is_stored_as
 from kinto_orm.protocol.messages import Request
-from kinto_orm.protocol.paging import ENVELOPE_KEYS
+from kinto_orm.protocol.paging import is_tombstone
 from kinto_orm.protocol.responses import raise_for_status
 from kinto_orm.protocol.writes import Flow, PermissionLists, call_blocking
 from kinto_orm.query import PageWalk, RawRows, Selection
@@ -196,7 +196,7 @@ class Applying:
 
 def _is_done(change: PlannedChange, row: JSONObject) -> bool:
     """Return whether the record is as the change wants it: an earlier run of the plan was interrupted after it."""
-    if row.get("deleted") is True and row.keys() <= {"deleted", *ENVELOPE_KEYS}:
+    if is_tombstone(row):
         return change.kind == "delete"
     rules = FieldRules(dict)
     return change.new is not None and is_stored_as(rules.own(change.new), rules.own(row))

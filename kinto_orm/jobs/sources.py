@@ -15,6 +15,7 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, KintoError, ProtocolError
 from kinto_orm.jobs.comparing import GivenRow
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode
+from kinto_orm.protocol.paging import is_tombstone
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query import Page, PageWalk, Place, Query, RawRows
 from kinto_orm.repository.disk import Disk, FilePath
@@ -158,7 +159,7 @@ class _QueryRows:
     def take(self) -> Flow[list[NumberedRow]]:
         while (flow := self._walk.next_page()) is not None:
             page = yield from (flow if self._is_ours else self._read_elsewhere(flow))
-            rows = [row for row in page.objects if not (self._may_hold_tombstones and row.get("deleted") is True)]
+            rows = [row for row in page.objects if not (self._may_hold_tombstones and is_tombstone(row))]
             if rows:
                 first, self._count = self._count + 1, self._count + len(rows)
                 return list(enumerate(rows, first))

@@ -21,7 +21,7 @@ from kinto_orm.models.envelope import (
 )
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.json_values import JSONObject, decode, is_same, pause_collector
-from kinto_orm.protocol.paging import rows_of, without_envelope
+from kinto_orm.protocol.paging import is_tombstone, rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import Flow
@@ -184,7 +184,7 @@ def _load_at_once(codec: Codec, rows: LoadedRows, shared: Envelope) -> list[Any]
 
 def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
     for row in rows_of(decode(rows.page.body, str(rows.path)), rows.path):
-        if row.get("deleted") is True and rows.may_hold_tombstones:
+        if rows.may_hold_tombstones and is_tombstone(row):
             if not rows.skips_tombstones:
                 yield _tombstone(model, row, shared)
         elif rows.is_partial:

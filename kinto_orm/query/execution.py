@@ -15,6 +15,7 @@ from kinto_orm.protocol.paging import (
     RawPage,
     check_progress,
     encode_query,
+    is_tombstone,
     read_known_count,
     read_page,
     read_timestamp,
@@ -445,4 +446,4 @@ class RawRows:
             found = rows_of(decode(rows.page.body, str(rows.path)), rows.path)
         if not (rows.may_hold_tombstones and rows.skips_tombstones):
             return found
-        return [row for row in found if row.get("deleted") is not True]
+        return [row for row in found if not is_tombstone(row)]

@@ -34,6 +34,8 @@ from kinto_orm import (
     TooManyDeletesError,
 )
 
+from .test_changes import send
+
 REAL_DUMPS = sorted((Path(__file__).parents[3] / "shared" / "data").glob("*.json"))
 
 
@@ -662,6 +664,18 @@ def test_records_of_a_query_with_some_fields_are_what_they_give(todos: Collectio
     copy.records.sync(todos.records.only("n"))
 
     assert dict(copy.records.get("a").data) == {"n": 1, "y": 5}
+
+
+def test_a_record_with_a_key_deleted_is_a_row_and_a_tombstone_is_none(todos: Collection[Record]) -> None:
+    todos.records.bulk_create(rows(2))
+    before = todos.records.timestamp() or 0
+    send(todos.client, f"{todos.__kinto_path__()}/records/own", {"data": {"deleted": True, "n": 1}})
+    todos.records.get("r0001").delete()
+    copy = Collection(bucket=todos.bucket, id="copy").save()
+
+    plan = copy.records.plan(todos.records.since(before))
+
+    assert [(change.id, change.new) for change in plan] == [("own", {"deleted": True, "n": 1})]
 
 
 @in_memory

@@ -71,6 +71,21 @@ def test_k03_a_key_called_deleted_makes_no_tombstone(client: Client) -> None:
     assert [(one.id, one.is_deleted, one.data["title"]) for one in found] == [("own", False, "x")]
 
 
+@pytest.mark.parametrize("model", [Task, Record])
+def test_k03_nor_does_it_where_there_are_tombstones(client: Client, model: type[Record]) -> None:
+    before = Task.records.timestamp() or 0
+    put(client, "/buckets/payments/collections/todos/records/own")
+    Task.records.get("t2").delete()
+    records = client.bucket("payments").collection("todos" if model is Record else Task).records
+
+    changed = records.since(before)
+    until_now = records.before((records.timestamp() or 0) + 1)
+
+    assert {one.id: one.is_deleted for one in changed} == {"own": False, "t2": True}
+    assert {one.id for one in until_now} == {"t0", "t1", "own"}
+    assert {row["title"] for row in until_now.values("title")} == {"0", "1", "x"}
+
+
 @pytest.fixture
 def wire(client: Client) -> Wiretap:
     return tap(client)
