@@ -172,7 +172,7 @@ def _write_all(records: Manager[Any], verb: BulkVerb, connect: Connect | None, o
     except CommitError:
         # The error has the content of the report; the number of outcomes shows whether all objects were tried.
         report.is_complete = report.stored + report.planned + len(report.failed) == len(objects)
-        return _Written(report, "" if report.is_complete else "the server could not be reached any more")
+        return _Written(report, "" if report.is_complete else "the server took no more writes")
     except Exception as error:  # noqa: BLE001  the reports of the other parts must not be lost with this part
         report.is_complete = False
         return _Written(report, f"{type(error).__name__}: {error}")

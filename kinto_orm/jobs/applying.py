@@ -11,7 +11,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, TypeAlias
 
-from kinto_orm.errors import KintoError, StalePlanError, TransportError, UnitOfWorkError
+from kinto_orm.errors import KintoError, StalePlanError, UnitOfWorkError
 from kinto_orm.jobs.comparing import FieldRules, PlannedChange
 from kinto_orm.jobs.planning import Planned
 from kinto_orm.protocol.batches import ATOMIC_CAPABILITY, DEFAULT_BATCH_LIMIT, batch_limit
@@ -24,12 +24,14 @@ from kinto_orm.query import PageWalk, RawRows, Selection
 from kinto_orm.repository import encode_change
 from kinto_orm.repository.state import Change, ObjectState, OnConflict, Progress, Stateful, Status, Verb
 from kinto_orm.unit_of_work import (
+    Bulk,
     BulkReport,
     CommitOptions,
     Outcome,
     commit,
     full_batch,
     raise_for_report,
+    report_of,
 )
 
 OnOutcome: TypeAlias = Callable[[Outcome[Any]], object]
@@ -127,17 +129,12 @@ class Applying:
     def _write(self, chunk: list[PlannedChange]) -> Flow[None]:
         left = [change for change in chunk if change.id not in self._done]
         self._report.unchanged += len(chunk) - len(left)
-        staged = [self._stage(change) for change in left]
-        to_send = [one for one in staged if one.status is None]
         options = CommitOptions(chunked=True, on_conflict=self.on_conflict)
-        yield from commit(to_send, self.planned.place.runner, options)
-        for one in staged:
-            self._tell(one)
+        bulk = Bulk(map(self._stage, left), self.planned.place.runner, options)
+        yield from report_of(bulk, self.on_outcome, report=self._report)
 
     def _tell(self, answered: Change[Stateful]) -> None:
         self._report.add(answered)
-        if isinstance(answered.error, TransportError):
-            self._report.is_complete = False
         if self.on_outcome is not None:
             self.on_outcome(answered.outcome)
 

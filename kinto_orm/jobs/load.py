@@ -46,6 +46,7 @@ from kinto_orm.repository import encode_change, get, require_capability
 from kinto_orm.repository.disk import FilePath, Folder
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Progress, Stateful, Status, Verb
 from kinto_orm.unit_of_work import (
+    Bulk,
     BulkReport,
     CommitOptions,
     Outcome,
@@ -53,6 +54,7 @@ from kinto_orm.unit_of_work import (
     full_batch,
     raise_for_report,
     raise_unless_stored,
+    report_of,
 )
 from kinto_orm.unit_of_work.batches import gather_reads
 
@@ -214,6 +216,8 @@ class _Load:
                 return self._report  # a dry client: what is below what it planned cannot be looked at
             for id, dumped in self._manifest.collections.items():
                 yield from self._load_collection(id, dumped)
+                if not self._report.is_complete:
+                    raise_for_report(self._report, "load")
         finally:
             for planned in self._planned.values():
                 planned.changes.close()
@@ -534,10 +538,9 @@ class _Load:
         limit = yield from full_batch(self._runner)
         while chunk := (yield from call_blocking(dumped.records, lambda: list(islice(rows, limit)))):
             changes = [_dated(codec, place, row) for row in chunk if row["id"] not in there]
-            to_send = [one for one in changes if one.status is None]
-            yield from commit(to_send, self._runner, CommitOptions(chunked=True))
-            for one in changes:
-                self._report.add(one)
+            yield from report_of(Bulk(changes, self._runner), None, report=self._report)
+            if not self._report.is_complete:
+                return
         if self._report.failed or self._report.planned:
             return
         count = len((yield from self._find_loaded(id, dumped)))

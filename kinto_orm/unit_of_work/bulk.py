@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
-from kinto_orm.errors import CommitError, DuplicateObjectError, KintoError, TransportError
+from kinto_orm.errors import CommitError, DuplicateObjectError, KintoError
 from kinto_orm.errors.usage import rebuild
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import encode_change
@@ -39,7 +39,7 @@ class BulkReport:
     """How many a dry client would have written."""
     failed: list[Outcome[Stateful]] = field(default_factory=list)
     is_complete: bool = True
-    """Whether all objects were tried; not where the server could not be reached any more."""
+    """Whether all objects were tried; not where the server is down, or refuses every write."""
 
     @property
     def stored(self) -> int:
@@ -108,7 +108,7 @@ class Bulk(Generic[S]):
         self._input_error: Exception | None = None
         self._is_at_end = False
         self.is_complete = True
-        """Whether all that was taken was tried; not where the server cannot be reached any more."""
+        """Whether there may be another batch; not where the server is down, or refuses every write."""
 
     def next_batch(self) -> Flow[Sequence[Answered[S]]] | None:
         """Return the flow that sends the next batch, in the order of the input; ``None`` at the end.
@@ -127,10 +127,7 @@ class Bulk(Generic[S]):
         if to_send:
             if self._before is not None:
                 yield from self._before(to_send)
-            yield from send_batch(to_send, self._runner, self._options)
-        for one in taken:
-            if isinstance(one.error, TransportError):
-                self.is_complete = False
+            self.is_complete = yield from send_batch(to_send, self._runner, self._options)
         return taken
 
     def _take(self, limit: int) -> list[Answered[S]]:
@@ -168,13 +165,14 @@ def report_of(
     on_outcome: Callable[[Outcome[S]], object] | None,
     progress: Progress | None = None,
     total: int | None = None,
+    report: BulkReport | None = None,
 ) -> Flow[BulkReport]:
-    """Carry the bulk verb to its end, and count.
+    """Carry the bulk verb to its end, and count, in a report that may have counted others already.
 
     ``on_outcome`` is called with each outcome. The batches are separate transactions; a failed one does not stop
-    the others, unless the server cannot be reached at all. What the input raises gets a note of what is stored.
+    the others, unless the server is down or refuses every write. What the input raises gets a note of what is stored.
     """
-    report = BulkReport()
+    report = BulkReport() if report is None else report
     done = 0
     try:
         while (flow := bulk.next_batch()) is not None:

@@ -100,9 +100,14 @@ def commit(
     return changes
 
 
-def send_batch(changes: Sequence[Change[Any]], runner: FlowRunner, options: CommitOptions) -> Flow[None]:
-    """Send these encoded changes, which fit into one batch; each has its outcome then."""
-    yield from _Sending(runner, options).begin(changes)
+def send_batch(changes: Sequence[Change[Any]], runner: FlowRunner, options: CommitOptions) -> Flow[bool]:
+    """Send these encoded changes, which fit into one batch; each has its outcome then.
+
+    Return whether the server may take another batch: it does not where it is down, or refuses any write.
+    """
+    sending = _Sending(runner, options)
+    yield from sending.begin(changes)
+    return not _ends_all(sending.failure)
 
 
 def carry_out(change: Change[S], runner: FlowRunner) -> Flow[None]:
@@ -142,6 +147,7 @@ class _Sending(Batches[Change[Any]]):
             for kind in {one.state.path.kind for one in changes}:
                 yield from require_kind(kind, self._runner)
         except _FAILED as error:
+            self.failure = error
             for one in changes:
                 self._fail(one, "not_sent", error)
             return
@@ -496,6 +502,17 @@ def _accepted(one: Change[Any], answer: Response) -> Verdict | KintoError:
 def _is_of_others(error: KintoError) -> bool:
     """Return whether a write was only undone because of another one."""
     return isinstance(error, (ConcurrentWriteError, RolledBackError))
+
+
+_OF_ANY_WRITE = (401, 405, 410, 429)
+"""The refusals of a batch that do not depend on its content: no credentials, read-only, shut down, too many."""
+
+
+def _ends_all(failure: KintoError | None) -> bool:
+    """Return whether a batch that failed as a whole, for this reason, says that the next one will fail, too."""
+    if isinstance(failure, ResponseError):
+        return failure.status >= 500 or failure.status in _OF_ANY_WRITE
+    return isinstance(failure, TransportError)
 
 
 def status_of_success(before: ObjectState, after: ObjectState) -> OutcomeStatus:

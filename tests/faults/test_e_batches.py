@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -159,3 +160,75 @@ def test_a_batch_that_is_refused_is_refused_as_a_whole(talk: Talk) -> None:
 
     assert statuses(outcomes) == ["rejected"] * 3
     assert isinstance(outcomes[0].error, BadRequestError)
+
+
+# -- O09: a server that takes no more writes --------------------------------------------------------------------------
+
+REFUSALS = {
+    "503": said({"errno": 201, "code": 503}, "503 Service Unavailable"),
+    "503-proxy": said(b"<html>", "503 Service Unavailable", "Content-Type: text/html"),
+    "502": said(b"<html>", "502 Bad Gateway"),
+    "507": said({"errno": 999}, "507 Insufficient Storage"),
+    "no-credentials": said({"errno": 104}, "401 Unauthorized"),
+    "read-only": said({"errno": 115}, "405 Method Not Allowed"),
+    "shut-down": said({"errno": 202}, "410 Gone"),
+    "too-many": said({"errno": 117}, "429 Too Many Requests"),
+}
+INFO = said({"settings": {"batch_max_requests": 25}, "capabilities": {}})
+EMPTY = said({"data": []}, "200 OK", 'ETag: "5"')
+
+
+def many(taken: list[int]) -> Iterator[dict[str, Any]]:
+    for number in range(1000):
+        taken.append(number)
+        yield {"id": f"r{number:04}", "n": number}
+
+
+def page_of(count: int) -> bytes:
+    rows = [row(f"r{number:04}", n=number) for number in range(count)]
+    return said({"data": rows}, "200 OK", 'ETag: "5"')
+
+
+WRITERS: dict[str, tuple[list[bytes], Callable[[Client, list[int]], object]]] = {
+    "bulk": ([INFO], lambda client, taken: client.bucket("b").collection("c").records.bulk_create(many(taken))),
+    "bulk-of-several": (
+        [INFO],
+        lambda client, taken: client.bulk_create({client.bucket("b").collection("c"): many(taken)}),
+    ),
+    "update": (
+        [page_of(100), INFO],
+        lambda client, taken: client.bucket("b").collection("c").records.update({"n": -1}),
+    ),
+    "sync": ([EMPTY, INFO], lambda client, taken: client.bucket("b").collection("c").records.sync(many([]))),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("writer", WRITERS)
+def test_o09_many_writes_end_where_the_server_takes_none(talk: Talk, refusal: str, writer: str) -> None:
+    before, write = WRITERS[writer]
+    client, server = talk(*before, REFUSALS[refusal])
+    taken: list[int] = []
+
+    with pytest.raises(CommitError, match="It stopped there: what came after was not sent") as caught:
+        write(client, taken)
+
+    assert len(caught.value.outcomes) == 25
+    assert caught.value.report is not None
+    assert not caught.value.report.is_complete
+    assert len(taken) <= 25
+    assert sum(b"POST /v1/batch" in one for one in server.requests) == 1
+
+
+def test_o09_one_write_that_the_server_cannot_store_does_not_end_the_others(talk: Talk) -> None:
+    first = [entry(f"r{number:04}") for number in range(25)]
+    first[3] = entry("", 503, {"errno": 201})
+    second = [entry(f"r{number:04}") for number in range(25, 50)]
+    client, _ = talk(INFO, said({"responses": first}), said({"responses": second}))
+
+    with pytest.raises(CommitError) as caught:
+        client.bucket("b").collection("c").records.bulk_create({"id": f"r{number:04}"} for number in range(50))
+
+    assert [one.object.id for one in caught.value.outcomes] == ["r0003"]
+    assert caught.value.report is not None
+    assert (caught.value.report.created, caught.value.report.is_complete) == (49, True)

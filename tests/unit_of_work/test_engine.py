@@ -397,10 +397,10 @@ def test_each_outcome_is_told_when_its_batch_was_answered() -> None:
 
 def test_a_refused_batch_does_not_stop_a_bulk_and_a_lost_connection_does() -> None:
     report = bulk(
-        (staged(n) for n in range(8)), Response(503), batch(stored(2), stored(3)), ConnectionLostError("lost")
+        (staged(n) for n in range(8)), Response(403), batch(stored(2), stored(3)), ConnectionLostError("lost")
     )
 
-    assert [one.status for one in report.failed] == ["unknown"] * 4
+    assert [one.status for one in report.failed] == ["rejected"] * 2 + ["unknown"] * 2
     assert (report.created, report.is_complete) == (2, False)
     with pytest.raises(CommitError, match="what came after was not sent"):
         raise_for_report(report, "bulk_create")
