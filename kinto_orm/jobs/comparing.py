@@ -19,6 +19,7 @@ from kinto_orm.protocol.json_values import (
     encode,
     is_same,
     is_stored_as,
+    say_path,
     to_json_value,
 )
 from kinto_orm.protocol.paging import ENVELOPE_KEYS, without_envelope
@@ -62,6 +63,36 @@ class PlannedChange:
     def fields(self) -> dict[str, tuple[JSON, JSON]]:
         """The old and the new value of each key that differs; ``MISSING`` where a side has no such key."""
         return changed_fields(self.old or {}, self.new or {})
+
+    def differences(self) -> Iterator[tuple[str, JSON, JSON]]:
+        """Yield the path, the old and the new value of each field that differs, also within objects.
+
+        ``MISSING`` stands for a field that a side does not have. A deletion has none.
+        """
+        if self.kind != "delete":
+            yield from _differences(self.old or {}, self.new or {}, ())
+
+    def as_json(self) -> JSONObject:
+        """Return the change as JSON values, as a saved plan has it; ``None`` is left out."""
+        found = {
+            "kind": self.kind,
+            "id": self.id,
+            "key": self.key or None,
+            "last_modified": self.last_modified,
+            "old": self.old,
+            "new": self.new,
+        }
+        return {name: value for name, value in found.items() if value is not None}
+
+
+def _differences(
+    old: Mapping[str, JSON], new: Mapping[str, JSON], path: tuple[str, ...]
+) -> Iterator[tuple[str, JSON, JSON]]:
+    for key, (before, after) in changed_fields(old, new).items():
+        if isinstance(before, dict) and isinstance(after, dict):
+            yield from _differences(before, after, (*path, key))
+        else:
+            yield say_path((*path, key)), before, after
 
 
 def encode_change(change: PlannedChange) -> bytes:

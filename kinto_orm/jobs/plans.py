@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import NoReturn, get_args
 
 from kinto_orm.errors import InvalidInputError, InvalidValueError, ProtocolError, UsageError
 from kinto_orm.jobs.applying import Applying, OnOutcome, SyncReport
-from kinto_orm.jobs.comparing import ChangeKind, PlanCounts, PlannedChange, changed_fields
+from kinto_orm.jobs.comparing import ChangeKind, PlanCounts, PlannedChange
 from kinto_orm.jobs.planning import Planned, PlannedChanges, Planning, SyncOptions
 from kinto_orm.jobs.sources import RowCodec, Rows
-from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, encode, say_path
+from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, encode
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query import Place
@@ -55,7 +55,7 @@ class SyncPlan:
 
     def as_json(self) -> JSONObject:
         """Return the plan as JSON values, as :meth:`save` writes it."""
-        return {**self._header(), "changes": [_change_as_json(change) for change in self]}
+        return {**self._header(), "changes": [change.as_json() for change in self]}
 
     def save(self, path: FilePath) -> None:
         """Write the plan to a JSON file, to be read by ``client.load_plan()``. Raises ``OSError``."""
@@ -121,7 +121,7 @@ class SyncPlan:
         yield f'{encode(self._header()).decode()[:-1]},"changes":['
         separator = "\n"
         for change in self:
-            yield f"{separator}{encode(_change_as_json(change)).decode()}"
+            yield f"{separator}{encode(change.as_json()).decode()}"
             separator = ",\n"
         yield "\n]}\n"
 
@@ -179,18 +179,6 @@ def _read_plan(
     return SyncPlan(planned)
 
 
-def _change_as_json(change: PlannedChange) -> JSONObject:
-    found = {
-        "kind": change.kind,
-        "id": change.id,
-        "key": change.key or None,
-        "last_modified": change.last_modified,
-        "old": change.old,
-        "new": change.new,
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
 def _change_of(found: JSONObject) -> PlannedChange:
     change = PlannedChange(
         found["kind"],
@@ -210,21 +198,8 @@ def _change_of(found: JSONObject) -> PlannedChange:
 
 def _lines_of(change: PlannedChange) -> Iterator[str]:
     yield f"{_MARKS[change.kind]} {change.id}" + (f" ({change.key})" if change.key else "")
-    if change.kind != "delete":
-        yield from _differences(change.old or {}, change.new or {}, (), is_new=change.kind == "create")
-
-
-def _differences(
-    old: Mapping[str, JSON], new: Mapping[str, JSON], path: tuple[str, ...], *, is_new: bool
-) -> Iterator[str]:
-    for key, (before, after) in changed_fields(old, new).items():
-        where = (*path, key)
-        if isinstance(before, dict) and isinstance(after, dict):
-            yield from _differences(before, after, where, is_new=is_new)
-        elif is_new:
-            yield f"    {say_path(where)}: {_value(after)}"
-        else:
-            yield f"    {say_path(where)}: {_value(before)} -> {_value(after)}"
+    for path, old, new in change.differences():
+        yield f"    {path}: " + (_value(new) if change.kind == "create" else f"{_value(old)} -> {_value(new)}")
 
 
 def _value(value: JSON) -> str:

@@ -26,7 +26,7 @@ from kinto_orm.query.frames import read_arrow, read_pandas, read_polars
 from kinto_orm.query.partitions import TOLERANCE, cut_into_ranges
 from kinto_orm.query.writing import delete, update
 from kinto_orm.repository.state import FlowRunner, OnConflict, OnInvalid, Progress, Stateful
-from kinto_orm.unit_of_work import BulkReport
+from kinto_orm.unit_of_work import BulkReport, Outcome
 
 M = TypeVar("M", bound=Stateful)
 T = TypeVar("T")
@@ -294,6 +294,7 @@ class Query(Generic[M]):
         state: str | os.PathLike[str] | None = None,
         on_conflict: OnConflict = "raise",
         progress: Progress | None = None,
+        on_outcome: Callable[[Outcome[M]], object] | None = None,
         **values: Any,
     ) -> BulkReport:
         """Change each object, by a function or by wire names and values, and write the changed ones in full batches.
@@ -303,10 +304,20 @@ class Query(Generic[M]):
         depends on the old value, such as a counter, name a file as ``state``: each write is noted there before it is
         sent, and another call with the same file goes on from there, even after its process was killed. A record that
         another client changed since is reported as ``unknown`` where no one can tell whether its write was stored.
-        ``progress`` is called with the number of objects done, their total, and the step. Raises ``CommitError`` (with
-        ``.report``) where objects were not stored; the others were.
+        ``progress`` is called with the number of objects done, their total, and the step; ``on_outcome`` with each
+        outcome. Raises ``CommitError`` (with ``.report``) where objects were not stored; the others were.
         """
-        return self._run(update(self.reading, change, values, state=state, on_conflict=on_conflict, progress=progress))
+        return self._run(
+            update(
+                self.reading,
+                change,
+                values,
+                state=state,
+                on_conflict=on_conflict,
+                progress=progress,
+                on_outcome=on_outcome,
+            )
+        )
 
     async def aupdate(
         self,
@@ -316,11 +327,20 @@ class Query(Generic[M]):
         state: str | os.PathLike[str] | None = None,
         on_conflict: OnConflict = "raise",
         progress: Progress | None = None,
+        on_outcome: Callable[[Outcome[M]], object] | None = None,
         **values: Any,
     ) -> BulkReport:
         """Like :meth:`update`; the file is used in a thread."""
         return await self._arun(
-            update(self.reading, change, values, state=state, on_conflict=on_conflict, progress=progress)
+            update(
+                self.reading,
+                change,
+                values,
+                state=state,
+                on_conflict=on_conflict,
+                progress=progress,
+                on_outcome=on_outcome,
+            )
         )
 
     # -- the rest -------------------------------------------------------------------------------------------------

@@ -26,7 +26,16 @@ from kinto_orm.repository import without_schema_timestamp
 from kinto_orm.repository.conflicts import check_policy
 from kinto_orm.repository.disk import Entry, FilePath, SortedLists
 from kinto_orm.repository.state import Change, FlowRunner, OnConflict, Outcome, Progress, Stateful, Status, Verb
-from kinto_orm.unit_of_work import Answered, Bulk, BulkReport, CommitOptions, add_note, change_of, raise_for_report
+from kinto_orm.unit_of_work import (
+    Answered,
+    Bulk,
+    BulkReport,
+    CommitOptions,
+    add_note,
+    change_of,
+    outcome_of,
+    raise_for_report,
+)
 
 M = TypeVar("M", bound=Stateful)
 
@@ -147,17 +156,19 @@ def update(
     state: FilePath | None,
     on_conflict: OnConflict,
     progress: Progress | None,
+    on_outcome: Callable[[Outcome[M]], object] | None,
 ) -> Callable[[Place], Flow[BulkReport]]:
     """Return the flow that changes each object, and writes what changed."""
     if reading.selection.fields:
         raise PartialObjectError("update() changes whole objects: it cannot be combined with only().")
     if values and state is not None:
         raise UsageError('update(state=…) names a file: to set a key of that name, write update({"state": …}).')
-    if progress is not None and not callable(progress):
-        raise InvalidTypeError('progress is a function: to set a key of that name, write update({"progress": …}).')
+    for name, one in (("progress", progress), ("on_outcome", on_outcome)):
+        if one is not None and not callable(one):
+            raise InvalidTypeError(f'{name} is a function: to set a key of that name, write update({{"{name}": …}}).')
     check_policy(on_conflict)
     make_change = _function_of(change, values)
-    return lambda place: _Updating(reading, make_change, place, on_conflict, progress).run(state)
+    return lambda place: _Updating(reading, make_change, place, on_conflict, progress, on_outcome).run(state)
 
 
 def _function_of(
@@ -186,12 +197,14 @@ class _Updating(Generic[M]):
         place: Place,
         on_conflict: OnConflict,
         progress: Progress | None,
+        on_outcome: Callable[[Outcome[M]], object] | None,
     ) -> None:
         self._reading = reading
         self._change = change
         self._place = place
         self._options = CommitOptions(chunked=True, on_conflict=on_conflict)
         self._progress = progress
+        self._on_outcome = on_outcome
         self._total: int | None = None
         self._seen = 0
         self._journal: Journal | None = None
@@ -243,7 +256,7 @@ class _Updating(Generic[M]):
             if journal is not None:
                 yield from call_blocking("a state file", lambda answered=answered: journal.settle(answered))  # type: ignore[misc]
             for one in answered:
-                self._report.add(one)
+                self._add(one)
             self._tell(len(answered))
         self._report.is_complete = bulk.is_complete
 
@@ -255,6 +268,11 @@ class _Updating(Generic[M]):
                 if isinstance(changes, Mapping):
                     one.__kinto_edit__(changes, {})
                 yield change_of(one)
+
+    def _add(self, one: Answered[M]) -> None:
+        self._report.add(one)
+        if self._on_outcome is not None:
+            self._on_outcome(outcome_of(one))
 
     def _count(self, done: int) -> None:
         """Count records that an earlier run has written."""
@@ -280,7 +298,7 @@ class _Updating(Generic[M]):
                 settled[state.path.id] = True
             elif state.last_modified != before:
                 del settled[state.path.id]
-                self._report.add(Outcome(one, Verb.SAVE, "unknown", _ambiguous(one)))
+                self._add(Outcome(one, Verb.SAVE, "unknown", _ambiguous(one)))
         yield from call_blocking("a state file", lambda: journal.note(settled))
 
 

@@ -1,4 +1,4 @@
-"""The command line, as a user sees it."""
+"""The verbs about servers, as a user sees them."""
 
 import io
 import json
@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +20,11 @@ import requests
 from scripted_server import Serve, said
 
 from kinto_orm import cli
+from kinto_orm.cli.server import CLOSING
 from kinto_orm.server import EmbeddedServer, listening
 from kinto_orm.server.data_folder import read_pid_file
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 AUTH = ("alexis", "p4ssw0rd")
 EVIL = "\x1b[2J\x1b]0;owned\x07"
 """Clears a terminal and sets its title."""
@@ -95,7 +95,8 @@ class TestServe:
     def test_it_says_where_it_runs_and_how_to_stop_it(self, monkeypatch: pytest.MonkeyPatch) -> None:
         class Screen(io.StringIO):
             def flush(self) -> None:
-                os.kill(os.getpid(), signal.SIGTERM)
+                if signal.getsignal(signal.SIGTERM) not in before:
+                    os.kill(os.getpid(), signal.SIGTERM)
 
         screen = Screen()
         monkeypatch.setattr("sys.stdout", screen)
@@ -110,7 +111,7 @@ class TestServe:
 
     @pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "no-such-host.invalid"])
     def test_o13_a_host_that_others_reach_has_to_be_meant(self, host: str, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(["serve", "--port", "0", "--host", host]) == 1
+        assert cli.main(["serve", "--port", "0", "--host", host]) == 4
 
         said = capsys.readouterr().err
         assert "nothing is encrypted; any name:password is a user" in said
@@ -131,7 +132,7 @@ class TestServe:
             requests.put(f"{url}/accounts/alexis", json={"data": {"password": "p4ssw0rd"}}, timeout=5)
             process.terminate()
 
-        with served("--data", tmp_path, "--host", "0.0.0.0", "--open", *" ".join(cli.CLOSING).split()) as found:
+        with served("--data", tmp_path, "--host", "0.0.0.0", "--open", *" ".join(CLOSING).split()) as found:
             process, url = found
             assert process.stdout is not None
             assert "Open to other machines: nothing is encrypted. Stop" in process.stdout.readline()
@@ -153,13 +154,13 @@ class TestServe:
             with pytest.raises(SystemExit):
                 cli.main(["serve", "--set", setting])
         else:  # names of arguments are settings like any other
-            assert cli.main(["serve", "--set", setting, "--port", "-1"]) == 1
+            assert cli.main(["serve", "--set", setting, "--port", "-1"]) == 2
             message = "0 to 65535"
 
         assert message in capsys.readouterr().err
 
     def test_settings_that_kinto_refuses_are_one_line(self, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(["serve", "--set", "kinto.storage_backend=no_such_backend"]) == 1
+        assert cli.main(["serve", "--set", "kinto.storage_backend=no_such_backend"]) == 2
 
         assert re.fullmatch(r"kinto-orm: Kinto does not start with these settings: .*\n", capsys.readouterr().err)
 
@@ -170,7 +171,7 @@ class TestServe:
             time.sleep(0.2)
 
             assert requests.get(f"{url}/buckets", auth=AUTH, timeout=30).json()["message"] == "This server has ended."
-            assert process.wait(timeout=10) == 1
+            assert process.wait(timeout=10) == 3
 
             said = process.communicate()[1]
         assert said.startswith(f"kinto-orm: PostgreSQL's pg_ctl failed on {tmp_path}")
@@ -181,14 +182,14 @@ class TestServe:
         with EmbeddedServer.memory() as server, listening(server) as url:
             code = cli.main(["serve", "--port", url.split(":")[2].removesuffix("/v1")])
 
-        assert code == 1
+        assert code == 2
         assert re.fullmatch(r"kinto-orm: Cannot listen on .*already in use: stop .*\n", capsys.readouterr().err)
 
     @pytest.mark.parametrize(("data", "message"), [("", "is empty"), (__file__, "not a directory")])
     def test_data_that_is_no_folder_is_one_line(
         self, data: str, message: str, capsys: pytest.CaptureFixture[str]
     ) -> None:
-        assert cli.main(["serve", "--data", data]) == 1
+        assert cli.main(["serve", "--data", data]) == 2
         assert re.fullmatch(f"kinto-orm: .*{message}.*\n", capsys.readouterr().err)
 
     def test_it_runs_in_other_threads_too(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -198,7 +199,7 @@ class TestServe:
         thread.start()
         thread.join()
 
-        assert codes == [1]
+        assert codes == [2]
         assert "0 to 65535" in capsys.readouterr().err
 
     def test_missing_extra_shows_the_line_that_installs_it(
@@ -264,7 +265,7 @@ class TestInfo:
         with EmbeddedServer.memory(**{"multiauth.policies": "account"}) as server, listening(server) as url:
             assert cli.main(["info", "-s", url]) == 0
             assert "nobody" in capsys.readouterr().out
-            assert cli.main(["info", "-s", url, "-a", "alexis:p4ssw0rd"]) == 1
+            assert cli.main(["info", "-s", url, "-a", "alexis:p4ssw0rd", "-q"]) == 3
 
         shown = capsys.readouterr()
         assert "Version" in shown.out
@@ -275,11 +276,11 @@ class TestInfo:
     ) -> None:
         monkeypatch.delenv("KINTO_SERVER", raising=False)
 
-        assert cli.main(["info"]) == 1
+        assert cli.main(["info"]) == 2
         assert "use --server" in capsys.readouterr().err
 
     def test_a_server_that_is_not_there_is_one_line(self, dead_url: str, capsys: pytest.CaptureFixture[str]) -> None:
-        assert cli.main(["info", "-s", dead_url, "--retry", "0"]) == 1
+        assert cli.main(["info", "-s", dead_url, "--retry", "0"]) == 3
         assert re.fullmatch(r"kinto-orm: GET / .*nothing was sent.*\n", capsys.readouterr().err)
 
     def test_credentials_that_are_none_are_wrong_usage_and_not_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
@@ -314,7 +315,7 @@ class TestInfo:
 
         shown = capsys.readouterr().out
         assert "\x1b" not in shown
-        assert re.search(r"Version +\?\[2J \(API unknown\)", shown)
+        assert re.search(r"Version +\\x1b\[2J \(API unknown\)", shown)
         assert re.search(r"Read only +yes", shown) and re.search(r"End of life +2030-01-01", shown)
 
     @pytest.mark.parametrize(
@@ -348,38 +349,9 @@ class TestInfo:
         words = f"no\nkinto-orm: all is well\r{EVIL}" + "x" * 100_000
         evil = serve(*[said({"code": 1, "errno": 1, "error": words, "message": words}, status)] * 5)
 
-        assert cli.main(["info", "-s", evil.url, option, "--retry", "0"]) == 1
+        assert cli.main(["info", "-s", evil.url, option, "--retry", "0"]) == 3
 
         shown = capsys.readouterr().err
         assert not {"\x1b", "\x07", "\r"} & set(shown)
         (line,) = [line for line in shown.splitlines() if line.startswith("kinto-orm")]
         assert line.startswith("kinto-orm: GET /: ") and len(line) < 1000
-
-
-class TestMain:
-    def test_version_is_that_of_the_distribution(
-        self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-    ) -> None:
-        monkeypatch.setattr(cli, "version", lambda name: f"1.2.3 of {name}")
-
-        with pytest.raises(SystemExit) as caught:
-            cli.main(["--version"])
-
-        assert caught.value.code == 0
-        assert capsys.readouterr().out == "kinto-orm 1.2.3 of kinto-orm\n"
-
-    def test_version_is_unknown_where_nothing_is_installed(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def missing(name: str) -> str:
-            raise PackageNotFoundError(name)
-
-        monkeypatch.setattr(cli, "version", missing)
-
-        assert cli.installed_version() == "(not installed)"
-
-    @pytest.mark.parametrize("arguments", [[], ["dance"], ["serve", "--port", "many"]])
-    def test_wrong_usage_is_explained(self, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-        with pytest.raises(SystemExit) as caught:
-            cli.main(arguments)
-
-        assert caught.value.code == 2
-        assert "usage: kinto-orm" in capsys.readouterr().err

@@ -1,41 +1,27 @@
-"""The command line: ``kinto-orm``."""
+"""The verbs about servers: ``info``, ``serve``."""
 
 from __future__ import annotations
 
 import argparse
-import json
-import logging
 import signal
-import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from types import FrameType
 
-from kinto_orm.cli_options import add_parser_options, client_from_args, setup_logger
-from kinto_orm.errors import KintoError, MissingExtraError, ProtocolError, ResponseError, UsageError
+from kinto_orm import GuardError
+from kinto_orm.cli.options import Command, Exit, add_connection, connect
+from kinto_orm.cli.screen import Screen, escaped
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.server import EmbeddedServer, serve
 from kinto_orm.server.application import PREFIX, merge_settings, openings
 from kinto_orm.server.embedded import is_local
 
-DONE, FAILED, NOT_INSTALLED = 0, 1, 2
 CLOSING = ("--set multiauth.policies=account", "--set account_create_principals=", "--set cors_origins=")
 """The options that close what is open by default."""
 LONGEST_ROW = 500
 """The characters of a server's answer that are shown of each row."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """One subcommand: its purpose, its options and its work."""
-
-    help: str
-    add_options: Callable[[argparse.ArgumentParser], None]
-    run: Callable[[argparse.Namespace], None]
 
 
 def add_serve_options(parser: argparse.ArgumentParser) -> None:
@@ -62,17 +48,17 @@ def parse_setting(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
-def run_serve(options: argparse.Namespace) -> None:
+def run_serve(options: argparse.Namespace, screen: Screen) -> Exit:
     """Serve until Ctrl-C or SIGTERM.
 
-    Raises ``UsageError`` where other machines would reach the server and ``--open`` does not say so, and
+    Raises ``GuardError`` where other machines would reach the server and ``--open`` does not say so, and
     ``ConnectionFailedError`` where its PostgreSQL died and could not be started again.
     """
     settings = {f"{PREFIX}{name.removeprefix(PREFIX)}": value for name, value in options.set}
     is_open = not is_local(options.host)
     found = "; ".join(openings(merge_settings(settings, flush=False, defaults={})))
     if is_open and not options.open:
-        raise UsageError(
+        raise GuardError(
             f"Other machines reach a server at --host {options.host}. This one is open to them: {found}. Add --open "
             f"if you mean it. To close it, create the accounts first, then serve with {' '.join(CLOSING)} and put a "
             "proxy with TLS in front."
@@ -87,26 +73,29 @@ def run_serve(options: argparse.Namespace) -> None:
     make = partial(EmbeddedServer.postgres, options.data) if keeps else EmbeddedServer.memory
     with interruptible(), make(**settings) as server:
         serve(server, options.host, options.port, on_ready=announce)
+    return Exit.DONE
 
 
 def add_info_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``kinto-orm info``."""
-    add_parser_options(parser, include_bucket=False, include_collection=False)
-    parser.add_argument("--json", action="store_true", help="print all that the server says, as JSON")
+    add_connection(parser, bucket=False, collection=False)
 
 
-def run_info(options: argparse.Namespace) -> None:
-    """Print the server's description of itself, and the user that it knows by the credentials.
+def run_info(options: argparse.Namespace, screen: Screen) -> Exit:
+    """Show the server's description of itself, and the user that it knows by the credentials.
 
-    Raises ``UsageError`` afterwards where the server does not know the credentials.
     https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
     """
-    setup_logger(logging.getLogger("kinto_orm"), options)
-    with client_from_args(options) as client:
+    with connect(options, screen) as client:
         info = client.server_info()
-        print(json.dumps(info, indent=2) if options.json else described(info, client.server_url))
-    if options.auth is not None and "user" not in info:
-        raise UsageError("The server does not know these credentials: check --auth, or KINTO_AUTH.")
+        if options.json:
+            screen.show(info, indent=2)
+        else:
+            screen.say(described(info, client.server_url))
+    if options.auth is None or "user" in info:
+        return Exit.DONE
+    screen.complain("The server does not know these credentials: check --auth, or KINTO_AUTH.")
+    return Exit.SERVER
 
 
 def described(info: JSONObject, url: str) -> str:
@@ -125,66 +114,13 @@ def described(info: JSONObject, url: str) -> str:
         "Capabilities": ", ".join(sorted(capabilities)),
         "End of life": str(info.get("eos") or ""),
     }
-    return "\n".join(f"{name:<14}{printable(text[:LONGEST_ROW])}" for name, text in rows.items() if text)
+    return "\n".join(f"{name:<14}{escaped(text[:LONGEST_ROW])}" for name, text in rows.items() if text)
 
 
 def part(info: JSONObject, name: str) -> JSONObject:
     """Return an object within the answer of a server; an empty one for anything else."""
     found = info.get(name)
     return found if isinstance(found, dict) else {}
-
-
-def printable(text: str) -> str:
-    """Return the text without characters that command a terminal or break the line."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
-COMMANDS = {
-    "info": Command("show a server's version, capabilities and limits, and who you are", add_info_options, run_info),
-    "serve": Command("run a real Kinto server, for development and tests", add_serve_options, run_serve),
-}
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code: 0 done, 1 failed, 2 wrong usage or a missing extra."""
-    options = build_parser().parse_args(argv)
-    command: Command = options.command
-    try:
-        command.run(options)
-    except MissingExtraError as error:
-        return complain(error, NOT_INSTALLED)
-    except KintoError as error:
-        return complain(error, FAILED)
-    return DONE
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of all subcommands."""
-    parser = argparse.ArgumentParser(prog="kinto-orm", description="Tools for Kinto.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {installed_version()}")
-    subparsers = parser.add_subparsers(required=True, metavar="command")
-    for name, command in COMMANDS.items():
-        subparser = subparsers.add_parser(name, help=command.help, description=command.help)
-        command.add_options(subparser)
-        subparser.set_defaults(command=command)
-    return parser
-
-
-def installed_version() -> str:
-    """Return the version of this distribution."""
-    try:
-        return version("kinto-orm")
-    except PackageNotFoundError:
-        return "(not installed)"
-
-
-def complain(error: KintoError, code: int) -> int:
-    """Print the message, which may quote a server, where errors belong; return the exit code."""
-    lines = map(printable, str(error).splitlines())
-    # A server's words shall not look like lines of this program.
-    text = " ".join(lines) if isinstance(error, ResponseError | ProtocolError) else "\n".join(lines)
-    print(f"kinto-orm: {text}", file=sys.stderr)
-    return code
 
 
 @contextmanager
@@ -206,3 +142,23 @@ def interruptible() -> Generator[None]:
     finally:
         for each, handler in zip(signals, previous, strict=True):
             signal.signal(each, handler)
+
+
+COMMANDS = (
+    Command(
+        "info",
+        "Servers",
+        "show a server's version, capabilities and limits, and who you are",
+        "kinto-orm info -s https://kinto.example/v1",
+        add_info_options,
+        run_info,
+    ),
+    Command(
+        "serve",
+        "Servers",
+        "run a real Kinto server, for development and tests",
+        "kinto-orm serve --data data/",
+        add_serve_options,
+        run_serve,
+    ),
+)

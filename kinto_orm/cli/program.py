@@ -1,0 +1,195 @@
+"""The program: its verbs and their help, what a misspelled word meant, and the exit code of each error."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, NoReturn
+
+from kinto_orm import (
+    CapabilityMissingError,
+    CommitError,
+    ConflictError,
+    FeedLostError,
+    GuardError,
+    HistoryIncompleteError,
+    KintoError,
+    PermissionsUnknownError,
+    ProtocolError,
+    ResponseError,
+    ReviewError,
+    SchemaDiffersError,
+    SchemaViolationsError,
+    TransportError,
+    VerificationError,
+)
+from kinto_orm.cli import objects, server
+from kinto_orm.cli.options import Command, Exit
+from kinto_orm.cli.screen import Screen
+
+PROGRAM = "kinto-orm"
+
+COMMANDS = {one.name: one for one in (*server.COMMANDS, *objects.COMMANDS)}
+"""The verbs, in the order of the help page."""
+
+EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
+    ((GuardError, SchemaViolationsError, ReviewError), Exit.REFUSED),
+    ((CommitError, VerificationError, ConflictError, FeedLostError, SchemaDiffersError), Exit.DIFFERS),
+    ((ResponseError, TransportError, ProtocolError), Exit.SERVER),
+    ((CapabilityMissingError, HistoryIncompleteError, PermissionsUnknownError), Exit.SERVER),
+    ((KintoError, OSError), Exit.USAGE),
+)
+"""The exit code of each error: that of the first row that has its class."""
+
+END_OF_HELP = """\
+Where:   PATH is bucket, bucket/collection or bucket/collection/record; -b and -c name what it is below.
+         /buckets/main/groups/staff and /accounts/alexis, as Kinto writes them, name the other kinds.
+Server:  --server and --auth, or KINTO_SERVER and KINTO_AUTH (user:password, or "Bearer token").
+Output:  tables in a terminal, JSON Lines in a pipe; - is stdin.
+Exit:    0 done or equal, 1 differs or partly failed, 2 usage, 3 server or network, 4 refused by a guard.
+
+kinto-orm VERB --help shows the options of a verb."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    parser = build_parser()
+    options, unknown = parser.parse_known_args(argv)
+    if unknown:
+        options.parser.refuse_unknown(unknown)
+    command: Command = options.command
+    screen = Screen(as_json=getattr(options, "json", False), is_quiet=_is_quiet(options))
+    try:
+        return command.run(options, screen)
+    except (KintoError, OSError) as error:
+        screen.flush()
+        screen.complain(error)
+        return next(code for errors, code in EXIT_CODES if isinstance(error, errors))
+    except KeyboardInterrupt:
+        screen.flush()
+        screen.complain(f"interrupted. {said_of_interrupt(command, screen)}".rstrip())
+        return Exit.INTERRUPTED
+    finally:
+        screen.flush()
+
+
+def _is_quiet(options: argparse.Namespace) -> bool:
+    return (getattr(options, "verbosity", None) or 0) >= 50  # logging.CRITICAL
+
+
+def said_of_interrupt(command: Command, screen: Screen) -> str:
+    """Return what Ctrl-C left behind, and how to go on."""
+    stored = f"The server has confirmed {screen.stored:,} changes. " if screen.stored else ""
+    return f"{stored}{command.after_interrupt}"
+
+
+# -- the parser -------------------------------------------------------------------------------------------------------
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says which word was meant, and takes no abbreviations: a script shall not change its meaning."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options})
+        self._is_parsing = False
+
+    # Else "update main/cfg --dry-run title=Hello" leaves the last word over: options may stand between words.
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return the options, and the arguments that are left over."""
+        if self._is_parsing or self._subparsers is not None:
+            return super().parse_known_args(args, namespace)
+        self._is_parsing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_parsing = False
+
+    def error(self, message: str) -> NoReturn:
+        """Print one line for what is wrong and one for where to look, and exit with 2."""
+        self.exit(Exit.USAGE, f"{self.prog}: {with_suggestion(message)}\nSee {self.prog} --help.\n")
+
+    def refuse_unknown(self, arguments: Sequence[str]) -> NoReturn:
+        """Exit because of arguments that the verb does not take."""
+        first = arguments[0].partition("=")[0]
+        known = self._option_string_actions if first.startswith("-") else ()
+        self.error(f"there is no {first!r} here{suggestion(first, known)}")
+
+
+def with_suggestion(message: str) -> str:
+    """Return a message of argparse, with the word that a wrong one may have meant."""
+    found = re.search(r"^(.*?): invalid choice: '(.*?)' \(choose from (.*)\)$", message, re.DOTALL)
+    if found is None:
+        hint = r"\g<0> (one that begins with - is written \g<1>=-…)"
+        return re.sub(r"^argument (?:-\w/)?(--[\w-]+).*: expected one argument$", hint, message)
+    what, given, listed = found.groups()
+    known = [one.strip().strip("'") for one in listed.split(",")]
+    if what == "argument VERB":
+        return f"there is no verb {given!r}{suggestion(given, known)}"
+    return f"{what}: it is {', '.join(known)}, not {given!r}{suggestion(given, known)}"
+
+
+def suggestion(given: str, known: Iterable[str]) -> str:
+    """Return the question for the word that is nearest to the given one; nothing where none is near."""
+    near = difflib.get_close_matches(given, list(known), 1)
+    return f": did you mean {near[0]}?" if near else ""
+
+
+def build_parser() -> Parser:
+    """Return the parser of all verbs."""
+    parser = Parser(prog=PROGRAM, add_help=False)
+    parser.add_argument("-h", "--help", action=HelpPage, nargs=0)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {installed_version()}")
+    verbs = parser.add_subparsers(required=True, metavar="VERB")
+    families: dict[str, Any] = {}
+    for name, command in COMMANDS.items():
+        family, _, step = name.partition(" ")
+        if step and family not in families:
+            summary = ", ".join(one.partition(" ")[2] for one in COMMANDS if one.startswith(f"{family} "))
+            families[family] = verbs.add_parser(family, description=summary).add_subparsers(
+                required=True, metavar="VERB"
+            )
+        own = (families[family] if step else verbs).add_parser(
+            step or name,
+            help=command.summary,
+            description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+            epilog=f"example:\n  {command.example}",
+        )
+        command.add_options(own)
+        own.set_defaults(command=command, parser=own)
+    return parser
+
+
+class HelpPage(argparse.Action):
+    """``--help`` of the program itself."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> NoReturn:
+        """Print the page and exit."""
+        screen = Screen()
+        for text, colour in help_page():
+            screen.say(text, colour)
+        screen.flush()
+        parser.exit()
+
+
+def help_page() -> Iterator[tuple[str, str]]:
+    """Yield the lines of the page, each with its colour: the verbs in groups, an example each."""
+    yield f"usage: {PROGRAM} VERB [PATH] [options]", ""
+    group = ""
+    for command in COMMANDS.values():
+        if command.group != group:
+            group = command.group
+            yield f"\n{group}", "bold"
+        yield f"  {command.name:<16}{command.summary}", ""
+        yield f"  {'':<16}$ {command.example}", "dim"
+    yield f"\n{END_OF_HELP}", ""
+
+
+def installed_version() -> str:
+    """Return the version of this distribution."""
+    try:
+        return version("kinto-orm")
+    except PackageNotFoundError:
+        return "(not installed)"
