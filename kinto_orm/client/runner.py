@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -96,38 +96,29 @@ class ClientRunner:
 
     def run(self, flow: Flow[T]) -> T:
         """Send the requests of the flow one after the other, and return its result."""
+        moving = self._move(flow, self._send)
         try:
-            item = next(flow)
-            while True:
-                request = self._admit(flow, item)
-                try:
-                    self._keep_if_dry(request)
-                    response = self._send(request)
-                except KintoError as error:
-                    item = flow.throw(error)
-                else:
-                    self._connection.alerts.note(response)
-                    observe(request, response)
-                    item = flow.send(without_hashes(request, response))
+            moving.send(None)
         except StopIteration as stop:
-            result = cast(T, stop.value)
-        finally:
-            flow.close()  # after an exception, the flow cleans up now
-        self._connection.alerts.tell()
-        return result
+            return cast(T, stop.value)
+        raise AssertionError("a sender that blocks never suspends the flow")  # pragma: no cover  the line above ends it
 
     async def arun(self, flow: Flow[T]) -> T:
         """Like :meth:`run`, without blocking the event loop.
 
         A cancelled call may have been sent: the server may have applied it.
         """
+        return await self._move(flow, self._asend)
+
+    async def _move(self, flow: Flow[T], send: Callable[[Request], Awaitable[Response]]) -> T:
+        """Return the result of the flow, each of whose requests ``send`` answers."""
         try:
             item = next(flow)
             while True:
                 request = self._admit(flow, item)
                 try:
                     self._keep_if_dry(request)
-                    response = await self._asend(request)
+                    response = await send(request)
                 except KintoError as error:
                     item = flow.throw(error)
                 else:
@@ -141,7 +132,8 @@ class ClientRunner:
         self._connection.alerts.tell()
         return result
 
-    def _send(self, request: Request) -> Response:
+    async def _send(self, request: Request) -> Response:
+        """Return the answer; block until it is there."""
         if isinstance(request, BlockingTask):
             return request.work()
         if isinstance(request, Pause):
@@ -150,6 +142,7 @@ class ClientRunner:
         return self._connection.transport.send(request)
 
     async def _asend(self, request: Request) -> Response:
+        """Return the answer; suspend the call until it is there."""
         if isinstance(request, BlockingTask):
             return await asyncio.to_thread(request.work)
         if isinstance(request, Pause):
