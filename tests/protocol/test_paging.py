@@ -245,3 +245,24 @@ def test_a_deleted_list_that_is_none_is_an_error() -> None:
 
 def test_a_query_string_escapes_what_separates_parameters() -> None:
     assert encode_query([("a ", '"x;y&z=é"'), ("b", "+")]) == "a%20=%22x%3By%26z%3D%C3%A9%22&b=%2B"
+
+
+def tombstones(first: int, count: int, total: int, more: str = "") -> Response:
+    rows = [{"id": f"r{n}", "last_modified": 100 + n, "deleted": True} for n in range(first, first + count)]
+    headers = {"total-records": str(total), **({"next-page": f"http://h{LIST}?{more}"} if more else {})}
+    return Response(200, headers=headers, content={"data": rows})
+
+
+@pytest.mark.parametrize(("query", "rest"), [("", "_before=%22100%22"), ("n=1", "n=1&_before=%22100%22")])
+def test_k15_a_server_that_ends_too_early_is_asked_again(query: str, rest: str) -> None:
+    answers = [tombstones(0, 2, 7, "_token=a"), tombstones(2, 2, 5), tombstones(4, 2, 3), tombstones(6, 1, 1)]
+
+    asked, count = run(delete_pages(RECORDS, query), *answers)
+
+    assert [request.query for request in asked] == [query, "_token=a&_before=%22100%22", rest, rest]
+    assert count == 7
+
+
+def test_k15_a_count_that_does_not_shrink_is_an_error() -> None:
+    with pytest.raises(ProtocolError, match="4 were deleted, and the server says that 5 are left"):
+        run(delete_pages(RECORDS, ""), tombstones(0, 2, 7), tombstones(2, 2, 7))
