@@ -35,7 +35,7 @@ from pydantic_core import (
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError, InvalidValueError
 from kinto_orm.models.field_types import Config, FieldType, Promises, exact_kinds, wire_schema
-from kinto_orm.models.metaclass import wire_name
+from kinto_orm.models.metaclass import inner_model, wire_name
 from kinto_orm.protocol.accounts import hide
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, to_json_value
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
@@ -65,13 +65,13 @@ class Codec:
         """Field name to wire name."""
         self.read_keys = {name: _read_keys(model, name) for name in self.wires}
         """For a field, the keys of a row that it is read from: the first one that is there counts."""
-        schema = _Schema(model.__pydantic_core_schema__)
+        schema = _Schema(model.__pydantic_core_schema__, model.__pydantic_fields__)
         promises = Promises(schema.definitions)
         self.types: Mapping[str, FieldType] = {
             name: promises.of(one["schema"], schema.config) for name, one in schema.fields.items()
         }
         self.secrets = {self.wires[name]: one.secrets for name, one in self.types.items() if one.secrets is not None}
-        if self.secrets and model.__kinto_kind__ is Kind.RECORD:
+        if self.secrets and getattr(model, "__kinto_kind__", None) is Kind.RECORD:
             hide(self.secrets)
         self.excluded = {name for name, field in model.__pydantic_fields__.items() if field.exclude is True}
         """The fields that are read and never written."""
@@ -350,8 +350,18 @@ class Codec:
         return dumped
 
 
+def declared_at(model: type[Any], path: str) -> tuple[Codec, str] | None:
+    """Return the field at that path of wire names, of the class or of a class in its fields; ``None`` for no field."""
+    codec = codec_of(model)
+    if path in codec.fields:
+        return codec, codec.fields[path]
+    wire, _, rest = path.partition(".")
+    inner = inner_model(model, codec.fields[wire]) if rest and wire in codec.fields else None
+    return None if inner is None else declared_at(inner, rest)
+
+
 def codec_of(model: type[Any]) -> Codec:
-    """Return the codec of the class, which keeps it."""
+    """Return the codec of the class, which keeps it; also of a class in a field of another."""
     found: Codec | None = model.__dict__.get("__kinto_codec__")
     if found is None:
         found = Codec(model)
@@ -431,9 +441,9 @@ _JSON_SCALARS = frozenset({str, int, float, bool, type(None)})
 class _Schema:
     """pydantic's core schema of a class, taken apart."""
 
-    def __init__(self, schema: Any) -> None:
+    def __init__(self, schema: Any, names: Collection[str]) -> None:
         layers = list(_layers(schema))
-        self.fields = {name: one for name, one in layers[-1]["fields"].items() if name not in ENVELOPE_KEYS}
+        self.fields = {name: one for name, one in layers[-1]["fields"].items() if name in names}
         self.config: Config = next((one["config"] for one in reversed(layers) if "config" in one), {})
         self.definitions: list[Any] = next((one["definitions"] for one in layers if one["type"] == "definitions"), [])
         self.has_serializer = any("serialization" in one for one in layers)

@@ -81,12 +81,12 @@ class FieldExpression:
         return condition(self.__kinto_field__, "has", present)
 
     def contains(self, *values: object) -> Condition:
-        """Match arrays that hold all the values."""
-        return self._condition("contains", list(values))
+        """Match arrays that hold all the values: ``contains("a", "b")``."""
+        return self._condition("contains", self._elements("contains", values))
 
     def contains_any(self, *values: object) -> Condition:
-        """Match arrays that hold one of the values."""
-        return self._condition("contains_any", list(values))
+        """Match arrays that hold one of the values: ``contains_any("a", "b")``."""
+        return self._condition("contains_any", self._elements("contains_any", values))
 
     def desc(self) -> Descending:
         """Sort the largest first, in ``order_by()``."""
@@ -112,6 +112,16 @@ class FieldExpression:
             raise InvalidFilterError(f"{self!r} can be compared with a value only, not with {value!r:.60}.")
         wire = self.to_wire(operator, value)
         return condition(self.__kinto_field__, operator, wire, needs_field=needs_field)
+
+    def _elements(self, operator: str, values: tuple[object, ...]) -> list[object]:
+        for one in values:
+            if isinstance(one, (list, tuple, set, frozenset)):
+                elements = ", ".join(map(repr, one))
+                raise InvalidFilterError(
+                    f"{operator}() takes the elements one by one: {operator}({elements:.60}). For an array in an array "
+                    f"write the keyword {operator}_{self.__kinto_field__}=[[…]]."
+                )
+        return list(values)
 
     def _each(self, values: Iterable[object]) -> list[object]:
         if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):

@@ -219,7 +219,7 @@ class _RecordsOf:
     def __get__(self, instance: Collection[R], owner: type[Any]) -> RecordManager[R]: ...
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
         if instance is None:
-            return record_manager_of(Record, plain=Record)
+            return record_manager_of(Record, plain=Record, client=Record.__kinto_client__)
         return record_manager_of(instance.model, plain=Record, parent=instance)
 
 
@@ -229,7 +229,8 @@ class _RecordsOfModel:
     def __get__(self, instance: None, owner: type[R]) -> RecordManager[R]:
         if instance is not None:
             raise AttributeError("records")  # find_attribute() says more
-        return record_manager_of(owner, plain=Record)
+        # A query keeps the client that it was made with: another bind() must not send it, or its delete(), elsewhere.
+        return record_manager_of(owner, plain=Record, client=owner.__kinto_client__)
 
 
 class Record(KintoObject):

@@ -22,7 +22,7 @@ from kinto_orm.models.changes import (
     redo,
     unsent_edits,
 )
-from kinto_orm.models.codec import add_envelope, codec_of
+from kinto_orm.models.codec import add_envelope, codec_of, declared_at
 from kinto_orm.models.construction import (
     address,
     comparable_data,
@@ -393,8 +393,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             self.permissions[name] = principals
 
     @classmethod
-    def __kinto_condition_value__(cls, name: str, operator: str, value: object) -> object:
-        return codec_of(cls).condition_value(name, operator, value)
+    def __kinto_condition_value__(cls, path: str, operator: str, value: object) -> object:
+        declared = declared_at(cls, path)
+        assert declared is not None, "an expression names declared fields"
+        codec, name = declared
+        return codec.condition_value(name, operator, value)
 
     @classmethod
     def __kinto_locate__(cls, runner: FlowRunner, id: str | UUID) -> ObjectPath:

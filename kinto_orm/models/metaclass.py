@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar, dataclass_transform
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar, Union, dataclass_transform, get_args, get_origin
 
-from pydantic import AliasChoices, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic._internal._model_construction import ModelMetaclass
 
 from kinto_orm.errors import InvalidTypeError
@@ -47,20 +48,47 @@ _building: ContextVar[bool] = ContextVar("kinto_orm_class_being_built", default=
 
 
 class ModelField(FieldExpression):
-    """A declared field of a model."""
+    """A declared field of a model, or of the model in a field."""
 
-    __slots__ = ("_model", "_name")
+    __slots__ = ("_model", "_name", "_outer")
 
-    def __init__(self, model: type[Any], name: str) -> None:
-        super().__init__(name if name in ENVELOPE_KEYS else wire_name(model, name))
+    def __init__(self, model: type[Any], name: str, outer: ModelField | None = None) -> None:
+        wire = name if outer is None and name in ENVELOPE_KEYS else wire_name(model, name)
+        super().__init__(wire if outer is None else f"{outer.__kinto_field__}.{wire}")
         self._model = model
         self._name = name
+        self._outer = outer
 
     def to_wire(self, operator: str, value: object) -> object:
         """Return the value as the model writes it."""
-        if self._name in ENVELOPE_KEYS:
+        if self._is_envelope():
             return value
-        return self._model.__kinto_condition_value__(self._name, operator, value)
+        outermost = self
+        while outermost._outer is not None:
+            outermost = outermost._outer
+        return outermost._model.__kinto_condition_value__(self.__kinto_field__, operator, value)
+
+    def __getitem__(self, key: str) -> FieldExpression:
+        inner = self._inner()
+        named = [] if inner is None else [one for one in inner.__pydantic_fields__ if wire_name(inner, one) == key]
+        return ModelField(inner, named[0], self) if inner is not None and named else super().__getitem__(key)
+
+    if not TYPE_CHECKING:  # a checker knows the attributes of the field's own type
+
+        def __getattr__(self, name):
+            inner = None if name.startswith("_") else self._inner()
+            if inner is None:
+                raise AttributeError(f"{self!r} holds no model with the field {name!r}; a key: {self!r}[{name!r}].")
+            if name not in inner.__pydantic_fields__:
+                names = ", ".join(inner.__pydantic_fields__)
+                raise AttributeError(f"{self!r} has no field {name!r}; it has {names}.")
+            return ModelField(inner, name, self)
+
+    def _is_envelope(self) -> bool:
+        return self._outer is None and self._name in ENVELOPE_KEYS
+
+    def _inner(self) -> type[Any] | None:
+        return None if self._is_envelope() else inner_model(self._model, self._name)
 
     def __copy__(self) -> ModelField:
         return self
@@ -69,10 +97,10 @@ class ModelField(FieldExpression):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (getattr, (self._model, self._name))
+        return (ModelField, (self._model, self._name, self._outer))
 
     def __repr__(self) -> str:
-        return f"{self._model.__name__}.{self._name}"
+        return f"{self._model.__name__ if self._outer is None else repr(self._outer)}.{self._name}"
 
 
 @dataclass_transform(kw_only_default=True, field_specifiers=(Field, argument))
@@ -175,6 +203,16 @@ def check_class(model: type[Any]) -> None:
         )
     for name in model.__pydantic_fields__:
         _check_read(model, name)
+
+
+def inner_model(model: type[Any], name: str) -> type[BaseModel] | None:
+    """Return the class of the objects in the field; ``None`` where it holds anything else but them and null."""
+    annotation = model.__pydantic_fields__[name].annotation
+    if get_origin(annotation) not in (None, Union, UnionType):
+        return None
+    kinds = [one for one in get_args(annotation) or (annotation,) if one is not type(None)]
+    kind = kinds[0] if len(kinds) == 1 else None
+    return kind if isinstance(kind, type) and issubclass(kind, BaseModel) else None
 
 
 def wire_name(model: type[Any], name: str) -> str:

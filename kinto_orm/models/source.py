@@ -13,7 +13,7 @@ from kinto_orm.errors import (
     InvalidFilterError,
     UsageError,
 )
-from kinto_orm.models.codec import codec_of
+from kinto_orm.models.codec import codec_of, declared_at
 from kinto_orm.models.data import current_data
 from kinto_orm.models.envelope import bare, shared_row
 from kinto_orm.models.kinto_object import KintoObject
@@ -73,8 +73,9 @@ class ModelSource:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The pickle of a client has no credentials: where it is read, another one may have them.
-        is_fixed = self.path is not None
-        client, origin = (None, self.client or self.origin) if is_fixed else (self.client, None)
+        is_fixed, of_class = self.path is not None, self.model.__kinto_client__
+        own = None if self.client is of_class else self.client  # the class finds its own there
+        client, origin = (None, self.client or self.origin) if is_fixed else (own, None)
         return (ModelSource, (self.model, self.plain, self.parent, client, self.path, origin))
 
     def load(self, rows: LoadedRows, place: Place) -> list[Any]:
@@ -106,17 +107,18 @@ class ModelSource:
 
     def condition_value(self, field: str, operator: str, value: Any) -> Any:
         """Return the value as the field of that wire name is written; raise ``InvalidFilterError``."""
-        codec = codec_of(self.model)
+        declared = declared_at(self.model, field)
         is_list = not isinstance(value, (str, bytes)) and isinstance(value, Iterable)
-        if field not in codec.fields or (operator in ("in", "exclude", "contains", "contains_any") and not is_list):
+        if declared is None or (operator in ("in", "exclude", "contains", "contains_any") and not is_list):
             return value
-        return codec.condition_value(codec.fields[field], operator, value)
+        codec, name = declared
+        return codec.condition_value(name, operator, value)
 
     def check_order(self, field: str) -> None:
         """Raise ``InvalidFilterError`` for a field that the server sorts in another order than Python."""
-        codec = codec_of(self.model)
-        if field in codec.fields:
-            codec.check_order(codec.fields[field])
+        if (declared := declared_at(self.model, field)) is not None:
+            codec, name = declared
+            codec.check_order(name)
 
     def row_schema(self) -> JSONObject:
         """Return the JSON schema of the declared fields; empty where there are none."""

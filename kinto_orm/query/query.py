@@ -10,11 +10,12 @@ import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import aclosing, closing
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, TypeVar
+from functools import partial, wraps
+from inspect import iscoroutinefunction, signature
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, NoReturn, ParamSpec, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.errors import UsageError
+from kinto_orm.errors import InvalidTypeError, UsageError
 from kinto_orm.protocol.filters import Condition
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput
 from kinto_orm.protocol.paging import encode_query
@@ -30,12 +31,56 @@ from kinto_orm.unit_of_work import BulkReport, Outcome
 
 M = TypeVar("M", bound=Stateful)
 T = TypeVar("T")
+P = ParamSpec("P")
 
 MOST_THREADS = 32
 """The number of connections that a client keeps."""
 
 MOST_RANGES = 256
 """The most ranges that are looked for; with more pages, a range holds several."""
+
+
+def _advising(advice: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Decorate a method so that a call with other arguments than its own raises ``InvalidTypeError`` with the advice.
+
+    The advice has ``{id}`` where the first argument goes, and ``{keywords}`` where the keywords go.
+    """
+
+    def decorate(method: Callable[P, T]) -> Callable[P, T]:
+        expected = signature(method)
+
+        def check(error: TypeError, args: Any, keywords: Any) -> None:
+            try:
+                expected.bind(*args, **keywords)
+            except TypeError as misfit:
+                id = repr(args[1]) if len(args) > 1 else "id"
+                named = ", ".join(f"{name}=…" for name in keywords)
+                raise InvalidTypeError(f"{misfit}: {advice.format(id=id, keywords=named)}") from error
+
+        @wraps(method)
+        def call(*args: P.args, **keywords: P.kwargs) -> T:
+            try:
+                return method(*args, **keywords)
+            except TypeError as error:
+                check(error, args, keywords)
+                raise
+
+        @wraps(method)
+        async def acall(*args: P.args, **keywords: P.kwargs) -> Any:
+            try:
+                return await cast(Any, method)(*args, **keywords)
+            except TypeError as error:
+                check(error, args, keywords)
+                raise
+
+        return cast(Callable[P, T], acall) if iscoroutinefunction(method) else call
+
+    return decorate
+
+
+_GET = "write .get({id}) with an id, or .filter({keywords}).one()."
+_GET_OR_NONE = "write .get_or_none({id}) with an id, or .filter({keywords}).first()."
+_DELETE = "this deletes all that the query selects; for one object write .ref({id})."
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -181,18 +226,22 @@ class Query(Generic[M]):
         """Like :meth:`one`."""
         return await self._arun(self.reading.one)
 
+    @_advising(_GET)
     def get(self, id: str | UUID) -> M:
         """Return the object of that id; an unrefined query gives it its permissions. Raises ``NotFoundError``."""
         return self._run(self.reading.get(self._checked(id)))
 
+    @_advising(_GET)
     async def aget(self, id: str | UUID) -> M:
         """Like :meth:`get`."""
         return await self._arun(self.reading.get(self._checked(id)))
 
+    @_advising(_GET_OR_NONE)
     def get_or_none(self, id: str | UUID) -> M | None:
         """Return the object of that id; ``None`` where there is none."""
         return self._run(self.reading.get_or_none(self._checked(id)))
 
+    @_advising(_GET_OR_NONE)
     async def aget_or_none(self, id: str | UUID) -> M | None:
         """Like :meth:`get_or_none`."""
         return await self._arun(self.reading.get_or_none(self._checked(id)))
@@ -268,6 +317,7 @@ class Query(Generic[M]):
         """Like :meth:`timestamp`."""
         return await self._arun(self.reading.timestamp)
 
+    @_advising(f"{_DELETE}delete()")
     def delete(
         self, *, everything: bool = False, max_deletes: int | float | None = None, progress: Progress | None = None
     ) -> int:
@@ -280,6 +330,7 @@ class Query(Generic[M]):
         """
         return self._run(delete(self.reading, everything=everything, max_deletes=max_deletes, progress=progress))
 
+    @_advising(f"{_DELETE}adelete()")
     async def adelete(
         self, *, everything: bool = False, max_deletes: int | float | None = None, progress: Progress | None = None
     ) -> int:

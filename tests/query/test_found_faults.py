@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import json
+import pickle
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from threading import Barrier
 from typing import Any
 
 import pytest
-from pydantic import Field
+from pydantic import BaseModel, Field
 from wiretap import Wiretap, scripted_client, tap
 
 from kinto_orm import (
     BatchTooLargeError,
     Client,
+    Collection,
     ConflictError,
     F,
     InvalidFilterError,
+    InvalidTypeError,
     InvalidValueError,
     NotFoundError,
     Record,
@@ -29,6 +36,23 @@ class Task(Record, bucket="payments", collection="todos"):
     title: str
     n: int = 0
     tags: list[str] = Field(default_factory=list)
+
+
+class Size(BaseModel):
+    width: int = Field(alias="w")
+    price: Decimal = Decimal(1)
+    at: datetime | None = None
+
+
+class File(BaseModel):
+    size: int
+    inner: Size | None = None
+    id: str = ""
+
+
+class Loose(Record):
+    title: str
+    attachment: File | None = Field(default=None, validation_alias="att", serialization_alias="att")
 
 
 @pytest.fixture
@@ -234,3 +258,87 @@ def test_k10_all_succeed_who_set_keys_at_once(client: Client) -> None:
 
     assert created.count(True) == 1
     assert client.bucket("payments").collection("todos").records.get("new").data == {f"k{n}": n for n in range(8)}
+
+
+def test_k08_a_query_keeps_the_client_that_it_was_made_with(client: Client) -> None:
+    client.bind(Loose)
+    Loose.__kinto_client__ = None
+    before = Loose.records.order_by("title")
+    client.clone(bucket="payments", collection="todos").bind(Loose)
+    query = Loose.records.filter(title="1")
+    pickled = pickle.dumps(query)
+    client.ensure(Collection(bucket="payments", id="50"))
+    client.clone(bucket="payments", collection="50").bind(Loose)
+
+    assert [one.id for one in query] == ["t1"]
+    assert list(Loose.records) == list(before) == []  # that was made before the class had a client
+    assert pickle.loads(pickled).count() == 0  # as the class where it is read
+
+
+def test_k13_a_field_of_a_field_makes_a_condition(client: Client) -> None:
+    client.clone(bucket="payments", collection="todos").bind(Loose)
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    for n in range(4):
+        inner = Size(w=n, at=now + timedelta(hours=n)) if n else None
+        Loose(id=f"l{n}", title="x", attachment=File(size=9 + n, inner=inner, id=f"f{n}")).save()
+    loose = Loose.records.filter(title="x")
+    file: Any = F(Loose.attachment)  # checkers: only where the field may not be None
+
+    assert repr(file.inner.width) == "Loose.attachment.inner.width"
+    assert [one.id for one in loose.filter(file.size > 10)] == ["l2", "l3"]
+    assert [one.id for one in loose.filter(file.inner.width <= 2)] == ["l1", "l2"]
+    assert [one.id for one in loose.filter(F(file.id).in_(["f1", "f3"]))] == ["l1", "l3"]
+    moment = (now + timedelta(hours=2)).astimezone(timezone(timedelta(hours=5)))
+    assert [one.id for one in loose.filter(file.inner.at >= moment)] == ["l2", "l3"]
+    assert [one.id for one in loose.filter(F(file.inner.at).has(), **{"gt_att.inner.at": moment})] == ["l3"]
+    assert [one.id for one in loose.order_by(file.size.desc())] == ["l3", "l2", "l1", "l0"]
+    assert loose.values(file.inner.width)[1:2] == [{"att.inner.w": 1}]
+    again = pickle.loads(pickle.dumps(file.inner.width))
+    assert (again.__kinto_field__, copy.deepcopy(again)) == ("att.inner.w", again)
+
+
+def test_k13_conditions_inside_fields_tell_the_truth_or_are_refused(client: Client) -> None:
+    price: Any = F(Loose.attachment)["inner"]["price"]
+
+    for refused in (lambda: price > Decimal(9), lambda: Loose.records.order_by(price)):
+        with pytest.raises(InvalidFilterError, match=r"Size\.price"):
+            refused()
+    with pytest.raises(InvalidFilterError, match=r"Size\.price"):
+        Loose.records.filter(**{"att.inner.price": Decimal(9)})
+
+
+def test_k13_what_is_no_field_is_no_attribute(client: Client) -> None:
+    with pytest.raises(AttributeError, match=r"Loose\.attachment has no field 'sise'; it has size, inner, id"):
+        _ = F(Loose.attachment).sise  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"Task\.title .*\['x'\]"):
+        _ = F(Task.title).x  # type: ignore[attr-defined]
+
+
+def test_k07_a_list_is_no_element_of_a_list(client: Client) -> None:
+    for field in (F(Task.tags), F("tags")):
+        with pytest.raises(InvalidFilterError, match=r"contains\('a', 'b'\).*contains_tags="):
+            field.contains(["a", "b"])
+        with pytest.raises(InvalidFilterError, match=r"contains_any\('a'\)"):
+            field.contains_any({"a"})
+    assert Task.records.filter(F(Task.tags).contains("a")).count() == 3
+
+
+@pytest.mark.parametrize(
+    ("call", "advice"),
+    [
+        (lambda: Task.records.delete("p1"), r"\.ref\('p1'\)\.delete\(\)"),
+        (lambda: Task.records.get(title="x"), r"filter\(title=…\)\.one\(\)"),
+        (lambda: Task.records.get_or_none(title="x"), r"filter\(title=…\)\.first\(\)"),
+        (lambda: Task.records.get(), r"get\(id\)"),
+    ],
+)
+def test_k12_a_call_of_another_orm_is_told_the_form(client: Client, call: Any, advice: str) -> None:
+    with pytest.raises(InvalidTypeError, match=advice):
+        call()
+
+
+def test_k12_awaited_calls_are_told_the_form_too(client: Client) -> None:
+    with pytest.raises(InvalidTypeError, match=r"filter\(title=…\)\.one\(\)"):
+        asyncio.run(Task.records.aget(title="x"))  # type: ignore[call-arg]
+    with pytest.raises(InvalidTypeError, match=r"\.ref\('p1'\)\.adelete\(\)"):
+        asyncio.run(Task.records.adelete("p1"))  # type: ignore[misc]
