@@ -190,4 +190,7 @@ def _rich_bar() -> Any:
         rich_progress.MofNCompleteColumn(),
         rich_progress.TimeRemainingColumn(),
         console=Console(stderr=True),
+        # Else rich takes what the program prints to stdout, which may be a file, and prints it to stderr.
+        redirect_stdout=False,
+        redirect_stderr=False,
     )

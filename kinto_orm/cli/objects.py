@@ -19,7 +19,6 @@ from kinto_orm import (
 )
 from kinto_orm.cli.options import (
     Command,
-    Exit,
     add_connection,
     add_dry_run,
     add_yes,
@@ -34,7 +33,7 @@ from kinto_orm.cli.options import (
     path_of,
     share,
 )
-from kinto_orm.cli.screen import Screen
+from kinto_orm.cli.screen import Exit, Screen
 from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, draw_id

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import importlib
+import importlib.util
 import json
 import logging
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from enum import IntEnum
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-from kinto_orm import Client, ConfigurationError, InvalidIdError
-from kinto_orm.cli.screen import Screen, can_ask
+from kinto_orm import Client, ConfigurationError, InvalidIdError, Record
+from kinto_orm.cli.screen import Exit, Screen, can_ask
 from kinto_orm.cli_options import (
     AUTH_VARIABLE,
     SERVER_VARIABLE,
@@ -26,20 +31,6 @@ from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id
 
 JOB_SERVER, JOB_AUTH, JOB_DRY_RUN = "SERVER", "AUTHORIZATION", "DRY_RUN"
 """What the ingestion jobs of Remote Settings find in their environment."""
-
-
-class Exit(IntEnum):
-    """The exit codes."""
-
-    DONE = 0
-    DIFFERS = 1
-    """The two sides differ, or a part failed."""
-    USAGE = 2
-    SERVER = 3
-    """The server, or the way to it."""
-    REFUSED = 4
-    """A guard, or a person, said no; nothing was written."""
-    INTERRUPTED = 130
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +93,9 @@ def add_connection(parser: argparse.ArgumentParser, *, bucket: bool = True, coll
     group.add_argument("--json", action="store_true", help="print JSON Lines in a terminal, too")
 
 
-def connect(options: argparse.Namespace, screen: Screen) -> Client:
-    """Return the client that options and environment name; raise ``ConfigurationError`` where they name none."""
+@contextmanager
+def connect(options: argparse.Namespace, screen: Screen) -> Generator[Client]:
+    """Yield the client that options and environment name; raise ``ConfigurationError`` where they name none."""
     setup_logger(logging.getLogger("kinto_orm"), options)
     if getattr(options, "is_secret_seen", False):
         screen.note(f"kinto-orm: the list of processes shows what --auth says: {AUTH_VARIABLE} hides it.")
@@ -118,12 +110,44 @@ def connect(options: argparse.Namespace, screen: Screen) -> Client:
         options.auth = parsed_auth(text)
     if is_job and options.auth is None and environment.get(AUTH_VARIABLE):
         raise ConfigurationError(f"{AUTH_VARIABLE} is not sent to the server that {JOB_SERVER} names: set {JOB_AUTH}.")
-    return client_from_args(options)
+    with ExitStack() as options.closing:
+        client = client_from_args(options)
+        options.closing.callback(client.close)
+        yield options.closing.enter_context(client)
+
+
+def add_other_server(parser: argparse.ArgumentParser, which: str, what: str) -> None:
+    """Add ``--from-server`` and ``--from-auth``, or ``--to-server`` and ``--to-auth``."""
+    variable = other_variable(which)
+    parser.add_argument(f"--{which}-server", metavar="URL", help=f"the server {what}, where it is another one")
+    parser.add_argument(
+        f"--{which}-auth", metavar="AUTH", action=SeenAuthAction, help=f"the credentials there, or {variable}"
+    )
+
+
+def connect_other(options: argparse.Namespace, which: str, client: Client) -> Client:
+    """Return the client of the other server; the same client where none is named.
+
+    The credentials of the one server are never sent to the other.
+    """
+    server, auth = (getattr(options, f"{which}_{name}") for name in ("server", "auth"))
+    if server is None:
+        return client
+    if auth is None and (text := os.environ.get(other_variable(which))):
+        auth = parsed_auth(text)
+    other = Client(server, auth=auth, retry=options.retry, retry_after=options.retry_after)
+    options.closing.callback(other.close)
+    return other
+
+
+def other_variable(which: str) -> str:
+    """Return the name of the variable with the credentials for the other server."""
+    return f"KINTO_{which.upper()}_AUTH"
 
 
 # -- places -----------------------------------------------------------------------------------------------------------
 
-Path = ObjectPath | PluralPath
+AnyPath = ObjectPath | PluralPath
 
 PATH_HELP = "bucket, bucket/collection or bucket/collection/record, below -b and -c; or a path of Kinto, /buckets/…"
 
@@ -137,7 +161,7 @@ def path_of(options: argparse.Namespace, text: str | None, *kinds: Kind) -> Obje
     return found
 
 
-def any_path(options: argparse.Namespace, text: str | None) -> Path:
+def any_path(options: argparse.Namespace, text: str | None) -> AnyPath:
     """Return the object or the list that the text names, below ``-b`` and ``-c``; nothing names the list of buckets.
 
     ``main/cfg/`` is the list below ``main/cfg``. Raises ``InvalidIdError``.
@@ -159,7 +183,7 @@ def any_path(options: argparse.Namespace, text: str | None) -> Path:
     return PluralPath(kinds[len(ids)], checked) if is_list else ObjectPath(kinds[len(ids) - 1], checked)
 
 
-def _path_of_kinto(text: str) -> Path:
+def _path_of_kinto(text: str) -> AnyPath:
     ids: list[str] = []
     above: Kind | None = None
     names = text.strip("/").split("/")
@@ -177,7 +201,7 @@ def _path_of_kinto(text: str) -> Path:
     raise InvalidIdError(f"{text!r} is no path of Kinto, such as /buckets/main/groups/staff or /accounts/alexis.")
 
 
-def manager_of(client: Client, path: Path) -> Any:
+def manager_of(client: Client, path: AnyPath) -> Any:
     """Return the manager of a list, or of the list that an object is in."""
     plural = path.plural if isinstance(path, ObjectPath) else path
     if plural.kind is Kind.ACCOUNT:
@@ -234,6 +258,34 @@ def share(text: str) -> int | float:
 def names(text: str) -> list[str]:
     """Return the names of ``a,b,c``."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def load_model(text: str) -> type[Record]:
+    """Return the class that ``FILE.py:CLASS`` or ``package.module:CLASS`` names; it is imported."""
+    place, _, name = text.rpartition(":")
+    if not place:
+        raise argparse.ArgumentTypeError(f"a model is FILE.py:CLASS or package.module:CLASS, not {text!r}")
+    try:
+        found = getattr(_import(place), name)
+    except Exception as error:  # the user's own code may raise anything
+        raise argparse.ArgumentTypeError(f"{place} cannot be imported: {error!r:.200}") from error
+    if not (isinstance(found, type) and issubclass(found, Record)):
+        raise argparse.ArgumentTypeError(f"{text} is no subclass of kinto_orm.Record")
+    return found
+
+
+def _import(place: str) -> ModuleType:
+    if not place.endswith(".py"):
+        if "" not in sys.path:
+            sys.path.insert(0, "")
+        return importlib.import_module(place)
+    name = f"kinto_orm_models.{Path(place).stem}"  # a file may be called json.py
+    spec = importlib.util.spec_from_file_location(name, place)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # annotations are resolved by it
+    spec.loader.exec_module(module)
+    return module
 
 
 def add_dry_run(parser: argparse.ArgumentParser) -> None:

@@ -26,13 +26,13 @@ from kinto_orm import (
     TransportError,
     VerificationError,
 )
-from kinto_orm.cli import objects, server
-from kinto_orm.cli.options import Command, Exit
-from kinto_orm.cli.screen import Screen
+from kinto_orm.cli import backup, jobs, objects, server
+from kinto_orm.cli.options import Command
+from kinto_orm.cli.screen import Exit, Screen
 
 PROGRAM = "kinto-orm"
 
-COMMANDS = {one.name: one for one in (*server.COMMANDS, *objects.COMMANDS)}
+COMMANDS = {one.name: one for one in (*server.COMMANDS, *objects.COMMANDS, *jobs.COMMANDS, *backup.COMMANDS)}
 """The verbs, in the order of the help page."""
 
 EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
@@ -65,6 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command.run(options, screen)
     except (KintoError, OSError) as error:
+        if isinstance(error, CommitError) and error.report is not None:
+            screen.show_report(error.report)
+            for outcome in error.report.failed if command.name in ("load", "copy") else ():
+                screen.show_outcome(outcome)
+            screen.flush()
+            screen.complain("not all is stored: see above. Mend it, and run the same command again.")
+            return Exit.DIFFERS
         screen.flush()
         screen.complain(error)
         return next(code for errors, code in EXIT_CODES if isinstance(error, errors))

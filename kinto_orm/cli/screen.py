@@ -15,13 +15,29 @@ import unicodedata
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from enum import IntEnum
 from itertools import chain, islice
 from typing import IO, Any
 
-from kinto_orm import MISSING, BulkReport, GuardError, Outcome, PlannedChange, ProtocolError, ResponseError
+from kinto_orm import MISSING, BulkReport, GuardError, Outcome, Plan, PlannedChange, ProtocolError, ResponseError
 from kinto_orm.cli_options import progress_bar
 from kinto_orm.protocol.json_values import JSON, JSONObject
 from kinto_orm.repository.state import Progress
+
+
+class Exit(IntEnum):
+    """The exit codes."""
+
+    DONE = 0
+    DIFFERS = 1
+    """The two sides differ, or a part failed."""
+    USAGE = 2
+    SERVER = 3
+    """The server, or the way to it."""
+    REFUSED = 4
+    """A guard, or a person, said no; nothing was written."""
+    INTERRUPTED = 130
+
 
 ROWS_FOR_WIDTHS = 200
 """The rows that a table reads ahead, to choose its columns."""
@@ -121,24 +137,36 @@ class Screen:
             self._write(f"    {escaped(path)}: {values}\n")
 
     def show_outcome(self, outcome: Outcome[Any]) -> None:
-        """Count the outcome of a write; print it, in a terminal only where it failed."""
+        """Count the outcome of a write; print it in a pipe, unless nothing was written."""
         self.stored += outcome.status in ("created", "updated", "deleted")
-        if outcome.status == "unchanged":
-            return
-        if not self.is_for_people:
+        if outcome.status != "unchanged" and not self.is_for_people:
             error = {} if outcome.error is None else {"error": str(outcome.error)}
             self.show({"id": outcome.object.id, "status": outcome.status, **error})
-        elif outcome.error is not None:
-            self.say(f"{outcome.status}: {outcome.object.id}: {one_line(outcome.error)}", "red")
 
     def show_report(self, report: BulkReport) -> None:
-        """Print how many objects a job wrote; in a pipe that goes to stderr, beside the lines for each of them."""
+        """Print how many objects a job wrote, and why others were not stored."""
+        for outcome in report.failed if self.is_for_people else ():
+            self.say(f"{outcome.status}: {outcome.object.__kinto_path__().id}: {one_line(outcome.error)}", "red")
         counts = {name: getattr(report, name) for name in ("created", "updated", "deleted", "unchanged")}
-        text = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing to do"
+        counts["failed"] = len(report.failed)
+        self.sum_up(", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or "nothing to do")
+
+    def sum_up(self, text: str) -> None:
+        """Print the last line; in a pipe that goes to stderr, beside the lines for each object."""
         if self.is_for_people:
             self.say(text)
         else:
             self.note(f"kinto-orm: {text}")
+
+    def show_requests(self, plan: Plan) -> Exit:
+        """Print the requests that a dry run would send."""
+        for request in plan.as_json():
+            if self.is_for_people:
+                self.say(f"{request['method']} {request['path']}", "yellow")
+                self._write(f"    {escaped_json(json.dumps(request.get('body'), ensure_ascii=False))}\n")
+            else:
+                self.show(request)
+        return Exit.DIFFERS if plan.writes else Exit.DONE
 
     # -- people ---------------------------------------------------------------------------------------------------
 
@@ -201,7 +229,7 @@ def escaped_json(text: str) -> str:
     return "".join(one if one.isprintable() else json.dumps(one)[1:-1] for one in text)
 
 
-def one_line(error: BaseException) -> str:
+def one_line(error: object) -> str:
     """Return the message of an error as one line."""
     return " ".join(str(error).split())
 

@@ -11,8 +11,8 @@ from functools import partial
 from types import FrameType
 
 from kinto_orm import GuardError
-from kinto_orm.cli.options import Command, Exit, add_connection, connect
-from kinto_orm.cli.screen import Screen, escaped
+from kinto_orm.cli.options import Command, add_connection, connect
+from kinto_orm.cli.screen import Exit, Screen, escaped
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.server import EmbeddedServer, serve
 from kinto_orm.server.application import PREFIX, merge_settings, openings
