@@ -32,6 +32,9 @@
     │   │   ├── EmptySourceError               an empty source would delete all records
     │   │   ├── TooManyDeletesError            more deletions than ``max_deletes``
     │   │   └── StalePlanError                 the collection changed since the plan was made
+    │   ├── OfflineError                       a mirror answers from its file, which does not have it
+    │   ├── MirrorFileError                    the file of a mirror cannot be used
+    │   ├── ServerResetError                   the server lost records that a mirror had from it
     │   └── UnitOfWorkError
     │       ├── NotStageableError              the call cannot be part of a unit of work
     │       ├── UnitClosedError                the unit was already left
@@ -131,12 +134,14 @@ from kinto_orm.errors.usage import (
     InvalidValueError,
     KintoError,
     LockError,
+    MirrorFileError,
     MissingExtraError,
     MultipleObjectsError,
     NestedUnitError,
     NotBoundError,
     NotLoadedError,
     NotStageableError,
+    OfflineError,
     PartialObjectError,
     PermissionsUnknownError,
     PrincipalWarning,
@@ -145,6 +150,7 @@ from kinto_orm.errors.usage import (
     RolledBackError,
     SchemaDiffersError,
     SchemaViolationsError,
+    ServerResetError,
     StalePlanError,
     TooManyDeletesError,
     UnitClosedError,
@@ -191,6 +197,7 @@ __all__ = [
     "LoginFailedError",
     "MergeConflict",
     "MethodNotAllowedError",
+    "MirrorFileError",
     "MissingExtraError",
     "MultipleObjectsError",
     "NestedUnitError",
@@ -198,6 +205,7 @@ __all__ = [
     "NotFoundError",
     "NotLoadedError",
     "NotStageableError",
+    "OfflineError",
     "PartialObjectError",
     "PermissionsUnknownError",
     "PrincipalWarning",
@@ -213,6 +221,7 @@ __all__ = [
     "SchemaValidationError",
     "SchemaViolationsError",
     "ServerError",
+    "ServerResetError",
     "ServiceGoneError",
     "StalePlanError",
     "TooManyDeletesError",

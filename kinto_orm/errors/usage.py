@@ -139,6 +139,37 @@ class StalePlanError(GuardError):
     """Another client changed the collection since the plan was made."""
 
 
+class OfflineError(UsageError):
+    """The mirror answers from its file, and does not have what was asked for. Ask the client of the server."""
+
+
+class MirrorFileError(UsageError):
+    """The file of a mirror cannot be used: it is none, or another server's, damaged, or cannot be written."""
+
+
+class ServerResetError(UsageError):
+    """The server lost records that a mirror had from it: it was emptied, or the collection was made again.
+
+    Nothing was changed. ``sync(on_reset="pull")`` takes what is there now and keeps what was changed here;
+    ``on_reset="push"`` creates all records again.
+    """
+
+    collection: str
+    missing: int
+    """The number of records that the server had and has no more."""
+    kept: int
+    """The number of records of the mirror that the server lacks as they are there."""
+    result: Any
+    """The effects of the sync on other collections."""
+
+    def __init__(self, message: str, *, collection: str = "", missing: int = 0, kept: int = 0) -> None:
+        super().__init__(message)
+        self.collection, self.missing, self.kept, self.result = collection, missing, kept, None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (rebuild, (type(self), self.args, vars(self)))
+
+
 class UnitOfWorkError(UsageError):
     """The unit of work cannot take this call."""
 
