@@ -6,18 +6,22 @@ started for the page. Commands that install, or do not end, are checked without 
 
 from __future__ import annotations
 
+import ast
 import doctest
+import inspect
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from configparser import ConfigParser
 from contextlib import ExitStack
 from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
 from file_host import serve_files
+from packaging.requirements import Requirement
 from sybil import Example, Sybil
 from sybil.example import SybilFailure
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser
@@ -213,6 +217,42 @@ def test_the_script_of_the_readme_runs(kinto_client: Client, kinto_server: Embed
         )
 
     assert (done.stdout, done.stderr) == ("todos 2\n", "")
+
+
+def table_rows(page: Path) -> list[list[str]]:
+    """Return the cells of all tables of a page, without the lines that draw the head."""
+    lines = [line for line in page.read_text("utf-8").splitlines() if line.startswith("| ")]
+    return [
+        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines if not line.startswith("| ---")
+    ]
+
+
+def test_the_options_of_a_client_are_those_of_its_signature_with_their_defaults() -> None:
+    parameters = inspect.signature(Client.__init__).parameters.values()
+    expected = {one.name: one.default for one in parameters if one.kind is one.KEYWORD_ONLY}
+    del expected["async_transport"]  # refused: it was an option once
+
+    found = [cells for cells in table_rows(ROOT / "docs" / "client.md") if cells[0] != "Option"]
+
+    assert {name.strip("`"): ast.literal_eval(default.strip("`")) for name, default, _ in found} == expected
+
+
+def test_the_page_of_extras_names_each_extra_and_the_licence_of_each_package_that_it_brings() -> None:
+    config = ConfigParser()
+    config.read(ROOT / "setup.cfg", "utf-8")
+    extras = dict(config["options.extras_require"])
+    for_users = [lines for name, lines in extras.items() if name not in {"test", "docs", "all"}]
+    packages = {
+        requirement.name
+        for lines in [config["options"]["install_requires"], *for_users]
+        for requirement in map(Requirement, filter(None, lines.split("\n")))
+        if requirement.name != "kinto-orm"
+    }
+
+    firsts = [cells[0] for cells in table_rows(ROOT / "docs" / "extras.md")]
+
+    assert packages - set(firsts) == set()
+    assert set(extras) == {word for first in firsts for word in re.findall(r"`([a-z-]+)`", first)}
 
 
 def test_every_public_name_is_on_the_page_of_the_api() -> None:
