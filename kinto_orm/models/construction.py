@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError, UsageError
 from kinto_orm.models.codec import codec_of, invalid, readable_text
-from kinto_orm.models.data import check_editable, current_data
+from kinto_orm.models.data import check_editable, current_data, replace_extra
 from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, to_json_object
 from kinto_orm.protocol.paths import Kind, check_id
@@ -213,7 +213,7 @@ def replace_data(model: Any, data: JSONObject) -> None:
     model.__dict__.update({name: fresh.__dict__[name] for name in codec.wires})
     object.__setattr__(model, "__pydantic_fields_set__", codec.names_set(fresh, data))
     envelope.touched = frozenset(codec.wires)
-    envelope.extra = {key: value for key, value in data.items() if key not in codec.fields}
+    replace_extra(envelope, {key: value for key, value in data.items() if key not in codec.fields})
     dumped = codec.dump(model)
     envelope.absent = {key: dumped[key] for key in codec.fields if key not in data and key in dumped}
 

@@ -35,7 +35,7 @@ from kinto_orm.protocol.json_values import (
     to_json_object,
     to_json_value,
 )
-from kinto_orm.protocol.paging import ENVELOPE_KEYS
+from kinto_orm.protocol.paging import ENVELOPE_KEYS, without_envelope
 from kinto_orm.protocol.patches import changed_keys
 from kinto_orm.protocol.paths import Kind, PluralPath
 from kinto_orm.repository.state import Status
@@ -47,7 +47,9 @@ def current_data(model: Any) -> JSONObject:
     _check_readable(model, envelope)
     if envelope.data is None:
         return {} if envelope.status is Status.DELETED else _new_data(model, envelope)
-    return envelope.data if envelope.is_partial else _loaded_data(model, envelope, envelope.data)
+    if envelope.is_partial and codec_of(type(model)).fields:
+        return envelope.data
+    return _loaded_data(model, envelope, envelope.data)
 
 
 def _loaded_data(model: Any, envelope: Envelope, snapshot: JSONObject) -> JSONObject:
@@ -210,11 +212,27 @@ def own_extra(model: Any) -> JSONObject:
     return envelope.extra
 
 
+def plain_data(model: Any) -> JSONObject:
+    """Return the data of an object whose class declares no fields: a dictionary, whose edits are the object's."""
+    page = shared_page(model)
+    return own_extra(model) if page is None else page.take(model.__dict__["id"])
+
+
+def replace_extra(envelope: Envelope, data: JSONObject) -> None:
+    """Make these the undeclared keys, in the very dictionary that the user may hold."""
+    if envelope.extra is None:
+        envelope.extra = data
+    else:
+        held = dict(data)
+        envelope.extra.clear()
+        envelope.extra.update(held)
+
+
 def apply_snapshot(model: Any, fresh: Any, data: JSONObject) -> None:
     """Give the object the server's ``data``, from which ``fresh`` was made.
 
-    Lists and the like that are unchanged stay the very same objects: the user may hold them, and later edits must not
-    get lost.
+    Dictionaries, lists and the like that are unchanged stay the very same objects: the user may hold them, and later
+    edits must not get lost.
     """
     envelope: Envelope = model.__kinto_envelope__()
     codec, held = codec_of(type(model)), model.__dict__
@@ -226,13 +244,13 @@ def apply_snapshot(model: Any, fresh: Any, data: JSONObject) -> None:
     object.__setattr__(model, "__pydantic_fields_set__", codec.names_set(fresh, data))
     if codec.model.__private_attributes__ and model.__pydantic_private__ is None:
         object.__setattr__(model, "__pydantic_private__", fresh.__pydantic_private__)
-    extra = envelope.extra
-    envelope.data, envelope.extra, envelope.absent, envelope.before = data, None, {}, None
+    envelope.data, envelope.absent, envelope.before = data, {}, None
     envelope.touched = frozenset()
     remember_defaults(model, envelope)
-    if extra:
-        now = own_extra(model)
-        now.update({key: old for key, old in extra.items() if key in now and _is_alike(old, now[key])})
+    if envelope.extra is not None:
+        now = {key: copy_json(value) for key, value in data.items() if key not in codec.fields}
+        kept = {key: old for key, old in envelope.extra.items() if key in now and _is_alike(old, now[key])}
+        replace_extra(envelope, {**now, **kept})
 
 
 def _is_alike(old: Any, new: Any) -> bool:
@@ -290,10 +308,23 @@ def _frozen_data(model: Any, envelope: Envelope, codec: Codec) -> JSONObject:
     set_names = codec.conditional if envelope.data is None else envelope.touched
     names += [name for name in set_names if name not in names and name not in codec.excluded]
     _refuse_naive_datetimes(model, codec, names, envelope.data)
+    _refuse_fixed(model, changed, snapshot.keys() - data.keys())
     checked = _carried(changed, is_own=envelope.extra is None or changed.keys() <= codec.fields.keys())
+    if envelope.extra is not None and checked != changed:  # such as a datetime, which is a text from now on
+        envelope.extra.update((key, value) for key, value in checked.items() if key in envelope.extra)
     sent = {key: checked[key] if key in checked else snapshot[key] for key in data} if snapshot else checked
     _check_comes_back(model, codec, names, sent)
     return sent
+
+
+def _refuse_fixed(model: Any, changed: Collection[str], removed: Collection[str]) -> None:
+    """Raise ``ReadOnlyError`` for changes in a dictionary that its user may change as he likes."""
+    for key in ENVELOPE_KEYS & set(changed):
+        raise ReadOnlyError(
+            f"data[{key!r}] cannot be set: the id is given to the constructor, the server sets the time."
+        )
+    if (changed or removed) and model.__kinto_envelope__().status is Status.LOADED:
+        check_editable(model)
 
 
 class Mark(NamedTuple):
@@ -326,8 +357,8 @@ def _carried(changed: JSONObject, *, is_own: bool) -> JSONObject:
             copied: JSONObject = from_json(text, allow_inf_nan=False)
             if copied == changed:  # so it was JSON already
                 return copied
-    except ValueError:
-        pass  # a lone surrogate, for example: the other way says where
+    except (ValueError, TypeError, RecursionError):
+        pass  # a lone surrogate, or what is no JSON: the other way says where
     return to_json_object(changed)
 
 
@@ -371,10 +402,12 @@ def is_clean(model: Any, path: PluralPath | None = None) -> bool:
     page = shared_page(model)
     if page is None or (path is not None and page.path != path):
         return False
-    codec = codec_of(type(model))
+    codec, id = codec_of(type(model)), model.__dict__["id"]
+    if id in page.taken:
+        return is_same(page.taken[id], without_envelope(page.row(id)))
     if not _edited_in_place(model, codec):
         return True
-    as_sent = _texts(page, codec).get(model.__dict__["id"])
+    as_sent = _texts(page, codec).get(id)
     try:
         return as_sent is not None and codec.write(model, codec.watched) == as_sent
     except InvalidValueError:

@@ -1,4 +1,4 @@
-"""The data of an object as its user sees and changes it: a mapping that checks each key."""
+"""The data of an object with fields as its user sees and changes it: a mapping that checks each key."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode, pause_collector
-from kinto_orm.protocol.paging import rows_of, without_envelope
+from kinto_orm.protocol.paging import ENVELOPE_KEYS, rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.repository.state import Change, FlowRunner, Status
 
@@ -19,7 +19,7 @@ from kinto_orm.repository.state import Change, FlowRunner, Status
 class PageSnapshot:
     """The rows of a page as they arrived, decoded at the first use."""
 
-    __slots__ = ("_rows", "body", "has_varying_defaults", "path", "texts")
+    __slots__ = ("_rows", "_untaken", "body", "has_varying_defaults", "path", "taken", "texts")
 
     def __init__(self, body: bytes, path: PluralPath) -> None:
         self.body = body
@@ -28,19 +28,32 @@ class PageSnapshot:
         """For a class, the fields that tell whether a row was edited in place, as JSON text, by id."""
         self.has_varying_defaults = False
         """Whether the rows hold defaults that nothing makes again: then the texts are of all fields."""
+        self.taken: dict[str, JSONObject] = {}
+        """The data of plain rows that somebody asked for, by id: it may be changed in place."""
         self._rows: dict[str, JSONObject] | None = None
+        self._untaken: dict[str, JSONObject] | None = None
 
     def keep(self, rows: Sequence[JSONObject]) -> None:
         """Store the decoded rows, where a caller has them already."""
-        self._rows = {row["id"]: row for row in rows}
+        self._untaken = {row["id"]: row for row in rows}
 
     def row(self, id: str) -> JSONObject:
         """Return the row of that id, as it arrived."""
+        if self._untaken is not None and id in self._untaken:
+            return self._untaken[id]
         if self._rows is None:
             with pause_collector():
-                self.keep(rows_of(decode(self.body, str(self.path)), self.path))
-            assert self._rows is not None
+                self._rows = {row["id"]: row for row in rows_of(decode(self.body, str(self.path)), self.path)}
         return self._rows[id]
+
+    def take(self, id: str) -> JSONObject:
+        """Return the data of a row for its user, without a copy: what it was is read from the bytes again."""
+        if id not in self.taken:
+            assert self._untaken is not None  # whose rows are plain
+            row = self.taken[id] = self._untaken.pop(id)
+            for key in ENVELOPE_KEYS:
+                row.pop(key, None)
+        return self.taken[id]
 
 
 class Envelope:
@@ -100,6 +113,7 @@ class Envelope:
         id = model.__dict__["id"]
         own = Envelope(self.status, client=self.client, parent=self.parent)
         own.data = without_envelope(self.page.row(id))
+        own.extra = self.page.taken.get(id)
         if self.page.has_varying_defaults:
             own.before = decode(self.page.texts[type(model)][id], id)
         return own

@@ -33,7 +33,7 @@ from kinto_orm.models.construction import (
     to_dict,
     unpickle,
 )
-from kinto_orm.models.data import has_changed, has_data, is_clean, set_field, set_key, undeclared
+from kinto_orm.models.data import has_changed, has_data, is_clean, plain_data, set_field, set_key, undeclared
 from kinto_orm.models.data_view import Data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope, shared_row
 from kinto_orm.models.loading import accept_sent, fetched, find_parent, is_as_sent, load, mark_deleted, refreshed
@@ -115,8 +115,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
         @property
         def data(self):
-            """The live data, by wire names, in JSON values; assign a mapping to replace it all."""
-            return Data(self)
+            """The live data, by wire names, in JSON values; assign a mapping to replace it all.
+
+            Where the class declares no fields it is a dictionary, else a mapping that checks each key.
+            """
+            return Data(self) if codec_of(type(self)).fields else plain_data(self)
 
         @property
         def permissions(self):

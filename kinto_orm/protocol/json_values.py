@@ -273,7 +273,7 @@ def copy_json(value: J) -> J:
     """Return a deep copy of a JSON value."""
     copied: Any = value
     if isinstance(value, dict):
-        copied = {key: copy_json(item) for key, item in value.items()}
+        copied = {key: copy_json(item) if isinstance(item, (dict, list)) else item for key, item in value.items()}
     elif isinstance(value, list):
         copied = [copy_json(item) for item in value]
     return cast(J, copied)
@@ -317,7 +317,10 @@ def is_same(one: JSON, other: JSON) -> bool:
     if one is other:
         return bool(one == one)  # all but NaN
     # Most of what differs is told apart by Python itself; what it takes for equal may hold a True in the place of a 1.
-    return bool(one == other) and _is_alike(one, other)
+    try:
+        return bool(one == other) and _is_alike(one, other)
+    except (ValueError, TypeError, RecursionError):
+        return False  # an array, or a cycle: no JSON
 
 
 def _is_alike(one: JSON, other: JSON) -> bool:

@@ -367,9 +367,10 @@ def test_a_tombstone_takes_no_changes(todos: Collection) -> None:
     record = loaded(todos).delete()
 
     with pytest.raises(DeletedObjectError):
-        record.data["title"] = "Other"
-    with pytest.raises(DeletedObjectError):
         record.data = {"title": "Other"}
+    record.data["title"] = "Other"  # a dictionary of its own
+    with pytest.raises(DeletedObjectError):
+        record.save()
 
 
 def test_a_tombstone_knows_when_it_was_deleted(do: Do, todos: Collection) -> None:

@@ -7,7 +7,9 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import pprint
 import re
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -38,8 +40,10 @@ from kinto_orm import (
     InvalidValueError,
     JSONPatch,
     MergeConflict,
+    PartialObjectError,
     ReadOnlyError,
     Record,
+    UnsavedChangesError,
     UsageError,
 )
 from kinto_orm.server import EmbeddedServer
@@ -568,6 +572,75 @@ def test_j18_data_does_what_a_dictionary_does(wire: Wiretap, model: Any) -> None
         one.data |= {"note": "m"}
         assert one.is_dirty and one.data["note"] == "m"
         assert json.loads(json.dumps(one.to_dict()))["id"] == "x"
+
+
+@pytest.mark.parametrize("read", [lambda: Item.records.get("x"), lambda: Item.records.all()[0]], ids=["get", "list"])
+def test_j18_data_of_a_plain_record_is_a_dictionary(wire: Wiretap, read: Callable[[], Item]) -> None:
+    stored = {"n": 1, "deep": {"list": [1]}}
+    theirs(stored)
+    one = read()
+    data: dict[str, Any] = one.data  # type: ignore[assignment]  # a mapping for typed records
+
+    assert type(data) is dict and data == stored and json.loads(json.dumps(data)) == stored
+    for copied in (copy.copy(data), copy.deepcopy(data), pickle.loads(pickle.dumps(data)), data | {}):
+        assert copied == data and copied is not data
+    assert pprint.pformat(data) == pprint.pformat(stored)
+    assert one.data is data and not one.is_dirty
+
+
+@pytest.mark.parametrize("read", [lambda: Item.records.get("x"), lambda: Item.records.all()[0]], ids=["get", "list"])
+def test_j18_whatever_changes_the_dictionary_changes_the_record(wire: Wiretap, read: Callable[[], Item]) -> None:
+    theirs({"n": 1, "deep": {"list": [1]}})
+    one = read()
+    data = one.data
+    data["deep"]["list"].append(MOMENT)
+    assert one.is_dirty
+    one.save()
+
+    assert raw() == data == {"n": 1, "deep": {"list": [1, "2030-01-01T00:00:00.000000Z"]}}
+    assert one.data is data and not one.is_dirty
+    theirs({"n": 2})
+    assert one.refresh().data is data and data == {"n": 2}
+    one.data = {"m": 3}
+    assert data == {"m": 3} and one.save().data is data
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [{5: 1}, {"id": "y"}, {"last_modified": 4}, {"n": object()}, {"n": {1}}, {"m": float("nan")}, {"m": "\ud800"}],
+)
+def test_j18_what_cannot_be_sent_is_refused_when_the_record_is_saved(
+    kinto_client: Client, wire: Wiretap, edit: dict[Any, Any]
+) -> None:
+    theirs({"n": 1})
+    ones = [Item.records.get("x"), Item.records.all()[0], Item(id="y", data={"n": 1})]
+    sent = writes(wire)
+
+    for one in ones:
+        bulk = Item.records.bulk_create if one.is_new else Item.records.bulk_update
+        one.data.update(edit)
+        for write in (one.save, one.replace, lambda bulk=bulk, one=one: bulk([one])):
+            with pytest.raises((InvalidValueError, ReadOnlyError), match="|".join(map(str, edit))):
+                write()
+
+    assert writes(wire) == sent
+
+
+def test_j18_the_dictionary_of_a_frozen_or_partial_record_is_not_saved(wire: Wiretap) -> None:
+    class Frozen(Item):
+        model_config = ConfigDict(frozen=True)
+
+    theirs({"n": 1})
+    frozen, partial = Frozen.records.get("x"), Item.records.only("n").all()[0]
+    frozen.data["n"] = partial.data["n"] = 2
+
+    with pytest.raises(ReadOnlyError, match="frozen"):
+        frozen.save()
+    with pytest.raises(PartialObjectError):
+        partial.save()
+    for one in (frozen, partial):
+        with pytest.raises(UnsavedChangesError):
+            one.refresh()
 
 
 def test_a_frozen_model_is_changed_by_nothing(wire: Wiretap) -> None:
