@@ -11,7 +11,8 @@ from types import UnionType
 from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar, Union, dataclass_transform, get_args, get_origin
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
-from pydantic._internal._model_construction import ModelMetaclass
+from pydantic._internal._model_construction import ModelMetaclass, build_lenient_weakvaluedict
+from pydantic._internal._typing_extra import parent_frame_namespace
 
 from kinto_orm.errors import InvalidTypeError
 from kinto_orm.models.expressions import FieldExpression
@@ -141,6 +142,10 @@ class KintoMetaclass(ModelMetaclass):
             if is_own:
                 refuse_reserved(name, bases, namespace.get("__annotations__", ()))  # before pydantic warns of it
             namespace["model_config"] = settings_of(name, bases, namespace, keywords)
+            if "__pydantic_reset_parent_namespace__" not in keywords:
+                # pydantic would look for the types of a class in a function here, not where the class statement is.
+                keywords["__pydantic_reset_parent_namespace__"] = False
+                namespace["__pydantic_parent_namespace__"] = build_lenient_weakvaluedict(parent_frame_namespace())
             before = _building.get()
             _building.set(True)
             try:

@@ -9,7 +9,8 @@ import socket
 from typing import Any
 
 from pydantic import BaseModel, Secret, SecretBytes, SecretStr, TypeAdapter, field_validator, model_validator
-from pydantic._internal._model_construction import ModelMetaclass
+from pydantic._internal._model_construction import ModelMetaclass, build_lenient_weakvaluedict
+from pydantic._internal._typing_extra import parent_frame_namespace
 from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
@@ -39,6 +40,26 @@ class Validated(BaseModel):
 
 def test_models_have_the_metaclass_that_ours_extends() -> None:
     assert type(BaseModel) is ModelMetaclass
+
+
+def test_a_class_finds_its_types_in_the_namespace_that_its_metaclass_gives() -> None:
+    def namespace() -> Any:
+        kind = int
+        assert kind
+        return build_lenient_weakvaluedict(parent_frame_namespace(parent_depth=1))
+
+    found: Any = ModelMetaclass(
+        "Found",
+        (BaseModel,),
+        {
+            "__module__": __name__,
+            "__annotations__": {"n": "kind"},
+            "__pydantic_parent_namespace__": namespace(),
+        },
+        __pydantic_reset_parent_namespace__=False,
+    )
+
+    assert found(n="1").n == 1
 
 
 def test_a_marked_init_is_not_called_for_what_is_validated() -> None:

@@ -409,3 +409,19 @@ def test_pickled_row_of_a_page_carries_its_own_data_only(todos: Collection) -> N
     pickled = pickle.dumps(todos.records.filter(n="number 3").one())
 
     assert pickled.count(b"number ") == 1
+
+
+def test_types_of_the_function_around_a_class_are_found() -> None:
+    class Inner(BaseModel):
+        n: int
+
+    class Outer(Record):
+        inner: Inner
+        later: Later | None = None
+
+    class Later(BaseModel):
+        m: int
+
+    Outer.model_rebuild()  # for the type that was not there yet
+
+    assert Outer(inner=Inner(n=1), later=Later(m=2)).data == {"inner": {"n": 1}, "later": {"m": 2}}
