@@ -14,7 +14,15 @@ from typing import Any, TypeAlias
 from pydantic import BaseModel
 
 from kinto_orm.errors import InvalidValueError
-from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, is_same, say_path
+from kinto_orm.protocol.json_values import (
+    JSON,
+    MAX_INTEGER,
+    MIN_INTEGER,
+    JSONObject,
+    copy_json,
+    is_same,
+    say_path,
+)
 
 ABSENT: JSON = object()
 """In the place of the value of a key that is not there."""
@@ -55,7 +63,7 @@ def _merged(stored: JSONObject, before: JSONObject, now: JSONObject, path: _Path
 
 
 def _paired(stored: list[JSON], before: list[JSON], now: list[JSON], path: _Path, keeps_defaults: bool) -> list[JSON]:  # noqa: FBT001
-    if not any(isinstance(item, (dict, list)) for item in stored):
+    if not any(isinstance(item, (dict, list)) or _is_large(item) for item in stored):
         return now
     is_matched = len(stored) == len(before)
     old = dict.fromkeys(range(len(stored)))
@@ -79,6 +87,11 @@ def _paired(stored: list[JSON], before: list[JSON], now: list[JSON], path: _Path
             "model does not declare: change one item at a time, or set data[…] whole."
         )
     return paired
+
+
+def _is_large(item: JSON) -> bool:
+    # PostgreSQL has made an integer of this float, which is read as one, and could not be sent.
+    return isinstance(item, float) and not MIN_INTEGER <= item <= MAX_INTEGER
 
 
 def _find(item: JSON, index: int, old: Mapping[int, None], before: list[JSON]) -> int | None:

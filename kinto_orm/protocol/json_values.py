@@ -8,6 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import re
+import sys
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time
@@ -285,18 +286,31 @@ def decode(body: bytes, what: str) -> JSON:
     Raises ``ProtocolError`` for anything that is not exactly JSON in UTF-8.
     """
     try:
-        return from_json(body, allow_inf_nan=False)
+        value = from_json(body, allow_inf_nan=False)
     except ValueError:
-        pass  # pydantic's parser stops at 200 levels, which Kinto stores: the standard library's goes on
-    try:
-        return json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
-        excerpt = body[:200].decode("utf-8", "replace")
-        raise ProtocolError(f"The answer to {what} is not JSON ({error}); it begins {excerpt!r}.") from error
+        # pydantic's parser stops at 200 levels, which Kinto stores: the standard library's goes on.
+        try:
+            value = json.loads(body.decode("utf-8"), parse_constant=_refuse_constant)
+        except (ValueError, RecursionError) as error:
+            excerpt = body[:200].decode("utf-8", "replace")
+            raise ProtocolError(f"The answer to {what} is not JSON ({error}); it begins {excerpt!r}.") from error
+    return _with_floats(value) if _LONG_NUMBER in body.translate(_ALL_DIGITS_AS_0) else value
 
 
 def _refuse_constant(name: str) -> JSON:
     raise ValueError(f"{name} is not JSON")
+
+
+def _with_floats(value: JSON) -> JSON:
+    """Return the value with the large floats that PostgreSQL has made integers of, from their shortest text."""
+    if isinstance(value, dict):
+        return {key: _with_floats(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return list(map(_with_floats, value))
+    if type(value) is int and not MIN_INTEGER <= value <= MAX_INTEGER and abs(value) <= _LARGEST_FLOAT:
+        number = float(value)
+        return number if number == value or Decimal(repr(number)) == value else value
+    return value
 
 
 def is_surely_carried(text: bytes) -> bool:
@@ -306,6 +320,8 @@ def is_surely_carried(text: bytes) -> bool:
     is_shallow = text.count(b"[") + text.count(b"{") < MAX_DEPTH
     return is_shallow and _LONG_NUMBER not in text.translate(_ALL_DIGITS_AS_0)
 
+
+_LARGEST_FLOAT = int(Decimal(repr(sys.float_info.max)))
 
 # Five times as fast as a regular expression.
 _LONG_NUMBER = b"0" * 19

@@ -153,6 +153,21 @@ def test_values_that_differ_on_the_wire_are_not_the_same(one: Any, other: Any) -
     assert not is_same(one, other) and not is_same(other, one)
 
 
+@pytest.mark.parametrize("number", [2e19, -1e19, 1e22, 1e23, 2.0**70, 1.1e300, 1.7976931348623157e308])
+def test_a_large_float_that_postgresql_made_an_integer_of_is_read_as_a_float(number: float) -> None:
+    text = str(int(Decimal(repr(number)))).encode()
+    (read,) = decode(b'{"of": [%b]}' % text, "a test")["of"]
+
+    assert type(read) is float and read == number
+
+
+@pytest.mark.parametrize("number", [0, 2**63, 2**64 - 1, -(2**63), 2**64 + 1, 10**400])
+def test_other_integers_stay_integers(number: int) -> None:
+    read = decode(str(number).encode(), "a test")
+
+    assert type(read) is int and read == number
+
+
 def test_one_number_has_two_types() -> None:
     assert is_same({"a": [1]}, {"a": [1.0]})
 
