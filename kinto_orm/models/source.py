@@ -8,6 +8,8 @@ from typing import Any, TypeVar, cast
 
 from pydantic import AliasChoices, BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
+from pydantic.json_schema import GenerateJsonSchema
+from pydantic_core import core_schema
 
 from kinto_orm.errors import (
     InvalidFilterError,
@@ -136,13 +138,20 @@ class ModelSource:
 _ALWAYS_THERE = ENVELOPE_KEYS | {"deleted"}
 
 
+class _WireSchema(GenerateJsonSchema):
+    """The JSON schema of what is on the wire, where a field of the type ``Json`` is a text."""
+
+    def json_schema(self, schema: core_schema.JsonSchema) -> JSONObject:
+        return {"type": "string"}
+
+
 def row_schema(model: type[Any]) -> JSONObject:
     """Return the JSON schema of the declared fields; empty where there are none."""
     fields = codec_of(model).fields
     if not fields:
         return {}
     try:
-        found: JSONObject = model.model_json_schema(mode="serialization", by_alias=True)
+        found: JSONObject = model.model_json_schema(mode="serialization", by_alias=True, schema_generator=_WireSchema)
     except PydanticInvalidForJsonSchema as error:
         raise UsageError(f"{model.__name__} has a field without a JSON schema, so no columns: {error}") from error
     # Computed fields are not stored; one with exclude=True is stored, and in no schema.

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, computed_field
+from pydantic import BaseModel, ConfigDict, Field, Json, computed_field
 
 from kinto_orm import Bucket, Client, Collection, InvalidValueError, MissingExtraError, Record, UsageError
 from kinto_orm.server import EmbeddedServer, ServerThread
@@ -233,6 +233,22 @@ def test_what_is_stored_has_a_column_and_what_is_computed_has_none(todos: Collec
         {"id": "r0", "kept": "5", "_undeclared": None},
         {"id": "r1", "kept": None, "_undeclared": '{"double":7}'},
     ]
+
+
+def test_a_field_of_json_text_is_a_column_of_text(todos: Collection[Record]) -> None:
+    class Inner(BaseModel):
+        payload: Json[dict[str, int]]
+
+    class Odd(Record):
+        payload: Json[list[int]] | None = None
+        inner: Inner | None = None
+
+    fill(todos, {"payload": "[1, 2]"}, {"inner": {"payload": '{"n": 1}'}})
+
+    table = Collection(bucket=todos.bucket, id="todos", model=Odd).records.only("payload", "inner").to_arrow()
+
+    assert table.column("payload").to_pylist() == ["[1,2]", None]
+    assert table.column("inner").to_pylist() == [None, {"payload": '{"n":1}'}]
 
 
 def test_tombstones_are_rows_without_their_fields(typed: Collection[Todo]) -> None:
