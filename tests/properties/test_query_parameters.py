@@ -95,8 +95,8 @@ def meets(data: Data, asked: Asked) -> bool:
 
 
 def meets_within_its_type(data: Data, asked: Asked) -> bool:
-    """Where the server's one ``has_`` is taken, an expression ``>`` stays inside the type of its operand."""
-    if asked.operator not in ("gt", "min") or asked.is_keyword:
+    """An expression with ``<`` stays inside the type of its operand, and so does ``>`` where ``has_`` is taken."""
+    if asked.operator not in ("gt", "min", "lt", "max") or asked.is_keyword:
         return meets(data, asked)
     return meets(data, asked) and rank(data[asked.field])[0] == rank(asked.value)[0]
 
