@@ -21,6 +21,7 @@ from kinto_orm.models.data import (
 )
 from kinto_orm.models.loading import accept_sent
 from kinto_orm.models.permissions import permission_lists
+from kinto_orm.protocol.accounts import hide
 from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, is_same, parse_timestamp
 from kinto_orm.protocol.patches import (
     BasicPatch,
@@ -68,11 +69,13 @@ def change_of(
         return Change(holder, verb, model.__kinto_state__(), {}, options=options)
     if verb is Verb.PATCH:
         model.__kinto_path__()  # it needs an id: none is drawn for it
-    state, envelope = model.__kinto_state__(draw=True), model.__kinto_envelope__()
+    state, envelope, codec = model.__kinto_state__(draw=True), model.__kinto_envelope__(), codec_of(type(model))
+    if codec.secrets:
+        hide(state.path.plural, codec.secrets)
     data: JSONObject = {}
     mark: Mark | None = None
     if state.status is Status.NEW or has_data(model):
-        data, mark = freeze(model, envelope, codec_of(type(model)))
+        data, mark = freeze(model, envelope, codec)
     permissions = envelope.permissions
     changed: PermissionLists | None = None
     complete: PermissionLists | None = {} if state.status is Status.NEW else None

@@ -34,9 +34,17 @@ from pydantic_core import (
 )
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError, InvalidValueError
-from kinto_orm.models.field_types import Config, FieldType, Promises, exact_kinds, wire_schema
+from kinto_orm.models.field_types import (
+    Config,
+    FieldType,
+    Promises,
+    exact_kinds,
+    find_secrets,
+    find_sets,
+    finite_schema,
+    wire_schema,
+)
 from kinto_orm.models.metaclass import inner_model, wire_name
-from kinto_orm.protocol.accounts import hide
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, to_json_value
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind
@@ -70,9 +78,10 @@ class Codec:
         self.types: Mapping[str, FieldType] = {
             name: promises.of(one["schema"], schema.config) for name, one in schema.fields.items()
         }
-        self.secrets = {self.wires[name]: one.secrets for name, one in self.types.items() if one.secrets is not None}
-        if self.secrets and getattr(model, "__kinto_kind__", None) is Kind.RECORD:
-            hide(self.secrets)
+        self.secrets = find_secrets(schema.definitions, schema.fields)
+        """The places of secrets, by wire name."""
+        self.sets = find_sets(schema.definitions, schema.fields)
+        """The places of sets, by wire name."""
         self.excluded = {name for name, field in model.__pydantic_fields__.items() if field.exclude is True}
         """The fields that are read and never written."""
         self.conditional = {name for name, field in model.__pydantic_fields__.items() if field.exclude_if is not None}
@@ -84,8 +93,6 @@ class Codec:
         """The fields whose values can be edited in place."""
         self.watched = None if self.varies else self.editable
         """The fields by whose text a row is known to be as it came; ``None``: all."""
-        self.sets = {self.wires[name] for name, one in schema.fields.items() if _type_inside(one["schema"]) in _SETS}
-        """The wire names of the fields that are sets."""
         self.is_surely_written = (
             bool(own)
             and not (self.is_written_whole or self.varies or self.excluded or self.conditional)
@@ -277,7 +284,7 @@ class Codec:
         Raises ``InvalidFilterError`` where the server would give other records than Python's own comparison.
         """
         field, promised = f"{self.model.__name__}.{name}", self.types[name]
-        if promised.secrets is not None:
+        if self.wires[name] in self.secrets:
             raise InvalidFilterError(f"{field} holds a secret, which would be in the URL of the query, and in its log.")
         if operator in ("has", "like") or value is None:
             return value
@@ -419,16 +426,6 @@ def _is_readable(value: JSON) -> bool:
 _VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
 
 
-_SETS = ("set", "frozenset")
-
-
-def _type_inside(schema: Any) -> str:
-    while schema["type"] in ("default", "nullable", "function-after", "function-before"):
-        schema = schema["schema"]
-    found: str = schema["type"]
-    return found
-
-
 def _is_json(value: object) -> bool:
     if isinstance(value, dict):
         return type(value) is dict and all(map(_is_json, value.values()))
@@ -493,7 +490,7 @@ class _Schema:
 
     def _validator(self, schema: Any) -> SchemaValidator:
         whole = core_schema.definitions_schema(schema, self.definitions) if self.definitions else schema
-        return SchemaValidator(whole, self.config, _use_prebuilt=False)  # type: ignore[arg-type]  # pydantic's own
+        return SchemaValidator(finite_schema(whole), self.config, _use_prebuilt=False)  # type: ignore[arg-type]  # pydantic's
 
 
 def _layers(schema: Any) -> Iterator[Any]:

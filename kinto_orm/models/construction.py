@@ -49,7 +49,9 @@ def data_or_none(model: Any) -> JSONObject | None:
 
 
 def comparable_data(model: Any) -> JSONObject | None:
-    """Return the data with each field as the model writes it, whatever the server's spelling is."""
+    """Return the data with each field as the model writes it, whatever the server's spelling is: undeclared keys, at
+    every depth, as they are.
+    """
     data = data_or_none(model)
     if not data or model.__kinto_envelope__().is_partial:
         return data
@@ -58,7 +60,17 @@ def comparable_data(model: Any) -> JSONObject | None:
     for key in data.keys() & now.keys():
         if codec.types[codec.fields[key]].varies:
             now[key] = _without_defaults(data[key], now[key])
-    return {key: now.get(key, value) for key, value in data.items()}
+    return {key: _with_undeclared(value, now[key]) if key in now else value for key, value in data.items()}
+
+
+def _with_undeclared(data: JSON, now: JSON) -> JSON:
+    """Return ``now`` with the keys that only ``data`` has."""
+    if isinstance(data, dict) and isinstance(now, dict):
+        others = {key: _with_undeclared(value, now[key]) if key in now else value for key, value in data.items()}
+        return {**now, **others}
+    if isinstance(data, list) and isinstance(now, list) and len(data) == len(now):
+        return list(map(_with_undeclared, data, now))
+    return now
 
 
 def _without_defaults(data: JSON, now: JSON) -> JSON:

@@ -25,10 +25,6 @@ Order: TypeAlias = Literal["number", "text", "plain", ""]
 """The order that the server has for the values: that of numbers, a text in the order of the values, that of each JSON
 value; empty where it is another one than theirs."""
 
-Secrets: TypeAlias = Any
-"""The places of secrets in a value: ``True``, a list with the places in its items, or a mapping of keys to places;
-``None`` where there are none."""
-
 Config: TypeAlias = Mapping[str, Any]
 """pydantic's settings of a class, as its core schema has them."""
 
@@ -63,7 +59,6 @@ class FieldType:
     """Whether a datetime or a time may be in the value: equal ones may have several time zones, or none."""
     varies: bool = False
     """Whether defaults inside may differ each time that they are made."""
-    secrets: Secrets = None
 
 
 _SCALAR = FieldType(is_lossless=True, is_checked_by_dump=True, is_immutable=True, has_one_spelling=True)
@@ -80,7 +75,7 @@ _SIMPLE: Mapping[str, FieldType] = {
     "str": _TEXT,
     "uuid": _TEXT,
     "date": _TEXT,
-    "time": replace(_TEXT, holds_times=True),
+    "time": replace(_TEXT, holds_times=True, is_lossless=False),  # seconds of an offset are not written
     "datetime": replace(_TEXT, holds_times=True),
     "timedelta": _SCALAR,
     "decimal": replace(_SCALAR, has_one_spelling=False),
@@ -157,6 +152,12 @@ def _config_of(schema: Any, config: Config) -> Config:
     # The settings of a class are not those of the classes in its fields.
     found: Config = schema.get("config", {} if schema["type"] in ("model", "dataclass") else config)
     return found
+
+
+def finite_schema(schema: Any) -> Any:
+    """Return the schema with floats that are finite: in JSON, another one is a number too large for a float."""
+    finite = _map_children(schema, finite_schema)
+    return {**finite, "allow_inf_nan": False} if finite["type"] == "float" else finite
 
 
 # -- the schema that values are written by ----------------------------------------------------------------------------
@@ -245,13 +246,13 @@ class Promises:
         config = _config_of(schema, config)
         kind, own = schema["type"], schema.get("serialization")
         if _is_secret(schema):
-            return FieldType(is_immutable=True, secrets=True)
+            return FieldType(is_immutable=True)
         if kind in _SIMPLE:
             found = _of_simple(kind, schema, config)
         elif kind in _READERS:
             found = _READERS[kind](self, schema, config)
         else:
-            found = FieldType(holds_times=True, secrets=True if _holds_secret(schema) else None)
+            found = FieldType(holds_times=True)
         if own is not None and own["type"] != "include-exclude-sequence":
             found = _written_by(own, found)
         if schema.get("metadata", {}).get(_ORDERED):
@@ -322,15 +323,13 @@ def _container(promises: Promises, schema: Any, config: Config) -> FieldType:
         is_checked_by_dump=is_plain and joined.is_checked_by_dump and not _is_limited(schema),
         is_immutable=False,
         order="",
-        secrets=None if joined.secrets is None else [joined.secrets],
     )
 
 
 def _json_text(promises: Promises, schema: Any, config: Config) -> FieldType:
     inner = promises.of(schema["schema"], config) if "schema" in schema else _ANY
     # A text has several spellings: the keys of an object have no order, 1 equals 1.0.
-    secrets = None if inner.secrets is None else True
-    return replace(inner, **_UNCERTAIN, order="", has_one_spelling=False, secrets=secrets)
+    return replace(inner, **_UNCERTAIN, order="", has_one_spelling=False)
 
 
 def _object(promises: Promises, schema: Any, config: Config) -> FieldType:
@@ -339,24 +338,15 @@ def _object(promises: Promises, schema: Any, config: Config) -> FieldType:
 
 
 def _fields(promises: Promises, schema: Any, config: Config) -> FieldType:
-    given = schema["fields"]
-    named = given.items() if isinstance(given, dict) else [(one["name"], one) for one in given]
-    types = {one.get("serialization_alias", name): promises.of(one["schema"], config) for name, one in named}
-    secrets = {wire: one.secrets for wire, one in types.items() if one.secrets is not None}
-    return replace(_joined(types.values()), **_UNCERTAIN, order="", secrets=secrets or None)
+    inner = [promises.of(one["schema"], config) for one in _children(schema)]
+    return replace(_joined(inner), **_UNCERTAIN, order="")
 
 
 def _reference(promises: Promises, schema: Any, config: Config) -> FieldType:
     ref = schema["schema_ref"]
     if ref not in promises.known:
-        # Where a class holds itself, its secrets are found by the same mapping again.
-        places: dict[str, Secrets] = {}
-        promises.known[ref] = FieldType(has_one_spelling=True, secrets=places)
-        found = promises.of(promises.definitions[ref], config)
-        if isinstance(found.secrets, dict):
-            places.update(found.secrets)
-        secrets = places if isinstance(found.secrets, dict) else found.secrets
-        promises.known[ref] = replace(found, secrets=secrets if _leads_to_secret(secrets) else None)
+        promises.known[ref] = FieldType(has_one_spelling=True)  # where a class holds itself
+        promises.known[ref] = promises.of(promises.definitions[ref], config)
     return promises.known[ref]
 
 
@@ -423,7 +413,6 @@ def _joined(types: Iterable[FieldType]) -> FieldType:
         has_one_spelling=all(one.has_one_spelling for one in inner),
         holds_times=any(one.holds_times for one in inner),
         varies=any(one.varies for one in inner),
-        secrets=_joined_secrets([one.secrets for one in inner if one.secrets is not None]),
     )
 
 
@@ -441,23 +430,103 @@ def _written_by(own: Any, inner: FieldType) -> FieldType:
     )
 
 
-def _joined_secrets(places: list[Secrets]) -> Secrets:
-    if not places or len(places) == 1:
-        return places[0] if places else None
-    if all(isinstance(one, dict) for one in places):
-        return {key: value for one in places for key, value in one.items()}
-    return True
+# -- places -----------------------------------------------------------------------------------------------------------
+
+Places: TypeAlias = Any
+"""The places of something in a value: ``True`` for the value itself, a list with the places in each of its items, or a
+mapping of keys to places; ``None`` where there are none."""
 
 
-def _holds_secret(schema: Any) -> bool:
-    return _is_secret(schema) or any(map(_holds_secret, _children(schema)))
+class Finder:
+    """The finder of the places of secrets, or of sets, in the fields of one class."""
+
+    def __init__(self, definitions: Iterable[Any], is_there: Callable[[Any], bool], *, in_any_choice: bool) -> None:
+        self.definitions = {one["ref"]: one for one in definitions}
+        self.is_there = is_there
+        self.in_any_choice = in_any_choice
+        """Whether a choice of a union that has a place is enough; else all of them must have the same."""
+        self.known: dict[str, Places] = {}
+
+    def in_fields(self, fields: Mapping[str, Any]) -> dict[str, Places]:
+        """Return the places by wire name."""
+        return {wire: places for wire, places in self._in_fields(fields).items() if _is_somewhere(places)}
+
+    def _in_fields(self, fields: Mapping[str, Any]) -> dict[str, Places]:
+        found = {one.get("serialization_alias", name): self.of(one["schema"]) for name, one in fields.items()}
+        return {wire: places for wire, places in found.items() if places is not None}
+
+    def of(self, schema: Any) -> Places:
+        """Return the places in the values of a type."""
+        kind = schema["type"]
+        if self.is_there(schema):
+            return True
+        if kind == "definition-ref":
+            return self._of_reference(schema["schema_ref"])
+        if kind in ("model-fields", "typed-dict", "dataclass-args"):
+            given = schema["fields"]
+            return self._in_fields(given if isinstance(given, dict) else {one["name"]: one for one in given}) or None
+        if kind == "definitions":
+            self.definitions.update({one["ref"]: one for one in schema["definitions"]})
+            return self.of(schema["schema"])
+        found = [self.of(schema["values_schema"])] if kind == "dict" else list(map(self.of, _children(schema)))
+        joined = self._joined(found, is_union="union" in kind)
+        if joined is None or kind not in _WITH_ITEMS:
+            return joined
+        return [joined] if kind != "json" else self.in_any_choice or None  # a text is hidden whole
+
+    def _of_reference(self, ref: str) -> Places:
+        if ref not in self.known:
+            # Where a class holds itself, its places are found by the same mapping again.
+            places: dict[str, Places] = {}
+            self.known[ref] = places
+            found = self.of(self.definitions[ref])
+            if isinstance(found, dict):
+                places.update(found)
+            else:
+                self.known[ref] = found
+        return self.known[ref]
+
+    def _joined(self, found: list[Places], *, is_union: bool) -> Places:
+        places = found if is_union and not self.in_any_choice else [one for one in found if one is not None]
+        if all(_is_same_place(one, places[0]) for one in places):
+            return places[0] if places else None
+        if not self.in_any_choice:
+            return None
+        if all(isinstance(one, dict) for one in places):
+            return {key: value for one in places for key, value in one.items()}
+        return True
 
 
-def _leads_to_secret(places: Secrets) -> bool:
+_WITH_ITEMS = frozenset({"list", "tuple", "set", "frozenset", "dict", "deque", "ordered-dict", "json"})
+
+
+def find_secrets(definitions: Iterable[Any], fields: Mapping[str, Any]) -> dict[str, Places]:
+    """Return the places of secrets in the fields, by wire name."""
+    return Finder(definitions, _is_secret, in_any_choice=True).in_fields(fields)
+
+
+def find_sets(definitions: Iterable[Any], fields: Mapping[str, Any]) -> dict[str, Places]:
+    """Return the places of sets in the fields, by wire name."""
+    return Finder(definitions, _is_set, in_any_choice=False).in_fields(fields)
+
+
+def _is_set(schema: Any) -> bool:
+    return schema["type"] in ("set", "frozenset") and "serialization" not in schema
+
+
+def _is_same_place(one: Places, other: Places) -> bool:
+    if isinstance(one, list) and isinstance(other, list):
+        return _is_same_place(one[0], other[0])
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one is other or (one.keys() == other.keys() and all(_is_same_place(one[key], other[key]) for key in one))
+    return one is other
+
+
+def _is_somewhere(places: Places) -> bool:
     return any(one is True for one in _places_below(places, set()))
 
 
-def _places_below(places: Secrets, seen: set[int]) -> Iterator[Secrets]:
+def _places_below(places: Places, seen: set[int]) -> Iterator[Places]:
     if id(places) not in seen:
         seen.add(id(places))
         yield places

@@ -15,7 +15,7 @@ from kinto_orm.errors import InvalidValueError, ProtocolError
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.patches import JSONPatch
-from kinto_orm.protocol.paths import PASSWORD, ObjectPath
+from kinto_orm.protocol.paths import PASSWORD, ObjectPath, PluralPath
 
 HIDDEN = "***"
 DUMPED = "**********"
@@ -68,13 +68,13 @@ def without_secrets(path: ObjectPath, data: JSONObject | None) -> JSONObject | N
     return {key: value for key, value in data.items() if key not in path.kind.secrets}
 
 
-_secrets: dict[str, Any] = {}
-"""The keys of records under which any model has secrets, and their places inside of the values."""
+_secrets: dict[str, dict[str, Any]] = {}
+"""For a list of records (its path), the keys under which a model has secrets, and their places inside the values."""
 
 
-def hide(places: Mapping[str, Any]) -> None:
-    """Show the secrets of these keys as stars from now on, in every record."""
-    _secrets.update(places)
+def hide(records: PluralPath, places: Mapping[str, Any]) -> None:
+    """Show the secrets of these keys as stars from now on, in the records of that list."""
+    _secrets.setdefault(str(records), {}).update(places)
 
 
 def mask(value: JSON, places: Any) -> JSON:
@@ -94,22 +94,23 @@ def mask(value: JSON, places: Any) -> JSON:
 
 def shown_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a request as it may be shown, without passwords and secrets."""
-    body = entry.get("body")
+    body, path = entry.get("body"), str(entry["path"])
+    secrets = _secrets.get(path.partition("?")[0].rpartition("/")[0], {})
     if isinstance(body, list):
-        return {**entry, "body": [_shown_operation(one) for one in body]}
+        return {**entry, "body": [_shown_operation(one, secrets) for one in body]}
     data = body.get("data") if isinstance(body, dict) else None
     if not isinstance(data, dict):
         return entry
-    if _is_of_accounts(entry["path"]):
+    if _is_of_accounts(path):
         shown = data if PASSWORD.isdisjoint(data) else {**data, "password": HIDDEN}
     else:
-        shown = data if _secrets.keys().isdisjoint(data) else mask(data, _secrets)
+        shown = data if secrets.keys().isdisjoint(data) else mask(data, secrets)
     return entry if shown is data else {**entry, "body": {**entry["body"], "data": shown}}
 
 
-def _shown_operation(operation: JSON) -> JSON:
+def _shown_operation(operation: JSON, secrets: Mapping[str, Any]) -> JSON:
     parts = str(operation.get("path", "")).split("/") if isinstance(operation, dict) else []
-    is_secret = len(parts) > 2 and parts[2] in _secrets and "value" in operation
+    is_secret = len(parts) > 2 and parts[2] in secrets and "value" in operation
     return {**operation, "value": DUMPED} if is_secret else operation
 
 

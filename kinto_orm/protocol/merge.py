@@ -8,11 +8,15 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-con
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, encode, is_same, say_path, sorted_set
+
+Places: TypeAlias = Any
+"""The places of sets in a value: ``True`` for the value itself, a list with the places in each of its items, or a
+mapping of keys to places; ``None`` where there are none."""
 
 PermissionSets: TypeAlias = Mapping[str, frozenset[str]]
 
@@ -34,27 +38,23 @@ def merge_data(
     base: Mapping[str, JSON] | None,
     mine: Mapping[str, JSON],
     theirs: Mapping[str, JSON],
-    sets: Collection[str] = (),
+    sets: Places = None,
 ) -> Merged:
     """Both sides' changes to the base, key by key at every level of objects; lists are values, as scalars are.
 
     Without a base (``None``: unknown, or there was no object) every difference is one that both sides made: a key that
     only one side has is kept, one that both have with different values is a conflict.
-    The lists under the keys of ``sets`` are merged as sets. Changes none of its arguments.
+    The lists in the places of ``sets`` are merged as sets. Changes none of its arguments.
     """
     conflicts: list[str] = []
-    joined = {
-        key: _join_sets((base or {}).get(key), mine[key], theirs[key]) for key in sets if key in mine and key in theirs
-    }
-    data = _merge_objects(base or {}, {**mine, **joined}, {**theirs, **joined}, (), conflicts)
+    data = _merge_objects(base or {}, mine, theirs, sets, (), conflicts)
     return Merged(data, tuple(sorted(conflicts)))
 
 
-def _join_sets(base: JSON, mine: JSON, theirs: JSON) -> JSON:
+def _join_sets(base: JSON, mine: list[JSON], theirs: list[JSON]) -> JSON:
     """Return a set with the items that either side added, without those that either removed."""
-    if not isinstance(mine, list) or not isinstance(theirs, list):
-        return mine
-    old, my, their = ({encode(item): item for item in side or ()} for side in (base, mine, theirs))
+    known = base if isinstance(base, list) else []
+    old, my, their = ({encode(item): item for item in side} for side in (known, mine, theirs))
     kept = (my.keys() & their.keys()) | (my.keys() - old.keys()) | (their.keys() - old.keys())
     return sorted_set([item for key, item in {**their, **my}.items() if key in kept])
 
@@ -63,26 +63,32 @@ def _merge_objects(
     base: Mapping[str, JSON],
     mine: Mapping[str, JSON],
     theirs: Mapping[str, JSON],
+    sets: Places,
     path: tuple[str, ...],
     conflicts: list[str],
 ) -> JSONObject:
     merged: JSONObject = {}
     for key in dict.fromkeys((*mine, *theirs)):
         old, my, their = (side.get(key, _ABSENT) for side in (base, mine, theirs))
-        value = _merge_values(old, my, their, (*path, key), conflicts)
+        inside = sets.get(key) if isinstance(sets, Mapping) else sets[0] if isinstance(sets, list) else None
+        value = _merge_values(old, my, their, inside, (*path, key), conflicts)
         if value is not _ABSENT:
             merged[key] = value
     return merged
 
 
-def _merge_values(base: JSON, mine: JSON, theirs: JSON, path: tuple[str, ...], conflicts: list[str]) -> JSON:
+def _merge_values(
+    base: JSON, mine: JSON, theirs: JSON, sets: Places, path: tuple[str, ...], conflicts: list[str]
+) -> JSON:
     if is_same(theirs, base) or is_same(mine, theirs):
         return copy_json(mine)
     if is_same(mine, base):
         return copy_json(theirs)
     if isinstance(mine, dict) and isinstance(theirs, dict):
         # Where there was no object, both made one: all of their keys are new.
-        return _merge_objects(base if isinstance(base, dict) else {}, mine, theirs, path, conflicts)
+        return _merge_objects(base if isinstance(base, dict) else {}, mine, theirs, sets, path, conflicts)
+    if sets is True and isinstance(mine, list) and isinstance(theirs, list):
+        return _join_sets(base, mine, theirs)
     conflicts.append(say_path(path))
     return copy_json(mine)
 

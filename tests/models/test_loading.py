@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -326,6 +326,20 @@ def test_a_lone_surrogate_in_a_row_is_no_foreign_error(model: type[Record]) -> N
         (record,) = model.records.all()
 
     assert record.data["note"] == "\ud800"
+
+
+class Weighed(Record, bucket="payments", collection="todos"):
+    weight: float = 0
+    weights: list[float] = []
+
+
+@pytest.mark.parametrize("field", [b'"weight":1e999', b'"weights":[1,-1e999]'])
+@pytest.mark.parametrize("read", [lambda: Weighed.records.all(), lambda: Weighed.records.first()], ids=["all", "first"])
+def test_a_number_too_large_for_a_float_is_refused(field: bytes, read: Callable[[], Any]) -> None:
+    response = Response(200, {}, b'{"data": [{"id": "x", %b, "last_modified": 1}]}' % field)
+
+    with scripted_client(response), pytest.raises(InvalidValueError, match="finite"):
+        read()
 
 
 @pytest.mark.parametrize("model", [Todo, Record])

@@ -315,6 +315,26 @@ def test_j03_the_smallest_example(row: Any) -> None:
     }
 
 
+@pytest.mark.parametrize("key", STORED)
+def test_j03_an_undeclared_key_inside_of_a_field_counts_for_equality(row: Any, key: str) -> None:
+    def read(of: Any) -> Nested:
+        Item(id="x", data={key: of}).replace(safe=False)
+        return Nested.records.get("x")
+
+    one, same, other = read(STORED[key]), read(STORED[key]), read(_changed(STORED[key]))
+
+    assert one == same and one != other and getattr(one, key) == getattr(other, key)
+
+
+def _changed(value: Any) -> Any:
+    """Return the value with others below all keys ``theirs``."""
+    if isinstance(value, list):
+        return list(map(_changed, value))
+    if not isinstance(value, dict):
+        return value
+    return {key: "changed" if key == "theirs" else _changed(item) for key, item in value.items()}
+
+
 @pytest.mark.parametrize("edit", ["several", "shorter and changed"])
 def test_j03_items_that_cannot_be_told_apart_are_refused(kinto_client: Client, row: Any, edit: str) -> None:
     row(many=[{"x": 1, "theirs": 1}, {"x": 2, "theirs": 2}, {"x": 3}])

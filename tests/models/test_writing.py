@@ -10,7 +10,7 @@ import pickle
 import pprint
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -154,6 +154,16 @@ def test_j04_secrets_are_masked_wherever_people_look(
     assert not [(secret, text) for text in [*seen, caplog.text] for secret in SECRETS if secret in text]
 
 
+def test_j04_a_key_of_another_collection_is_no_secret(kinto_client: Client, wire: Wiretap) -> None:
+    safe().save()
+    others = kinto_client.bucket("payments").collection("others").replace(safe=False)
+    with kinto_client.unit_of_work() as uow:
+        Record(collection=others, data={"token": "shown", "password": "shown, too"}).save()
+        seen = str(uow.plan())
+
+    assert "'token': 'shown'" in seen and "shown, too" in seen
+
+
 def test_j04_data_and_dictionaries_hold_the_value(wire: Wiretap) -> None:
     one = safe().save()
 
@@ -186,6 +196,7 @@ class Odd(Item):
     base: Base = Base()
     short: list[int] = Field(default=[], max_length=2)
     hidden: int = Field(default=0, exclude_if=lambda value: value > 5)
+    clock: time = time()
     twice: int = 0
 
     @field_validator("twice", mode="before")
@@ -206,6 +217,7 @@ ODD: dict[str, Any] = {
     "flags of a pattern": ("pattern", re.compile("a", re.IGNORECASE)),
     "an object of a subclass": ("base", Derived()),
     "left out": ("hidden", 6),
+    "an offset with seconds": ("clock", time(1, tzinfo=timezone(timedelta(hours=1, seconds=21)))),
     "validator that changes": ("twice", 3),
 }
 
@@ -253,16 +265,18 @@ def test_j05_a_value_that_is_left_out_is_refused_in_a_new_record(wire: Wiretap) 
 
 
 def test_j25_what_comes_back_equal_is_written(wire: Wiretap) -> None:
-    one = Odd(id="x", when=date(2030, 1, 2), pattern=re.compile("a"), base=Base(a=3), short=[1, 2], hidden=5).save()
+    values: dict[str, Any] = {
+        "when": date(2030, 1, 2),
+        "pattern": re.compile("a"),
+        "base": Base(a=3),
+        "short": [1, 2],
+        "hidden": 5,
+        "clock": time(1, tzinfo=timezone(timedelta(hours=1))),
+    }
+    one = Odd(id="x", **values).save()
 
     again = Odd.records.get("x")
-    assert (again.when, again.pattern, again.base, again.short, again.hidden) == (
-        date(2030, 1, 2),
-        re.compile("a"),
-        Base(a=3),
-        [1, 2],
-        5,
-    )
+    assert {name: getattr(again, name) for name in values} == values
     assert not one.is_dirty and not again.is_dirty
 
 
@@ -382,6 +396,56 @@ def test_j10_both_sides_may_add_the_same_element(wire: Wiretap) -> None:
     one.save(on_conflict="merge")
 
     assert raw()["note"] == "mine" and set(raw()["labels"]) == {1, 9}
+
+
+class Deep(BaseModel):
+    labels: set[int] = set()
+    lists: list[set[int]] = []
+    below: Deep | None = None
+
+
+class DeepSets(Item):
+    one: Deep = Deep()
+    by_key: dict[str, set[int]] = {}
+    either: list[int] | set[int] = Field(default=[], union_mode="left_to_right")
+    spelt: set[int] = set()
+
+    @field_serializer("spelt")
+    def as_text(self, value: set[int]) -> str:
+        return ",".join(map(str, sorted(value)))
+
+    @field_validator("spelt", mode="before")
+    @classmethod
+    def of_text(cls, value: Any) -> Any:
+        return set(filter(None, value.split(","))) if isinstance(value, str) else value
+
+
+def test_j10_sets_inside_of_models_and_mappings_are_merged_as_sets(wire: Wiretap) -> None:
+    one = DeepSets(id="x", one=Deep(labels={1}, below=Deep(labels={2})), by_key={"a": {3}}).save()
+    other = DeepSets.records.get("x")
+    for model, more in ((one, 7), (other, 8)):
+        model.one.labels.add(more)
+        assert model.one.below is not None
+        model.one.below.labels.add(more)
+        model.by_key["a"].add(more)
+    other.save()
+
+    one.save(on_conflict="merge")
+
+    assert one.one == Deep(labels={1, 7, 8}, below=Deep(labels={2, 7, 8})) and one.by_key == {"a": {3, 7, 8}}
+
+
+@pytest.mark.parametrize(
+    ("name", "mine", "others"),
+    [("one", Deep(lists=[{1}]), Deep(lists=[{2}])), ("either", [1, 1], [2, 2]), ("spelt", {1}, {2})],
+)
+def test_j10_what_is_not_surely_a_set_on_the_wire_conflicts(wire: Wiretap, name: str, mine: Any, others: Any) -> None:
+    one = DeepSets(id="x").save()
+    DeepSets.records.get("x").patch({name: others})
+    setattr(one, name, mine)
+
+    with pytest.raises(MergeConflict, match=name):
+        one.save(on_conflict="merge")
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one)), copy.copy])
