@@ -95,7 +95,7 @@ def meets(data: Data, asked: Asked) -> bool:
 
 
 def meets_within_its_type(data: Data, asked: Asked) -> bool:
-    """An expression with ``<`` stays inside the type of its operand, and so does ``>`` where ``has_`` is taken."""
+    """Say what an expression surely gives: ``<`` stays inside the type of its operand, ``>`` does where it can."""
     if asked.operator not in ("gt", "min", "lt", "max") or asked.is_keyword:
         return meets(data, asked)
     return meets(data, asked) and rank(data[asked.field])[0] == rank(asked.value)[0]
