@@ -87,7 +87,11 @@ MEETS: dict[str, Callable[[Any, Any], bool]] = {
 
 def meets(data: Data, asked: Asked) -> bool:
     if asked.field in data:
-        return MEETS[asked.operator](data[asked.field], asked.value)
+        value = data[asked.field]
+        # An expression ``<`` matches no null, which comes before all texts, numbers and booleans.
+        is_bounded = not asked.is_keyword and asked.operator in ("lt", "max") and rank(asked.value)[0] in (1, 2, 3)
+        is_inside = not is_bounded or rank(value)[0] == rank(asked.value)[0]
+        return is_inside and MEETS[asked.operator](value, asked.value)
     if asked.operator == "has":
         return not asked.value
     # Kinto counts a missing field as greater than everything and different from everything.
@@ -95,8 +99,8 @@ def meets(data: Data, asked: Asked) -> bool:
 
 
 def meets_within_its_type(data: Data, asked: Asked) -> bool:
-    """Say what an expression surely gives: ``<`` stays inside the type of its operand, ``>`` does where it can."""
-    if asked.operator not in ("gt", "min", "lt", "max") or asked.is_keyword:
+    """Where the server's one ``has_`` is taken, an expression ``>`` stays inside the type of its operand."""
+    if asked.operator not in ("gt", "min") or asked.is_keyword:
         return meets(data, asked)
     return meets(data, asked) and rank(data[asked.field])[0] == rank(asked.value)[0]
 
