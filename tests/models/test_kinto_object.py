@@ -368,7 +368,7 @@ def test_a_tombstone_takes_no_changes(todos: Collection) -> None:
 
     with pytest.raises(DeletedObjectError):
         record.data = {"title": "Other"}
-    record.data["title"] = "Other"  # which nobody sees
+    record.data["title"] = "Other"
     with pytest.raises(DeletedObjectError):
         record.save()
 
