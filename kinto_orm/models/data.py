@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Never
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
@@ -320,11 +320,13 @@ def _frozen_data(model: Any, envelope: Envelope, codec: Codec) -> JSONObject:
 def _refuse_fixed(model: Any, changed: Collection[str], removed: Collection[str]) -> None:
     """Raise ``ReadOnlyError`` for changes in a dictionary that its user may change as he likes."""
     for key in ENVELOPE_KEYS & set(changed):
-        raise ReadOnlyError(
-            f"data[{key!r}] cannot be set: the id is given to the constructor, the server sets the time."
-        )
+        _refuse_key(key)
     if (changed or removed) and model.__kinto_envelope__().status is Status.LOADED:
         check_editable(model)
+
+
+def _refuse_key(key: str) -> Never:
+    raise ReadOnlyError(f"data[{key!r}] cannot be set: the id is given to the constructor, the server sets the time.")
 
 
 class Mark(NamedTuple):
@@ -519,9 +521,7 @@ def set_key(model: Any, key: str, value: Any) -> None:
     if not isinstance(key, str):
         raise InvalidTypeError(f"The keys of data are strings, not {key!r:.60}.")
     if key in ENVELOPE_KEYS:
-        raise ReadOnlyError(
-            f"data[{key!r}] cannot be set: the id is given to the constructor, the server sets the time."
-        )
+        _refuse_key(key)
     codec = codec_of(type(model))
     if key not in codec.fields:
         own_extra(model)[key] = to_json_value(value, f"data.{key}")

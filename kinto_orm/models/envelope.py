@@ -10,7 +10,7 @@ from copy import copy
 from typing import Any
 
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode, pause_collector
+from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, decode, pause_collector
 from kinto_orm.protocol.paging import ENVELOPE_KEYS, rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.repository.state import Change, FlowRunner, Status
@@ -121,12 +121,10 @@ class Envelope:
     def copy(self) -> Envelope:
         """Return a second envelope in the same state, for a copy of the object."""
         other = Envelope(self.status, client=self.client, parent=self.parent)
-        for name in (
-            *("bucket", "collection", "page", "data", "before", "touched", "absent", "is_partial", "in_doubt"),
-            "record_model",
-        ):
+        kept = ("bucket", "collection", "data", "before", "touched", "absent", "is_partial", "in_doubt", "record_model")
+        for name in kept:
             setattr(other, name, getattr(self, name))
-        other.extra = None if self.extra is None else dict(self.extra)
+        other.extra = copy_json(self.extra)
         other.permissions = copy(self.permissions)
         return other
 

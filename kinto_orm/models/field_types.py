@@ -17,6 +17,7 @@ from uuid import UUID
 from pydantic_core import PydanticSerializationUnexpectedValue, core_schema
 
 from kinto_orm.protocol.json_values import datetime_text, sorted_set
+from kinto_orm.protocol.merge import Places
 
 IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes, date, timedelta, UUID, datetime, time, Decimal})
 """These very classes: those below them may hold anything."""
@@ -432,13 +433,9 @@ def _written_by(own: Any, inner: FieldType) -> FieldType:
 
 # -- places -----------------------------------------------------------------------------------------------------------
 
-Places: TypeAlias = Any
-"""The places of something in a value: ``True`` for the value itself, a list with the places in each of its items, or a
-mapping of keys to places; ``None`` where there are none."""
-
 
 class Finder:
-    """The finder of the places of secrets, or of sets, in the fields of one class."""
+    """The finder of the places of secrets, or of sets, in the values of fields."""
 
     def __init__(self, definitions: Iterable[Any], is_there: Callable[[Any], bool], *, in_any_choice: bool) -> None:
         self.definitions = {one["ref"]: one for one in definitions}
@@ -449,9 +446,6 @@ class Finder:
 
     def in_fields(self, fields: Mapping[str, Any]) -> dict[str, Places]:
         """Return the places by wire name."""
-        return {wire: places for wire, places in self._in_fields(fields).items() if _is_somewhere(places)}
-
-    def _in_fields(self, fields: Mapping[str, Any]) -> dict[str, Places]:
         found = {one.get("serialization_alias", name): self.of(one["schema"]) for name, one in fields.items()}
         return {wire: places for wire, places in found.items() if places is not None}
 
@@ -464,12 +458,11 @@ class Finder:
             return self._of_reference(schema["schema_ref"])
         if kind in ("model-fields", "typed-dict", "dataclass-args"):
             given = schema["fields"]
-            return self._in_fields(given if isinstance(given, dict) else {one["name"]: one for one in given}) or None
+            return self.in_fields(given if isinstance(given, dict) else {one["name"]: one for one in given}) or None
         if kind == "definitions":
             self.definitions.update({one["ref"]: one for one in schema["definitions"]})
             return self.of(schema["schema"])
-        found = [self.of(schema["values_schema"])] if kind == "dict" else list(map(self.of, _children(schema)))
-        joined = self._joined(found, is_union="union" in kind)
+        joined = self._joined(list(map(self.of, _children(schema))), is_union="union" in kind)
         if joined is None or kind not in _WITH_ITEMS:
             return joined
         return [joined] if kind != "json" else self.in_any_choice or None  # a text is hidden whole
@@ -477,8 +470,7 @@ class Finder:
     def _of_reference(self, ref: str) -> Places:
         if ref not in self.known:
             # Where a class holds itself, its places are found by the same mapping again.
-            places: dict[str, Places] = {}
-            self.known[ref] = places
+            places = self.known[ref] = {}
             found = self.of(self.definitions[ref])
             if isinstance(found, dict):
                 places.update(found)
@@ -502,16 +494,17 @@ _WITH_ITEMS = frozenset({"list", "tuple", "set", "frozenset", "dict", "deque", "
 
 def find_secrets(definitions: Iterable[Any], fields: Mapping[str, Any]) -> dict[str, Places]:
     """Return the places of secrets in the fields, by wire name."""
-    return Finder(definitions, _is_secret, in_any_choice=True).in_fields(fields)
+    found = Finder(definitions, _is_secret, in_any_choice=True).in_fields(fields)
+    return {wire: places for wire, places in found.items() if any(one is True for one in _places_below(places, set()))}
 
 
 def find_sets(definitions: Iterable[Any], fields: Mapping[str, Any]) -> dict[str, Places]:
-    """Return the places of sets in the fields, by wire name."""
-    return Finder(definitions, _is_set, in_any_choice=False).in_fields(fields)
-
-
-def _is_set(schema: Any) -> bool:
-    return schema["type"] in ("set", "frozenset") and "serialization" not in schema
+    """Return the places of sets in the fields, by wire name; a set with a serializer may be anything there."""
+    return Finder(
+        definitions,
+        lambda one: one["type"] in ("set", "frozenset") and "serialization" not in one,
+        in_any_choice=False,
+    ).in_fields(fields)
 
 
 def _is_same_place(one: Places, other: Places) -> bool:
@@ -520,10 +513,6 @@ def _is_same_place(one: Places, other: Places) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return one is other or (one.keys() == other.keys() and all(_is_same_place(one[key], other[key]) for key in one))
     return one is other
-
-
-def _is_somewhere(places: Places) -> bool:
-    return any(one is True for one in _places_below(places, set()))
 
 
 def _places_below(places: Places, seen: set[int]) -> Iterator[Places]:

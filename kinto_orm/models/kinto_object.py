@@ -39,7 +39,7 @@ from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope
 from kinto_orm.models.loading import accept_sent, fetched, find_parent, is_as_sent, load, mark_deleted, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
-from kinto_orm.protocol.json_values import JSONObject, TimestampInput, copy_json, is_same, to_json_object
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, is_same, to_json_object
 from kinto_orm.protocol.merge import Merged, merge_data
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id, draw_id
@@ -440,9 +440,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
         copied = super().__deepcopy__(memo)
-        envelope = self.__kinto_envelope__().copy()
-        envelope.extra = copy_json(envelope.extra)
-        put_in_envelope(copied, envelope)
+        put_in_envelope(copied, self.__kinto_envelope__().copy())
         return copied
 
     def __getstate__(self) -> dict[Any, Any]:

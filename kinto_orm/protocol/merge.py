@@ -15,8 +15,8 @@ from typing import Any, TypeAlias
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, encode, is_same, say_path, sorted_set
 
 Places: TypeAlias = Any
-"""The places of sets in a value: ``True`` for the value itself, a list with the places in each of its items, or a
-mapping of keys to places; ``None`` where there are none."""
+"""The places of sets (or secrets) in a value: ``True`` for the value itself, a list with the places in each of its
+items, or a mapping of keys to places; ``None`` where there are none."""
 
 PermissionSets: TypeAlias = Mapping[str, frozenset[str]]
 
