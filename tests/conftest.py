@@ -20,10 +20,11 @@ from canary import CANARY_HEADERS, Canary
 from hypothesis import HealthCheck, settings
 from lossy import LossyAdapter, lossy
 from scripted_server import Connect, Script, Serve, Server
+from wiretap import Wiretap, tap
 
 from kinto_orm import Bucket, Client, Collection, Record
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.transport import HttpTransport, RetryPolicy
+from kinto_orm.transport import HttpTransport, ResponseEvent, RetryPolicy
 
 _SLOW_SERVER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=10, **_SLOW_SERVER)
@@ -60,6 +61,25 @@ def payments(kinto_client: Client) -> Bucket:
 def todos(payments: Bucket) -> Collection[Record]:
     """A collection on the server."""
     return Collection(bucket=payments, id="todos").save()
+
+
+@pytest.fixture
+def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
+    """All that the client sends after the set-up: the collection ``todos`` is there, and the server is known."""
+    kinto_client.server_info()
+    return tap(kinto_client)
+
+
+@pytest.fixture
+def sent() -> list[ResponseEvent]:
+    """A list for a client to write its requests down: ``on_response=sent.append``."""
+    return []
+
+
+@pytest.fixture
+def rival(kinto_client: Client, todos: Collection[Record]) -> Collection[Record]:
+    """The same collection, by another client."""
+    return kinto_client.clone(headers={}).bucket("payments").collection("todos")
 
 
 @pytest.fixture

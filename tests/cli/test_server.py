@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import os
 import re
 import signal
@@ -217,18 +216,6 @@ def url(kinto_server: EmbeddedServer) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def own_logger() -> Iterator[None]:
-    """The logger as a program finds it. What a command does to it ends with the test: its stderr is closed then."""
-    logger = logging.getLogger("kinto_orm")
-    before = logger.level, list(logger.handlers)
-    logger.setLevel(logging.NOTSET)  # the canary hears all of it in other tests
-    yield
-    logger.setLevel(before[0])
-    logger.handlers[:] = before[1]
-
-
-@pytest.mark.usefixtures("own_logger")
 class TestInfo:
     def test_it_shows_the_server_and_who_asks(self, url: str, capsys: pytest.CaptureFixture[str]) -> None:
         assert cli.main(["info", "-s", url, "-a", "alexis:p4ssw0rd"]) == 0

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from canary import CANARY_HEADERS
+from wiretap import Wiretap, tap
 
 from kinto_orm import Client
 from kinto_orm.server import EmbeddedServer
@@ -29,3 +30,9 @@ def kinto_client(server: EmbeddedServer) -> Iterator[Client]:
     """The client of the other tests, on both backends."""
     with Client.embedded(server=server, headers=CANARY_HEADERS) as client:
         yield client
+
+
+@pytest.fixture
+def wire(kinto_client: Client) -> Wiretap:
+    """All that the client sends."""
+    return tap(kinto_client)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import transaction
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import (
     Bucket,
@@ -33,11 +33,6 @@ from kinto_orm.server.application import backends
 
 HORIZON = 0.05
 """In seconds. The embedded server sends no header Date, so that the feed doubles it."""
-
-
-@pytest.fixture
-def wire(kinto_client: Client) -> Wiretap:
-    return tap(kinto_client)
 
 
 def poll(todos: Collection[Any], token: str | None = None) -> tuple[list[tuple[str, str]], str]:

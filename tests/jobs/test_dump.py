@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from killed import kill_at
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import (
     Bucket,
@@ -33,11 +33,6 @@ HORIZON = 0.05
 """In seconds. The embedded server sends no header Date, so that it is doubled."""
 
 ME = ("me", "secret")
-
-
-@pytest.fixture
-def wire(kinto_client: Client) -> Wiretap:
-    return tap(kinto_client)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from killed import kill_at
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import (
     Bucket,
@@ -67,11 +67,6 @@ def folder(bucket: Bucket, tmp_path: Path) -> Path:
     time.sleep(3 * HORIZON)
     bucket.dump(tmp_path / "backup", horizon=HORIZON)
     return tmp_path / "backup"
-
-
-@pytest.fixture
-def wire(kinto_client: Client) -> Wiretap:
-    return tap(kinto_client)
 
 
 def writes(wire: Wiretap) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import (
     MISSING,
@@ -28,18 +28,6 @@ from kinto_orm import (
 )
 
 memory = pytest.mark.parametrize("server", ["memory"], indirect=True)
-
-
-@pytest.fixture
-def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
-    kinto_client.server_info()
-    return tap(kinto_client)
-
-
-@pytest.fixture
-def rival(kinto_client: Client) -> Collection[Record]:
-    """The same collection, by another client."""
-    return kinto_client.clone(headers={}).bucket("payments").collection("todos")
 
 
 BEFORE = [

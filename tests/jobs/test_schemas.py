@@ -11,7 +11,7 @@ from uuid import UUID
 
 import pytest
 from pydantic import AliasChoices, ConfigDict, Field
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import (
     Bucket,
@@ -40,11 +40,6 @@ class Todo(Record, bucket="payments", collection="todos"):
     done: bool = False
     priority: int = Field(default=1, ge=0)
     tags: list[str] = Field(default=[])
-
-
-@pytest.fixture
-def wire(kinto_client: Client) -> Wiretap:
-    return tap(kinto_client)
 
 
 def writes(wire: Wiretap) -> list[str]:

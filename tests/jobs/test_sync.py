@@ -50,12 +50,6 @@ in_memory = pytest.mark.parametrize("server", ["memory"], indirect=True)
 """For what is decided before anything is sent, or without a look at the backend."""
 
 
-@pytest.fixture
-def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
-    kinto_client.server_info()
-    return tap(kinto_client)
-
-
 def writes(wire: Wiretap) -> list[Any]:
     """Return the entries of all batches that were sent, and forget them."""
     found = [
@@ -470,12 +464,6 @@ def test_a_sync_is_no_part_of_a_unit_of_work(kinto_client: Client, todos: Collec
 
 
 # -- others write, too ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def rival(kinto_client: Client) -> Collection[Record]:
-    """The same collection, by another client."""
-    return kinto_client.clone(headers={}).bucket("payments").collection("todos")
 
 
 def when_writing(wire: Wiretap, act: Any) -> None:

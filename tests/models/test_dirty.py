@@ -20,7 +20,7 @@ from pydantic import (
     model_serializer,
     model_validator,
 )
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import Client, Collection, InvalidTypeError, InvalidValueError, Record
 
@@ -44,12 +44,6 @@ class Todo(Record, bucket="payments", collection="todos"):
     steps: list[Step] = []
     labels: set[str] = Field(default_factory=set)
     due: datetime | None = Field(default=None, validation_alias="dueDate", serialization_alias="dueDate")
-
-
-@pytest.fixture
-def wire(kinto_client: Client, todos: Collection) -> Wiretap:
-    """What is sent once ``todos`` is there."""
-    return tap(kinto_client)
 
 
 def stored(data: dict[str, Any], model: Any = Todo) -> Any:

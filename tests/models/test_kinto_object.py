@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from wiretap import Wiretap, answer, scripted_client, tap
+from wiretap import Wiretap, answer, scripted_client
 
 from kinto_orm import (
     Bucket,
@@ -50,12 +50,6 @@ def do(request: pytest.FixtureRequest) -> Do:
         return asyncio.run(twin())
 
     return call
-
-
-@pytest.fixture
-def wire(kinto_client: Client, todos: Collection) -> Wiretap:
-    """What is sent once ``todos`` is there."""
-    return tap(kinto_client)
 
 
 def new(todos: Collection, **options: Any) -> Record:

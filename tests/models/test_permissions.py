@@ -6,7 +6,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import (
     BasicPatch,
@@ -22,12 +22,6 @@ from kinto_orm import (
 )
 
 BOB, EVE = "account:bob", "account:eve"
-
-
-@pytest.fixture
-def wire(kinto_client: Client, todos: Collection) -> Wiretap:
-    """What is sent once ``todos`` is there."""
-    return tap(kinto_client)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from pydantic import (
     field_serializer,
     field_validator,
 )
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import (
     Bucket,
@@ -54,11 +54,6 @@ REFUSED = (InvalidValueError, CommitError)
 
 class Item(Record, bucket="payments", collection="todos"):
     """What all the models here have in common: where they are."""
-
-
-@pytest.fixture
-def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
-    return tap(kinto_client)
 
 
 def writes(wire: Wiretap) -> int:

@@ -53,11 +53,6 @@ def network(signing_server: EmbeddedServer) -> Iterator[tuple[Client, LossyAdapt
 
 
 @pytest.fixture
-def adapter(network: tuple[Client, LossyAdapter]) -> LossyAdapter:
-    return network[1]
-
-
-@pytest.fixture
 def collection(network: tuple[Client, LossyAdapter]) -> Collection[Record]:
     return network[0].bucket("workspace").collection("c")
 

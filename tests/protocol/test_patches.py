@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import (
     BasicPatch,
@@ -38,12 +38,6 @@ DATA = st.dictionaries(st.sampled_from("abcd"), VALUES, max_size=4)
 class Todo(Record, bucket="payments", collection="todos"):
     title: str
     done: bool = False
-
-
-@pytest.fixture
-def wire(kinto_client: Client, todos: Collection) -> Wiretap:
-    """What is sent once ``todos`` is there."""
-    return tap(kinto_client)
 
 
 @pytest.fixture

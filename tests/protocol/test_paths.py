@@ -51,12 +51,6 @@ NASTY += [
 
 
 @pytest.fixture
-def sent() -> list[ResponseEvent]:
-    """What left the client."""
-    return []
-
-
-@pytest.fixture
 def client(kinto_server: EmbeddedServer, sent: list[ResponseEvent]) -> Iterator[Client]:
     """Counts its requests; the bucket ``b`` and the collection ``c``, its defaults, exist and hold five records."""
     with Client.embedded(server=kinto_server, bucket="b", collection="c", on_response=sent.append) as client:

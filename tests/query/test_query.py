@@ -54,12 +54,6 @@ def small_pages() -> Iterator[EmbeddedServer]:
 
 
 @pytest.fixture
-def sent() -> list[ResponseEvent]:
-    """What left the client."""
-    return []
-
-
-@pytest.fixture
 def records(small_pages: EmbeddedServer, sent: list[ResponseEvent]) -> Iterator[Manager[Record]]:
     """Twelve records, ``{"n": 0}`` to ``{"n": 11}``."""
     with Client.embedded(server=small_pages, on_response=sent.append) as client:

@@ -34,12 +34,6 @@ def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
     return tap(kinto_client)
 
 
-@pytest.fixture
-def rival(kinto_client: Client) -> Collection[Record]:
-    """The same collection, by another client."""
-    return kinto_client.clone(headers={}).bucket("payments").collection("todos")
-
-
 def meddle(wire: Wiretap, method: str, *acts: Any) -> None:
     """Has another client act before each of the first requests of that method."""
     send, left = wire.transport.send, list(acts)

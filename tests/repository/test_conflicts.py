@@ -38,12 +38,6 @@ VERBS: dict[str, Callable[[Record], Any]] = {
 
 
 @pytest.fixture
-def sent() -> list[ResponseEvent]:
-    """What left the client."""
-    return []
-
-
-@pytest.fixture
 def client(kinto_server: EmbeddedServer, sent: list[ResponseEvent]) -> Iterator[Client]:
     """Counts its requests."""
     with Client.embedded(server=kinto_server, on_response=sent.append) as client:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import (
     Client,
@@ -27,12 +27,6 @@ from kinto_orm import (
 class Todo(Record, bucket="payments", collection="todos"):
     title: str
     done: bool = False
-
-
-@pytest.fixture
-def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
-    kinto_client.server_info()
-    return tap(kinto_client)
 
 
 def rows(count: int) -> Iterator[dict[str, Any]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from lossy import LossyAdapter, lossy
-from wiretap import Wiretap, tap
+from wiretap import Wiretap
 
 from kinto_orm import (
     Client,
@@ -27,12 +27,6 @@ from kinto_orm import (
 from kinto_orm.server import EmbeddedServer
 
 BATCH = 25
-
-
-@pytest.fixture
-def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
-    kinto_client.server_info()
-    return tap(kinto_client)
 
 
 def numbered(count: int) -> Iterator[dict[str, Any]]:

@@ -42,11 +42,6 @@ class Todo(Record, bucket="payments", collection="todos"):
 
 
 @pytest.fixture
-def sent() -> list[ResponseEvent]:
-    return []
-
-
-@pytest.fixture
 def client(kinto_client: Client, sent: list[ResponseEvent]) -> Iterator[Client]:
     with kinto_client.clone(on_response=sent.append) as client:
         client.server_info()

@@ -31,13 +31,6 @@ from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.server import EmbeddedServer
 
 
-@pytest.fixture
-def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
-    """All that the client sends after the set-up."""
-    kinto_client.server_info()
-    return tap(kinto_client)
-
-
 def paths(wire: Wiretap) -> list[list[str]]:
     """Return the paths of each batch."""
     return [[entry["path"] for entry in body["requests"]] for body in wire.bodies if body and "requests" in body]
