@@ -23,11 +23,10 @@ from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paging import (
     ListState,
     RawPage,
-    check_progress,
+    RawPages,
     encode_query,
     is_tombstone,
     list_timestamp,
-    read_page,
     read_rows,
     read_state,
     rows_of,
@@ -251,8 +250,7 @@ class _Poll(Generic[M]):
         self._begin_anew()
 
     def _begin_anew(self) -> None:
-        self._query: str | None = None
-        self._queries: set[str] = set()
+        self._pages = RawPages(self._path, None)
         self._state: ListState | None = None
         """The list before the walk, up to the cursor."""
         self._limit = self._timestamp = 0
@@ -266,8 +264,8 @@ class _Poll(Generic[M]):
         """Yield the flows of the iteration; the steps of each are taken before the next one is asked for."""
         while not self._is_over:
             yield self._begin()
-            while self._query is not None:
-                yield self._read_page(self._query)
+            while (flow := self._pages.next()) is not None:
+                yield self._read_page(flow)
             if not self._is_full and not self._is_over:
                 yield self._finish()
 
@@ -301,7 +299,7 @@ class _Poll(Generic[M]):
         self._begin_anew()
         position = self._position
         if not position.cursor:
-            self._query = self._encode()
+            self._pages = RawPages(self._path, self._encode())
             return []
         # Before the list: what departs after the count is in the list that is read then.
         state = yield from read_state(self._path, encode_query([("_before", etag(position.cursor + 1))]))
@@ -316,7 +314,7 @@ class _Poll(Generic[M]):
         if position.anchor is not None:
             yield from self._check_anchor(*position.anchor)
         self._state, self._departed = state, position.count - state.count
-        self._query = self._encode(("_since", etag(position.cursor)))
+        self._pages = RawPages(self._path, self._encode(("_since", etag(position.cursor))), may_hold_tombstones=True)
         return []
 
     def _encode(self, *parameters: tuple[str, str]) -> str:
@@ -336,15 +334,13 @@ class _Poll(Generic[M]):
         if found is not None and found != last_modified and found <= cursor:
             raise self._lost(f"the record {id} has an older timestamp than it had")
 
-    def _read_page(self, query: str) -> Flow[list[_Step]]:
-        check_progress(query, self._queries, self._path)
-        page = yield from read_page(self._path, query)
-        if len(self._queries) == 1:
+    def _read_page(self, flow: Flow[RawPage]) -> Flow[list[_Step]]:
+        page = yield from flow
+        if len(self._pages.seen) == 1:
             yield from self._set_limit(page)
         rows = _rows_of(page, self._path)
-        self._query = page.next_query
         self._cut(rows)
-        if self._query is None and not self._is_full:
+        if self._pages.query is None and not self._is_full:
             self._check_is_explained(rows)
         return self._steps(rows, page)
 
@@ -361,7 +357,7 @@ class _Poll(Generic[M]):
             room -= row["last_modified"] > self._limit and row["id"] not in given
             if room < 0:
                 del rows[index:]
-                self._is_full, self._query = True, None
+                self._is_full, self._pages.query = True, None
                 return
 
     def _check_is_explained(self, rows: Sequence[JSONObject]) -> None:
@@ -399,7 +395,7 @@ class _Poll(Generic[M]):
         position.given = {id: one for id, one in position.given.items() if abs(one) > position.cursor}
         position.count = self._live + (0 if self._state is None else self._state.count)
         is_quiet = self._state is None or self._state.timestamp == self._timestamp
-        if len(self._queries) > 1 or not is_quiet:
+        if len(self._pages.seen) > 1 or not is_quiet:
             # Something was written during the walk: a record may have been counted twice.
             counted = yield from read_state(self._path, encode_query([("_before", etag(position.cursor + 1))]))
             position.count = min(position.count, counted.count)

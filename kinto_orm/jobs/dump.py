@@ -22,7 +22,7 @@ from kinto_orm.jobs.manifest import (
 from kinto_orm.protocol.attachments import attachment_of
 from kinto_orm.protocol.json_values import JSONObject, decode
 from kinto_orm.protocol.messages import DownloadOptions
-from kinto_orm.protocol.paging import ListState, RawPage, encode_query, read_page, read_state, rows_of
+from kinto_orm.protocol.paging import ListState, RawPage, RawPages, encode_query, read_state, rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.repository import get, read_permissions
@@ -145,11 +145,10 @@ class _Dump:
         """Read the objects of a kind with their permissions, sorted by id."""
         path = PluralPath(kind, self._path.ids)
         ids: list[str] = []
-        query: str | None = encode_query([("_sort", "id"), ("_fields", "id"), ("_limit", str(PAGE_SIZE))])
-        while query is not None:
-            page = yield from read_page(path, query)
+        pages = RawPages(path, encode_query([("_sort", "id"), ("_fields", "id"), ("_limit", str(PAGE_SIZE))]))
+        while (flow := pages.next()) is not None:
+            page = yield from flow
             ids += [row["id"] for row in rows_of(decode(page.body, str(path)), path)]
-            query = page.next_query
         found: list[ObjectState] = []
         for state, error in (yield from gather_reads([get(path.object(id)) for id in ids], self._runner)):
             if error is None:
@@ -247,12 +246,12 @@ class _Dump:
         path = reading.path
         new = yield from call_blocking(reading.name, lambda: self._folder.create(reading.name))
         try:
-            query: str | None = encode_query([("_sort", "id"), ("_limit", str(PAGE_SIZE))])
-            while query is not None:
-                page = yield from read_page(path, query, if_match=reading.if_match)
+            query = encode_query([("_sort", "id"), ("_limit", str(PAGE_SIZE))])
+            pages = RawPages(path, query, if_match=reading.if_match)
+            while (flow := pages.next()) is not None:
+                page = yield from flow
                 count = yield from call_blocking(reading.name, partial(reading.write, page, new))
                 self._tell(count, path)
-                query = page.next_query
             if reading.if_match is not None:
                 after = yield from read_state(path, if_match=reading.if_match)
                 if after.count != reading.count:

@@ -38,7 +38,7 @@ from kinto_orm.jobs.spool import Spool
 from kinto_orm.protocol.attachments import Attachment, attachment_of
 from kinto_orm.protocol.json_values import JSONObject, decode, is_same, is_stored_as
 from kinto_orm.protocol.messages import Content
-from kinto_orm.protocol.paging import encode_query, read_page, read_state, rows_of
+from kinto_orm.protocol.paging import RawPages, encode_query, read_state, rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.query import PageWalk, Place, RawRows, Selection
@@ -511,11 +511,11 @@ class _Load:
         """Return the records that an interrupted load has written; raise ``UsageError`` where there are others."""
         place, _ = self._target.records_of(self._bucket, id)
         rows = yield from call_blocking(dumped.records, lambda: iter(_read_rows(self._runner, self._folder, dumped)))
-        query: str | None = encode_query([("_sort", "id"), ("_limit", "5000")])
+        pages = RawPages(place.path, encode_query([("_sort", "id"), ("_limit", "5000")]))
         found: set[str] = set()
         wanted: JSONObject | None = None
-        while query is not None:
-            page = yield from read_page(place.path, query)
+        while (flow := pages.next()) is not None:
+            page = yield from flow
             for row in rows_of(decode(page.body, str(place.path)), place.path):
                 while wanted is None or wanted["id"] < row["id"]:
                     wanted = next(rows, None)
@@ -527,7 +527,6 @@ class _Load:
                         "timestamps=True loads into an empty collection only. Nothing was sent."
                     )
                 found.add(row["id"])
-            query = page.next_query
         return frozenset(found)
 
     def _load_with_timestamps(self, id: str, dumped: DumpedCollection) -> Flow[None]:

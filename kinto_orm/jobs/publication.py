@@ -13,10 +13,9 @@ from typing import Generic, NamedTuple, Self, TypeVar
 from kinto_orm.errors import DryRunError, InvalidTypeError, ReviewError, UsageError
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode, etag, is_stored_as
 from kinto_orm.protocol.messages import Request, Response
-from kinto_orm.protocol.paging import encode_query, list_timestamp, next_query, read_timestamp, rows_of
+from kinto_orm.protocol.paging import RawPages, encode_query, read_timestamp, rows_of
 from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
-from kinto_orm.protocol.responses import content, raise_for_status
 from kinto_orm.protocol.reviews import ReviewRules, ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
 from kinto_orm.repository import get
@@ -105,14 +104,14 @@ class Publication(Generic[H]):
         """Return what was changed last, also what was committed late: timestamps by id, and the list's own."""
         found: dict[str, int] = {}
         since = ("_since", etag(max(0, self._start - HORIZON)))
-        query: str | None = encode_query([since, ("_sort", "last_modified"), ("_fields", "last_modified")])
+        query = encode_query([since, ("_sort", "last_modified"), ("_fields", "last_modified")])
+        pages = RawPages(self._path, query, may_hold_tombstones=True)
         timestamp: int | None = None
-        while query is not None:
-            response = yield Request("GET", str(self._path), query)
-            raise_for_status(response, "GET", str(self._path))
-            rows = rows_of(content(response, f"GET {self._path}"), self._path)
+        while (flow := pages.next()) is not None:
+            page = yield from flow
+            rows = rows_of(decode(page.body, str(self._path)), self._path)
             found |= {row["id"]: row["last_modified"] for row in rows}
-            timestamp, query = list_timestamp(response), next_query(response, self._path)
+            timestamp = page.timestamp
         return found, timestamp
 
     def _end(self) -> Flow[None]:

@@ -19,7 +19,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.protocol.filters import condition, encode_conditions
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, is_same, say_path
-from kinto_orm.protocol.paging import encode_query, entries_of, read_page, rows_of
+from kinto_orm.protocol.paging import RawPages, encode_query, entries_of, rows_of
 from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow
@@ -236,15 +236,15 @@ class SchemaDiff(Generic[M]):
     def _violations(self, progress: Progress | None) -> Flow[list[Violation]]:
         check = violation_checker(self.wanted)
         path = self._source.place.path
-        query: str | None = encode_query([("_sort", "id"), ("_limit", str(PAGE_SIZE))])
+        pages = RawPages(path, encode_query([("_sort", "id"), ("_limit", str(PAGE_SIZE))]))
         found: list[Violation] = []
         done = 0
-        while query is not None:
-            page = yield from read_page(path, query)
+        while (flow := pages.next()) is not None:
+            page = yield from flow
             rows = rows_of(decode(page.body, str(path)), path)
             for row in rows:
                 found += check(row)
-            query, done = page.next_query, done + len(rows)
+            done += len(rows)
             if progress is not None:
                 progress(done, None, f"records of {path} checked")
         return found
@@ -365,15 +365,15 @@ def _moment_of_schema(state: ObjectState, runner: FlowRunner) -> Flow[int]:
         return moment
     history = history_path(path.ids[0])
     fields = ("_fields", "action,target.data.schema,target.data.last_modified")
-    query: str | None = encode_query([*encode_conditions(conditions_about(path)), ("_sort", "-last_modified"), fields])
-    while query is not None:
-        page = yield from read_page(history, query)
+    query = encode_query([*encode_conditions(conditions_about(path)), ("_sort", "-last_modified"), fields])
+    pages = RawPages(history, query)
+    while (flow := pages.next()) is not None:
+        page = yield from flow
         for entry in entries_of(decode(page.body, str(history)), history):
             data = entry.get("target", {}).get("data", {})
             if entry.get("action") == "delete" or not is_same(data.get("schema"), schema):
                 return moment
             moment = data.get("last_modified", moment)
-        query = page.next_query
     return moment
 
 

@@ -24,6 +24,9 @@ _NO_NUMBERS = (b"NaN", b"Infinity")
 
 ENVELOPE_KEYS = frozenset({"id", "last_modified"})
 """The keys of a row that are no data."""
+PAGES_UNCHECKED = 1000
+"""The number of pages after which the server is asked, by a HEAD, how many objects there are; then twice as many."""
+
 _TOMBSTONE_KEYS = ENVELOPE_KEYS | {"deleted"}
 
 
@@ -90,6 +93,46 @@ def read_page(path: ListPath, query: str, *, if_match: int | None = None) -> Flo
         content(response, f"GET {path}")  # refuses them outside texts; the loader of rows would take them as numbers
     body = response.body if response.content is None else encode(response.content)  # the latter in a batch
     return RawPage(body, list_timestamp(response), next_query(response, path), response.headers.get("date"))
+
+
+class RawPages:
+    """The pages of a list, one after the other; ones that run in a circle, or have no end, are refused."""
+
+    def __init__(
+        self, path: ListPath, query: str | None, *, if_match: int | None = None, may_hold_tombstones: bool = False
+    ) -> None:
+        self.query = query
+        """The query string of the next page; ``None`` at the end."""
+        self.seen: set[str] = set()
+        """The query strings of the pages that were read."""
+        self._path = path
+        self._first = query or ""
+        self._if_match = if_match
+        self._may_hold_tombstones = may_hold_tombstones
+        self._next_check = PAGES_UNCHECKED
+
+    def next(self) -> Flow[RawPage] | None:
+        """Return the flow that reads the next page; ``None`` at the end."""
+        return None if self.query is None else self._read(self.query)
+
+    def _read(self, query: str) -> Flow[RawPage]:
+        check_progress(query, self.seen, self._path)
+        if len(self.seen) == self._next_check:
+            self._next_check *= 2
+            yield from self._check_end()
+        page = yield from read_page(self._path, query, if_match=self._if_match)
+        self.query = page.next_query
+        return page
+
+    def _check_end(self) -> Flow[None]:
+        """Raise ``ProtocolError`` where there are more pages than objects, even if others deleted half of them."""
+        if self._may_hold_tombstones:
+            return  # the server does not count these
+        count = yield from read_known_count(self._path, self._first)
+        if count is not None and len(self.seen) > 2 * count + PAGES_UNCHECKED // 2:
+            raise ProtocolError(
+                f"The pages of {self._path} have no end: these are {len(self.seen)} pages of {count} objects."
+            )
 
 
 def read_rows(path: ListPath, query: str) -> Flow[list[JSONObject]]:

@@ -213,13 +213,18 @@ def stored_object(data: JSONObject, permissions: Any = None, *, is_deleted: bool
 
 
 def shown_permissions(permissions: JSON) -> ShownPermissions:
-    """Return the permissions in an answer. Raises ``ProtocolError`` for principals that are none."""
-    if not isinstance(permissions, dict) or not permissions:
+    """Return the permissions in an answer; ``None`` where it shows none. Raises ``ProtocolError`` for ones that are
+    no lists of principals.
+    """
+    if permissions is None or permissions == {}:
         return None
-    for principals in permissions.values():
-        if not isinstance(principals, list) or not all(isinstance(one, str) for one in principals):
-            raise ProtocolError(f"The permissions in an answer are no lists of principals: {str(permissions)[:200]}.")
+    if not isinstance(permissions, dict) or not all(map(_is_list_of_texts, permissions.values())):
+        raise ProtocolError(f"The permissions in an answer are no lists of principals: {str(permissions)[:200]}.")
     return {name: frozenset(principals) for name, principals in permissions.items()}
+
+
+def _is_list_of_texts(value: JSON) -> bool:
+    return isinstance(value, list) and all(isinstance(one, str) for one in value)
 
 
 def existing_object(response: Response, what: str) -> StoredObject | None:

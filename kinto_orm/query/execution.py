@@ -13,11 +13,10 @@ from kinto_orm.protocol.filters import Condition, condition, encode_conditions, 
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode, etag, pause_collector
 from kinto_orm.protocol.paging import (
     RawPage,
-    check_progress,
+    RawPages,
     encode_query,
     is_tombstone,
     read_known_count,
-    read_page,
     read_timestamp,
     rows_of,
 )
@@ -232,10 +231,9 @@ class PageWalk(Generic[L]):
         self._place = place
         self._selection = selection
         self._on_invalid: OnInvalid = on_invalid
-        self._seen: set[str] = set()
         self._skip = selection.skip
         self._left = selection.limit
-        self._query: str | None = self._first_query()
+        self._pages = RawPages(place.path, self._first_query(), may_hold_tombstones=selection.may_hold_tombstones)
 
     def _first_query(self) -> str | None:
         if matches_nothing(self._selection.conditions) or self._left == 0:
@@ -249,7 +247,8 @@ class PageWalk(Generic[L]):
 
     def next_page(self) -> Flow[Page[L]] | None:
         """Return the flow that reads the next page; ``None`` at the end."""
-        return None if self._query is None else self._read(self._query)
+        flow = self._pages.next()
+        return None if flow is None else self._read(flow)
 
     def rest(self) -> Flow[list[L]]:
         """Return the objects of all remaining pages."""
@@ -258,18 +257,18 @@ class PageWalk(Generic[L]):
             kept += (yield from flow).objects
         return kept
 
-    def _read(self, query: str) -> Flow[Page[L]]:
-        check_progress(query, self._seen, self._place.path)
-        raw = yield from read_page(self._place.path, query)
+    def _read(self, flow: Flow[RawPage]) -> Flow[Page[L]]:
+        raw = yield from flow
         loaded = self._source.load(self._rows(raw), self._place)
         objects = self._keep(self._fresh(loaded, is_last=raw.next_query is None))
-        self._query = None if self._left == 0 else raw.next_query
-        if self._grows and self._query is not None:
-            self._query = self._grown(self._query)
+        if self._left == 0:
+            self._pages.query = None
+        if self._grows and self._pages.query is not None:
+            self._pages.query = self._grown(self._pages.query)
             self._grows = False
         if self._began is None or self._id_of is None:
             self._began = raw.timestamp
-        return Page(objects, self._began, self._query is not None)
+        return Page(objects, self._began, self._pages.query is not None)
 
     def _fresh(self, loaded: Sequence[L], *, is_last: bool) -> Sequence[L]:
         """Return the objects that were not given before: in this order, a change moves an object to a later page."""

@@ -13,6 +13,7 @@ from scripted_server import Script, Talk, answer, chunked, one, page, said, send
 from kinto_orm import (
     AlertWarning,
     Client,
+    CommitError,
     ConnectionLostError,
     ForbiddenError,
     KintoError,
@@ -21,6 +22,7 @@ from kinto_orm import (
     RedirectError,
     ServerError,
 )
+from kinto_orm.models import RecordManager
 
 JSON = "Content-Type: application/json"
 
@@ -237,3 +239,30 @@ def test_a_healthy_answer_is_taken(talk: Talk) -> None:
     client, _ = talk(page("a", "b"))
 
     assert [one.id for one in read_all(client)] == ["a", "b"]
+
+
+def of_batch(answered: bytes) -> bytes:
+    return b'{"responses": [{"status": 201, "path": "/v1", "headers": {}, "body": ' + answered + b"}]}"
+
+
+DOORS: dict[str, Callable[[Client], object]] = {
+    "get": lambda client: records(client).get("x"),
+    "save": lambda client: Record(id="x", client=client).save(),
+    "bulk": lambda client: records(client).bulk_create([{"id": "x"}]),
+}
+
+
+def records(client: Client) -> RecordManager[Record]:
+    return client.bucket("b").collection("c").records
+
+
+@pytest.mark.parametrize("permissions", ["[1]", '"all"', "5", '{"write": [1]}', '{"write": "me"}'])
+@pytest.mark.parametrize("door", DOORS)
+def test_o15_permissions_of_another_form_are_refused(talk: Talk, door: str, permissions: str) -> None:
+    answered = b'{"data": {"id": "x", "last_modified": 5}, "permissions": ' + permissions.encode() + b"}"
+    info = said({"settings": {}, "capabilities": {}})
+    client, _ = talk(info, said(of_batch(answered) if door == "bulk" else answered))
+    client.server_info()
+
+    with pytest.raises((ProtocolError, CommitError), match="no lists of principals"):
+        DOORS[door](client)

@@ -10,6 +10,7 @@ from kinto_orm import KintoError, ProtocolError
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paging import (
     RawPage,
+    RawPages,
     check_progress,
     delete_pages,
     encode_query,
@@ -104,6 +105,41 @@ def test_a_page_that_was_there_before_is_an_error() -> None:
     check_progress("_token=2", seen, RECORDS)
     with pytest.raises(ProtocolError, match="circle"):
         check_progress("_token=1", seen, RECORDS)
+
+
+def endless(count: int | None, *, may_hold_tombstones: bool = False) -> tuple[int, str]:
+    """Read pages with ever new links, of a list with so many objects; return their number, and the last request."""
+    pages = RawPages(RECORDS, "_sort=id", may_hold_tombstones=may_hold_tombstones)
+    headers = {} if count is None else {"total-objects": str(count)}
+    for number in range(3000):
+        flow = pages.next()
+        assert flow is not None
+        request = next(flow)
+        try:
+            if request.method == "HEAD":
+                flow.send(Response(200, headers))
+            flow.send(page(f"r{number}", next_page=f"http://h{LIST}?_token={number}"))
+        except StopIteration:
+            pass
+        except ProtocolError as error:
+            return number, str(error)
+    return 3000, ""
+
+
+@pytest.mark.parametrize(("count", "most"), [(0, 999), (3, 999), (249, 999), (600, 1999)])
+def test_o15_pages_without_end_are_an_error(count: int, most: int) -> None:
+    message = f"have no end: these are {most + 1} pages of {count} objects"
+
+    number, error = endless(count)
+
+    assert number == most
+    assert message in error
+
+
+@pytest.mark.parametrize(("count", "tombstones"), [(None, False), (0, True), (2000, False)])
+def test_o15_pages_that_may_have_an_end_are_read(count: int | None, tombstones: bool) -> None:
+    """Without a count, with tombstones, which are not counted, or while other clients delete half of the list."""
+    assert endless(count, may_hold_tombstones=tombstones) == (3000, "")
 
 
 # -- timestamps -------------------------------------------------------------------------------------------------------

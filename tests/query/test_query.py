@@ -558,6 +558,8 @@ class Script:
         self.answers = answers or self.page
 
     def page(self, request: Request) -> Response:
+        if request.method == "HEAD":
+            return Response(200, {"total-objects": str(self.count)})
         self.requests += 1
         following = f"http://elsewhere/v1{request.path}?_token={self.requests}"
         headers = {"next-page": following} if self.requests < self.count else {}
