@@ -179,7 +179,7 @@ def started_server(
     return EmbeddedServer.memory(**chosen) if data_dir is None else EmbeddedServer.postgres(data_dir, **chosen)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Connection:
     """The parts that clones share: the transport, its embedded server, and facts about the server."""
 

@@ -293,7 +293,7 @@ def _read_clock() -> Response:
     return Response(200, content=time.time_ns() // 1_000_000)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class DryRun:
     """The writes that a dry client and its dry clones kept instead of sending them."""
 

@@ -49,7 +49,7 @@ class SyncReport(BulkReport):
     """Whether all was stored in one transaction, which a change by another client would have undone."""
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Applying:
     """The writing of one plan."""
 

@@ -12,7 +12,7 @@ import json
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
@@ -60,7 +60,7 @@ class FeedChange(Generic[M]):
     """The record as it is now, or its tombstone."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Position:
     """The place that a feed has reached in a list: a token is this, as text."""
 
@@ -197,8 +197,7 @@ class ChangeFeed(Generic[M]):
         return f"<ChangeFeed of {self._position.path} at {self._position.cursor}>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Loader(Generic[M]):
+class _Loader(NamedTuple, Generic[M]):
     """Makes records of rows."""
 
     source: Source[M]
@@ -210,7 +209,7 @@ class _Loader(Generic[M]):
 
         Rows that do not fit the model are left out, kept as plain records or raise, as the feed says.
         """
-        raw = page if is_whole else replace(page, body=encode({"data": rows}))
+        raw = page if is_whole else page._replace(body=encode({"data": rows}))
         found = self.source.load(self._rows(raw, may_hold_tombstones=False), self.place)
         if len(found) == len(rows):
             return zip(rows, found, strict=True)

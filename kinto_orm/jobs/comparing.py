@@ -147,8 +147,7 @@ def _key_part(value: JSON) -> str | None:
     return encode(int(value) if isinstance(value, float) and value.is_integer() else value).decode()
 
 
-@dataclass(frozen=True, slots=True)
-class FieldRules:
+class FieldRules(NamedTuple):
     """The keys that are compared, and when two values of one are the same."""
 
     canonical: Callable[[JSONObject], Mapping[str, JSON]]
@@ -208,7 +207,7 @@ class PlanCounts:
         return self.create + self.update + self.delete
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Comparison(Generic[G]):
     """The merge of a source with the records of a collection, both in the order of their keys.
 

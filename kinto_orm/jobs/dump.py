@@ -308,7 +308,7 @@ class _Dump:
         yield from self._save(manifest)
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Reading:
     """The records of one collection on their way into a file."""
 

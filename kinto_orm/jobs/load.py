@@ -86,8 +86,7 @@ class LoadReport(BulkReport):
     """The records that violate the schema of their collection; ``None`` without the extra ``schemas``."""
 
 
-@dataclass(frozen=True, slots=True)
-class LoadOptions:
+class LoadOptions(NamedTuple):
     """The options of a load."""
 
     bucket: str | None = None
@@ -123,8 +122,7 @@ class Attach(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(NamedTuple):
     """The server of a load, as the rooms above see it."""
 
     runner: FlowRunner

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from operator import itemgetter
-from typing import Any, Literal, TypeAlias, cast
+from typing import Any, Literal, NamedTuple, TypeAlias, cast
 from uuid import NAMESPACE_URL, uuid5
 
 from kinto_orm.errors import (
@@ -48,8 +48,7 @@ PAGE_SIZE = 10_000
 https://docs.kinto-storage.org/en/stable/configuration/settings.html"""
 
 
-@dataclass(frozen=True, slots=True)
-class SyncOptions:
+class SyncOptions(NamedTuple):
     """The options of a sync, checked."""
 
     key: Key
@@ -96,7 +95,7 @@ def _checked_fields(fields: Fields) -> tuple[frozenset[str] | None, Literal["exa
     return frozenset(_checked_names(tuple(fields), "fields")), None
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class PlannedChanges:
     """The changes of a plan, in the order in which they are written: by id, the deletions last."""
 
@@ -132,7 +131,7 @@ class PlannedChanges:
         self._deletes.close()
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Planned:
     """A plan in its parts."""
 
@@ -149,7 +148,7 @@ class Planned:
         return self.changes.counts
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class Planning:
     """The making of one plan."""
 

@@ -149,8 +149,7 @@ class NamedSchema(NamedTuple):
     schema: JSONObject
 
 
-@dataclass(frozen=True, slots=True)
-class SchemaSource(Generic[M]):
+class SchemaSource(NamedTuple, Generic[M]):
     """What a schema is compared for: a collection, its records, and the name of the model in messages."""
 
     collection: Stateful

@@ -130,7 +130,7 @@ def _takes_anything(model: type[Any]) -> bool:
     return not any(field.is_required() for field in model.__pydantic_fields__.values())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Edits:
     """The values of the object that the server does not get yet: the very objects, which the user may hold, too."""
 

@@ -87,7 +87,7 @@ def _create_or_load(new: KintoObject, runner: FlowRunner) -> Flow[bool]:
     return created
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Editing(Generic[M]):
     """The attempts to change one object: ``for attempt in …: with attempt as one: …``, or with ``async``."""
 

@@ -7,11 +7,10 @@ https://docs.pydantic.dev/latest/api/pydantic_core_schema/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Flag
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 from uuid import UUID
 
 from pydantic_core import PydanticSerializationUnexpectedValue, core_schema
@@ -44,8 +43,7 @@ class OrderedText:
         return {**schema, "metadata": {**schema.get("metadata", {}), _ORDERED: True}}
 
 
-@dataclass(frozen=True, slots=True)
-class FieldType:
+class FieldType(NamedTuple):
     """The promises of a type; by default there are none."""
 
     is_lossless: bool = False
@@ -63,23 +61,23 @@ class FieldType:
 
 
 _SCALAR = FieldType(is_lossless=True, is_checked_by_dump=True, is_immutable=True, has_one_spelling=True)
-_NUMBER = replace(_SCALAR, order="number")
-_TEXT = replace(_SCALAR, order="text")
+_NUMBER = _SCALAR._replace(order="number")
+_TEXT = _SCALAR._replace(order="text")
 _ANY = FieldType(order="plain", has_one_spelling=True, holds_times=True)
 
 _SIMPLE: Mapping[str, FieldType] = {
     "any": _ANY,
-    "none": replace(_SCALAR, order="plain"),
-    "bool": replace(_SCALAR, order="plain"),
+    "none": _SCALAR._replace(order="plain"),
+    "bool": _SCALAR._replace(order="plain"),
     "int": _NUMBER,
     "float": _NUMBER,
     "str": _TEXT,
     "uuid": _TEXT,
     "date": _TEXT,
-    "time": replace(_TEXT, holds_times=True, is_lossless=False),  # seconds of an offset are not written
-    "datetime": replace(_TEXT, holds_times=True),
+    "time": _TEXT._replace(holds_times=True, is_lossless=False),  # seconds of an offset are not written
+    "datetime": _TEXT._replace(holds_times=True),
     "timedelta": _SCALAR,
-    "decimal": replace(_SCALAR, has_one_spelling=False),
+    "decimal": _SCALAR._replace(has_one_spelling=False),
     "url": FieldType(has_one_spelling=True),
     "multi-host-url": FieldType(has_one_spelling=True),
 }
@@ -257,7 +255,7 @@ class Promises:
         if own is not None and own["type"] != "include-exclude-sequence":
             found = _written_by(own, found)
         if schema.get("metadata", {}).get(_ORDERED):
-            found = replace(found, order="text", has_one_spelling=True)
+            found = found._replace(order="text", has_one_spelling=True)
         return found
 
 
@@ -267,27 +265,27 @@ _UNCERTAIN: Mapping[str, Any] = {"is_lossless": False, "is_checked_by_dump": Fal
 def _bytes(promises: Promises, schema: Any, config: Config) -> FieldType:
     read, written = config.get("val_json_bytes", "utf8"), config.get("ser_json_bytes", "utf8")
     is_text = read == written == "utf8"
-    return replace(_TEXT, is_lossless=read == written, is_checked_by_dump=is_text and not _is_limited(schema))
+    return _TEXT._replace(is_lossless=read == written, is_checked_by_dump=is_text and not _is_limited(schema))
 
 
 def _enum(promises: Promises, schema: Any, config: Config) -> FieldType:
     kind = schema["cls"]
     order: Order = "number" if issubclass(kind, int) else "text" if issubclass(kind, str) else ""
     has_simple_values = all(type(one.value) in (str, int) for one in schema["members"])
-    return replace(_SCALAR, is_lossless=has_simple_values and not issubclass(kind, Flag), order=order)
+    return _SCALAR._replace(is_lossless=has_simple_values and not issubclass(kind, Flag), order=order)
 
 
 def _literal(promises: Promises, schema: Any, config: Config) -> FieldType:
     kinds = set(map(type, schema["expected"]))
     order: Order = "text" if kinds == {str} else "number" if kinds == {int} else ""
-    return replace(_SCALAR, is_lossless=kinds <= {str, int, bool, type(None)}, order=order)
+    return _SCALAR._replace(is_lossless=kinds <= {str, int, bool, type(None)}, order=order)
 
 
 def _default(promises: Promises, schema: Any, config: Config) -> FieldType:
     inner, factory = promises.of(schema["schema"], config), schema.get("default_factory")
     has_immutable = factory is None and type(schema.get("default")) in IMMUTABLE
     varies = factory is not None and factory not in _STEADY_FACTORIES
-    return replace(inner, is_immutable=inner.is_immutable and has_immutable, varies=inner.varies or varies)
+    return inner._replace(is_immutable=inner.is_immutable and has_immutable, varies=inner.varies or varies)
 
 
 def _inner(promises: Promises, schema: Any, config: Config) -> FieldType:
@@ -296,30 +294,29 @@ def _inner(promises: Promises, schema: Any, config: Config) -> FieldType:
 
 def _validated(promises: Promises, schema: Any, config: Config) -> FieldType:
     # A validator may make anything of what it reads.
-    return replace(promises.of(schema["schema"], config), **_UNCERTAIN)
+    return promises.of(schema["schema"], config)._replace(**_UNCERTAIN)
 
 
 def _read_from_json(promises: Promises, schema: Any, config: Config) -> FieldType:
     # Several ways of reading: the one for JSON counts. Its values may be of a class that JSON text is made into.
     key = next(key for key in ("strict_schema", "json_schema") if key in schema)
-    return replace(promises.of(schema[key], config), **_UNCERTAIN)
+    return promises.of(schema[key], config)._replace(**_UNCERTAIN)
 
 
 def _chain(promises: Promises, schema: Any, config: Config) -> FieldType:
-    return replace(promises.of(schema["steps"][-1], config), **_UNCERTAIN)
+    return promises.of(schema["steps"][-1], config)._replace(**_UNCERTAIN)
 
 
 def _union(promises: Promises, schema: Any, config: Config) -> FieldType:
     # Of two types one may read what the other has written.
-    return replace(_joined([promises.of(one, config) for one in _children(schema)]), is_lossless=False)
+    return _joined([promises.of(one, config) for one in _children(schema)])._replace(is_lossless=False)
 
 
 def _container(promises: Promises, schema: Any, config: Config) -> FieldType:
     inner = [promises.of(one, config) for one in _children(schema)]
     keys = [promises.of(schema["keys_schema"], config)] if "keys_schema" in schema else []
     joined, is_plain = _joined(inner), schema["type"] in _PLAIN_CONTAINERS
-    return replace(
-        joined,
+    return joined._replace(
         is_lossless=is_plain and joined.is_lossless and all(one == _TEXT for one in keys),
         is_checked_by_dump=is_plain and joined.is_checked_by_dump and not _is_limited(schema),
         is_immutable=False,
@@ -330,17 +327,17 @@ def _container(promises: Promises, schema: Any, config: Config) -> FieldType:
 def _json_text(promises: Promises, schema: Any, config: Config) -> FieldType:
     inner = promises.of(schema["schema"], config) if "schema" in schema else _ANY
     # A text has several spellings: the keys of an object have no order, 1 equals 1.0.
-    return replace(inner, **_UNCERTAIN, order="", has_one_spelling=False)
+    return inner._replace(**_UNCERTAIN, order="", has_one_spelling=False)
 
 
 def _object(promises: Promises, schema: Any, config: Config) -> FieldType:
     # An object of a subclass would come back as one of the class: each write is checked.
-    return replace(promises.of(schema["schema"], config), **_UNCERTAIN, order="")
+    return promises.of(schema["schema"], config)._replace(**_UNCERTAIN, order="")
 
 
 def _fields(promises: Promises, schema: Any, config: Config) -> FieldType:
     inner = [promises.of(one["schema"], config) for one in _children(schema)]
-    return replace(_joined(inner), **_UNCERTAIN, order="")
+    return _joined(inner)._replace(**_UNCERTAIN, order="")
 
 
 def _reference(promises: Promises, schema: Any, config: Config) -> FieldType:
@@ -396,7 +393,7 @@ def _of_simple(kind: str, schema: Any, config: Config) -> FieldType:
     )
     if is_number:  # which may be rounded
         return FieldType(is_immutable=True, order="number", has_one_spelling=True, holds_times=found.holds_times)
-    return replace(found, is_checked_by_dump=found.is_checked_by_dump and not _is_limited(schema))
+    return found._replace(is_checked_by_dump=found.is_checked_by_dump and not _is_limited(schema))
 
 
 def _is_limited(schema: Any) -> bool:
@@ -422,8 +419,7 @@ def _written_by(own: Any, inner: FieldType) -> FieldType:
     is_number = own.get("return_schema", {}).get("type") in ("int", "float")
     # Equal texts come of equal values that nothing can tell apart; equal numbers of all equal values.
     has_one_spelling = is_number or (inner.has_one_spelling and not inner.holds_times)
-    return replace(
-        inner,
+    return inner._replace(
         is_lossless=False,
         is_checked_by_dump=False,
         order="number" if is_number else "",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Any, Literal, cast
+from typing import Any, Literal, NamedTuple, cast
 
 from kinto_orm.errors import InvalidTypeError, KintoError, NotLoadedError, UsageError
 from kinto_orm.jobs.comparing import GivenRow, changed_fields
@@ -20,8 +19,7 @@ from kinto_orm.query import Place
 from kinto_orm.repository.state import ObjectState, Stateful, Status
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRows:
+class ModelRows(NamedTuple):
     """The codec of a job's rows for one model."""
 
     source: ModelSource
@@ -92,7 +90,7 @@ def _fitting(source: ModelSource, state: ObjectState, data: JSONObject | None, p
     try:
         return _made(source, state, data, place)
     except KintoError:
-        return _made(replace(source, model=source.plain), state, data, place)
+        return _made(source._replace(model=source.plain), state, data, place)
 
 
 def _made(source: ModelSource, state: ObjectState, data: JSONObject | None, place: Place) -> Any:

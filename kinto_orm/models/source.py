@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import AliasChoices, BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -29,8 +28,7 @@ from kinto_orm.repository.state import FlowRunner, ObjectState, Status, active_r
 M = TypeVar("M", bound=KintoObject)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSource:
+class ModelSource(NamedTuple):
     """Objects of a model, below a parent: given, or found by the defaults of class and client when a query ends."""
 
     model: type[Any]

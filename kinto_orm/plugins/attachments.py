@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from kinto_orm.errors import (
     AmbiguousWriteError,
@@ -145,8 +145,7 @@ def attachment(holder: Stateful) -> Attachment | None:
     return attachment_of(state.data)
 
 
-@dataclass(frozen=True, slots=True)
-class FileChange(Generic[H]):
+class FileChange(NamedTuple, Generic[H]):
     """A change of a record's file."""
 
     record: Change[H]

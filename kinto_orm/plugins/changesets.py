@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from kinto_orm.errors import InvalidValueError, RedirectError
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput, etag, parse_timestamp
@@ -50,8 +51,7 @@ class Changeset:
         return tuple(one["id"] for one in self.changes if one.get("deleted") is True)
 
 
-@dataclass(frozen=True, slots=True)
-class ChangesetQuery:
+class ChangesetQuery(NamedTuple):
     """The parameters of a request to a changeset endpoint."""
 
     since: int | None

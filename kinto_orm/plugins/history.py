@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import (
@@ -266,8 +266,7 @@ class HistoryMixin(Query[R]):
         return await self._arun(_reverting(self, one, to))
 
 
-@dataclass(frozen=True, slots=True)
-class _Reverting(Generic[R]):
+class _Reverting(NamedTuple, Generic[R]):
     """One call of ``revert()``."""
 
     source: Source[R]

@@ -6,8 +6,7 @@ its records.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from kinto_orm.errors import (
     AmbiguousWriteError,
@@ -76,8 +75,7 @@ def require_rules(path: ObjectPath, what: str, runner: FlowRunner) -> Flow[Revie
     return rules
 
 
-@dataclass(frozen=True, slots=True)
-class Review(Generic[H]):
+class Review(NamedTuple, Generic[H]):
     """One step of a review, on one collection."""
 
     collection: Change[H]

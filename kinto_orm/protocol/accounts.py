@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from kinto_orm.errors import InvalidValueError, ProtocolError
@@ -41,9 +40,9 @@ def without_hashes(request: Request, response: Response) -> Response:
     else:
         _clean(body)
     try:
-        return replace(response, body=encode(body))
+        return response._replace(body=encode(body))
     except ValueError:  # half a character, which no server of Kinto stores
-        return replace(response, body=json.dumps(body).encode())
+        return response._replace(body=json.dumps(body).encode())
 
 
 def _is_of_accounts(path: str) -> bool:

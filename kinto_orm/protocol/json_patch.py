@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from kinto_orm.errors import InvalidValueError, PermissionsUnknownError
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, is_same, to_json_value
@@ -32,8 +32,7 @@ _UNKNOWN: JSON = object()
 _UNREADABLE = "it reads the id or last_modified of the object, which is unknown: refresh() it first"
 
 
-@dataclass(frozen=True, slots=True)
-class Patched:
+class Patched(NamedTuple):
     """The result of the operations."""
 
     data: JSONObject
@@ -42,7 +41,7 @@ class Patched:
     """``None``: they stay unchanged."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class _Operation:
     """One operation, checked and parsed."""
 

@@ -9,8 +9,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-con
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, encode, is_same, say_path, sorted_set
 
@@ -24,8 +23,7 @@ _ABSENT: JSON = object()
 """In the place of the value of a key that a side does not have."""
 
 
-@dataclass(frozen=True, slots=True)
-class Merged:
+class Merged(NamedTuple):
     """The result of a merge: the data of both sides, and the paths that could not be merged."""
 
     data: JSONObject

@@ -55,12 +55,11 @@ class Request:
         return self.is_guarded or not self.is_write
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """The server's answer. Header names are lower case."""
 
     status: int
-    headers: Mapping[str, str] = field(default_factory=lambda: NO_HEADERS)
+    headers: Mapping[str, str] = NO_HEADERS
     body: bytes = b""
     content: Any = None
     """The decoded body of an answer inside a batch, which has no bytes."""

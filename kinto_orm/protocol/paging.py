@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import TypeVar, cast
+from typing import NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from kinto_orm.errors import KintoError, ProtocolError
@@ -30,8 +30,7 @@ PAGES_UNCHECKED = 1000
 _TOMBSTONE_KEYS = ENVELOPE_KEYS | {"deleted"}
 
 
-@dataclass(frozen=True, slots=True)
-class RawPage:
+class RawPage(NamedTuple):
     """One page of a list, undecoded: the bytes are also the snapshot of its rows."""
 
     body: bytes

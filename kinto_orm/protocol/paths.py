@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import secrets
 import string
-from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
 from os import urandom
@@ -95,8 +94,7 @@ _PERMISSIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class PluralPath:
+class PluralPath(NamedTuple):
     """The plural endpoint of a kind: ``/buckets/b/collections``."""
 
     kind: Kind
@@ -115,8 +113,7 @@ class PluralPath:
         return ObjectPath(self.kind, (*self.parent_ids, id))
 
 
-@dataclass(frozen=True, slots=True)
-class EntriesPath:
+class EntriesPath(NamedTuple):
     """The endpoint of a list whose entries have no URL: ``/permissions``, ``/buckets/b/history`` or the ``changeset``
     of a collection.
     """

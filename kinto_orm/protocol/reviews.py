@@ -6,9 +6,8 @@ https://remote-settings.readthedocs.io/en/latest/case-studies.html, and the plug
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from kinto_orm.protocol.json_values import JSONObject
 
@@ -35,8 +34,7 @@ _BY_VALUE = {one.value: one for one in ReviewStatus}
 _WORK, _REVIEW, _SIGNED = ReviewStatus.WORK_IN_PROGRESS, ReviewStatus.TO_REVIEW, ReviewStatus.SIGNED
 
 
-@dataclass(frozen=True, slots=True)
-class StepDescription:
+class StepDescription(NamedTuple):
     """The status that a step writes, the one that it leads to, and those that it starts from."""
 
     writes: ReviewStatus
@@ -101,8 +99,7 @@ def status_of(data: Mapping[str, Any] | None) -> ReviewStatus | None:
     return _BY_VALUE.get(stated) if isinstance(stated, str) else None
 
 
-@dataclass(frozen=True, slots=True)
-class ReviewRules:
+class ReviewRules(NamedTuple):
     """The server's rules for the review of one collection."""
 
     is_enabled: bool

@@ -27,7 +27,7 @@ E = TypeVar("E")
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class RawEntries:
     """Loader of entries as they are; any field can be selected."""
 
@@ -51,7 +51,7 @@ class RawEntries:
         """Do nothing: the server may sort by any field."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class EntrySource(RawEntries, Generic[E]):
     """The list of the entries, and the fields that a query may use."""
 

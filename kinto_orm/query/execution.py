@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -103,8 +103,7 @@ EVERYTHING = Selection()
 """The whole list."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place(Generic[P_co]):
+class Place(NamedTuple, Generic[P_co]):
     """The client and the list of a query, known when the query ends."""
 
     runner: FlowRunner
@@ -119,8 +118,7 @@ class Place(Generic[P_co]):
         return (yield from flow)
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(NamedTuple):
     """One object as a row of a table."""
 
     data: Mapping[str, JSON]
@@ -185,8 +183,7 @@ class Source(Loader[M_co], Protocol[M_co]):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedRows:
+class LoadedRows(NamedTuple):
     """A page before it becomes objects."""
 
     page: RawPage
@@ -304,7 +301,7 @@ class PageWalk(Generic[L]):
         return kept
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Reading(Generic[M]):
     """A query about to be read: its source, its selection, and the treatment of rows that do not fit the model.
 

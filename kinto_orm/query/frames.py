@@ -7,9 +7,8 @@ https://arrow.apache.org/docs/python/data.html
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from kinto_orm.errors import InvalidValueError, MissingExtraError, UsageError
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode
@@ -134,8 +133,7 @@ def arrow(what: str = "to_arrow()", extra: str = "arrow") -> Any:
     return import_extra("pyarrow", what, extra)
 
 
-@dataclass(frozen=True, slots=True)
-class Column:
+class Column(NamedTuple):
     """A column of known type."""
 
     name: str

@@ -7,9 +7,8 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import KintoError, NotFoundError, UsageError
@@ -53,8 +52,7 @@ class Deferred(Generic[T]):
         return "<Deferred, not read yet>" if self._value is _UNREAD else f"<Deferred: {self._value!r}>"
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
+class _Read(NamedTuple):
     """A read and the value that it fills."""
 
     flow: Flow[Any]

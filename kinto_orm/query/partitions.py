@@ -11,7 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import accumulate, pairwise, takewhile
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from kinto_orm.errors import UsageError
 from kinto_orm.protocol.filters import Condition, condition, matches_nothing
@@ -70,8 +70,7 @@ def cut_into_ranges(reading: Reading[Any], place: Place, parts_for: Callable[[in
     return Partitioner(place.path, selection, place.runner).cut(parts_for)
 
 
-@dataclass(frozen=True, slots=True)
-class Partitioner:
+class Partitioner(NamedTuple):
     """Cuts the list of a selection into ranges."""
 
     path: PluralPath

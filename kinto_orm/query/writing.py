@@ -98,7 +98,7 @@ def delete_selected(
         return (yield from count(place))
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class _Tally:
     """The number of records that were deleted so far."""
 

@@ -6,8 +6,8 @@ It starts from the copy of the object in the 412.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, cast, get_args
+from dataclasses import replace
+from typing import Any, NamedTuple, cast, get_args
 
 from kinto_orm.errors import (
     ConflictError,
@@ -196,8 +196,7 @@ def _merge_conflict(conflict: ConflictError, why: str, paths: tuple[str, ...] = 
     )
 
 
-@dataclass(frozen=True, slots=True)
-class ConflictResolution:
+class ConflictResolution(NamedTuple):
     """The ways out of one conflict."""
 
     error: ConflictError

@@ -8,8 +8,8 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-con
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from kinto_orm.errors import (
     AmbiguousWriteError,
@@ -43,8 +43,7 @@ from kinto_orm.repository.verbs import SERVER_OWNED, without_schema_timestamp
 METHODS = {Action.PUT: "PUT", Action.UPDATE: "PATCH", Action.PATCH: "PATCH", Action.DELETE: "DELETE"}
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The result of a write: the state of its object, and the change that brought it there.
 
     With ``again`` that is not the end: this change is to be sent next, on top of ``change``, which is found applied.
@@ -313,5 +312,5 @@ def rebase(change: Change[Any], error: ConflictError) -> Change[Any]:
 
 def rebase_onto(change: Change[Any], state: ObjectState) -> Change[Any]:
     """Return the same verb on this state of its object."""
-    options = replace(change.options, if_match=None)
+    options = change.options._replace(if_match=None)
     return replace(change, state=state, options=options, seen=change.shown)

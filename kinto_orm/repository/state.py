@@ -106,8 +106,7 @@ class ObjectState(NamedTuple):
         return ObjectState(self.path, Status.LOADED, stored.data, stored.last_modified, stored.permissions)
 
 
-@dataclass(frozen=True, slots=True)
-class WriteOptions:
+class WriteOptions(NamedTuple):
     """The options of every write."""
 
     safe: bool = True

@@ -13,8 +13,8 @@ import subprocess
 import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kinto_orm.errors import UsageError
 from kinto_orm.server.application import import_extra
@@ -28,8 +28,7 @@ UNNEEDED = ("include", "pgxs", "pkgconfig", "doc", "man", "*.a", "__pycache__")
 DESCRIPTORS = Path("/proc/self/fd")
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """The user who runs PostgreSQL in the place of root, and to whom the data belongs."""
 
     uid: int
@@ -50,8 +49,7 @@ class Owner:
         return bool(status.st_mode & (0o010 if status.st_gid == self.gid else 0o001))
 
 
-@dataclass(frozen=True, slots=True)
-class Programs:
+class Programs(NamedTuple):
     """Programs in a folder, and the user who runs them; ``None`` is the user of this process."""
 
     folder: Path

@@ -16,7 +16,7 @@ from kinto_orm.errors import ResponseTooLargeError
 CHUNK = 256 * 1024
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Body:
     """The decoded body of one answer, as far as it has come. Times are of ``clock``, sizes are bytes."""
 

@@ -46,7 +46,7 @@ _IN_MEMORY = 8 * 1024 * 1024
 """Bytes of a file that wait in memory for the rest of it; more of them wait on the disk."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class HostOptions:
     """How the host of the files is asked: never with credentials, because the files of Kinto are public.
 
@@ -58,7 +58,7 @@ class HostOptions:
     timeout: Timeout = (5, 30)
     retries: int = 3
     verify: Verify = True
-    proxies: Mapping[str, str] = field(default_factory=dict, repr=False)
+    proxies: Mapping[str, str] = field(default_factory=dict)
     deadline: float = 120
     max_bytes: int | None = None
     allow_hosts: Collection[str] = ()

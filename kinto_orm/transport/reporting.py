@@ -7,7 +7,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from kinto_orm.errors import AlertWarning
 from kinto_orm.errors.usage import warn_user
@@ -61,7 +61,7 @@ MAX_ALERTS = 100
 """A server that says something new each time shall not fill the memory."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Alerts:
     """The alerts of one server, each shown once for its code and URL."""
 
@@ -137,8 +137,7 @@ logger = logging.getLogger("kinto_orm")
 E = TypeVar("E")
 
 
-@dataclass(frozen=True, slots=True)
-class Reporter:
+class Reporter(NamedTuple):
     """Who hears of the exchanges with one host. A hook that fails does no harm."""
 
     host: str

@@ -21,7 +21,7 @@ import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Generator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import Enum
@@ -148,7 +148,7 @@ class RetryPolicy:
         return self.random() * min(self.cap, self.base * 2.0 ** min(attempt - 1, 64))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class RetryBudget:
     """The retries that the requests of one client may make together, so that they do not hammer a server in trouble.
 
@@ -156,7 +156,7 @@ class RetryBudget:
     """
 
     tokens: float = BUDGET
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, cost: float) -> bool:
         """Spend that much and return whether it was left."""
@@ -172,7 +172,7 @@ class RetryBudget:
             self.tokens = min(BUDGET, self.tokens + amount)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class Backoff:
     """Until when the server wants to be left alone, by its header ``Backoff``."""
 
@@ -212,8 +212,7 @@ Result: TypeAlias = Response | KintoError
 Retrying: TypeAlias = Generator[Attempt | Pause, Result | None, Response]
 
 
-@dataclass(frozen=True, slots=True)
-class RetryLoop:
+class RetryLoop(NamedTuple):
     """The loop of one client: its policy, and the state that its requests share."""
 
     policy: RetryPolicy
@@ -352,7 +351,7 @@ def _is_beginning(body: bytes) -> bool:
 
 def _handed_over(result: Result, *, may_be_applied: bool) -> Response:
     if isinstance(result, Response):
-        return replace(result, is_repeated=True) if may_be_applied else result
+        return result._replace(is_repeated=True) if may_be_applied else result
     if may_be_applied and not isinstance(result, ConnectionLostError):
         # This failure alone would say that nothing was sent, or that another server answered.
         raise ConnectionLostError(

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -50,16 +50,16 @@ POOL_SIZE = 32
 """How many connections are kept for the next requests."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class WireOptions:
     """The options that every request shares."""
 
     server_url: str
-    auth: Authenticator | None = field(repr=False)
-    headers: dict[str, str] = field(repr=False)
+    auth: Authenticator | None
+    headers: dict[str, str]
     verify: Verify
     cert: Certificate
-    proxies: dict[str, str] = field(repr=False)
+    proxies: dict[str, str]
     trust_env: bool
     allow_insecure: bool
     """Whether credentials may be sent where everybody on the way can read them."""

@@ -12,7 +12,7 @@ import os
 import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from pydantic_core import from_json
@@ -43,7 +43,7 @@ def renewed(request: Request, response: Response, auth: object, sent: PreparedRe
         return response
     # Kinto treats unknown credentials as anonymous: a part of a batch may have been applied all the same.
     is_whole = all(status == 401 for status in statuses)
-    return replace(response, asks_for_login=True) if is_whole or not request.is_write else response
+    return response._replace(asks_for_login=True) if is_whole or not request.is_write else response
 
 
 def _renews(renew: Callable[[Any], bool], sent: PreparedRequest | None) -> bool:
@@ -65,14 +65,14 @@ def _statuses(request: Request, response: Response) -> list[int]:
         return [response.status]  # what is wrong with it is said where it is read
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class _Kept:
     auth: BearerTokenAuth
     until: float
     is_refused: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False, repr=False)
 class TokenStore:
     """The tokens of one auth object, by their use; ``ttl`` is their lifetime, in seconds.
 
@@ -80,9 +80,9 @@ class TokenStore:
     """
 
     ttl: float = math.inf
-    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
-    _kept: dict[Hashable, _Kept] = field(default_factory=dict, repr=False)
-    _flights: dict[Hashable, Future[BearerTokenAuth]] = field(default_factory=dict, repr=False)
+    clock: Callable[[], float] = time.monotonic
+    _kept: dict[Hashable, _Kept] = field(default_factory=dict)
+    _flights: dict[Hashable, Future[BearerTokenAuth]] = field(default_factory=dict)
 
     def get(self, key: Hashable, fetch: Callable[[], BearerTokenAuth]) -> BearerTokenAuth:
         """Return the token, fetched where there is no valid one. Raises ``LoginFailedError``."""

@@ -7,8 +7,7 @@ answered before it. https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar, cast
 
 from kinto_orm.errors import BadRequestError, ConcurrentWriteError, DryRunError, KintoError
 from kinto_orm.protocol.batches import (
@@ -38,8 +37,7 @@ class Entry(Protocol):
 E = TypeVar("E", bound=Entry)
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
+class Answers(NamedTuple):
     """The answers to one batch, in detail."""
 
     responses: Sequence[Response]

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any, NamedTuple, TypeVar
 
 from kinto_orm.errors import (
     AtomicityUnavailableError,
@@ -67,8 +67,7 @@ MOST_ROUNDS = 4
 S = TypeVar("S", bound=Stateful)
 
 
-@dataclass(frozen=True, slots=True)
-class CommitOptions:
+class CommitOptions(NamedTuple):
     """The options of a commit."""
 
     atomic: bool = False
@@ -80,8 +79,11 @@ class CommitOptions:
     """A read that goes first in an atomic batch: unless the server allows it, nothing is stored."""
 
 
+ONE_BATCH = CommitOptions()
+
+
 def commit(
-    changes: Sequence[Change[S]], runner: FlowRunner, options: CommitOptions = CommitOptions()
+    changes: Sequence[Change[S]], runner: FlowRunner, options: CommitOptions = ONE_BATCH
 ) -> Flow[Sequence[Change[S]]]:
     """Send the changes in their order, as one ``POST /batch`` where all are stored, and return them with their
     outcomes.
@@ -118,7 +120,7 @@ def carry_out(change: Change[S], runner: FlowRunner) -> Flow[None]:
     change.write = plan(change)
     if change.write is not None:
         yield from require_kind(change.state.path.kind, runner)
-        yield from _SendingAlone(runner, CommitOptions()).send([change])
+        yield from _SendingAlone(runner, ONE_BATCH).send([change])
     elif change.seen is not None:
         # The other side of a conflict had written what was wanted.
         change.holder.__kinto_apply_state__(change.state, change)

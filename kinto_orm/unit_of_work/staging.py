@@ -189,7 +189,7 @@ def _options(before: Change[Any], after: Change[Any]) -> WriteOptions:
     latest = after.options
     on_conflict = latest.on_conflict or before.options.on_conflict
     chosen = latest if not latest.safe or latest.if_match is not None or latest.if_not_exists else before.options
-    return replace(chosen, if_exists=latest.if_exists, on_conflict=on_conflict)
+    return chosen._replace(if_exists=latest.if_exists, on_conflict=on_conflict)
 
 
 def _combine_delete(before: Change[Any], after: Change[Any]) -> Change[Any] | None:
@@ -198,7 +198,7 @@ def _combine_delete(before: Change[Any], after: Change[Any]) -> Change[Any] | No
         return replace(after, options=options)
     if before.options.safe and not before.options.if_not_exists:
         return None  # an object that was never stored needs no deletion
-    return replace(after, options=replace(options, if_exists=True))  # the upsert may have met an existing object
+    return replace(after, options=options._replace(if_exists=True))  # the upsert may have met an existing object
 
 
 def _restore(before: Change[Any], after: Change[Any]) -> Change[Any]:

@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable, Container, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, NamedTuple, Self, TypeVar, cast
 from uuid import UUID
 
 from kinto_orm.errors import (
@@ -287,7 +287,7 @@ class UnitOfWork:
                 in_staging_order = {**self._staged, **to_send}
             options = self._options
             if ordered and self._common_lock is not None:
-                options = replace(options, lock=(yield from self._common_lock.prepare(self.runner)))
+                options = options._replace(lock=(yield from self._common_lock.prepare(self.runner)))
             if ordered:
                 yield from commit(ordered, self.runner, options)
             answered = self._settle(in_staging_order)
@@ -413,8 +413,7 @@ def _to_be_repeated(one: Change[Any]) -> Change[Any]:
     return replace(latest, state=latest.state._replace(in_doubt=one.holder.__kinto_state__().in_doubt))
 
 
-@dataclass(frozen=True, slots=True)
-class _Undo:
+class _Undo(NamedTuple):
     """Undoing of the stored part of a failed commit."""
 
     runner: FlowRunner
@@ -435,8 +434,7 @@ MOST_ATTEMPTS = 4
 """The number of attempts to create one object where other clients write to the same list."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lock:
+class Lock(NamedTuple):
     """The lock of a unit of work: an object of that name, or the caller's object."""
 
     path: ObjectPath

@@ -270,9 +270,7 @@ def test_a_read_is_never_in_doubt() -> None:
 def test_a_fixed_wait_takes_the_place_of_every_other() -> None:
     loop = Loop({"retry_after": 7})
 
-    loop.send(
-        SAFE, REFUSED, dataclasses.replace(KINTO_503, retry_after=30), dataclasses.replace(KINTO_503, retry_after=1e9)
-    )
+    loop.send(SAFE, REFUSED, KINTO_503._replace(retry_after=30), KINTO_503._replace(retry_after=1e9))
 
     assert loop.waits == [7, 7, 7]
 
@@ -281,7 +279,7 @@ def test_a_fixed_wait_takes_the_place_of_every_other() -> None:
 def test_the_server_says_how_long_to_wait(asked: float, expected: float) -> None:
     loop = Loop()
 
-    loop.send(SAFE, dataclasses.replace(KINTO_503, retry_after=asked))
+    loop.send(SAFE, KINTO_503._replace(retry_after=asked))
 
     assert loop.waits == [expected]
 
@@ -289,7 +287,7 @@ def test_the_server_says_how_long_to_wait(asked: float, expected: float) -> None
 def test_a_wait_that_is_longer_than_the_call_may_take_is_the_callers_to_decide() -> None:
     loop = Loop()
 
-    answer = loop.send(SAFE, dataclasses.replace(KINTO_503, retry_after=1e9))
+    answer = loop.send(SAFE, KINTO_503._replace(retry_after=1e9))
 
     assert (answer.status, answer.retry_after) == (503, 1e9)
     assert loop.waits == []

@@ -267,7 +267,7 @@ def test_the_last_of_several_409_counts() -> None:
 
 def test_a_refusal_before_a_409_leaves_the_doubt_that_a_first_attempt_was_stored() -> None:
     writes = [staged(0), staged(1)]
-    answer = replace(batch((412, {}), (409, {})), is_repeated=True)
+    answer = batch((412, {}), (409, {}))._replace(is_repeated=True)
 
     found, _ = drive(run(writes), answer)
 
@@ -542,7 +542,7 @@ def test_a_400_for_another_reason_is_a_refusal() -> None:
 
 
 def undone(*answers: Answer) -> Response:
-    return replace(batch(*answers), headers={"x-batch-rolled-back": "true"})
+    return batch(*answers)._replace(headers={"x-batch-rolled-back": "true"})
 
 
 def atomic(*writes: Change[Thing], on_conflict: Any = "raise") -> Flow[list[Outcome[Thing]]]:

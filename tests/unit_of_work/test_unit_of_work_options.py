@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -195,7 +194,7 @@ class Limited:
             del info["settings"]["batch_max_requests"]
         else:
             info["settings"]["batch_max_requests"] = limit
-        return replace(response, body=json.dumps(info).encode())
+        return response._replace(body=json.dumps(info).encode())
 
     async def asend(self, request: Request) -> Response:
         return self.send(request)
