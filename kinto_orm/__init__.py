@@ -14,6 +14,9 @@
 https://docs.kinto-storage.org
 """
 
+import importlib
+import typing
+
 from kinto_orm.client import Client
 from kinto_orm.client.admin import Heartbeat
 from kinto_orm.errors import (
@@ -119,10 +122,17 @@ from kinto_orm.protocol.responses import StoredObject
 from kinto_orm.protocol.reviews import ReviewStatus
 from kinto_orm.query import EntryQuery, History, Page, ParallelQuery, Partition, Query
 from kinto_orm.query.gather import Deferred, Gathering
-from kinto_orm.transport import BearerTokenAuth, BrowserOAuth, FxaAuth, RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import BulkReport, Outcome
 from kinto_orm.unit_of_work.staging import Plan, PlannedWrite
 from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
+
+if typing.TYPE_CHECKING:
+    from kinto_orm.transport.browser import BrowserOAuth
+    from kinto_orm.transport.fxa import FxaAuth
+
+_AT_FIRST_USE = {"BrowserOAuth": "kinto_orm.transport.browser", "FxaAuth": "kinto_orm.transport.fxa"}
+"""Rare names, and the modules that are imported when they are first asked for."""
 
 __all__ = [
     "MISSING",
@@ -249,3 +259,15 @@ __all__ = [
     "VerificationError",
     "Violation",
 ]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _AT_FIRST_USE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found: object = getattr(importlib.import_module(_AT_FIRST_USE[name]), name)
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

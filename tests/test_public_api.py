@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
+import sys
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -172,11 +174,28 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 
 def test_nothing_public_is_left_out_of_the_public_names() -> None:
-    modules = (inspect.ismodule(value) for value in vars(kinto_orm).values())
-    public = {
-        name for name, is_module in zip(vars(kinto_orm), modules, strict=True) if name[0] != "_" and not is_module
-    }
+    names = [name for name in dir(kinto_orm) if name[0] != "_"]
+    public = {name for name in names if not inspect.ismodule(getattr(kinto_orm, name))}
     assert public == set(kinto_orm.__all__)
+
+
+def test_rare_names_are_loaded_when_they_are_first_asked_for() -> None:
+    table = kinto_orm._AT_FIRST_USE
+    code = f"import sys, kinto_orm; loaded = set(sys.modules); print(*sorted(loaded & {set(table.values())}))"
+
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+
+    assert loaded.split() == []
+    assert table.keys() <= set(dir(kinto_orm)) & set(kinto_orm.__all__)
+    assert {name: getattr(kinto_orm, name).__module__ for name in table} == table
+
+
+def test_checkers_see_the_rare_names_too() -> None:
+    branches = [one for one in ast.parse(inspect.getsource(kinto_orm)).body if isinstance(one, ast.If)]
+
+    imported = [one for branch in branches for one in branch.body if isinstance(one, ast.ImportFrom)]
+
+    assert {name.name: one.module for one in imported for name in one.names} == kinto_orm._AT_FIRST_USE
 
 
 def test_every_exception_is_a_public_name() -> None:

@@ -1,8 +1,6 @@
 """The senders of requests: authentication, retries, and HTTP by ``requests``. They know messages only."""
 
 from kinto_orm.transport.auth import AuthInput, BasicAuth, BearerTokenAuth, parse_auth
-from kinto_orm.transport.browser import BrowserOAuth
-from kinto_orm.transport.fxa import FxaAuth
 from kinto_orm.transport.http import MAX_RESPONSE_BYTES, HttpTransport, merge_credentials, parse_server_url
 from kinto_orm.transport.reporting import Alerts, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.retry import OnBackoff, RetryPolicy
@@ -13,8 +11,6 @@ __all__ = [
     "AuthInput",
     "BasicAuth",
     "BearerTokenAuth",
-    "BrowserOAuth",
-    "FxaAuth",
     "HttpTransport",
     "OnBackoff",
     "RequestEvent",
