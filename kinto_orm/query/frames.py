@@ -89,16 +89,22 @@ def new_table(reading: Reading[M]) -> TypedTable | FoundTable:
     asked = list(dict.fromkeys(name.partition(".")[0] for name in reading.selection.fields))
     schema = reading.source.row_schema()
     if not schema:
-        return FoundTable(dict.fromkeys(["id", "last_modified", *asked]))
+        marks = ["deleted"] if _marks_deleted(reading) else []
+        return FoundTable(dict.fromkeys(["id", "last_modified", *asked, *marks]))
     columns = declared_columns(schema)
     names = {one.name for one in columns}
     if asked:
         columns = [one for one in columns if one.name in asked]
     if not asked or not names.issuperset({*asked} - ALWAYS_THERE):
         columns.append(Column(UNDECLARED, arrow().string(), is_text=True))
-    if reading.selection.since is not None and "deleted" not in names:
+    if _marks_deleted(reading):
         columns.append(Column("deleted", arrow().bool_()))
     return TypedTable([*_envelope(), *columns])
+
+
+def _marks_deleted(reading: Reading[M]) -> bool:
+    """Return whether each row says whether it is a tombstone; a field of that name has its own values."""
+    return reading.selection.since is not None and "deleted" not in reading.source.declared_fields()
 
 
 def _envelope() -> list[Column]:
@@ -112,7 +118,10 @@ def _read(reading: Reading[M], place: Place, progress: Progress | None = None) -
     done = 0
     while (flow := walk.next_page()) is not None:
         objects = (yield from flow).objects
-        table.add([reading.source.row_of(one) for one in objects])
+        rows = [reading.source.row_of(one) for one in objects]
+        if _marks_deleted(reading):
+            rows = [Row({"deleted": False, **row.data}, row.undeclared) for row in rows]
+        table.add(rows)
         done += len(objects)
         if progress is not None:
             progress(done, total, "read records")

@@ -216,7 +216,7 @@ def test_a_part_has_the_defaults_of_the_whole(typed: Collection[Todo]) -> None:
     assert part.drop_columns("last_modified") == whole.select(["id", "done", "n", "tags"])
 
 
-def test_what_is_stored_has_a_column_and_what_is_computed_has_none(todos: Collection[Record]) -> None:
+def test_k14_what_is_stored_has_a_column_and_what_is_computed_has_none(todos: Collection[Record]) -> None:
     class Odd(Record):
         kept: int = Field(default=1, exclude=True)
 
@@ -251,16 +251,22 @@ def test_a_field_of_json_text_is_a_column_of_text(todos: Collection[Record]) -> 
     assert table.column("inner").to_pylist() == [None, {"payload": '{"n":1}'}]
 
 
-def test_tombstones_are_rows_without_their_fields(typed: Collection[Todo]) -> None:
+@pytest.mark.parametrize("is_typed", [True, False], ids=["typed", "plain"])
+def test_k14_each_row_of_what_changed_says_whether_it_was_deleted(
+    typed: Collection[Todo], *, is_typed: bool
+) -> None:
     fill(typed, {"title": "a"}, {"title": "b"})
     typed.records.get("r0").delete()
+    records: Any = typed.records if is_typed else typed.bucket.collection(typed.id or "").records
 
-    table = typed.records.since(0).to_arrow().select(["id", "title", "deleted"])
+    table = records.since(0).to_arrow().select(["id", "title", "deleted"])
 
     assert table.to_pylist() == [
         {"id": "r0", "title": None, "deleted": True},
-        {"id": "r1", "title": "b", "deleted": None},
+        {"id": "r1", "title": "b", "deleted": False},
     ]
+    assert records.since(records.timestamp()).to_arrow().column_names.count("deleted") == 1
+    assert "deleted" not in records.to_arrow().column_names
 
 
 def test_rows_that_do_not_fit_are_kept_as_they_are_or_an_error(typed: Collection[Todo]) -> None:
