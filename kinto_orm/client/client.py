@@ -38,7 +38,7 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import EntryQuery, Place, permissions_of
 from kinto_orm.query.gather import Gathering
 from kinto_orm.repository.disk import FilePath
-from kinto_orm.repository.state import OnConflict, OnInvalid, Progress, Stateful, Verb
+from kinto_orm.repository.state import OnConflict, OnInvalid, Progress, Stateful, Status, Verb
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.transport import (
     MAX_RESPONSE_BYTES,
@@ -247,11 +247,12 @@ class Client(AdminMixin):
     def ensure(self, *objects: KintoObject | type[Record], schema: bool = False) -> tuple[Outcome[Any], ...]:
         """Make sure that these new objects exist, with at least their data and permissions, in one batch.
 
-        A model (``Todo``) stands for its collection, and for the bucket of that. With ``schema=True`` a collection
-        without a JSON schema gets the one of its model. Sends no write where all is there; keys and principals that
-        others set are left alone. Each object ends up loaded.
-        Raises ``CommitError`` where something could not be stored, ``SchemaDiffersError`` where a collection has a
-        schema, and another one than its model.
+        A model (``Todo``) stands for its collection, and for the bucket of that; so does a reference
+        (``payments.collection(Todo)``). With ``schema=True`` a collection without a JSON schema gets the one of its
+        model. Sends no write where all is there; keys, principals and members of groups that others set are left alone.
+        Each object ends up loaded.
+        Raises ``CommitError`` where something could not be stored, ``ForbiddenError`` for a bucket of another user,
+        ``SchemaDiffersError`` where a collection has a schema, and another one than its model.
         """
         return self.run(self._ensure(objects, schema=schema))
 
@@ -260,15 +261,27 @@ class Client(AdminMixin):
         return await self.arun(self._ensure(objects, schema=schema))
 
     def _ensure(self, given: Sequence[KintoObject | type[Record]], *, schema: bool) -> Flow[tuple[Outcome[Any], ...]]:
-        objects = [self._bound(one) for one in given if not isinstance(one, type)]
-        known = {one.__kinto_path__(draw=True) for one in objects}
-        for model in given:
-            holders = holders_of(model, self) if isinstance(model, type) else ()
+        new: list[KintoObject] = []
+        named: list[KintoObject | type[Record]] = []
+        for one in given:
+            if isinstance(one, type) or self._bound(one).__kinto_envelope__().status is Status.REFERENCE:
+                named.append(one)
+            else:
+                new.append(one)
+        objects = [*new]
+        known = {one.__kinto_path__(draw=True) for one in new}
+        for one in named:
+            holders = holders_of(one, self)
             objects += [one for one in holders if one.__kinto_path__() not in known]
             known |= {one.__kinto_path__() for one in holders}
         typed = [one for one in objects if isinstance(one, Collection) and one.model is not Record] if schema else []
         schemas = {one.__kinto_path__(): NamedSchema(one.model.__name__, schema_of(one.model)) for one in typed}
-        return ensure(objects, self, schemas)
+        outcomes = yield from ensure(objects, self, schemas)
+        found = {one.__kinto_path__(): one for one in objects}
+        for one in named:
+            if isinstance(one, KintoObject):
+                one.__kinto_apply_state__(found[one.__kinto_path__()].__kinto_state__(), None)
+        return outcomes
 
     def _bound(self, one: object) -> KintoObject:
         if not isinstance(one, KintoObject):

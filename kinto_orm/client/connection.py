@@ -190,6 +190,13 @@ class Connection:
     """The locks whose objects are known to exist."""
     alerts: Alerts = field(default_factory=Alerts)
 
+    @property
+    def user(self) -> str | None:
+        """The principal of the client's user; ``None`` where the server was not asked, or knows none."""
+        user = (self.server_info or {}).get("user")
+        id = user.get("id") if isinstance(user, dict) else None
+        return id if isinstance(id, str) else None
+
     def fitting(self, mine: Options, others: Options) -> Connection:
         """Return a connection for other options: this one, where the changes do not concern it."""
         if others.connects_like(mine):

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kinto_orm.errors import DuplicateObjectError, ForbiddenError, InvalidTypeError, PermissionsUnknownError
+from kinto_orm.errors import (
+    ConflictError,
+    DuplicateObjectError,
+    ForbiddenError,
+    InvalidTypeError,
+    PermissionsUnknownError,
+    UnauthorizedError,
+)
 from kinto_orm.jobs.schemas import NamedSchema, lacks_schema, require_enforcement
 from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.json_values import is_same
@@ -23,15 +30,16 @@ def ensure(
 ) -> Flow[tuple[Outcome[Any], ...]]:
     """Make sure that the objects exist with at least this data and these permissions, in one batch.
 
-    Sends no write where all is there already. Keys and principals that others set are left alone; each object ends
-    up loaded. ``schemas`` has those of the collections that shall have one. Raises ``CommitError`` where something was
-    not stored, and ``SchemaDiffersError``, before anything is sent, where a collection has another schema.
+    Sends no write where all is there already. Keys, principals and members that others set are left alone; each object
+    ends up loaded. ``schemas`` has those of the collections that shall have one. Raises ``CommitError`` where something
+    was not stored, ``ForbiddenError`` or ``UnauthorizedError`` where the user may not see what exists and nothing was
+    stored, and ``SchemaDiffersError``, before anything is sent, where a collection has another schema.
     """
     runner.refuse_staging("ensure()")
     to_create = _to_create(objects)
     for path in schemas:
         yield from require_enforcement(path, runner, "ensure(schema=True)")
-    changes: list[Change[Stateful]] = []
+    changes: list[Change[Any]] = []
     missing: set[ObjectPath] = set()
     for creation in to_create:
         path = creation.state.path
@@ -44,14 +52,20 @@ def ensure(
         if wanted is not None and lacks_schema(None if found is None else found.data, wanted, path):
             creation.holder.__kinto_edit__({"schema": wanted.schema}, {})
         changes.append(creation.holder.__kinto_change__(Verb.SAVE))
-    by_object = {id(one.holder): one for one in (yield from commit(changes, runner))}
+    yield from commit(changes, runner)
+    for one in changes:
+        yield from _look_behind_conflict(one)
+    by_object = {id(one.holder): one for one in changes}
     in_order = [by_object[id(one)] for one in objects]
+    hidden = next((one.error for one in changes if isinstance(one.error, _HIDING)), None)
+    if hidden is not None and all(one.status in ("unchanged", "rejected") for one in changes):
+        raise hidden
     raise_unless_stored(in_order)
     return tuple(one.outcome for one in in_order)
 
 
 def _to_create(objects: Sequence[Stateful]) -> list[Change[Stateful]]:
-    """Return the changes that create the objects, parents first."""
+    """Return the changes that create the objects: accounts first, whose users may be the caller, then parents."""
     creations = [one.__kinto_change__(Verb.SAVE) for one in objects]
     known: set[ObjectPath] = set()
     for one in creations:
@@ -61,7 +75,12 @@ def _to_create(objects: Sequence[Stateful]) -> list[Change[Stateful]]:
         if path in known:
             raise DuplicateObjectError(f"ensure() was given two objects for {path}.")
         known.add(path)
-    return sorted(creations, key=lambda one: (one.state.path.kind.level, one.state.path.ids))
+    return sorted(creations, key=_order)
+
+
+def _order(one: Change[Stateful]) -> tuple[bool, int, Sequence[str]]:
+    path = one.state.path
+    return path.kind is not Kind.ACCOUNT, path.kind.level, path.ids
 
 
 def _is_below(path: ObjectPath, missing: set[ObjectPath]) -> bool:
@@ -73,10 +92,25 @@ def _is_below(path: ObjectPath, missing: set[ObjectPath]) -> bool:
 def _find(path: ObjectPath) -> Flow[ObjectState | None]:
     try:
         return (yield from get_or_none(path))
-    except ForbiddenError:
-        if path.kind is not Kind.BUCKET:
+    except _HIDING:
+        if path.kind not in (Kind.BUCKET, Kind.ACCOUNT):
             raise
-        return None  # Kinto says 403 for a bucket that does not exist; if it does, creating it will say so
+        return None  # Kinto says so of what does not exist, too; if it does, creating it will say so
+
+
+_HIDING = (ForbiddenError, UnauthorizedError)
+
+
+def _look_behind_conflict(one: Change[Any]) -> Flow[None]:
+    """Give the change the server's refusal to show the object, where its creation found one that may not be seen."""
+    path = one.state.path
+    if not isinstance(one.error, ConflictError) or path.kind not in (Kind.BUCKET, Kind.ACCOUNT):
+        return
+    try:
+        yield from get_or_none(path)
+    except _HIDING as hidden:
+        hidden.args = (f"{path} exists already, and may not be seen. {hidden}",)
+        one.status, one.error = "rejected", hidden
 
 
 def _complete(wanted: Change[Stateful], found: ObjectState) -> None:
@@ -84,6 +118,9 @@ def _complete(wanted: Change[Stateful], found: ObjectState) -> None:
     wanted.holder.__kinto_apply_state__(found, None)
     had = found.data or {}
     data = {key: value for key, value in wanted.data.items() if key not in had or not is_same(had[key], value)}
+    if found.path.kind is Kind.GROUP and "members" in data:
+        members = had.get("members", [])
+        data["members"] = [*members, *(one for one in data["members"] if one not in members)]
     data = without_secrets(found.path, data) or {}  # whether a password is the same cannot be told: it stays
     permissions: dict[str, frozenset[str]] = {}
     for name, principals in (wanted.permissions or {}).items():

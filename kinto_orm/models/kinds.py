@@ -6,10 +6,10 @@ https://docs.kinto-storage.org/en/stable/concepts.html
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, cast, overload
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, cast, overload
 from uuid import UUID
 
-from pydantic import ConfigDict, Field, SecretStr
+from pydantic import BeforeValidator, ConfigDict, Field, SecretStr
 from typing_extensions import TypeVar
 
 from kinto_orm.errors import InvalidTypeError, NotBoundError, UsageError
@@ -22,6 +22,7 @@ from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import find_parent, reference
 from kinto_orm.models.managers import Manager, RecordManager, manager_of, record_manager_of
 from kinto_orm.models.metaclass import Given, Settable, argument
+from kinto_orm.models.permissions import member_texts
 from kinto_orm.models.rows import ModelRows
 from kinto_orm.models.source import record_schema
 from kinto_orm.plugins.attachments import attach
@@ -33,7 +34,7 @@ from kinto_orm.protocol.reviews import ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import History, Place, history_of
 from kinto_orm.repository.disk import FilePath
-from kinto_orm.repository.state import FlowRunner, Progress
+from kinto_orm.repository.state import FlowRunner, Progress, Status
 
 
 class Account(KintoObject):
@@ -195,11 +196,11 @@ class Group(KintoObject):
     __kinto_kind__: ClassVar[Kind] = Kind.GROUP
     __kinto_parent__: ClassVar[Any] = Bucket
 
-    members: list[str] = Field(default_factory=list)
-
     if TYPE_CHECKING:
+        members: Settable[list[str], Sequence[str | Account]] = argument(default=None)
         bucket: Given[Bucket, Bucket | str | None] = argument(default=None)
     else:
+        members: Annotated[list[str], BeforeValidator(member_texts)] = Field(default_factory=list)
 
         @property
         def bucket(self):
@@ -470,15 +471,29 @@ def schema_of(model: Any, *, enforce_formats: bool = False) -> JSONObject:
     return prepare_schema(record_schema(model), enforce_formats=enforce_formats)
 
 
-def holders_of(model: Any, client: FlowRunner) -> Sequence[KintoObject]:
-    """Return the bucket and the collection that hold the model's records, as new objects.
+def holders_of(one: Any, client: FlowRunner) -> Sequence[KintoObject]:
+    """Return what a model or a reference stands for, as new objects: its bucket, and the collection or group.
 
-    The bucket ``default`` is left out: Kinto makes it. Raises ``NotBoundError`` where the model has no collection.
+    A bucket that is loaded is left out, and the bucket ``default``, which Kinto makes. Raises ``NotBoundError`` where
+    the model has no collection, ``InvalidTypeError`` for anything else than a model, or a reference to a bucket, group
+    or collection.
     """
-    if not issubclass(model, Record):
-        raise InvalidTypeError(f"ensure() takes models of records, not {model.__name__}.")
-    bucket, collection = find_parent(model, None, None, lambda: client).__kinto_path__().ids
-    holder = Collection(bucket=bucket, id=collection, model=model, client=client)
+    if isinstance(one, type) and issubclass(one, Record):
+        bucket, collection = find_parent(one, None, None, lambda: client).__kinto_path__().ids
+        holder: KintoObject = Collection(bucket=bucket, id=collection, model=one, client=client)
+    elif isinstance(one, Bucket):
+        return (Bucket(id=one.id, client=client),)
+    elif isinstance(one, (Collection, Group)):
+        bucket, id = one.__kinto_path__().ids
+        given: dict[str, Any] = {"model": one.model} if isinstance(one, Collection) else {}
+        holder = type(one)(bucket=bucket, id=id, client=client, **given)
+        if one.bucket.__kinto_envelope__().status is Status.LOADED:
+            return (holder,)
+    else:
+        raise InvalidTypeError(
+            f"ensure() takes new objects, models of records, and references to buckets, groups and collections, not "
+            f"{one!r:.80}."
+        )
     return (holder,) if bucket == "default" else (Bucket(id=bucket, client=client), holder)
 
 

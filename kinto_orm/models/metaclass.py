@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
+from inspect import Parameter
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar, Union, dataclass_transform, get_args, get_origin
 
@@ -17,6 +18,7 @@ from pydantic._internal._typing_extra import parent_frame_namespace
 from kinto_orm.errors import InvalidTypeError
 from kinto_orm.models.expressions import FieldExpression
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
+from kinto_orm.protocol.paths import Kind
 
 
 def argument(*, default: None, init: bool = True) -> Any:
@@ -104,6 +106,14 @@ class ModelField(FieldExpression):
         return f"{self._model.__name__ if self._outer is None else repr(self._outer)}.{self._name}"
 
 
+_ENVELOPE_ARGUMENTS = ("id", "data", "permissions", "client")
+_PARENTS: Mapping[Kind, tuple[str, ...]] = {
+    Kind.GROUP: ("bucket",),
+    Kind.COLLECTION: ("bucket", "model"),
+    Kind.RECORD: ("collection", "bucket"),
+}
+
+
 @dataclass_transform(kw_only_default=True, field_specifiers=(Field, argument))
 class KintoMetaclass(ModelMetaclass):
     """Makes ``Todo.priority`` an expression, and checks names when a class is made."""
@@ -156,6 +166,20 @@ class KintoMetaclass(ModelMetaclass):
                 refuse_reserved(name, bases, made.__pydantic_fields__)  # those of mixins too
                 check_class(made)
             return made
+
+        @property
+        def __signature__(cls):  # noqa: N805  # a metaclass
+            """The arguments of the constructor: the fields, and those of the envelope."""
+            generated, kind = cls.__kinto_signature__, getattr(cls, "__kinto_kind__", None)
+            fields = [one for one in generated.parameters.values() if one.kind is not Parameter.VAR_POSITIONAL]
+            names = [*_ENVELOPE_ARGUMENTS, *_PARENTS.get(kind, ())]
+            names = [one for one in names if one not in generated.parameters]
+            envelope = [Parameter(one, Parameter.KEYWORD_ONLY, default=None) for one in names]
+            return generated.replace(parameters=[*fields, *envelope])
+
+        @__signature__.setter
+        def __signature__(cls, generated):  # noqa: N805  # a metaclass
+            type.__setattr__(cls, "__kinto_signature__", generated)  # pydantic's, made when it is asked for
 
         def __getattr__(cls, name):  # noqa: N805  # a metaclass
             is_asked = not name.startswith("_") and not _building.get()

@@ -28,6 +28,20 @@ class PrincipalLike(Protocol):
 # The words before the colon are the names that the server gives to its policies: any may be right.
 _KNOWN_FORM = re.compile(r"system\.(Everyone|Authenticated)|[\w.-]+:\S.*|/buckets/[^/]+/groups/[^/]+", re.DOTALL)
 
+
+def member_texts(values: Any) -> Any:
+    """Return a list with the principal of each user among the values; any other value as it is.
+
+    The server takes no group for a member of another.
+    """
+    if not isinstance(values, (list, tuple, set, frozenset)):
+        return values
+    texts = [one.__kinto_principal__() if isinstance(one, PrincipalLike) else one for one in values]
+    return [
+        one if isinstance(text, str) and text.startswith("/") else text for one, text in zip(values, texts, strict=True)
+    ]
+
+
 Principal: TypeAlias = str | PrincipalLike
 PermissionsInput: TypeAlias = Mapping[str, Iterable[Principal]]
 

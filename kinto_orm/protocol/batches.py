@@ -83,24 +83,21 @@ def read_answers(response: Response, count: int) -> list[JSON]:
     return answers
 
 
-def as_responses(answers: Sequence[JSON], *, is_repeated: bool, with_headers: bool = False) -> list[Response]:
-    """Return the answers of a batch in detail; of what was stored without headers, unless asked for.
+def as_responses(answers: Sequence[JSON], whole: Response, *, with_headers: bool = False) -> list[Response]:
+    """Return the answers in the response of a batch in detail; of what was stored without headers, unless asked for.
 
     Raises ``ProtocolError`` for an answer without a status.
     """
-    return [
-        _as_response(answer, index, is_repeated=is_repeated, with_headers=with_headers)
-        for index, answer in enumerate(answers)
-    ]
+    return [_as_response(answer, index, whole, with_headers=with_headers) for index, answer in enumerate(answers)]
 
 
-def _as_response(answer: JSON, index: int, *, is_repeated: bool, with_headers: bool) -> Response:
+def _as_response(answer: JSON, index: int, whole: Response, *, with_headers: bool) -> Response:
     if not isinstance(answer, dict) or type(answer.get("status")) is not int:
         raise ProtocolError(f"Answer {index} of the batch has no status: what was stored is unknown.")
     # The object that was written is in the body; only refusals say something more in their headers.
     headers = answer.get("headers") if with_headers or answer["status"] >= 300 else None
     lower = {str(key).lower(): str(value) for key, value in headers.items()} if isinstance(headers, dict) else {}
-    return Response(answer["status"], lower, content=answer.get("body"), is_repeated=is_repeated)
+    return Response(answer["status"], lower, content=answer.get("body"), is_repeated=whole.is_repeated, user=whole.user)
 
 
 def count_void(responses: Sequence[Response]) -> int:

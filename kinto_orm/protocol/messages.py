@@ -67,6 +67,8 @@ class Response(NamedTuple):
     """The pause before the next attempt that the server asks for, in seconds."""
     is_repeated: bool = False
     """Whether an earlier attempt of this write lost its answer, and may have done what is refused now."""
+    user: str | None = None
+    """The principal whose credentials the request carried, where the client knows it."""
     asks_for_login: bool = False
     """Whether the credentials have run out and can be renewed; nothing of the request was applied."""
 

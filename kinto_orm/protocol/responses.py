@@ -48,7 +48,6 @@ _CLASS_ERRORS: dict[int, type[ResponseError]] = {3: RedirectError, 4: BadRequest
 _ADVICE: dict[type[ResponseError], str] = {
     RedirectError: "Redirects are not followed: give the server's final URL, with its version (…/v1).",
     UnauthorizedError: "Check the credentials of the client (auth=…).",
-    ForbiddenError: "The caller may not do that, or the bucket does not exist: Kinto does not tell them apart.",
     ConcurrentWriteError: "Another client wrote at the same moment and nothing was stored: the call may be repeated.",
     SchemaValidationError: "The JSON schema of the collection or the bucket refused it: .errors has the fields.",
     ConflictError: "Another client changed the object: see .theirs, and call .merge(), .reload() or .overwrite().",
@@ -131,7 +130,7 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
         message += f" {text.rstrip('.')}"
     if target := response.headers.get("location") if cls is RedirectError else None:
         message += f" to {_shown_url(target)}"
-    if advice := _ADVICE.get(cls):
+    if advice := _ADVICE.get(cls) or _advice_on_absence(cls, document, response, method):
         message += f". {advice}"
     error = cls(
         message,
@@ -148,6 +147,20 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
     elif isinstance(error, BadRequestError):
         error.errors = field_errors(error.details)
     return error
+
+
+def _advice_on_absence(cls: type[ResponseError], document: JSONObject, response: Response, method: str) -> str | None:
+    details = document.get("details")
+    if cls is ForbiddenError:
+        who = response.user or "The user of the client (see client.server_info(refresh=True)['user'])"
+        return (
+            f"{who} may not {method} it, or the bucket does not exist: Kinto does not tell them apart. "
+            "A bucket that is missing is created by client.ensure()."
+        )
+    is_parent = isinstance(details, dict) and details.get("resource_name") in ("bucket", "collection")
+    if cls is NotFoundError and is_parent and method != "DELETE":
+        return "client.ensure(Model), or ensure(Bucket(…), Collection(…)), creates what is missing."
+    return None
 
 
 def locate_errors(error: SchemaValidationError, data: JSONObject | None) -> None:

@@ -114,7 +114,7 @@ class Batches(Generic[E]):
         return (yield from self.take(batch, answers, attempt))
 
     def _detail(self, response: Response, found: Sequence[JSON]) -> Answers:
-        responses = as_responses(found, is_repeated=response.is_repeated, with_headers=self.with_headers)
+        responses = as_responses(found, response, with_headers=self.with_headers)
         void, is_undone = count_void(responses), is_rolled_back(response)
         if self.lock is None:
             return Answers(responses, void, is_undone, None, is_lock_void=False)

@@ -9,6 +9,7 @@ import pytest
 from wiretap import Wiretap, tap
 
 from kinto_orm import (
+    Account,
     BatchTooLargeError,
     Bucket,
     Client,
@@ -19,8 +20,10 @@ from kinto_orm import (
     Group,
     InvalidTypeError,
     KintoError,
+    NotFoundError,
     PermissionsUnknownError,
     Record,
+    UnauthorizedError,
 )
 from kinto_orm.transport import ResponseEvent
 
@@ -141,16 +144,75 @@ def test_what_somebody_else_changes_at_the_same_time_is_reported(kinto_client: C
     assert kinto_client.buckets.get("app").data == {"n": 1}
 
 
-def test_a_bucket_that_may_not_be_seen_is_reported(kinto_client: Client) -> None:
+def test_l03_a_bucket_of_another_user_is_forbidden(kinto_client: Client) -> None:
     Bucket(id="app", client=kinto_client).save()
     stranger = kinto_client.clone(auth=("stranger", "x"))
 
-    with pytest.raises(CommitError) as caught:
+    # Kinto compares before it asks who it is, so the creation is a conflict.
+    with pytest.raises(ForbiddenError, match="/buckets/app exists already, and may not be seen"):
         stranger.ensure(Bucket(id="app"))
     with pytest.raises(ForbiddenError):
         stranger.ensure(Collection(bucket="app", id="x"))
+    with pytest.raises(CommitError) as caught:
+        stranger.ensure(Bucket(id="app"), Bucket(id="own"))
 
-    assert [one.status for one in caught.value.outcomes] == ["conflict"]  # Kinto compares before it asks who it is
+    assert [(one.status, type(one.error)) for one in caught.value.outcomes] == [
+        ("rejected", ForbiddenError),
+        ("created", type(None)),
+    ]
+
+
+def test_l01_an_account_is_created_where_it_is_missing() -> None:
+    def account(id: str = "rita") -> Account:
+        return Account(id=id, password="s3cret-p4ss")
+
+    # A server with basicauth takes unknown accounts for other users.
+    with Client.embedded(settings={"multiauth.policies": "account"}) as client:
+        rita, nobody = (client.clone(auth=auth) for auth in (("rita", "s3cret-p4ss"), None))
+
+        created, again = rita.ensure(account(), Bucket(id="hers")), rita.ensure(account())
+        with pytest.raises(UnauthorizedError, match="/accounts/rita exists already, and may not be seen"):
+            nobody.ensure(account())
+        (other,) = nobody.ensure(account("bob"))
+
+    assert [one.status for one in (*created, *again, other)] == ["created", "created", "unchanged", "created"]
+
+
+def test_l02_a_model_or_a_reference_stands_for_what_it_needs(kinto_client: Client, wire: Wiretap) -> None:
+    class Todo(Record, bucket="app", collection="todos"):
+        title: str = ""
+
+    class Note(Record, bucket="app", collection="notes"):
+        pass
+
+    with kinto_client, pytest.raises(NotFoundError, match=r"client\.ensure\(Model\)"):
+        Todo().save()
+    assert [one.status for one in kinto_client.ensure(Todo, Note)] == ["created"] * 3
+    with kinto_client:
+        assert Todo(title="x").save().id is not None
+
+    other = kinto_client.bucket("other").collection(Todo)
+    outcomes = kinto_client.ensure(other, kinto_client.bucket("third").group("staff"))
+    assert {str(one.object.__kinto_path__()) for one in outcomes} == {
+        *("/buckets/other", "/buckets/other/collections/todos"),
+        *("/buckets/third", "/buckets/third/groups/staff"),
+    }
+    assert (other.data, other.is_dirty, other.model) == ({}, False, Todo)
+    wire.requests.clear()
+    kinto_client.ensure(kinto_client.buckets.get("other").collection("todos"))
+    assert "/buckets/other" not in [request.path for request in wire.requests[1:]]
+
+
+def test_l04_members_that_others_added_stay(kinto_client: Client, wire: Wiretap) -> None:
+    kinto_client.ensure(Bucket(id="app"), Group(bucket="app", id="staff", members=["account:eve"]))
+
+    group = Group(bucket="app", id="staff", members=["account:bob"])
+    (outcome,) = kinto_client.ensure(group)
+    wire.requests.clear()
+    kinto_client.ensure(Group(bucket="app", id="staff", members=["account:eve"]))
+
+    assert (outcome.status, group.members) == ("updated", ["account:eve", "account:bob"])
+    assert writes(wire) == []
 
 
 def test_permissions_that_cannot_be_seen_are_not_completed(kinto_client: Client) -> None:
@@ -171,7 +233,7 @@ def test_more_than_one_batch_is_refused_before_anything_is_sent(kinto_client: Cl
 @pytest.mark.parametrize(
     ("objects", "error"),
     [
-        pytest.param(lambda client: [client.bucket("app")], InvalidTypeError, id="reference"),
+        pytest.param(lambda client: [client.account("bob")], InvalidTypeError, id="reference"),
         pytest.param(lambda client: [Bucket(id="app"), Bucket(id="app")], DuplicateObjectError, id="twice"),
         pytest.param(lambda client: ["app"], InvalidTypeError, id="text"),
         pytest.param(lambda client: [Bucket], InvalidTypeError, id="class"),

@@ -622,3 +622,29 @@ class TestAnswers:
 
         with pytest.raises(KintoError):
             caught.value.merge()
+
+
+def test_l08_a_password_shows_nowhere(kinto_client: Client) -> None:
+    secret = "s3cret-p4ss"
+    account = Account(id="rita", password=secret, client=kinto_client.clone(auth=None)).save()
+    rita = kinto_client.clone(auth=("rita", secret))
+    account.__kinto_envelope__().client = rita
+    account.refresh().password = f"{secret}-2"
+    with rita.unit_of_work() as uow:
+        account.save()
+        account.replace()
+        shown = [str(uow.plan()), repr(uow.plan()), json.dumps(uow.plan().as_json())]
+        uow.rollback()
+    with rita.clone(dry_mode=True) as dry:
+        dry.account("rita").patch(password=f"{secret}-3")
+        shown += [str(dry.plan()), json.dumps(dry.plan().as_json())]
+    rita.account("rita").patch(colour="blue")
+    with pytest.raises(ConflictError) as caught:
+        account.save()
+    shown += [str(caught.value), repr(caught.value), repr(caught.value.resolution), str(caught.value.resolution)]
+    shown += [repr(vars(caught.value)), repr(caught.value.mine), repr(caught.value.theirs), repr(account), str(account)]
+    with pytest.raises(CommitError) as failed:
+        rita.accounts.bulk_update([account])
+    shown += [str(failed.value), repr(failed.value.outcomes), repr(failed.value.report)]
+
+    assert [one for one in shown if secret in one] == []

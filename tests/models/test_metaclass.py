@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import pickle
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ import pytest
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, computed_field, create_model, field_validator
 
 from kinto_orm import (
+    Account,
     Bucket,
     Client,
     Collection,
@@ -425,3 +427,26 @@ def test_types_of_the_function_around_a_class_are_found() -> None:
     Outer.model_rebuild()  # for the type that was not there yet
 
     assert Outer(inner=Inner(n=1), later=Later(m=2)).data == {"inner": {"n": 1}, "later": {"m": 2}}
+
+
+def test_l07_a_signature_has_the_real_arguments() -> None:
+    class Todo(Record):
+        title: str
+        due: str = Field(default="", validation_alias="dueDate", serialization_alias="dueDate")
+
+    def arguments(cls: type[Any]) -> list[str]:
+        parameters = inspect.signature(cls).parameters.values()
+        assert {one.kind for one in parameters} == {inspect.Parameter.KEYWORD_ONLY}
+        return [one.name for one in parameters]
+
+    envelope = ["id", "data", "permissions", "client"]
+    assert arguments(Bucket) == envelope
+    assert arguments(Account) == ["password", *envelope]
+    assert arguments(Group) == ["members", *envelope, "bucket"]
+    assert arguments(Collection)[-6:] == [*envelope, "bucket", "model"]
+    assert arguments(Record) == [*envelope, "collection", "bucket"]
+    assert arguments(Todo)[0] == "title"
+    assert inspect.signature(Todo).parameters["title"].default is inspect.Parameter.empty
+    for cls in (Bucket, Account, Group, Collection, Record, Todo):
+        for name in arguments(cls)[-4:]:
+            cls(**{name: None}) if cls is not Todo else cls(title="x", **{name: None})

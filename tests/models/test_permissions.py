@@ -15,6 +15,7 @@ from kinto_orm import (
     Collection,
     Group,
     InvalidPermissionError,
+    InvalidValueError,
     JSONPatch,
     MergePatch,
     PermissionsUnknownError,
@@ -339,3 +340,16 @@ def test_a_json_patch_adds_a_principal(record: Record) -> None:
 def test_permissions_have_no_hash(record: Record) -> None:
     with pytest.raises(TypeError):
         hash(record.permissions)
+
+
+def test_l05_accounts_stand_for_their_principals_among_the_members(kinto_client: Client, payments: Bucket) -> None:
+    rita, staff = kinto_client.account("rita"), Group(bucket=payments, id="staff")
+
+    staff.members = [rita]
+    group = Group(bucket=payments, id="all", members=[rita, "account:bob"]).save()
+
+    assert staff.members == ["account:rita"]
+    assert payments.groups.get("all").members == group.members == ["account:rita", "account:bob"]
+    for no_user in (payments, staff):  # the server takes no group in a group
+        with pytest.raises(InvalidValueError, match=r"members\.0: Input should be a valid string"):
+            Group(bucket=payments, id="x", members=[no_user])  # type: ignore[list-item]

@@ -34,7 +34,7 @@ def answer(*entries: Any) -> Response:
 
 
 def split_answer(response: Response, count: int) -> list[Response]:
-    return as_responses(read_answers(response, count), is_repeated=response.is_repeated)
+    return as_responses(read_answers(response, count), response)
 
 
 @pytest.mark.parametrize(

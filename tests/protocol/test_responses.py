@@ -118,9 +118,19 @@ def test_an_error_says_what_was_asked_what_the_server_said_and_what_to_do() -> N
     error = error_of(answer(body, 403), "GET", "/buckets/b")
     assert str(error) == (
         "GET /buckets/b: 403 Forbidden - This user cannot access this resource. "
-        "The caller may not do that, or the bucket does not exist: Kinto does not tell them apart."
+        "The user of the client (see client.server_info(refresh=True)['user']) may not GET it, or the bucket does "
+        "not exist: Kinto does not tell them apart. A bucket that is missing is created by client.ensure()."
     )
     assert error.errno == 121
+
+
+@pytest.mark.parametrize("kind", ["bucket", "collection"])
+def test_l02_the_404_of_what_is_below_something_missing_names_ensure(kind: str) -> None:
+    body = {"errno": 111, "error": "Not Found", "details": {"id": "c", "resource_name": kind}}
+
+    assert "client.ensure(Model)" in str(error_of(answer(body, 404), "PUT", "/buckets/b/collections/c/records/r"))
+    body["details"] = {"id": "r", "resource_name": "record"}
+    assert "ensure" not in str(error_of(answer(body, 404), "GET", "/buckets/b/collections/c/records/r"))
 
 
 def test_an_invalid_parameter_is_named() -> None:

@@ -252,9 +252,7 @@ def test_a_field_of_json_text_is_a_column_of_text(todos: Collection[Record]) -> 
 
 
 @pytest.mark.parametrize("is_typed", [True, False], ids=["typed", "plain"])
-def test_k14_each_row_of_what_changed_says_whether_it_was_deleted(
-    typed: Collection[Todo], *, is_typed: bool
-) -> None:
+def test_k14_each_row_of_what_changed_says_whether_it_was_deleted(typed: Collection[Todo], *, is_typed: bool) -> None:
     fill(typed, {"title": "a"}, {"title": "b"})
     typed.records.get("r0").delete()
     records: Any = typed.records if is_typed else typed.bucket.collection(typed.id or "").records
