@@ -49,29 +49,23 @@ def _advising(advice: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     def decorate(method: Callable[P, T]) -> Callable[P, T]:
         expected = signature(method)
 
-        def check(error: TypeError, args: Any, keywords: Any) -> None:
+        def check(args: tuple[object, ...], keywords: Mapping[str, object]) -> None:
             try:
                 expected.bind(*args, **keywords)
             except TypeError as misfit:
                 id = repr(args[1]) if len(args) > 1 else "id"
                 named = ", ".join(f"{name}=…" for name in keywords)
-                raise InvalidTypeError(f"{misfit}: {advice.format(id=id, keywords=named)}") from error
+                raise InvalidTypeError(f"{misfit}: {advice.format(id=id, keywords=named)}") from misfit
 
         @wraps(method)
         def call(*args: P.args, **keywords: P.kwargs) -> T:
-            try:
-                return method(*args, **keywords)
-            except TypeError as error:
-                check(error, args, keywords)
-                raise
+            check(args, keywords)
+            return method(*args, **keywords)
 
         @wraps(method)
         async def acall(*args: P.args, **keywords: P.kwargs) -> Any:
-            try:
-                return await cast(Any, method)(*args, **keywords)
-            except TypeError as error:
-                check(error, args, keywords)
-                raise
+            check(args, keywords)
+            return await cast(Any, method)(*args, **keywords)
 
         return cast(Callable[P, T], acall) if iscoroutinefunction(method) else call
 
