@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -125,7 +125,7 @@ class ClientRunner:
                     self._connection.alerts.note(response)
                     observe(request, response)
                     if response.status == 403 or request.path == "/batch":
-                        response = replace(response, user=self._connection.user)
+                        response = response._replace(user=self._connection.user)
                     item = flow.send(without_hashes(request, response))
         except StopIteration as stop:
             result = cast(T, stop.value)
