@@ -109,14 +109,38 @@ class MergeConflict(ConflictError):  # noqa: N818  the word of version control
         self.paths = tuple(paths)
 
 
+class WriteOutcome(Protocol):
+    """The result of one write, as an error has it: a :class:`~kinto_orm.Outcome`."""
+
+    @property
+    def object(self) -> Any:
+        """The object; ``Any``, because an error does not know the class of what it is about."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """The word for the result, as of ``Outcome``."""
+        ...
+
+    @property
+    def error(self) -> KintoError | None:
+        """The reason why it was not stored."""
+        ...
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether the server has the object as it was wanted."""
+        ...
+
+
 class Undoing(Protocol):
     """Undoing of the stored part of a commit; the unit of work that failed provides it."""
 
-    def compensate(self) -> Sequence[Any]:
+    def compensate(self) -> Sequence[WriteOutcome]:
         """Undo each stored write and return the outcomes."""
         ...
 
-    async def acompensate(self) -> Sequence[Any]:
+    async def acompensate(self) -> Sequence[WriteOutcome]:
         """Like :meth:`compensate`."""
         ...
 
@@ -128,7 +152,7 @@ class CommitError(KintoError):
     or a job; its ``outcomes`` are the failed ones only.
     """
 
-    def __init__(self, message: str, outcomes: Sequence[Any] = (), *, report: Any = None) -> None:
+    def __init__(self, message: str, outcomes: Sequence[WriteOutcome] = (), *, report: Any = None) -> None:
         super().__init__(message)
         self.outcomes = tuple(outcomes)
         self.report = report
@@ -140,7 +164,7 @@ class CommitError(KintoError):
         assert self.undoing is not None
         return self.undoing
 
-    def compensate(self) -> Sequence[Any]:
+    def compensate(self) -> Sequence[WriteOutcome]:
         """Undo the stored writes, the last one first, and return one outcome for each, undone or not.
 
         Created objects are deleted, changed objects get their data back, deleted objects are created again. An object
@@ -149,7 +173,7 @@ class CommitError(KintoError):
         """
         return self._undoing().compensate()
 
-    async def acompensate(self) -> Sequence[Any]:
+    async def acompensate(self) -> Sequence[WriteOutcome]:
         """Like :meth:`compensate`."""
         return await self._undoing().acompensate()
 

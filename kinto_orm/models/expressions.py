@@ -93,7 +93,7 @@ class FieldExpression:
         return Descending(self.__kinto_field__)
 
     def __neg__(self) -> Descending:
-        raise InvalidFilterError(f"For the largest first write {self!r}.desc(), or '-{self.__kinto_field__}'.")
+        raise InvalidFilterError(f"For the largest first write F({self!r}).desc(), or '-{self.__kinto_field__}'.")
 
     def __getitem__(self, key: str) -> FieldExpression:
         """Name a key of an object in the field."""

@@ -18,10 +18,12 @@ from kinto_orm import (
     BulkReport,
     Client,
     Collection,
+    CommitError,
     F,
     Group,
     History,
     HistoryEntry,
+    KintoError,
     Manager,
     Outcome,
     Page,
@@ -324,6 +326,19 @@ def work(client: Client, todos: Collection[Todo], todo: Todo) -> None:
         assert_type(uow.save(todo), Todo)
     assert_type(uow.outcomes, tuple[Outcome[Any], ...])
     assert_type(client.ensure(Bucket(id="b"), Collection(bucket="b", id="c", model=Todo)), tuple[Outcome[Any], ...])
+
+
+def what_errors_hold(client: Client) -> None:
+    try:
+        Todo(title="x").save()
+    except CommitError as failed:
+        for outcome in failed.outcomes:
+            assert_type(outcome.status, str)
+            assert_type(outcome.error, KintoError | None)
+            assert_type(outcome.is_stored, bool)
+        assert_type([one.is_stored for one in failed.compensate()], list[bool])
+    assert_type(Order.records.filter(Order.address.city == "Paris"), Query[Order])
+    assert_type(Todo.records.order_by(F(Todo.priority).desc(), "-title"), Query[Todo])
 
 
 async def work_async(client: Client) -> None:

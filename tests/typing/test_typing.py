@@ -20,7 +20,7 @@ both_checkers = pytest.mark.parametrize("checker", ["mypy", "pyright"])
 
 
 @both_checkers
-def test_what_users_write_is_inferred(checker: str) -> None:
+def test_l16_what_users_write_is_inferred(checker: str) -> None:
     errors = [message for (file, _), message in find_errors(checker).items() if file != "bad.py"]
 
     assert errors == []
