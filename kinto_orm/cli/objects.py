@@ -159,13 +159,13 @@ def run_put(options: argparse.Namespace, screen: Screen) -> Exit:
         found = _found(manager, path, may_lack_parents=options.parents)
         change = _planned(path, found, data)
         if options.dry_run:
-            return _show_planned(change, screen)
+            return show_planned(change, screen)
         if found is None:
             manager.create(id=path.id, data=data)
         elif change.fields:
             found.data = data
             found.save()
-        return _show_done(change, screen)
+        return show_done(change, screen)
 
 
 def _planned(path: ObjectPath, found: Any, data: JSONObject) -> PlannedChange:
@@ -274,8 +274,8 @@ def _update_one(one: Any, edit: Callable[[Any], None], options: argparse.Namespa
     change = _edited(one, edit)
     if not options.dry_run:
         one.save(on_conflict=options.on_conflict)
-        return _show_done(change, screen)
-    return _show_planned(change, screen)
+        return show_done(change, screen)
+    return show_planned(change, screen)
 
 
 def _show_edits(query: Iterable[Any], edit: Callable[[Any], None], screen: Screen) -> bool:
@@ -288,14 +288,15 @@ def _show_edits(query: Iterable[Any], edit: Callable[[Any], None], screen: Scree
     return differs
 
 
-def _show_planned(change: PlannedChange, screen: Screen) -> Exit:
+def show_planned(change: PlannedChange, screen: Screen) -> Exit:
+    """Print the change that a dry run would write, if there is one."""
     if change.kind == "update" and not change.fields:
         return Exit.DONE
     screen.show_change(change)
     return Exit.DIFFERS
 
 
-def _show_done(change: PlannedChange, screen: Screen) -> Exit:
+def show_done(change: PlannedChange, screen: Screen) -> Exit:
     """Print the change that was written; in a terminal field by field."""
     is_changed = change.kind != "update" or bool(change.fields)
     status = DONE_WORDS[change.kind] if is_changed else "unchanged"
@@ -353,7 +354,7 @@ def run_delete(options: argparse.Namespace, screen: Screen) -> Exit:
                 screen.confirm(f"Delete {path} and all that is in it?", is_confirmed=options.yes)
             manager_of(client, path).ref(path.id).delete(if_exists=options.if_exists)
             screen.stored += 1
-            _show_done(PlannedChange("delete", path.id), screen)
+            show_done(PlannedChange("delete", path.id), screen)
     return finish(options.dry_run)
 
 

@@ -26,13 +26,23 @@ from kinto_orm import (
     TransportError,
     VerificationError,
 )
-from kinto_orm.cli import backup, jobs, objects, server
+from kinto_orm.cli import backup, editing, jobs, manage, objects, server
 from kinto_orm.cli.options import Command
 from kinto_orm.cli.screen import Exit, Screen
 
 PROGRAM = "kinto-orm"
 
-COMMANDS = {one.name: one for one in (*server.COMMANDS, *objects.COMMANDS, *jobs.COMMANDS, *backup.COMMANDS)}
+COMMANDS = {
+    one.name: one
+    for one in (
+        *server.COMMANDS,
+        *objects.COMMANDS,
+        *editing.COMMANDS,
+        *jobs.COMMANDS,
+        *backup.COMMANDS,
+        *manage.COMMANDS,
+    )
+}
 """The verbs, in the order of the help page."""
 
 EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (

@@ -85,6 +85,11 @@ class Screen:
         lines = [escaped(line) for line in str(problem).splitlines()]
         print(f"kinto-orm: {(' ' if is_quoting else chr(10)).join(lines)}", file=sys.stderr)
 
+    @staticmethod
+    def said(value: JSON) -> str:
+        """Return the text of a value within a difference."""
+        return "(none)" if value is MISSING else json.dumps(value, ensure_ascii=False)
+
     def coloured(self, text: str, colour: str) -> str:
         """Return the text in a colour, where the terminal shows some."""
         return f"\x1b[{COLOURS[colour]}m{text}\x1b[0m" if colour and self._has_colours else text
@@ -130,11 +135,15 @@ class Screen:
         key = f" ({change.key})" if change.key else ""
         self.say(f"{MARKS[change.kind]} {change.id}{key}", COLOUR_OF_KIND[change.kind])
         for path, old, new in change.differences():
-            before, after = (
-                self.coloured(escaped(said(one)), colour) for one, colour in ((old, "red"), (new, "green"))
-            )
-            values = after if change.kind == "create" else f"{before} -> {after}"
-            self._write(f"    {escaped(path)}: {values}\n")
+            if change.kind == "create":
+                self._write(f"    {escaped(path)}: {self.coloured(escaped(self.said(new)), 'green')}\n")
+            else:
+                self.show_difference(path, old, new)
+
+    def show_difference(self, path: str, old: JSON, new: JSON) -> None:
+        """Print the old and the new value of a field."""
+        before, after = self.coloured(escaped(self.said(old)), "red"), self.coloured(escaped(self.said(new)), "green")
+        self._write(f"    {escaped(path)}: {before} -> {after}\n")
 
     def show_outcome(self, outcome: Outcome[Any]) -> None:
         """Count the outcome of a write; print it in a pipe, unless nothing was written."""
@@ -232,11 +241,6 @@ def escaped_json(text: str) -> str:
 def one_line(error: object) -> str:
     """Return the message of an error as one line."""
     return " ".join(str(error).split())
-
-
-def said(value: JSON) -> str:
-    """Return the text of a value within a difference."""
-    return "(none)" if value is MISSING else json.dumps(value, ensure_ascii=False)
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------

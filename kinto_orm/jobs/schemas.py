@@ -18,7 +18,7 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.protocol.filters import condition, encode_conditions
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, is_same, say_path
+from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, encode, is_same, say_path
 from kinto_orm.protocol.paging import RawPages, encode_query, entries_of, rows_of
 from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.paths import ObjectPath
@@ -282,33 +282,38 @@ class SchemaDiff(Generic[M]):
             found += yield from source.records.select(conditions=(one,)).all(source.place)
         return found
 
+    def differences(self) -> Iterator[tuple[str, JSON, JSON]]:
+        """Yield the path, the old and the new value of each keyword that differs.
+
+        ``MISSING`` stands for a keyword, or a schema, that is not there.
+        """
+        if self.stored is None:
+            yield "schema", MISSING, self.wanted
+        else:
+            yield from _differences(self.stored, self.wanted, ())
+
     def __str__(self) -> str:
         if self.is_empty:
             return f"{self._source.path} has the schema of {self._source.name}."
-        lines = [f"{say_path(path) or 'schema'}: {old} -> {new}" for path, old, new in self._differences()]
+        lines = [_line(*one) for one in self.differences()]
         return "\n".join([f"{self._source.path} and {self._source.name}:", *lines])
-
-    def _differences(self) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
-        if self.stored is None:
-            yield (), "no schema", _shown(self.wanted)
-        else:
-            yield from _differences(self.stored, self.wanted, ())
 
     def __repr__(self) -> str:
         return f"<SchemaDiff of {self._source.path} and {self._source.name}{'' if self.is_empty else ', not empty'}>"
 
 
-def _differences(old: JSON, new: JSON, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str, str]]:
+def _differences(old: JSON, new: JSON, path: tuple[str | int, ...]) -> Iterator[tuple[str, JSON, JSON]]:
     if isinstance(old, dict) and isinstance(new, dict):
         for key in sorted({*old, *new}):
-            if key not in old:
-                yield (*path, key), "nothing", _shown(new[key])
-            elif key not in new:
-                yield (*path, key), _shown(old[key]), "nothing"
-            else:
-                yield from _differences(old[key], new[key], (*path, key))
-    elif not is_same(old, new):
-        yield path, _shown(old), _shown(new)
+            yield from _differences(old.get(key, MISSING), new.get(key, MISSING), (*path, key))
+    elif old is MISSING or new is MISSING or not is_same(old, new):
+        yield say_path(path) or "schema", old, new
+
+
+def _line(path: str, old: JSON, new: JSON) -> str:
+    absent = "no schema" if path == "schema" else "nothing"
+    before, after = (absent if one is MISSING else _shown(one) for one in (old, new))
+    return f"{path}: {before} -> {after}"
 
 
 def _shown(value: JSON) -> str:
@@ -332,7 +337,7 @@ def lacks_schema(stored: Mapping[str, JSON] | None, wanted: NamedSchema, path: O
     found = (stored or {}).get("schema")
     if found is None or is_same(found, wanted.schema):
         return found is None
-    lines = [f"{say_path(where)}: {old} -> {new}" for where, old, new in _differences(found, wanted.schema, ())]
+    lines = [_line(*one) for one in _differences(found, wanted.schema, ())]
     raise SchemaDiffersError(
         f"{path} has another schema than {wanted.name} ({'; '.join(lines)[:400]}). Nothing was sent. "
         f"collection.schema_diff({wanted.name}) shows the difference and the records that violate the new schema, and "

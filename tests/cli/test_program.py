@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shlex
 from importlib.metadata import PackageNotFoundError
+from pathlib import Path
 
 import pytest
 from command_line import Command
@@ -37,7 +38,11 @@ class TestHelp:
         assert max(map(len, page.splitlines())) <= 110
 
     @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-    def test_each_example_is_one_that_the_command_takes(self, command: object) -> None:
+    def test_each_example_is_one_that_the_command_takes(
+        self, command: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.chdir(tmp_path)
+        Path("cfg.json").write_text("{}")
         (name, example) = next((name, one.example) for name, one in COMMANDS.items() if one is command)
         words = shlex.split(example.partition(" | ")[0].partition(" > ")[0])
 
