@@ -165,13 +165,22 @@ def test_m11_a_batch_is_sent_by_hand(client: Client) -> None:
 
 
 def test_m11_a_stub_of_a_server_may_answer_a_batch_with_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    client = scripted(answer({"responses": []}))
+    client = scripted(answer({"settings": {"batch_max_requests": 25}}), answer({"responses": []}))
     with client.batch() as batch:
-        batch.session.batch_max_requests = 0
         batch.create_record(id="r", data={})
 
     assert batch.results() == []
     assert "the server is a stub" in caplog.text
+
+
+def test_m11_a_kinto_whose_answers_got_lost_on_the_way_is_an_error() -> None:
+    client = scripted(answer({"http_api_version": "1.23", "settings": {}}), answer({"responses": []}))
+
+    with (
+        pytest.raises(KintoException, match="answered with 0 answers: what was stored is unknown"),
+        client.batch() as batch,
+    ):
+        batch.create_record(id="r", data={})
 
 
 def test_m05_the_user_agent_is_that_of_the_reference_client(url: str) -> None:
