@@ -32,9 +32,11 @@ tests: $(VENV)/.tox
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py $(if $(FULL),--full)
 	$(BIN)/python benchmarks/page.py
+	$(BIN)/python benchmarks/readme.py
 
 comparison: $(VENV)/.bench
 	$(BIN)/python benchmarks/compare.py
+	$(BIN)/python benchmarks/readme.py
 
 docs: $(VENV)/.tox
 	$(BIN)/tox run -e html

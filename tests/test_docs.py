@@ -11,6 +11,7 @@ import doctest
 import inspect
 import os
 import re
+import runpy
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -193,18 +194,28 @@ def test_the_example_of_the_readme_prints_what_its_comments_say(capsys: pytest.C
     assert capsys.readouterr().out.splitlines() == said
 
 
-def test_the_example_of_the_readme_is_short() -> None:
+def test_the_readme_and_its_example_are_short() -> None:
     source = sources(ROOT / "README.md")[0]
 
     assert len([line for line in source.splitlines() if line.strip()]) <= 24
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 80
 
 
-def test_the_script_of_the_readme_runs(kinto_client: Client, kinto_server: EmbeddedServer, tmp_path: Path) -> None:
+def test_the_figures_of_the_readme_are_those_of_the_pages() -> None:
+    block = runpy.run_path(str(ROOT / "benchmarks" / "readme.py"))["block"]
+
+    assert block() in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_script_of_the_page_on_authentication_runs(
+    kinto_client: Client, kinto_server: EmbeddedServer, tmp_path: Path
+) -> None:
     payments = Bucket(id="payments", client=kinto_client, permissions={"read": ["system.Authenticated"]}).save()
     todos = Collection(bucket=payments, id="todos").save()
     todos.records.bulk_create([{"title": "Buy milk"}, {"title": "Drink it"}])
     script = tmp_path / "count.py"
-    script.write_text(sources(ROOT / "README.md")[1], "utf-8")
+    (source,) = [source for source in sources(ROOT / "docs" / "authentication.md") if "__main__" in source]
+    script.write_text(source, "utf-8")
 
     with listening(kinto_server) as url:
         done = subprocess.run(
