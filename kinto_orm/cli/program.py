@@ -26,7 +26,7 @@ from kinto_orm import (
     TransportError,
     VerificationError,
 )
-from kinto_orm.cli import backup, editing, jobs, manage, objects, server
+from kinto_orm.cli import backup, editing, jobs, manage, models, objects, server
 from kinto_orm.cli.options import Command
 from kinto_orm.cli.screen import Exit, Screen
 
@@ -41,6 +41,7 @@ COMMANDS = {
         *jobs.COMMANDS,
         *backup.COMMANDS,
         *manage.COMMANDS,
+        *models.COMMANDS,
     )
 }
 """The verbs, in the order of the help page."""

@@ -15,6 +15,7 @@ from typing_extensions import TypeVar
 from kinto_orm.errors import InvalidTypeError, NotBoundError, UsageError
 from kinto_orm.jobs.dump import DumpReport, dump
 from kinto_orm.jobs.load import LoadOptions, LoadReport, PermissionMode, Principals, Target, copy
+from kinto_orm.jobs.model_source import model_source
 from kinto_orm.jobs.publication import Publication, ReviewFlows
 from kinto_orm.jobs.schemas import SchemaDiff, SchemaSource, compare_schema, prepare_schema
 from kinto_orm.models.codec import codec_of
@@ -383,6 +384,18 @@ class Collection(_Typed[R], KintoObject):
         name = "the schema" if isinstance(model, Mapping) else given.__name__
         source = SchemaSource(self, reading, reading.source.locate(), name)
         return compare_schema(source, wanted or schema_of(given, enforce_formats=enforce_formats))
+
+    def model_source(self) -> str:
+        """Return the source of a Python module with a model of the records, made of the collection's JSON schema.
+
+        The model takes each record that is there now: a field that one does not fit takes any value. Raises
+        ``UsageError`` where the collection has no schema.
+        """
+        return self.__kinto_runner__().run(model_source(self.__kinto_path__(), dir(Record)))
+
+    async def amodel_source(self) -> str:
+        """Like :meth:`model_source`."""
+        return await self.__kinto_runner__().arun(model_source(self.__kinto_path__(), dir(Record)))
 
     @property
     def status(self) -> ReviewStatus | None:

@@ -1,4 +1,4 @@
-"""What users write is checked by mypy and pyright, both strict and without plugins: ``good.py`` and ``bad.py``."""
+"""What users write is checked by mypy and pyright, both strict and without plugins: ``good.py``, ``bad.py`` and a pulled model."""
 
 import json
 import os
@@ -45,8 +45,8 @@ def find_errors(checker: str) -> dict[tuple[str, int], str]:
 
 
 def find_with_mypy() -> dict[tuple[str, int], str]:
-    output = run("mypy", "--config-file=setup.cfg", str(HERE / "good.py"), str(HERE / "bad.py"))
-    assert "checked 2 source files" in output, output
+    output = run("mypy", "--config-file=setup.cfg", *(str(HERE / f"{name}.py") for name in ("good", "bad", "pulled")))
+    assert "checked 3 source files" in output, output
     found = MYPY_ERROR.finditer(output)
     return {(Path(one["file"]).name, int(one["line"])): one[0] for one in found}
 
@@ -54,7 +54,7 @@ def find_with_mypy() -> dict[tuple[str, int], str]:
 def find_with_pyright() -> dict[tuple[str, int], str]:
     # `extraPaths` there finds the package itself, which checkers do not find where it is installed as editable.
     output = json.loads(run("pyright", "--outputjson", f"--project={HERE}", f"--pythonpath={sys.executable}"))
-    assert output["summary"]["filesAnalyzed"] >= 2
+    assert output["summary"]["filesAnalyzed"] >= 3
     found = [one for one in output["generalDiagnostics"] if one["severity"] == "error"]
     return {(Path(one["file"]).name, one["range"]["start"]["line"] + 1): str(one) for one in found}
 
