@@ -281,7 +281,7 @@ def convert_auth(auth: Any, server_url: str | None = None) -> Any:
             auth.server_url = server_url  # auth objects of users may expect it
         return auth
     if not auth:
-        return None
+        return auth
     try:
         parsed = parse_auth(auth)
     except ConfigurationError as error:

@@ -196,6 +196,7 @@ def test_m05_the_user_agent_is_that_of_the_reference_client(url: str) -> None:
 def test_m06_falsy_credentials_are_nobody(url: str, auth: Any) -> None:
     with Client(server_url=url, auth=auth) as client:
         assert "user" not in client.server_info()
+        assert client.session.auth == auth
 
 
 def test_m06_credentials_that_are_none_are_an_exception_of_the_reference_client(url: str) -> None:
