@@ -16,5 +16,6 @@ the file.
 """
 
 from kinto_orm.mirror.mirror import Mirror
+from kinto_orm.mirror.reports import Conflict, MirrorResult, Pending, SyncError, VerifyReport
 
-__all__ = ["Mirror"]
+__all__ = ["Conflict", "Mirror", "MirrorResult", "Pending", "SyncError", "VerifyReport"]

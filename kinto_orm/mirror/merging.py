@@ -154,7 +154,8 @@ def sent_of(row: Row) -> list[JSONObject | None]:
 
 def sending(row: Row) -> Row:
     """Return the row about to be sent as it is here."""
-    return replace(row, sent=encode([*sent_of(row), data_of(row.mine)]).decode())
+    sent, mine = sent_of(row), data_of(row.mine)
+    return row if sent[-1:] == [mine] else replace(row, sent=encode([*sent, mine]).decode())
 
 
 def refused(row: Row, reason: str, version: int) -> Row:

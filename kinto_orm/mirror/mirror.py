@@ -5,15 +5,28 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, cast, get_args, overload
 
 from kinto_orm.client import Client
-from kinto_orm.errors import InvalidFilterError, InvalidTypeError
+from kinto_orm.errors import InvalidFilterError, InvalidTypeError, OfflineError
+from kinto_orm.jobs.changes import check_horizon
 from kinto_orm.mirror.offline import OfflineClient, url_of
+from kinto_orm.mirror.reports import (
+    Choice,
+    Conflict,
+    MirrorResult,
+    OnConflict,
+    OnReset,
+    Pending,
+    VerifyReport,
+    pending,
+)
 from kinto_orm.mirror.store import Store
+from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, conflict_of, read_dump, sync_collections
 from kinto_orm.models import Collection, Record
 from kinto_orm.protocol.filters import check_field_name
 from kinto_orm.protocol.paths import check_id
+from kinto_orm.protocol.writes import Flow
 
 M = TypeVar("M", bound=Record)
 
@@ -23,13 +36,15 @@ class Mirror:
 
     In the block, models, queries and units of work use the file. Creating a mirror sends nothing, and makes the file
     where there is none, for its owner alone. It may be used by several threads and processes, also after a fork.
-    Raises ``MirrorFileError`` for a file that cannot be used.
+    ``horizon`` is the time in seconds that no transaction of the server exceeds: what was committed late is then missed
+    by no sync. Raises ``MirrorFileError`` for a file that cannot be used.
     """
 
-    def __init__(self, path: str | os.PathLike[str], client: Client) -> None:
+    def __init__(self, path: str | os.PathLike[str], client: Client, *, horizon: float = 10) -> None:
         if not isinstance(client, Client):
             raise InvalidTypeError(f"client is the Client of the server, not {client!r:.60}.")
         self._online = client
+        self._horizon = check_horizon(horizon)
         self._store = Store(path, url_of(client))
         self.client: Client = OfflineClient(self._store, client)
         """A client whose server is the file."""
@@ -59,6 +74,106 @@ class Mirror:
         names = [_field_name(one, collection) for one in indexes]
         self._store.add_collection(str(collection.__kinto_path__()), names)
         return collection
+
+    @property
+    def pending(self) -> list[Pending]:
+        """What the server lacks: the records that were created, updated or deleted here."""
+        return [
+            pending(path, row) for number, path in self._store.collections() for row in self._store.unpushed(number)
+        ]
+
+    @property
+    def conflicts(self) -> list[Conflict]:
+        """The records that were changed here and on the server, so that the two could not be merged.
+
+        They are kept in the file until they are resolved.
+        """
+        return [
+            conflict_of(self._store, number, path, row)
+            for number, path in self._store.collections()
+            for row in self._store.parked(number)
+        ]
+
+    def sync(
+        self,
+        *collections: Collection[Any],
+        on_conflict: OnConflict = "park",
+        on_reset: OnReset = "ask",
+        push: bool = True,
+    ) -> MirrorResult:
+        """Take what changed on the server, push what changed here, and return the effects; of all collections.
+
+        Records that both sides changed are merged field by field. Where both changed the same field, or one deleted the
+        record, the conflict is parked: it stays in ``mirror.conflicts``, and the others go on. ``on_conflict="mine"``
+        or ``"theirs"`` prefers a side where they clash; a function of the ``Conflict`` returns one of these, the data
+        that the record shall have, or ``None`` to delete it. ``push=False`` only takes.
+
+        Edits that are made during a sync are kept, and pushed by it or the next one. Errors of the server and the
+        network are in ``result.errors``. Raises ``ServerResetError`` where the server lost the records of a collection,
+        unless ``on_reset`` is ``"pull"`` (take what is there, keep what was changed here) or ``"push"`` (create all
+        again); ``MirrorFileError`` for a file of another user.
+        """
+        options = self._options(on_conflict, on_reset, push=push)
+        self._online.refuse_staging("mirror.sync()")
+        return self._online.run(sync_collections(self._store, self._online, self._chosen(collections), options))
+
+    async def async_(
+        self,
+        *collections: Collection[Any],
+        on_conflict: OnConflict = "park",
+        on_reset: OnReset = "ask",
+        push: bool = True,
+    ) -> MirrorResult:
+        """Like :meth:`sync`; the file is used in a thread."""
+        options = self._options(on_conflict, on_reset, push=push)
+        self._online.refuse_staging("mirror.sync()")
+        return await self._online.arun(sync_collections(self._store, self._online, self._chosen(collections), options))
+
+    def verify(self, *collections: Collection[Any]) -> VerifyReport:
+        """Compare all records of the file with the server's, and return the differences; nothing is changed.
+
+        What was changed on the server since the last sync is a difference, too; changes of here are none.
+        """
+        return self._online.run(self._verify(collections))
+
+    async def averify(self, *collections: Collection[Any]) -> VerifyReport:
+        """Like :meth:`verify`."""
+        return await self._online.arun(self._verify(collections))
+
+    def _verify(self, collections: Sequence[Collection[Any]]) -> Flow[VerifyReport]:
+        report = VerifyReport(damage=self._store.check())
+        for number, collection in self._chosen(collections):
+            options = SyncOptions(horizon=self._horizon)
+            yield from CollectionSync(self._store, number, collection, options, MirrorResult()).verify(report)
+        return report
+
+    def load_dump(self, collection: Collection[Any], path: str | os.PathLike[str]) -> int:
+        """Take the records of a dump (``.json`` or ``.jsonl``) as the server's, and return how many were new.
+
+        The next sync asks only for what changed since. Each record has ``id`` and ``last_modified``. Records that were
+        changed here, and those that are newer here, are kept. Raises ``InvalidValueError`` for a file that is no dump,
+        and ``OSError`` where it cannot be read.
+        """
+        ((number, online),) = self._chosen([collection])
+        options = SyncOptions(horizon=self._horizon)
+        return CollectionSync(self._store, number, online, options, MirrorResult()).load_dump(read_dump(path))
+
+    def _options(self, on_conflict: object, on_reset: object, *, push: bool) -> SyncOptions:
+        if on_conflict not in get_args(Choice) and not callable(on_conflict):
+            raise InvalidTypeError(
+                f"on_conflict is 'park', 'mine', 'theirs' or a function of the conflict, not {on_conflict!r:.60}."
+            )
+        if on_reset not in get_args(OnReset):
+            raise InvalidTypeError(f"on_reset is 'ask', 'pull' or 'push', not {on_reset!r:.60}.")
+        return SyncOptions(cast(OnConflict, on_conflict), cast(OnReset, on_reset), push, self._horizon)
+
+    def _chosen(self, given: Sequence[Collection[Any]]) -> list[tuple[int, Collection[Record]]]:
+        """Return number and online collection of these, or of all collections of the file."""
+        known = {path: number for number, path in self._store.collections()}
+        paths = [str(one.__kinto_path__()) for one in given] if given else list(known)
+        if unknown := [path for path in paths if path not in known]:
+            raise OfflineError(f"{unknown[0]}: the mirror {self.path} does not have it: mirror.collection() adds it.")
+        return [(known[path], self._online.bucket(path.split("/")[2]).collection(path.split("/")[4])) for path in paths]
 
     def close(self) -> None:
         """Close the file. The next use opens it again."""

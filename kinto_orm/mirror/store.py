@@ -7,6 +7,7 @@ https://www.sqlite.org/lang.html
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import threading
@@ -25,7 +26,7 @@ FILE_VERSION = 1
 BUSY_SECONDS = 30
 
 _UNPUSHED = "(base IS NOT mine OR (gone IS NOT NULL AND mine IS NOT NULL))"
-_ON_SERVER = "base IS NOT NULL AND gone IS NULL"
+_ON_SERVER = "((theirs_modified IS NULL AND base IS NOT NULL AND gone IS NULL) OR theirs IS NOT NULL)"
 
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -80,9 +81,24 @@ class Row:
         return self.base != self.mine or (self.gone is not None and self.mine is not None)
 
     @property
+    def is_on_server(self) -> bool:
+        """Whether the server has the record, as far as it is known here."""
+        return self.theirs is not None if self.is_parked else self.base is not None and self.gone is None
+
+    @property
+    def server_modified(self) -> int | None:
+        """The server's timestamp of the record, as far as it is known here."""
+        return self.theirs_modified if self.is_parked else self.base_modified
+
+    @property
     def is_parked(self) -> bool:
         """Whether both sides changed the record, and the conflict is not resolved."""
         return self.theirs_modified is not None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether the server refused the record as it is here."""
+        return self.is_unpushed and self.refused == self.version
 
 
 _COLUMNS = ", ".join(one.name for one in fields(Row))
@@ -315,22 +331,20 @@ class Store:
         """Return how many records the server has, as far as it is known here."""
         return self.count(collection, _ON_SERVER)
 
-    def on_server(self, collection: int, after: str, up_to: str | None) -> list[tuple[str, int]]:
-        """Return id and server's timestamp of the records that the server has, in a range of ids."""
-        where = f"collection = ? AND {_ON_SERVER} AND id > ?" + ("" if up_to is None else " AND id <= ?")
-        with self.transaction(writes=False) as connection:
-            query = f"SELECT id, base_modified FROM records WHERE {where}"
-            return connection.execute(query, (collection, after, *([] if up_to is None else [up_to]))).fetchall()
-
     def anchor(self, collection: int, cursor: int) -> tuple[str, int] | None:
-        """Return id and server's timestamp of the newest record that the server had at the cursor."""
+        """Return id and server's timestamp of the newest record that the server had at the cursor, else of the oldest.
+
+        It is there still, or has a newer version or a tombstone, unless it is another list.
+        """
+        query = f"SELECT id, base_modified FROM records WHERE collection = ? AND {_ON_SERVER} AND base_modified"
         with self.transaction(writes=False) as connection:
             found: tuple[str, int] | None = connection.execute(
-                f"SELECT id, base_modified FROM records WHERE collection = ? AND {_ON_SERVER} AND base_modified <= ? "
-                "ORDER BY base_modified DESC LIMIT 1",
-                (collection, cursor),
+                f"{query} <= ? ORDER BY base_modified DESC LIMIT 1", (collection, cursor)
             ).fetchone()
-        return found
+            return (
+                found
+                or connection.execute(f"{query} > ? ORDER BY base_modified LIMIT 1", (collection, cursor)).fetchone()
+            )
 
     def unpushed(self, collection: int, after: str = "", limit: int = -1) -> list[Row]:
         """Return the rows that the server lacks, by id."""
@@ -345,6 +359,17 @@ class Store:
         """Return the rows in conflict."""
         return self._rows(collection, "theirs_modified IS NOT NULL", "", -1)
 
+    def of_ids(self, collection: int, ids: Iterable[str]) -> dict[str, Row]:
+        """Return the rows of these ids that there are."""
+        with self.transaction(writes=False) as connection:
+            query = f"SELECT {_COLUMNS} FROM records WHERE collection = ? AND id IN (SELECT value FROM json_each(?))"
+            found = connection.execute(query, (collection, json.dumps(list(ids)))).fetchall()
+        return {one[0]: Row(*one) for one in found}
+
+    def between(self, collection: int, after: str, up_to: str | None) -> list[Row]:
+        """Return the rows in a range of ids."""
+        return self._rows(collection, "id <= ?", after, -1, "\U0010ffff" if up_to is None else up_to)
+
     def rows(self, collection: int) -> Iterator[Row]:
         """Yield all rows by id, a thousand at a time."""
         after = ""
@@ -352,10 +377,10 @@ class Store:
             yield from found
             after = found[-1].id
 
-    def _rows(self, collection: int, where: str, after: str, limit: int) -> list[Row]:
+    def _rows(self, collection: int, where: str, after: str, limit: int, *values: Any) -> list[Row]:
         with self.transaction(writes=False) as connection:
             query = f"SELECT {_COLUMNS} FROM records WHERE collection = ? AND {where} AND id > ? ORDER BY id LIMIT ?"
-            return [Row(*found) for found in connection.execute(query, (collection, after, limit))]
+            return [Row(*found) for found in connection.execute(query, (collection, *values, after, limit))]
 
     def check(self) -> list[str]:
         """Return what SQLite finds wrong with the file."""
