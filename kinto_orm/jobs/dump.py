@@ -20,7 +20,7 @@ from kinto_orm.jobs.manifest import (
     write_row,
 )
 from kinto_orm.protocol.attachments import attachment_of
-from kinto_orm.protocol.json_values import JSONObject, decode
+from kinto_orm.protocol.json_values import JSONObject, decode, pause_collector
 from kinto_orm.protocol.messages import DownloadOptions
 from kinto_orm.protocol.paging import ListState, RawPage, RawPages, encode_query, read_state, rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
@@ -327,9 +327,10 @@ class _Reading:
 
     def write(self, page: RawPage, new: NewFile) -> int:
         """Write the records of a page; return their number."""
-        rows = rows_of(decode(page.body, str(self.path)), self.path)
-        if rows:
-            new.write("".join([f"{write_row(row)}\n" for row in rows]).encode())
+        with pause_collector():
+            rows = rows_of(decode(page.body, str(self.path)), self.path)
+            if rows:
+                new.write(b"".join(map(write_row, rows)))
         if self.has_files:
             self.attached += [_attached(row) for row in rows if _has_file(row)]
         self.count += len(rows)

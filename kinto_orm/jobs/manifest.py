@@ -19,7 +19,7 @@ from typing import Any
 
 from kinto_orm.errors import InvalidValueError, KintoError, ProtocolError, UsageError
 from kinto_orm.protocol.attachments import Attachment
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.repository.disk import FileDigest, Folder
 
@@ -32,9 +32,6 @@ _OWN = (BUCKET, "groups", "collections", "attachments")
 """The files of a dump beside its manifest."""
 
 _HASH = re.compile(r"[0-9a-f]{64}")
-
-write_row = json.JSONEncoder(ensure_ascii=False, sort_keys=True, allow_nan=False).encode
-"""Return the line of a record, without its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +90,21 @@ class Manifest:
 def write_document(value: JSON) -> bytes:
     """Return the content of a file that holds one JSON value."""
     return f"{json.dumps(value, ensure_ascii=False, sort_keys=True, indent=2)}\n".encode()
+
+
+def write_row(row: JSONObject) -> bytes:
+    """Return the line of a record: its keys are sorted, at every depth."""
+    return encode(_sorted(row)) + b"\n"
+
+
+def _sorted(value: Any) -> Any:
+    # Faster than to sort in the standard library's writer, which most of a dump's time would be spent in.
+    if type(value) is dict:
+        return {key: _sorted(one) if type(one := value[key]) in _CONTAINERS else one for key in sorted(value)}
+    return [_sorted(one) if type(one) in _CONTAINERS else one for one in value]
+
+
+_CONTAINERS = frozenset({dict, list})
 
 
 def file_names(ids: Iterable[str]) -> dict[str, str]:

@@ -97,6 +97,17 @@ def test_a_dump_is_a_folder_that_can_be_read(bucket: Bucket, folder: Path) -> No
     assert '\n    "description": "Zahlungen, größer",\n' in text and text.endswith("}\n")
 
 
+def test_the_lines_of_records_depend_on_their_data_alone(bucket: Bucket, folder: Path) -> None:
+    data = {"b": [{"z": 1, "a": "ä \u2028"}], "a": {"d": {}, "c": None}, "n": 1.5}
+    bucket.collection("empty").records.create(id="x", data=data)
+
+    dumped(bucket, folder)
+
+    (line,) = (folder / "collections/empty/records.jsonl").read_text("utf-8").split("\n")[:-1]
+    before, after = '{"a":{"c":null,"d":{}},"b":[{"a":"ä \u2028","z":1}],"id":"x","last_modified":', ',"n":1.5}'
+    assert (line[: len(before)], line[-len(after) :]) == (before, after)
+
+
 def test_objects_have_their_data_and_permissions(bucket: Bucket, folder: Path) -> None:
     dumped(bucket, folder)
     group = json.loads((folder / "groups/auditors.json").read_bytes())
@@ -157,7 +168,7 @@ def test_only_what_changed_is_dumped_again(bucket: Bucket, folder: Path) -> None
         "MANIFEST.json",
         "collections/todos/records.jsonl",
     }
-    assert b'"title": "new"' in after["collections/todos/records.jsonl"]
+    assert b'"title":"new"' in after["collections/todos/records.jsonl"]
 
 
 def test_a_file_that_was_damaged_is_dumped_again(bucket: Bucket, folder: Path) -> None:
