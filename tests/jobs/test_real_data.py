@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 from wiretap import tap
 
-from kinto_orm import Bucket, Client, Collection
-from kinto_orm.server import EmbeddedServer
+from kinto_orm import Collection, Record
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -22,16 +21,14 @@ def read_codes(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return [*iso.read_countries(), *iso.read_subdivisions(), *iso.read_languages()]
 
 
-def test_a_second_sync_of_all_codes_only_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_sync_of_all_codes_only_reads(monkeypatch: pytest.MonkeyPatch, todos: Collection[Record]) -> None:
     rows = read_codes(monkeypatch)
     assert len(rows) > 13_000
-    with EmbeddedServer.memory() as server, Client.embedded(server=server) as client:
-        collection = Collection(bucket=Bucket(id="b", client=client).save(), id="c").save()
-        first = collection.records.sync(rows)
-        assert (first.created, first.failed) == (len(rows), [])
-        wire = tap(client)
+    first = todos.records.sync(rows)
+    assert (first.created, first.failed) == (len(rows), [])
+    wire = tap(todos.client)
 
-        second = collection.records.sync(rows, delete=True, max_deletes=0)
+    second = todos.records.sync(rows, delete=True, max_deletes=0)
 
-        assert (second.created, second.updated, second.deleted, second.unchanged) == (0, 0, 0, len(rows))
-        assert set(wire.said) == {"GET"}
+    assert (second.created, second.updated, second.deleted, second.unchanged) == (0, 0, 0, len(rows))
+    assert set(wire.said) == {"GET"}

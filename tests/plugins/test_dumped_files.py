@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from file_host import FileHost
+from file_host import FileHost, serve_files
 
 from kinto_orm import Bucket, CapabilityMissingError, Client, Collection, Record, UsageError
+from kinto_orm.server import EmbeddedServer
 
 HORIZON = 0.02
 
@@ -108,3 +110,36 @@ def test_files_need_a_server_that_takes_them_and_have_new_timestamps(
 def test_a_bucket_with_files_is_copied(client: Client, folder: Path, collection: Collection[Record]) -> None:
     assert collection.bucket.copy_to(client, bucket="copy", horizon=HORIZON).files == 2
     assert Bucket(id="copy", client=client).collection("c").records.count() == 3
+
+
+@pytest.fixture
+def elsewhere(server: EmbeddedServer, tmp_path: Path) -> Iterator[tuple[Client, FileHost]]:
+    """A client of another server with the same plugin, and the host of its files."""
+    (tmp_path / "elsewhere").mkdir()
+    with serve_files(tmp_path / "elsewhere") as host:
+        settings = {"attachment.base_path": str(host.folder), "attachment.base_url": host.url}
+        other = EmbeddedServer.memory(includes=server.settings["includes"], **settings)
+        with other, Client.embedded(server=other) as client:
+            yield client, host
+
+
+def test_a_bucket_with_files_is_copied_to_another_server(
+    folder: Path,
+    collection: Collection[Record],
+    file_host: FileHost,
+    elsewhere: tuple[Client, FileHost],
+    tmp_path: Path,
+) -> None:
+    other, host = elsewhere
+
+    assert collection.bucket.copy_to(other, horizon=HORIZON).files == 2
+
+    for file in file_host.files():
+        file.unlink()
+    copies = other.bucket("b").collection("c").records
+    for id, content in {"one": b"one", "two": b"two"}.items():
+        copies.download(copies.get(id), tmp_path / id)
+        assert (tmp_path / id).read_bytes() == content
+    assert len(host.files()) == 2
+    assert collection.records.diff(copies).is_empty
+    assert collection.bucket.copy_to(other, horizon=HORIZON).files == 0

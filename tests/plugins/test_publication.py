@@ -27,8 +27,25 @@ from kinto_orm import (
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.application import DEFAULT_SETTINGS
 
+from .conftest import SIGNERS, signer_settings
+
 EDITOR, RIVAL = ("editor", "secret"), ("rival", "secret")
 COLLECTION = "/buckets/workspace/collections/c"
+
+
+@pytest.fixture(scope="module", params=[f"{signer}-{where}" for signer in SIGNERS for where in ("memory", "postgres")])
+def signing_server(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EmbeddedServer]:
+    """A server with the signer, or what stands in for it, in memory and on PostgreSQL."""
+    signer, _, where = request.param.partition("-")
+    settings = signer_settings(signer, tmp_path_factory.mktemp("keys"))
+    if where == "memory":
+        server = EmbeddedServer.memory(**settings)
+    else:
+        server = EmbeddedServer.postgres(tmp_path_factory.mktemp("data"), **settings)
+    with server:
+        yield server
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ class Worker:
             self._try(self._next())
         deadline = time.monotonic() + PATIENCE
         while self._doubtful and time.monotonic() < deadline:
-            self._try(self._clear_up)
+            self._try(self._clear_up_all)
         for id in sorted(self._doubtful):
             self._complain(f"what became of {id} could not be found out")
         self._journal.note(final={id: one.data["op"] for id, one in self._records.items() if id not in self._doubtful})
@@ -269,6 +269,17 @@ class Worker:
         except NotFoundError:
             del self._records[id]
         self._doubtful.discard(id)
+
+    def _clear_up_all(self) -> None:
+        """Find out the states of all records at once, without haste: the server may be far behind."""
+        patient = self._client.clone(timeout=(10, 30), deadline=60)
+        found = {one.id: one for one in patient.bucket(self.name).collection("c").records}
+        for id in self._doubtful:
+            if id in found:
+                self._records[id] = found[id]
+            else:
+                self._records.pop(id, None)
+        self._doubtful.clear()
 
     def _some(self, count: int) -> list[Record]:
         """Return records to write: mostly ones that are not in doubt."""
