@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime, time
 from difflib import get_close_matches
+from enum import Enum
 from functools import partial
 from itertools import repeat
 from typing import Annotated, Any
@@ -311,7 +312,8 @@ class Codec:
                 f"{field} may hold anything, and a {type(value).__name__} may be written in several ways: give the "
                 "field its type, or compare it with a JSON value."
             )
-        if operator in ("gt", "lt", "min", "max") and promised.order == "" and not is_number:
+        is_ordered = promised.order != "" or (is_number and not isinstance(value, Enum))
+        if operator in ("gt", "lt", "min", "max") and not is_ordered:
             raise InvalidFilterError(f"{field}: {_NO_ORDER}")
         if operator in ("", "not") and not promised.has_one_spelling and not is_number:
             raise InvalidFilterError(
@@ -428,10 +430,11 @@ _VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
 
 def _is_json(value: object) -> bool:
     if isinstance(value, dict):
-        return type(value) is dict and all(map(_is_json, value.values()))
+        return type(value) is dict and _TEXTS.issuperset(map(type, value)) and all(map(_is_json, value.values()))
     return all(map(_is_json, value)) if type(value) is list else type(value) in _JSON_SCALARS
 
 
+_TEXTS = frozenset({str})
 _JSON_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
