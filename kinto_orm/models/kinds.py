@@ -201,7 +201,8 @@ class Group(KintoObject):
         members: Settable[list[str], Sequence[str | Account]] = argument(default=None)
         bucket: Given[Bucket, Bucket | str | None] = argument(default=None)
     else:
-        members: Annotated[list[str], BeforeValidator(member_texts)] = Field(default_factory=list)
+        # pydantic copies the default; of list() it would ask the signature, which takes long.
+        members: Annotated[list[str], BeforeValidator(member_texts)] = []
 
         @property
         def bucket(self):
