@@ -14,7 +14,7 @@ from difflib import get_close_matches
 from enum import Enum
 from functools import partial
 from itertools import repeat
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import (
     AliasChoices,
@@ -46,7 +46,7 @@ from kinto_orm.models.field_types import (
     wire_schema,
 )
 from kinto_orm.models.metaclass import inner_model, wire_name
-from kinto_orm.protocol.json_values import JSON, JSONObject, encode, to_json_value
+from kinto_orm.protocol.json_values import JSON, JSONObject, encode, to_json_object, to_json_value
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind
 
@@ -170,8 +170,9 @@ class Codec:
 
     def names_in(self, row: Mapping[str, JSON]) -> set[str]:
         """Return the names of the fields that the row sets; the others have their defaults."""
-        names = self._names_by_key
-        return {names[key] for key in row if key in names}
+        found = set(map(self._names_by_key.get, row))
+        found.discard(None)
+        return cast(set[str], found)
 
     def is_in(self, name: str, row: Mapping[str, JSON]) -> bool:
         """Return whether the row sets the field of that name."""
@@ -194,7 +195,11 @@ class Codec:
                 include=None if names is None or self.is_written_whole else set(names),
             )
         except (ValueError, OverflowError):  # pydantic's error is a ValueError, too
-            return encode(self._write_slowly(model, names))
+            values = self._write_slowly(model, names)
+        try:
+            return encode(values)
+        except ValueError:
+            return encode(to_json_object(values))  # which says where the text is that is no Unicode
 
     def _is_surely_fit(self, own: Mapping[str, Any]) -> bool:
         """Return whether all values have the very types of their fields: to look for others takes pydantic longer."""

@@ -259,6 +259,26 @@ def test_j05_a_value_that_is_left_out_is_refused_in_a_new_record(wire: Wiretap) 
     assert writes(wire) == sent
 
 
+class Titled(Item):
+    title: str = ""
+
+
+def test_a_lone_surrogate_in_a_field_is_refused_by_its_name(wire: Wiretap) -> None:
+    stored = Titled(id="x").save()
+    stored.title = "\ud800"
+    sent = writes(wire)
+
+    for write in (
+        stored.save,
+        Titled(id="y", title="\ud800").save,
+        lambda: Titled.records.bulk_create([Titled(id="y", title="\ud800")]),
+    ):
+        with pytest.raises(REFUSED, match=r"data\.title: text with a lone surrogate"):
+            write()
+
+    assert writes(wire) == sent
+
+
 def test_j25_what_comes_back_equal_is_written(wire: Wiretap) -> None:
     values: dict[str, Any] = {
         "when": date(2030, 1, 2),
