@@ -13,10 +13,10 @@ from kinto_orm.models.data import (
     current_data,
     freeze,
     has_data,
-    is_unedited,
     own_extra,
     remove_key,
     restore_fields,
+    text_of,
     undeclared,
 )
 from kinto_orm.models.loading import accept_sent
@@ -219,7 +219,11 @@ def accept(model: Any, change: Change[Any], stored: JSONObject, last_modified: i
     """
     codec, envelope, mark = codec_of(type(model)), model.__kinto_envelope__(), change.mark
     has_more = len(stored) != len(change.data)  # the timestamp of the collection's schema
-    if mark is None or codec.varies or (has_more and "schema" in codec.fields) or not is_unedited(envelope, mark):
+    if mark is None or codec.varies or (has_more and "schema" in codec.fields):
+        return False
+    # Both are replaced, never changed.
+    is_untouched = envelope.touched is mark.touched and envelope.absent is mark.absent
+    if not is_untouched or (envelope.extra if mark.extra is None else text_of(envelope.extra) != mark.extra):
         return False
     permissions = envelope.permissions
     if (

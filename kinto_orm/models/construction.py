@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError, UsageError
-from kinto_orm.models.codec import codec_of, invalid, readable_text
+from kinto_orm.models.codec import Codec, codec_of, invalid, readable_text
 from kinto_orm.models.data import check_editable, current_data, replace_extra
 from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, to_json_object
@@ -125,9 +125,13 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
     record_model = arguments.pop("model", None) if cls.__kinto_kind__ is Kind.COLLECTION else None
     if whole is not None and arguments:
         raise InvalidTypeError(f"{cls.__name__}: give fields or data=, not both ({', '.join(arguments)}).")
-    data = _given_fields(cls, arguments) if whole is None else _given_data(whole)
-    id = _given_id(given.get("id"), data, cls.__kinto_kind__) if given or "id" in data else None
     codec = codec_of(cls)
+    is_by_wire = arguments.keys() <= codec.fields.keys()
+    if whole is not None:
+        data = _given_data(whole)
+    else:
+        data = arguments if is_by_wire else _given_fields(cls, codec, arguments)
+    id = _given_id(given.get("id"), data, cls.__kinto_kind__) if given or "id" in data else None
     try:
         if whole is None:
             cls.__pydantic_validator__.validate_python(data, self_instance=model, by_alias=True, by_name=False)
@@ -161,12 +165,9 @@ def _given_data(whole: Any) -> JSONObject:
     return data
 
 
-def _given_fields(cls: type[Any], arguments: dict[str, Any]) -> dict[str, Any]:
+def _given_fields(cls: type[Any], codec: Codec, arguments: dict[str, Any]) -> dict[str, Any]:
     """Return the values of the fields, by wire names."""
-    codec = codec_of(cls)
     by_name, by_wire = codec.wires, codec.fields
-    if arguments.keys() <= by_wire.keys():
-        return arguments
     unknown: list[str] = []
     if not (arguments.keys() <= by_name.keys() or cls.__kinto_is_open__):
         unknown = [name for name in arguments if name not in by_name and name not in by_wire]

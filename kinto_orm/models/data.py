@@ -113,8 +113,8 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
                 changes[key] = with_undeclared(stored, old, value, (key,), keeps_defaults=keeps_defaults)
             if len(codec.read_keys[name]) > 1:
                 changes.update((other, ABSENT) for other in _read_before(codec, name) if other in snapshot)
-    for key in [key for key, value in changes.items() if value is ABSENT and key not in snapshot]:
-        del changes[key]
+    if ABSENT in changes.values():
+        changes = {key: value for key, value in changes.items() if value is not ABSENT or key in snapshot}
     return _Changes(changes, now, text)
 
 
@@ -239,8 +239,9 @@ def apply_snapshot(model: Any, fresh: Any, data: JSONObject) -> None:
     for name in held.keys() - codec.wires.keys() - ENVELOPE_KEYS:
         del held[name]  # a cached property
     for name in codec.wires:
-        old, new = held.get(name), fresh.__dict__[name]
-        held[name] = old if _is_alike(old, new) else new
+        new = fresh.__dict__[name]
+        if type(new) in IMMUTABLE or not _is_alike(held.get(name), new):
+            held[name] = new
     object.__setattr__(model, "__pydantic_fields_set__", codec.names_set(fresh, data))
     if codec.model.__private_attributes__ and model.__pydantic_private__ is None:
         object.__setattr__(model, "__pydantic_private__", fresh.__pydantic_private__)
@@ -276,25 +277,21 @@ def freeze(model: Any, envelope: Envelope, codec: Codec) -> tuple[JSONObject, Ma
     snapshot = envelope.data
     if codec.is_surely_written and not (envelope.extra or envelope.absent or envelope.is_partial):
         if snapshot is None:
-            data = _surely_carried(codec.write(model))
-            if data is not None and None not in data.values():
-                return data, Mark(envelope.touched, envelope.absent, None, {})
+            text = codec.write(model)
+            if is_surely_carried(text):
+                data: JSONObject = from_json(text)
+                if None not in data.values():
+                    return data, Mark(envelope.touched, envelope.absent, None, {})
         else:
             changes = _changes(model, envelope, codec, snapshot)
             if is_surely_carried(changes.text):
                 data = _with_changes(envelope, codec, snapshot, changes.keys)
                 return data, Mark(envelope.touched, envelope.absent, None, changes.now)
-    return _frozen_data(model, envelope, codec), Mark(envelope.touched, envelope.absent, _text_of(envelope.extra), {})
+    return _frozen_data(model, envelope, codec), Mark(envelope.touched, envelope.absent, text_of(envelope.extra), {})
 
 
-def _surely_carried(text: bytes) -> JSONObject | None:
-    try:
-        return from_json(text, allow_inf_nan=False) if is_surely_carried(text) else None
-    except ValueError:
-        return None
-
-
-def _text_of(extra: JSONObject | None) -> bytes | None:
+def text_of(extra: JSONObject | None) -> bytes | None:
+    """Return undeclared keys as JSON text; ``None`` for none."""
     return encode(extra) if extra else None
 
 
@@ -340,13 +337,6 @@ class Mark(NamedTuple):
     extra: bytes | None
     now: JSONObject
     """The fields that were written, by wire name, where they surely come back equal."""
-
-
-def is_unedited(envelope: Envelope, mark: Mark) -> bool:
-    """Return whether no field and no key was set or removed since the mark was made."""
-    # Both are replaced, never changed.
-    is_untouched = envelope.touched is mark.touched and envelope.absent is mark.absent
-    return is_untouched and (not envelope.extra if mark.extra is None else _text_of(envelope.extra) == mark.extra)
 
 
 def _carried(changed: JSONObject, *, is_own: bool) -> JSONObject:

@@ -30,7 +30,7 @@ from kinto_orm.models.changes import change_of
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import is_clean
 from kinto_orm.models.editing import Editing, find_or_create
-from kinto_orm.models.envelope import shared_page
+from kinto_orm.models.envelope import Envelope, shared_page
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
 from kinto_orm.models.permissions import PermissionsInput
@@ -41,7 +41,7 @@ from kinto_orm.plugins.history import HistoryMixin
 from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.json_values import JSON
 from kinto_orm.protocol.messages import Content, DownloadOptions
-from kinto_orm.protocol.paths import Kind, check_id, draw_id
+from kinto_orm.protocol.paths import Kind, ObjectPath, check_id, draw_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, check_count
 from kinto_orm.repository import get, require_kind
@@ -313,9 +313,10 @@ class Manager(HistoryMixin[M]):
             one = source.model(data=codec_of(source.model).input_data(cast(Mapping[str, Any], given), f"{name}()"))
         if verb is Verb.SAVE and shared_page(one) is not None and is_clean(one, place.path):
             return Outcome(one, verb, "unchanged")
-        if one.__kinto_envelope__().status is Status.NEW and not name.endswith("_create"):
+        envelope: Envelope = one.__kinto_envelope__()
+        if envelope.status is Status.NEW and not name.endswith("_create"):
             raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
-        self._bind(one, place)
+        self._bind(one, envelope, place)
         change: Answered[M] = change_of(one, verb)
         return change
 
@@ -323,15 +324,15 @@ class Manager(HistoryMixin[M]):
         if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
             raise InvalidTypeError(f"{one!r:.80} is no {self._source.model.__name__}.")
 
-    def _bind(self, one: M, place: Place) -> None:
+    def _bind(self, one: M, envelope: Envelope, place: Place) -> None:
         """Give a new object without parent the one of this list; refuse an object of another list."""
-        envelope, kind = one.__kinto_envelope__(), place.path.kind
+        kind = place.path.kind
         given = envelope.parent or (envelope.collection if kind is Kind.RECORD else envelope.bucket)
         if envelope.status is Status.NEW and given is None:
             envelope.parent, envelope.client = place.parent, envelope.client or place.runner
             if one.__dict__["id"] is None:
                 id = vars(one)["id"] = draw_id(kind)
-                envelope.path, envelope.has_drawn_id = place.path.object(id), True
+                envelope.path, envelope.has_drawn_id = ObjectPath(kind, (*place.path.parent_ids, id)), True
             return
         path = one.__kinto_path__(draw=True)
         if not path.is_in(place.path):
@@ -652,7 +653,7 @@ class RecordManager(Manager[M]):
 
     def _own(self, record: M, place: Place) -> M:
         self._check_class(record)
-        self._bind(record, place)
+        self._bind(record, record.__kinto_envelope__(), place)
         return record
 
 

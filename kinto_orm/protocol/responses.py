@@ -237,7 +237,10 @@ def shown_permissions(permissions: JSON) -> ShownPermissions:
 
 
 def _is_list_of_texts(value: JSON) -> bool:
-    return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, list) and _TEXTS.issuperset(map(type, value))
+
+
+_TEXTS = frozenset({str})
 
 
 def existing_object(response: Response, what: str) -> StoredObject | None:

@@ -158,6 +158,8 @@ def _encode_update(write: Write, *, may_merge: bool = False) -> Encoding:
 
 
 def _is_nested(old: Mapping[str, JSON], changed: JSONObject) -> bool:
+    if dict not in map(type, changed.values()):
+        return False
     return any(isinstance(value, dict) and isinstance(old.get(key), dict) for key, value in changed.items())
 
 
