@@ -47,11 +47,9 @@ def _advising(advice: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """
 
     def decorate(method: Callable[P, T]) -> Callable[P, T]:
-        expected = signature(method)
-
         def check(args: tuple[object, ...], keywords: Mapping[str, object]) -> None:
             try:
-                expected.bind(*args, **keywords)
+                signature(method).bind(*args, **keywords)
             except TypeError as misfit:
                 id = repr(args[1]) if len(args) > 1 else "id"
                 named = ", ".join(f"{name}=…" for name in keywords)
@@ -59,13 +57,19 @@ def _advising(advice: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
 
         @wraps(method)
         def call(*args: P.args, **keywords: P.kwargs) -> T:
-            check(args, keywords)
-            return method(*args, **keywords)
+            try:
+                return method(*args, **keywords)
+            except TypeError:
+                check(args, keywords)  # only now, because it takes long
+                raise
 
         @wraps(method)
         async def acall(*args: P.args, **keywords: P.kwargs) -> Any:
-            check(args, keywords)
-            return await cast(Any, method)(*args, **keywords)
+            try:
+                return await cast(Any, method)(*args, **keywords)
+            except TypeError:
+                check(args, keywords)
+                raise
 
         return cast(Callable[P, T], acall) if iscoroutinefunction(method) else call
 
