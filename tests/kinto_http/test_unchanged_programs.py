@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pytest
 import requests
 import urllib3
+from scripted_server import Serve, said
 from small_server import AUTH, BATCH, listen, scripted
 from wiretap import Wiretap, answer
 
@@ -190,6 +191,34 @@ def test_m05_the_user_agent_is_that_of_the_reference_client(url: str) -> None:
     assert session.USER_AGENT == constants.USER_AGENT
     assert re.fullmatch(r"kinto_http/11\.11\.0 requests/[\d.]+ python/[\d.]+", session.USER_AGENT)
     assert [headers["User-Agent"] for headers in sent] == [session.USER_AGENT, "mine"]
+
+
+@pytest.mark.parametrize(
+    ("status", "reads", "forced_writes"),
+    [
+        (500, 2, 1),
+        (501, 1, 1),
+        (502, 3, 1),
+        (503, 3, 3),
+        (504, 3, 1),
+        (505, 1, 1),
+        (507, 1, 1),
+        (409, 2, 2),
+        (429, 3, 3),
+    ],
+)
+def test_m09_what_is_sent_again_is_what_the_documentation_says(
+    serve: Serve, status: int, reads: int, forced_writes: int
+) -> None:
+    server = serve(said({"code": status}, f"{status} No"))
+    with Client(server_url=server.url, bucket="b", collection="c", retry=2, retry_after=0) as client:
+        with pytest.raises(KintoException):
+            client.get_record(id="r")
+        seen = len(server.requests)
+        with pytest.raises(KintoException):
+            client.update_record(id="r", data={}, safe=False)
+
+    assert (seen, len(server.requests) - seen) == (reads, forced_writes)
 
 
 @pytest.mark.parametrize("auth", [(), [], False, "", None])

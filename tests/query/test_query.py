@@ -324,7 +324,7 @@ def test_get_many_keeps_the_order_and_skips_what_is_missing(records: Manager[Rec
     assert records.get_many([]) == []
 
 
-def test_get_many_of_many_ids_takes_few_requests_with_short_urls(
+def test_k11_get_many_of_many_ids_takes_few_requests_with_short_urls(
     todos: Collection[Record], kinto_server: EmbeddedServer
 ) -> None:
     todos.records.bulk_create({"id": f"{number:036}"} for number in range(300))
