@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast, get_args, overload
 
 from kinto_orm.client import Client
-from kinto_orm.errors import InvalidFilterError, InvalidTypeError, OfflineError
+from kinto_orm.errors import InvalidFilterError, InvalidTypeError, KintoError, OfflineError
 from kinto_orm.jobs.changes import check_horizon
+from kinto_orm.mirror.background import Repetition, logger
 from kinto_orm.mirror.offline import OfflineClient, url_of
 from kinto_orm.mirror.reports import (
     Choice,
@@ -45,6 +46,7 @@ class Mirror:
             raise InvalidTypeError(f"client is the Client of the server, not {client!r:.60}.")
         self._online = client
         self._horizon = check_horizon(horizon)
+        self._repetition: Repetition | None = None
         self._store = Store(path, url_of(client))
         self.client: Client = OfflineClient(self._store, client)
         """A client whose server is the file."""
@@ -175,8 +177,34 @@ class Mirror:
             raise OfflineError(f"{unknown[0]}: the mirror {self.path} does not have it: mirror.collection() adds it.")
         return [(known[path], self._online.bucket(path.split("/")[2]).collection(path.split("/")[4])) for path in paths]
 
+    def start(
+        self,
+        every: float = 30,
+        *,
+        jitter: float = 0.2,
+        on_conflict: OnConflict = "park",
+        on_result: Callable[[MirrorResult | KintoError], object] | None = None,
+    ) -> None:
+        """Sync every so many seconds, in a thread, until :meth:`stop`; also in a forked child.
+
+        ``on_result`` is called in that thread with each result, or with the error of :meth:`sync`; without it, what is
+        not ok is a warning in the log. Each wait is longer or shorter at random by at most the share ``jitter``.
+        """
+        self._options(on_conflict, "ask", push=True)
+        tell = on_result or _log
+        self.stop()
+        self._repetition = Repetition(lambda: tell(self.sync(on_conflict=on_conflict)), every, jitter, tell)
+        self._repetition.start()
+
+    def stop(self) -> None:
+        """End what :meth:`start` began, after the sync that runs."""
+        if self._repetition is not None:
+            self._repetition.stop()
+            self._repetition = None
+
     def close(self) -> None:
-        """Close the file. The next use opens it again."""
+        """Close the file, and end what :meth:`start` began. The next use opens the file again."""
+        self.stop()
         self._store.release()
 
     def __enter__(self) -> Self:
@@ -206,3 +234,11 @@ def _field_name(one: Any, collection: Collection[Any]) -> str:
         raise InvalidFilterError(f"An index is of a field, by its text or by the class (Todo.done), not {one!r:.60}.")
     source = collection.records.reading.source
     return check_field_name(name) if name is not one else source.resolve_field(check_field_name(name))
+
+
+def _log(result: MirrorResult | KintoError) -> None:
+    if isinstance(result, KintoError):
+        logger.warning("A sync of the mirror failed: %s", result)
+    elif not result.ok:
+        errors = "; ".join(str(one.error) for one in result.errors)
+        logger.warning("A sync of the mirror left %d conflicts. %s", len(result.conflicts), errors)

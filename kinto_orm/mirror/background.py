@@ -1,0 +1,75 @@
+"""Work that is done again and again, in a thread of this process and of each forked child."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import weakref
+from collections.abc import Callable
+
+from kinto_orm.errors import InvalidValueError, KintoError, UsageError
+
+logger = logging.getLogger("kinto_orm")
+
+
+class Repetition:
+    """Calls ``work`` every so many seconds, the first time at once.
+
+    Each wait is longer or shorter at random by at most the share ``jitter``, so that many processes do not ask at the
+    same moment. Errors of kinto_orm are given to ``on_error``, and the next call comes at its time.
+    """
+
+    def __init__(
+        self, work: Callable[[], object], every: float, jitter: float, on_error: Callable[[KintoError], object]
+    ) -> None:
+        if not every > 0 or not 0 <= jitter < 1:
+            raise InvalidValueError(f"every is a number of seconds above 0, jitter from 0 to 1: not {every}, {jitter}.")
+        self._work, self._every, self._jitter, self._on_error = work, every, jitter, on_error
+        self._stopped = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start the thread. Raises ``UsageError`` where it runs already."""
+        if self._thread is not None and self._thread.is_alive():
+            raise UsageError("It was started already: stop() it first.")
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(self._stopped,), name="kinto-orm mirror", daemon=True)
+        _running.add(self)
+        self._thread.start()
+
+    def start_in_child(self) -> None:
+        """Start the thread again in a forked process: a fork copies no threads."""
+        self._thread = None
+        self.start()
+
+    def stop(self) -> None:
+        """End the thread, after the call that it is at; a second call does nothing."""
+        _running.discard(self)
+        self._stopped.set()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def _run(self, stopped: threading.Event) -> None:
+        while not stopped.is_set():
+            try:
+                self._work()
+            except KintoError as error:
+                self._on_error(error)
+            except Exception:
+                # The caller's own code, or a fault of ours: the thread goes on, and the log has it.
+                logger.exception("The work in the background failed")
+            stopped.wait(self._every * (1 + self._jitter * (2 * random.random() - 1)))
+
+
+_running: weakref.WeakSet[Repetition] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for one in list(_running):
+        one.start_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=_after_fork)

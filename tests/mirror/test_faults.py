@@ -1,0 +1,278 @@
+"""What can go wrong in a sync: refusals, lost answers, killed processes, other users."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import inspect
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import urllib3
+
+from kinto_orm import (
+    BackoffError,
+    Client,
+    Collection,
+    InvalidTypeError,
+    InvalidValueError,
+    MirrorFileError,
+    OfflineError,
+    Record,
+)
+from kinto_orm.mirror import Mirror
+
+from .conftest import Device, remote
+
+PATH = "/buckets/payments/collections/todos"
+
+
+def put(todos: Collection[Record], id: str, **data: Any) -> None:
+    todos.records.update_or_create(id, data)
+
+
+def lost() -> requests.ConnectionError:
+    gone = http.client.RemoteDisconnected("closed")
+    return requests.ConnectionError(urllib3.exceptions.ProtocolError("Connection aborted.", gone))
+
+
+def lose_answers(device: Device, count: int) -> None:
+    """Lose the answers to so many batches, which the server applies."""
+
+    def lose(request: requests.PreparedRequest, answer: requests.Response) -> None:
+        nonlocal count
+        if request.method == "POST" and count:
+            count -= 1
+            raise lost()
+
+    device.wire.after = lose
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 4, 5])
+def test_a_lost_answer_makes_no_duplicate_and_no_conflict(
+    device: Device, todos: Collection[Record], times: int
+) -> None:
+    put(todos, "a", x=1)
+    device.sync()
+    device.save("a", x=2)
+    device.save("b", x=1)
+    lose_answers(device, times)
+
+    first = device.sync()
+    device.save("a", x=3)
+    second = device.sync()
+
+    assert first.ok is (times <= 3)  # the client sends again three times
+    assert second.ok and second.merged == []
+    assert remote(todos) == device.data == {"a": {"x": 3}, "b": {"x": 1}}
+
+
+def test_a_wrong_record_does_not_stop_the_others(device: Device, todos: Collection[Record]) -> None:
+    todos.refresh()
+    todos.schema_ = {"type": "object", "properties": {"x": {"type": "integer"}}}
+    todos.save()
+    device.save("a", x=1)
+    device.save("b", x="text")
+    device.save("c", x=3)
+
+    result = device.sync()
+    device.wire.sent.clear()
+    again = device.sync()
+
+    assert sorted(remote(todos)) == ["a", "c"] and not result.ok
+    (pending,) = device.mirror.pending
+    assert (pending.id, result.refused) == ("b", [f"{PATH}/records/b"])
+    assert pending.error is not None and "integer" in pending.error
+    assert again.refused == result.refused
+    assert not any(method == "POST" for method, _, _ in device.wire.sent)
+    device.save("b", x=2)
+    assert device.sync().ok and remote(todos)["b"]["x"] == 2
+
+
+def test_a_batch_that_is_too_large_is_sent_record_by_record(device: Device, todos: Collection[Record]) -> None:
+    for id in ("a", "b", "c"):
+        device.save(id, x=id * 10)
+
+    def limit(request: requests.PreparedRequest) -> requests.Response | None:
+        if request.method in ("GET", "HEAD") or b"bbb" not in (request.body or b""):  # type: ignore[operator]
+            return None
+        answer = requests.Response()
+        answer.status_code, answer.request = 413, request
+        answer._content = b"<html>Too large</html>"
+        return answer
+
+    device.wire.before = limit
+    result = device.sync()
+
+    assert sorted(remote(todos)) == ["a", "c"] and result.refused == [f"{PATH}/records/b"]
+
+
+def test_a_user_who_may_not_write_is_told(device: Device, todos: Collection[Record], tmp_path: Path) -> None:
+    todos.refresh()
+    todos.permissions.read = {"system.Everyone"}
+    todos.save()
+    put(todos, "a", x=1)
+    with Client(device.online.server_url, session=device.online._options.session, auth=("bob", "x")) as bob:
+        mirror = Mirror(tmp_path / "bob.sqlite", bob)
+        records = mirror.collection("todos", bucket="payments").records
+        records.create(id="b", data={"x": 1})
+
+        result = mirror.sync()
+
+        assert not result.ok and "403" in str(result.errors[0].error)
+        assert sorted(one.id for one in records) == ["a", "b"]
+        mirror.close()
+
+
+def test_ids_that_no_batch_takes_are_pushed_alone(device: Device, todos: Collection[Record]) -> None:
+    device.save("batch-1", x=1)
+
+    assert device.sync().ok and remote(todos) == {"batch-1": {"x": 1}}
+
+
+def test_a_server_that_cannot_be_reached_is_in_the_result(device: Device, todos: Collection[Record]) -> None:
+    device.save("a", x=1)
+
+    def fail(request: Any) -> None:
+        raise lost()
+
+    device.wire.before = fail
+    result = device.sync()
+
+    assert not result.ok and len(device.mirror.pending) == 1
+    device.wire.before = None
+    assert device.sync().ok
+
+
+def test_nothing_is_sent_while_the_server_asks_for_a_pause(device: Device, todos: Collection[Record]) -> None:
+    device.online.server_info()
+
+    def ask(request: Any, answer: requests.Response) -> None:
+        if request.method == "HEAD":
+            answer.headers["Backoff"] = "30"
+            device.wire.after = None
+
+    device.wire.after = ask
+    device.sync(push=False)
+    device.wire.sent.clear()
+
+    result = device.sync()
+
+    assert not result.ok and isinstance(result.errors[0].error, BackoffError) and device.wire.sent == []
+
+
+def test_a_file_of_another_user_is_refused(device: Device, todos: Collection[Record]) -> None:
+    device.sync()
+    device.save("a", x=1)
+    bob = Client(device.online.server_url, session=device.online._options.session, auth=("bob", "x"))
+    mirror = Mirror(device.mirror.path, bob)
+
+    with pytest.raises(MirrorFileError, match="give each user a file"):
+        mirror.sync()
+    assert remote(todos) == {}
+    mirror.close()
+    bob.close()
+
+
+def test_a_collection_that_is_gone_is_in_the_result(device: Device, todos: Collection[Record]) -> None:
+    put(todos, "a", x=1)
+    device.sync()
+    todos.refresh().delete()
+
+    result = device.sync()
+
+    assert not result.ok and "404" in str(result.errors[0].error) and device.data == {"a": {"x": 1}}
+
+
+def test_verify_reports_what_was_tampered_with(device: Device, todos: Collection[Record]) -> None:
+    for id in ("a", "b", "c"):
+        put(todos, id, x=1)
+    device.sync()
+    assert device.mirror.verify().ok
+    with device.mirror._store.transaction() as connection:
+        connection.execute("UPDATE records SET base = '{\"x\":2}', mine = '{\"x\":2}' WHERE id = 'a'")
+        connection.execute("DELETE FROM records WHERE id = 'b'")
+    put(todos, "d", x=1)
+    todos.records.get("c").delete()
+
+    report = device.mirror.verify()
+
+    assert not report.ok
+    assert [[path[-1] for path in paths] for paths in (report.different, report.missing, report.extra)] == [
+        ["a"],
+        ["b", "d"],
+        ["c"],
+    ]
+
+
+def test_a_dump_saves_the_first_pull(device: Device, todos: Collection[Record], tmp_path: Path) -> None:
+    for id in ("a", "b", "c"):
+        put(todos, id, x=1)
+    rows = [{**one.data, "id": one.id, "last_modified": one.last_modified} for one in todos.records]
+    (tmp_path / "dump.json").write_text(json.dumps({"data": rows}))
+    (tmp_path / "dump.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "bad.json").write_text('[{"id": "a"}]')
+    device.save("c", x=5)
+    put(todos, "b", x=2)
+
+    assert device.mirror.load_dump(device.todos, tmp_path / "dump.json") == 2
+    assert device.data == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 5}}
+    assert device.mirror.load_dump(device.todos, tmp_path / "dump.jsonl") == 0
+    with pytest.raises(InvalidValueError, match="row 1"):
+        device.mirror.load_dump(device.todos, tmp_path / "bad.json")
+    assert device.sync(on_conflict="mine").ok
+    assert remote(todos) == device.data == {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 5}}
+
+
+def test_options_are_checked_before_anything_is_sent(device: Device) -> None:
+    with pytest.raises(InvalidTypeError):
+        device.sync(on_conflict="ours")
+    with pytest.raises(InvalidTypeError):
+        device.sync(on_reset="yes")
+    with pytest.raises(OfflineError):
+        device.mirror.sync(device.mirror.client.bucket("payments").collection("never"))
+    with pytest.raises(InvalidValueError):
+        device.mirror.start(every=0)
+    assert device.wire.sent == []
+
+
+def test_a_sync_can_be_awaited(device: Device, todos: Collection[Record]) -> None:
+    put(todos, "a", x=1)
+    device.save("b", x=1)
+
+    result = asyncio.run(device.mirror.async_())
+
+    assert result.ok and remote(todos) == device.data
+    assert asyncio.run(device.mirror.averify()).ok
+    for verb, twin in (("sync", "async_"), ("verify", "averify")):
+        assert inspect.signature(getattr(Mirror, verb)) == inspect.signature(getattr(Mirror, twin))
+
+
+def test_syncs_of_two_threads_come_one_after_the_other(device: Device, todos: Collection[Record]) -> None:
+    for number in range(60):
+        device.save(f"r{number}", x=number)
+    results: list[Any] = []
+    threads = [threading.Thread(target=lambda: results.append(device.sync())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [one.ok for one in results] == [True] * 3
+    assert 60 == sum(len(one.pushed) for one in results) == len(remote(todos))
+
+
+def test_the_background_syncs_until_it_is_stopped(device: Device, todos: Collection[Record]) -> None:
+    synced = threading.Event()
+    device.save("a", x=1)
+
+    device.mirror.start(every=0.01, on_result=lambda result: synced.set())
+
+    assert synced.wait(30)
+    device.mirror.stop()
+    assert remote(todos) == {"a": {"x": 1}}
+    assert not any(thread.name == "kinto-orm mirror" for thread in threading.enumerate())
