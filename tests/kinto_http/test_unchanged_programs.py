@@ -210,7 +210,7 @@ def test_m05_the_user_agent_is_that_of_the_reference_client(url: str) -> None:
 def test_m09_what_is_sent_again_is_what_the_documentation_says(
     serve: Serve, status: int, reads: int, forced_writes: int
 ) -> None:
-    server = serve(said({"code": status}, f"{status} No"))
+    server = serve(said({"code": status, "errno": 999}, f"{status} No"))
     with Client(server_url=server.url, bucket="b", collection="c", retry=2, retry_after=0) as client:
         with pytest.raises(KintoException):
             client.get_record(id="r")
