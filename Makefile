@@ -7,6 +7,7 @@
 #   make docs     builds the documentation in docs/_build/html (tox -e docs runs its snippets, too)
 #   make docs-look  pictures of every page in two widths, dead links, what the search finds; needs chromium
 #   make serve    a real Kinto on http://localhost:8888/v1; another port: make serve PORT=8889
+#   make release  wheel and sdist in dist/, checked, and installed on each Python that is here; publishes nothing
 #   make clean    forgets everything that was made
 #
 # Another Python: make demo PYTHON=python3.12
@@ -18,7 +19,7 @@ BIN := $(VENV)/bin
 PYTHON312 := $(firstword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.12.*/bin))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo tests bench comparison docs docs-look serve clean
+.PHONY: help demo tests bench comparison docs docs-look serve release clean
 
 help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
@@ -47,6 +48,9 @@ docs-look: docs
 serve: $(VENV)/.installed
 	$(BIN)/kinto-orm serve $(if $(PORT),--port $(PORT))
 
+release: $(VENV)/.release
+	$(BIN)/python tests/check_release.py
+
 clean:
 	rm -rf $(VENV) .tox build dist *.egg-info docs/_build .coverage htmlcov
 	rm -rf .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -71,4 +75,8 @@ $(VENV)/.installed: $(VENV)/.created setup.cfg
 
 $(VENV)/.bench: $(VENV)/.installed
 	$(PIP) install kinto-http matplotlib
+	@touch $@
+
+$(VENV)/.release: $(VENV)/.created
+	$(PIP) install build twine
 	@touch $@
