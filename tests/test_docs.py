@@ -36,7 +36,15 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-WITHOUT_SNIPPETS = {"api.md", "changelog.md", "comparison.md", "coverage.md", "glossary.md", "performance.md"}
+WITHOUT_SNIPPETS = {
+    "api.md",
+    "changelog.md",
+    "comparison.md",
+    "coverage.md",
+    "glossary.md",
+    "performance.md",
+    "releasing.md",
+}
 
 
 def snippets(page: Path) -> list[Example]:
