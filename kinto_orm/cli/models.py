@@ -75,7 +75,7 @@ def _misfits(collection: Collection[Any], model: type[Record]) -> Iterator[JSONO
 COMMANDS = (
     Command(
         "models pull",
-        "Models",
+        "Models and shells",
         "write a typed model of the records, made of the schema",
         "kinto-orm models pull main/cfg > cfg.py",
         add_pull_options,
@@ -83,7 +83,7 @@ COMMANDS = (
     ),
     Command(
         "models check",
-        "Models",
+        "Models and shells",
         "compare such a file with the schema, or a model with each record",
         "kinto-orm models check main/cfg cfg.py",
         add_check_options,

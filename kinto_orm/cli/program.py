@@ -26,11 +26,34 @@ from kinto_orm import (
     TransportError,
     VerificationError,
 )
-from kinto_orm.cli import backup, editing, jobs, manage, models, objects, server
+from kinto_orm.cli import backup, completion, editing, jobs, manage, models, objects, server
 from kinto_orm.cli.options import Command
 from kinto_orm.cli.screen import Exit, Screen
 
 PROGRAM = "kinto-orm"
+
+
+def add_completion_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of ``completion``."""
+    parser.add_argument("shell", choices=list(completion.SHELLS), help="let it evaluate the output when it starts")
+
+
+def run_completion(options: argparse.Namespace, screen: Screen) -> Exit:
+    """Print the script that makes a shell complete verbs and options."""
+    parsers = dict(_parsers(build_parser()))
+    words = {name: completion.Words(one.summary, parsers[name].options) for name, one in COMMANDS.items()}
+    screen.say(completion.script(options.shell, words).rstrip("\n"))
+    return Exit.DONE
+
+
+_COMPLETION = Command(
+    "completion",
+    "Models and shells",
+    "print what makes bash, zsh or fish complete verbs and options",
+    "kinto-orm completion bash >> ~/.bashrc",
+    add_completion_options,
+    run_completion,
+)
 
 COMMANDS = {
     one.name: one
@@ -42,6 +65,7 @@ COMMANDS = {
         *backup.COMMANDS,
         *manage.COMMANDS,
         *models.COMMANDS,
+        _COMPLETION,
     )
 }
 """The verbs, in the order of the help page."""
@@ -125,6 +149,11 @@ class Parser(argparse.ArgumentParser):
         finally:
             self._is_parsing = False
 
+    @property
+    def options(self) -> list[str]:
+        """The options that it takes."""
+        return list(self._option_string_actions)
+
     def error(self, message: str) -> NoReturn:
         """Print one line for what is wrong and one for where to look, and exit with 2."""
         self.exit(Exit.USAGE, f"{self.prog}: {with_suggestion(message)}\nSee {self.prog} --help.\n")
@@ -132,7 +161,7 @@ class Parser(argparse.ArgumentParser):
     def refuse_unknown(self, arguments: Sequence[str]) -> NoReturn:
         """Exit because of arguments that the verb does not take."""
         first = arguments[0].partition("=")[0]
-        known = self._option_string_actions if first.startswith("-") else ()
+        known = self.options if first.startswith("-") else ()
         self.error(f"there is no {first!r} here{suggestion(first, known)}")
 
 
@@ -178,6 +207,15 @@ def build_parser() -> Parser:
         command.add_options(own)
         own.set_defaults(command=command, parser=own)
     return parser
+
+
+def _parsers(parser: Parser, name: str = "") -> Iterator[tuple[str, Parser]]:
+    """Yield the parser of each verb, with its name."""
+    found = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not found:
+        yield name, parser
+    for step, below in found[0].items() if found else ():
+        yield from _parsers(below, f"{name} {step}".strip())
 
 
 class HelpPage(argparse.Action):

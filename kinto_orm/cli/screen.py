@@ -254,9 +254,10 @@ def table(rows: Iterable[JSONObject], width: int, screen: Screen) -> Iterator[st
         return
     names = _columns(first)
     cells = [[cell(name, row.get(name, MISSING)) for name in names] for row in first]
-    widths = _fitting([max(map(cells_of, column)) for column in zip(names, *cells, strict=True)], width)
+    header = [escaped(name) for name in names]
+    widths = _fitting([max(map(cells_of, column)) for column in zip(header, *cells, strict=True)], width)
     names = names[: len(widths)]
-    yield screen.coloured(_line(names, widths), "bold") + "\n"
+    yield screen.coloured(_line(header[: len(widths)], widths), "bold") + "\n"
     for row in chain(first, rows):
         yield _line([cell(name, row.get(name, MISSING)) for name in names], widths) + "\n"
 

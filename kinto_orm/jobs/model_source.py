@@ -280,13 +280,17 @@ class _Module:
         taken: set[str] = {*_IMPORTED, *_BUILT_IN, *self._classes}
         found: dict[str, _Field] = {}
         required = required if isinstance(required, list) else []
-        given = properties.items() if isinstance(properties, dict) else ()
+        given: JSONObject = properties if isinstance(properties, dict) else {}
+        # A key that is a name in Python keeps it.
+        names: dict[str, str] = {}
+        for wire in sorted(given, key=lambda wire: (not wire.isidentifier(), wire)):
+            names[wire] = _identifier(wire, taken, reserved)
+            taken.add(names[wire])
         # The order of the keys says nothing: PostgreSQL has another one.
-        for wire, one in sorted(given, key=lambda pair: (pair[0] not in required, pair[0])):
+        for wire in sorted(given, key=lambda wire: (wire not in required, wire)):
             if not wire:
                 continue  # pydantic knows no such name; the models keep the key, undeclared
-            name = _identifier(wire, taken, reserved)
-            taken.add(name)
+            one, name = given[wire], names[wire]
             is_required = wire in required
             details = self._resolved(one)
             default = one.get("default", MISSING) if isinstance(one, dict) else MISSING

@@ -44,7 +44,7 @@ class TestHelp:
         monkeypatch.chdir(tmp_path)
         Path("cfg.json").write_text("{}")
         (name, example) = next((name, one.example) for name, one in COMMANDS.items() if one is command)
-        words = shlex.split(example.partition(" | ")[0].partition(" > ")[0])
+        words = shlex.split(example.partition(" | ")[0].partition(" >")[0])
 
         options = build_parser().parse_args(words[1:])
 

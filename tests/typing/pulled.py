@@ -29,8 +29,8 @@ class IsoCodes(Record, bucket="main", collection="iso-codes"):
     n: int
     # What is to be done
     title: str
-    a_b: Any = Field(default=None, validation_alias="a-b", serialization_alias="a-b")
-    a_b_: Literal[1] | None = Field(default=None, validation_alias="a_b", serialization_alias="a_b")
+    a_b_: Any = Field(default=None, validation_alias="a-b", serialization_alias="a-b")
+    a_b: Literal[1] | None = None
     address: IsoCodesAddress | None = None
     all: str | None = None
     class_: str | None = Field(default=None, validation_alias="class", serialization_alias="class")
