@@ -451,14 +451,18 @@ class TestSecrets:
         with pytest.raises(InvalidValueError) as caught:
             Account(id="alexis", password=value)
 
-        assert "s3cr3t-list" not in "".join(traceback.format_exception(caught.value)).replace(repr(value), "", 0)
+        assert "s3cr3t-list" not in "".join(traceback.format_exception(caught.value))
 
-    @pytest.mark.parametrize("password", ["", "x" * 73, "é" * 37, "a\nb", "*" * 10])
-    def test_a_password_with_which_nobody_could_log_in_is_refused(self, admin: Client, password: str) -> None:
+    @pytest.mark.parametrize("password", ["x" * 73, "é" * 37, "a\nb", "*" * 10])
+    def test_n_a_password_with_which_nobody_could_log_in_is_refused(self, admin: Client, password: str) -> None:
         with pytest.raises(InvalidValueError) as caught:
             Account(id="alexis", password=password, client=admin).save()
 
-        assert not password or password not in str(caught.value)
+        assert password not in str(caught.value)
+
+    def test_n_an_empty_password_is_refused(self, admin: Client) -> None:
+        with pytest.raises(InvalidValueError, match="not empty"):
+            Account(id="alexis", password="", client=admin).save()
 
     def test_a_new_account_needs_a_password(self, admin: Client) -> None:
         with pytest.raises(InvalidValueError, match="needs a password"):

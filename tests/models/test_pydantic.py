@@ -64,12 +64,12 @@ def settings_of_the_page() -> Iterator[str]:
         yield from (name.partition("=")[0] for name in re.findall(r"`([^`]+)`", row))
 
 
-def test_every_setting_of_pydantic_is_on_the_page() -> None:
+def test_j07_every_setting_of_pydantic_is_on_the_page() -> None:
     assert set(ConfigDict.__annotations__) - set(settings_of_the_page()) - NOT_ON_THE_PAGE == set()
 
 
 @pytest.mark.parametrize("setting", sorted(set(settings_of_the_page()) & ConfigDict.__annotations__.keys()))
-def test_a_model_with_any_setting_is_written_and_read_alike(
+def test_j07_a_model_with_any_setting_is_written_and_read_alike(
     kinto_client: Client, todos: Collection[Record], setting: str
 ) -> None:
     both = ("ser_json_bytes", "val_json_bytes")
@@ -98,14 +98,14 @@ def test_a_model_with_any_setting_is_written_and_read_alike(
     + [{"ser_json_inf_nan": value} for value in ("null", "strings")],
     ids=str,
 )
-def test_what_cannot_be_honoured_is_refused_when_the_class_is_made(settings: Any) -> None:
+def test_j07_what_cannot_be_honoured_is_refused_when_the_class_is_made(settings: Any) -> None:
     with pytest.raises(InvalidTypeError, match="is not possible"):
 
         class Item(Record):
             model_config = ConfigDict(**settings)
 
 
-def test_an_own_init_is_refused() -> None:
+def test_j07_an_own_init_is_refused() -> None:
     with pytest.raises(InvalidTypeError, match="model_validator"):
 
         class Item(Record):
@@ -114,7 +114,7 @@ def test_an_own_init_is_refused() -> None:
             def __init__(self, **values: Any) -> None: ...
 
 
-def test_a_property_with_a_setter_is_set(todos: Collection[Record]) -> None:
+def test_j07_a_property_with_a_setter_is_set(todos: Collection[Record]) -> None:
     class Item(Record, bucket="payments", collection="todos"):
         n: int = 0
 
@@ -132,7 +132,7 @@ def test_a_property_with_a_setter_is_set(todos: Collection[Record]) -> None:
     assert one.is_dirty and one.save().data == {"n": 4}
 
 
-def test_fields_that_are_not_written(todos: Collection[Record]) -> None:
+def test_j07_fields_that_are_not_written(todos: Collection[Record]) -> None:
     class Item(Record, bucket="payments", collection="todos"):
         n: int = 1
         local: int = Field(default=0, exclude=True)
@@ -153,7 +153,7 @@ def test_fields_that_are_not_written(todos: Collection[Record]) -> None:
     assert one.save().data == {"n": 2}
 
 
-def test_use_enum_values_holds_for_defaults(todos: Collection[Record]) -> None:
+def test_j07_use_enum_values_holds_for_defaults(todos: Collection[Record]) -> None:
     class Item(Record, bucket="payments", collection="todos"):
         model_config = ConfigDict(use_enum_values=True)
 

@@ -1,9 +1,14 @@
-"""Bodies of several parts."""
+"""Bodies of several parts, and what takes a file."""
+
+import io
+import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from kinto_orm.errors import InvalidValueError
-from kinto_orm.protocol.attachments import Part, encode_multipart
+from kinto_orm.errors import InvalidTypeError, InvalidValueError
+from kinto_orm.protocol.attachments import Part, check_target, encode_multipart
 
 
 def test_fields_and_files_are_written_as_kinto_reads_them() -> None:
@@ -33,3 +38,14 @@ def test_boundaries_are_drawn() -> None:
 def test_a_content_type_cannot_break_out_of_its_header(content_type: str) -> None:
     with pytest.raises(InvalidValueError, match="content type"):
         encode_multipart([Part("a", b"", "a", content_type)])
+
+
+@pytest.mark.parametrize("target", ["a.bin", Path("a.bin"), io.BytesIO(), sys.stdout.buffer], ids=repr)
+def test_a_path_or_a_binary_file_takes_a_file(target: object) -> None:
+    check_target(target)
+
+
+@pytest.mark.parametrize("target", [None, 5, b"a.bin", io.StringIO(), SimpleNamespace(write=None)], ids=repr)
+def test_what_takes_no_bytes_is_refused(target: object) -> None:
+    with pytest.raises(InvalidTypeError, match="binary mode"):
+        check_target(target)
