@@ -6,13 +6,18 @@ import itertools
 import os
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
 from kinto_orm import Client
 from kinto_orm.client import disk
+
+
+def points() -> Iterator[int]:
+    """Return the points at which a test kills: each sixth one; all in ``tox -e slow``."""
+    return itertools.count(0, 1 if os.environ.get("KINTO_ORM_EVERYTHING") else 6)
 
 
 def kill_at(point: int, url: str, work: Callable[[Client], object], **options: Any) -> bool:

@@ -6,12 +6,11 @@ import asyncio
 import json
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from killed import kill_at
+from killed import kill_at, points
 from wiretap import Wiretap
 
 from kinto_orm import (
@@ -182,12 +181,12 @@ def test_a_file_that_was_damaged_is_dumped_again(bucket: Bucket, folder: Path) -
 
 def test_a_list_that_was_changed_just_now_is_waited_for(bucket: Bucket, folder: Path) -> None:
     horizon = 0.3
-    start = time.monotonic()
+    start = time.time()
     bucket.collection("todos").records.get("r1").patch(title="new")
 
     bucket.dump(folder, horizon=horizon)
 
-    assert time.monotonic() - start > horizon
+    assert time.time() - start > horizon
     assert manifest(folder)["collections"]["todos"]["is_settled"]
 
 
@@ -337,7 +336,7 @@ def test_a_dump_that_is_killed_is_finished_by_the_next_one(tmp_path: Path) -> No
         expected = contents(tmp_path / "whole")
 
         with listening(server) as url:
-            for point in count():
+            for point in points():
                 folder = tmp_path / str(point)
                 is_killed = kill_at(point, url, lambda mine, to=folder: dumped(mine.bucket("b"), to), auth=ME)  # type: ignore[misc]
                 dumped(bucket, folder)

@@ -7,12 +7,11 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
-from killed import kill_at
+from killed import kill_at, points
 from wiretap import Wiretap
 
 from kinto_orm import (
@@ -444,7 +443,7 @@ def test_a_load_that_is_killed_is_finished_by_the_next_one(source: Client, tmp_p
         Client.embedded(server=server, auth=ME) as client,
         listening(server) as url,
     ):
-        for point in count():
+        for point in points():
             is_killed = kill_at(point, url, lambda mine: mine.load(folder, timestamps=timestamps), auth=ME)
             client.load(folder, timestamps=timestamps)
             assert contents(client, tmp_path / f"there{point}") == expected, point
