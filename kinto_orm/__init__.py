@@ -120,7 +120,7 @@ from kinto_orm.protocol.json_values import MISSING
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.protocol.responses import StoredObject
 from kinto_orm.protocol.reviews import ReviewStatus
-from kinto_orm.query import EntryQuery, History, Page, ParallelQuery, Partition, Query
+from kinto_orm.query import CachedQuery, EntryQuery, History, Page, ParallelQuery, Partition, Query
 from kinto_orm.query.gather import Deferred, Gathering
 from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.unit_of_work import BulkReport, Outcome
@@ -149,6 +149,7 @@ __all__ = [
     "BrowserOAuth",
     "Bucket",
     "BulkReport",
+    "CachedQuery",
     "CapabilityMissingError",
     "ChangeFeed",
     "Changeset",

@@ -16,6 +16,7 @@ import kinto_orm
 from kinto_orm import (
     Account,
     Bucket,
+    CachedQuery,
     Client,
     Collection,
     EntryQuery,
@@ -34,7 +35,7 @@ from kinto_orm import (
 from kinto_orm.models import KintoObject
 
 SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
-SURFACES += [EntryQuery, History, Partition, RecordManager, Snapshot, SyncPlan]
+SURFACES += [CachedQuery, EntryQuery, History, Partition, RecordManager, Snapshot, SyncPlan]
 
 WITHOUT_IO: dict[type[Any], set[str]] = {
     Client: {
@@ -65,7 +66,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     Partition: {"on"},
     RecordManager: {"as_of", "attachment", "changes", "edit", "history", "unsaved"},
     SyncPlan: {"as_json"},
-    Query: {"before", "exclude", "filter", "limit", "only", "order_by", "page_size", "parallel", "since"},
+    Query: {"before", "cached", "exclude", "filter", "limit", "only", "order_by", "page_size", "parallel", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
 }
 """Methods that ask the server nothing, and so need no twin."""

@@ -189,6 +189,8 @@ class Connection:
     locks: set[ObjectPath] = field(default_factory=set)
     """The locks whose objects are known to exist."""
     alerts: Alerts = field(default_factory=Alerts)
+    writes: int = 0
+    """The number of writes that were sent."""
 
     @property
     def user(self) -> str | None:

@@ -88,6 +88,11 @@ class ClientRunner:
         return self._options.strict_retry
 
     @property
+    def writes(self) -> int:
+        """The number of writes that this client and its clones have sent so far."""
+        return self._connection.writes
+
+    @property
     def disk(self) -> Disk:
         """The disk of this machine: the flows of jobs read files and sort rows there."""
         return _DISK
@@ -118,6 +123,7 @@ class ClientRunner:
                 request = self._admit(flow, item)
                 try:
                     self._keep_if_dry(request)
+                    self._connection.writes += request.is_write
                     response = await send(request)
                 except KintoError as error:
                     item = flow.throw(error)

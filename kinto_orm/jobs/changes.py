@@ -13,7 +13,6 @@ import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from math import isfinite
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from kinto_orm.errors import FeedLostError, InvalidTypeError, InvalidValueError, ProtocolError
@@ -24,12 +23,14 @@ from kinto_orm.protocol.paging import (
     ListState,
     RawPage,
     RawPages,
+    check_horizon,
     encode_query,
     is_tombstone,
     list_timestamp,
     read_rows,
     read_state,
     rows_of,
+    settled_until,
 )
 from kinto_orm.protocol.paths import PluralPath
 from kinto_orm.protocol.responses import raise_for_status
@@ -414,17 +415,6 @@ class _Poll(Generic[M]):
             self._position.anchor = (row["id"], row["last_modified"])
 
 
-def settled_until(server_time: int | None, horizon: float) -> Flow[int]:
-    """Return the timestamp up to which no transaction adds anything any more, in milliseconds.
-
-    That is the server's time minus the horizon (in seconds); where the server does not say its time, this machine's
-    minus twice the horizon.
-    """
-    if server_time is None:
-        server_time, horizon = (yield from pause()), 2 * horizon
-    return server_time - round(horizon * 1000)
-
-
 _IS_LIVE = condition("deleted", "not", value=True)
 
 
@@ -444,15 +434,6 @@ def _timestamp_of(timestamp: int | None, path: PluralPath) -> int:
     if timestamp is None:
         raise ProtocolError(f"{path} was answered without an ETag, so its changes cannot be followed.")
     return timestamp
-
-
-def check_horizon(horizon: object) -> float:
-    """Return the horizon in seconds; raise ``InvalidTypeError`` or ``InvalidValueError`` for what is none."""
-    if not isinstance(horizon, int | float) or isinstance(horizon, bool):
-        raise InvalidTypeError(f"horizon is a number of seconds, not {horizon!r:.60}.")
-    if not isfinite(horizon) or horizon < 0:
-        raise InvalidValueError(f"horizon is a number of seconds from 0 up, not {horizon}.")
-    return horizon
 
 
 def _check_known(known: object) -> Mapping[str, int]:

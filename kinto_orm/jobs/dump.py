@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from kinto_orm.errors import ConflictError, NotFoundError, ProtocolError, ResponseError
-from kinto_orm.jobs.changes import check_horizon, settled_until
 from kinto_orm.jobs.manifest import (
     BUCKET,
     MANIFEST,
@@ -22,7 +21,16 @@ from kinto_orm.jobs.manifest import (
 from kinto_orm.protocol.attachments import attachment_of
 from kinto_orm.protocol.json_values import JSONObject, decode, pause_collector
 from kinto_orm.protocol.messages import DownloadOptions
-from kinto_orm.protocol.paging import ListState, RawPage, RawPages, encode_query, read_state, rows_of
+from kinto_orm.protocol.paging import (
+    ListState,
+    RawPage,
+    RawPages,
+    check_horizon,
+    encode_query,
+    read_state,
+    rows_of,
+    settled_until,
+)
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.repository import get, read_permissions

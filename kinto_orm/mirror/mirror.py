@@ -9,7 +9,6 @@ from typing import Any, Self, TypeVar, cast, get_args, overload
 
 from kinto_orm.client import Client
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError, KintoError, OfflineError
-from kinto_orm.jobs.changes import check_horizon
 from kinto_orm.mirror.background import Repetition, logger
 from kinto_orm.mirror.offline import OfflineClient, url_of
 from kinto_orm.mirror.reports import (
@@ -26,6 +25,7 @@ from kinto_orm.mirror.store import Store
 from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, conflict_of, read_dump, sync_collections
 from kinto_orm.models import Collection, Record
 from kinto_orm.protocol.filters import check_field_name
+from kinto_orm.protocol.paging import check_horizon
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
 

@@ -33,7 +33,6 @@ from kinto_orm.errors import (
     TransportError,
     UsageError,
 )
-from kinto_orm.jobs.changes import settled_until
 from kinto_orm.mirror import merging
 from kinto_orm.mirror.reports import Conflict, MirrorResult, OnConflict, OnReset, SyncError, VerifyReport
 from kinto_orm.mirror.store import Position, Row, Store
@@ -51,6 +50,7 @@ from kinto_orm.protocol.paging import (
     read_rows,
     read_state,
     rows_of,
+    settled_until,
     without_envelope,
 )
 from kinto_orm.protocol.paths import Kind

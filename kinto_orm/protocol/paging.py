@@ -8,15 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
+from math import isfinite
 from typing import NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
-from kinto_orm.errors import KintoError, ProtocolError
+from kinto_orm.errors import InvalidTypeError, InvalidValueError, KintoError, ProtocolError
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, etag, parse_timestamp
 from kinto_orm.protocol.messages import NO_HEADERS, Request, Response
 from kinto_orm.protocol.paths import ListPath
 from kinto_orm.protocol.responses import check_json_type, content, protocol_error, raise_for_status
-from kinto_orm.protocol.writes import Flow
+from kinto_orm.protocol.writes import Flow, pause
 
 T = TypeVar("T")
 
@@ -313,3 +314,23 @@ def check_progress(query: str, seen: set[str], path: ListPath) -> None:
     if query in seen:
         raise ProtocolError(f"The pages of {path} run in a circle: {query!r:.200} came twice.")
     seen.add(query)
+
+
+def settled_until(server_time: int | None, horizon: float) -> Flow[int]:
+    """Return the timestamp up to which no transaction adds anything any more, in milliseconds.
+
+    That is the server's time minus the horizon (in seconds); where the server does not say its time, this machine's
+    minus twice the horizon.
+    """
+    if server_time is None:
+        server_time, horizon = (yield from pause()), 2 * horizon
+    return server_time - round(horizon * 1000)
+
+
+def check_horizon(horizon: object) -> float:
+    """Return the horizon in seconds; raise ``InvalidTypeError`` or ``InvalidValueError`` for what is none."""
+    if not isinstance(horizon, int | float) or isinstance(horizon, bool):
+        raise InvalidTypeError(f"horizon is a number of seconds, not {horizon!r:.60}.")
+    if not isfinite(horizon) or horizon < 0:
+        raise InvalidValueError(f"horizon is a number of seconds from 0 up, not {horizon}.")
+    return horizon

@@ -223,6 +223,8 @@ class PageWalk(Generic[L]):
         self._id_of = id_of
         self._given: set[str] = set()
         self._began: int | None = None
+        self.server_time: int | None = None
+        """The time of the server's clock at the last page, in milliseconds; ``None`` where it does not say."""
         self._grows = grows and selection.page_size is None
         self._source = source
         self._place = place
@@ -256,6 +258,7 @@ class PageWalk(Generic[L]):
 
     def _read(self, flow: Flow[RawPage]) -> Flow[Page[L]]:
         raw = yield from flow
+        self.server_time = raw.server_time
         loaded = self._source.load(self._rows(raw), self._place)
         objects = self._keep(self._fresh(loaded, is_last=raw.next_query is None))
         if self._left == 0:

@@ -302,6 +302,11 @@ class FlowRunner(Protocol):
         ...
 
     @property
+    def writes(self) -> int:
+        """The number of writes that were sent so far."""
+        ...
+
+    @property
     def disk(self) -> Disk:
         """The disk of this machine."""
         ...

@@ -1,0 +1,263 @@
+"""Cached queries: a list that did not change costs one small request, or none; a change is never missed."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+from requests.adapters import BaseAdapter
+
+from kinto_orm import (
+    Client,
+    Collection,
+    ForbiddenError,
+    InvalidTypeError,
+    InvalidValueError,
+    MultipleObjectsError,
+    NotFoundError,
+    Record,
+)
+from kinto_orm.server import EmbeddedServer
+
+
+class Wire(BaseAdapter):
+    """Passes requests on, and keeps them with the status of their answers."""
+
+    def __init__(self, server: EmbeddedServer) -> None:
+        super().__init__()
+        self.inner = server.adapter()
+        self.seen: list[tuple[str, str, int]] = []
+
+    def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        answer = self.inner.send(request, *args, **options)
+        self.seen.append((request.method or "", request.path_url.partition("records")[2], answer.status_code))
+        return answer
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def wire(kinto_server: EmbeddedServer) -> Wire:
+    return Wire(kinto_server)
+
+
+@pytest.fixture
+def reader(kinto_server: EmbeddedServer, wire: Wire) -> Iterator[Client]:
+    """Another client of the same user."""
+    session = requests.Session()
+    session.mount(kinto_server.url, wire)
+    with Client(kinto_server.url, session=session, auth=("user", "embedded")) as client:
+        yield client
+
+
+@pytest.fixture
+def records(reader: Client, todos: Collection[Record]) -> Any:
+    todos.records.bulk_create({"n": number, "title": f"t{number}"} for number in range(3))
+    return reader.bucket("payments").collection("todos").records
+
+
+def test_a_young_cache_asks_nothing(records: Any, wire: Wire, todos: Collection[Record]) -> None:
+    live = records.cached(max_age=60)
+    assert (live.is_fresh, live.fetched_at) == (False, None)
+    first = live.all()
+    todos.records.create(data={"n": 9})
+    asked = len(wire.seen)
+
+    assert live.all() == first and live.count() == 3 and live.exists() and live.first() in first
+    assert asked == len(wire.seen) and live.is_fresh and live.fetched_at is not None
+    assert len(live.all(refresh=True)) == 4
+
+
+def test_a_settled_list_that_did_not_change_is_one_answer_without_body(records: Any, wire: Wire) -> None:
+    live = records.cached(max_age=0, horizon=0)
+    first = live.all()
+    wire.seen.clear()
+
+    assert live.all() == first
+    assert [(method, status) for method, _, status in wire.seen] == [("GET", 304)]
+
+
+def test_a_young_list_is_read_since_the_horizon(records: Any, wire: Wire) -> None:
+    live = records.cached(max_age=0, horizon=3600)
+    first = live.all()
+    wire.seen.clear()
+
+    assert live.all() == first
+    assert [status for _, _, status in wire.seen] == [200, 200] and "_since" in wire.seen[0][1]
+
+
+@pytest.mark.parametrize("horizon", [0, 3600])
+def test_changes_of_others_are_merged(records: Any, wire: Wire, todos: Collection[Record], horizon: float) -> None:
+    live = records.cached(max_age=0, horizon=horizon)
+    gone, changed, _ = live.all()
+    todos.records.get(gone.id).delete()
+    todos.records.get(changed.id).patch(n=7)
+    new = todos.records.create(data={"n": 8})
+    wire.seen.clear()
+
+    found = live.all()
+
+    assert [dict(one.data) for one in found] == [dict(one.data) for one in todos.records]
+    assert {new.id, changed.id} <= {one.id for one in found} and gone.id not in {one.id for one in found}
+    assert "_since" in wire.seen[0][1]
+
+
+@pytest.mark.parametrize(
+    "refine",
+    [
+        lambda records: records.filter(done=True),
+        lambda records: records.order_by("-n"),
+        lambda records: records.limit(2),
+        lambda records: records.order_by("n").only("n"),
+    ],
+)
+def test_a_refined_query_is_read_anew_where_the_list_changed(
+    records: Any, wire: Wire, todos: Collection[Record], refine: Any
+) -> None:
+    query = refine(records)
+    live = query.cached(max_age=0, horizon=0)
+    live.all()
+    todos.records.create(data={"n": 9, "done": True})
+    todos.records.first().patch(done=True)  # type: ignore[union-attr]  # there are some
+
+    assert [one.id for one in query] == [one.id for one in live]
+    wire.seen.clear()
+    live.all()
+    assert [status for _, _, status in wire.seen] == [304]
+
+
+def test_a_write_of_the_same_client_is_seen_at_once(records: Any) -> None:
+    live = records.cached(max_age=3600)
+    first = live.all()[0]
+
+    records.get(first.id).patch(n=99)
+
+    assert live.get(first.id).data["n"] == 99
+    records.create(data={})
+    assert live.count() == 4
+
+
+def test_a_collection_that_was_made_anew_is_read_anew(records: Any, todos: Collection[Record]) -> None:
+    live = records.cached(max_age=0, horizon=0)
+    live.all()
+    todos.refresh().delete()
+    Collection(bucket=todos.bucket, id="todos").save()
+    new = todos.records.create(data={"n": 1})
+
+    assert [new.id] == [one.id for one in live]
+
+
+def test_lost_tombstones_leave_nothing_behind(
+    records: Any, todos: Collection[Record], kinto_server: EmbeddedServer
+) -> None:
+    live = records.cached(max_age=0, horizon=0)
+    live.all()[0]
+    todos.records.get(live.all()[0].id).delete()
+    storage: Any = kinto_server._app.registry.storage  # type: ignore[union-attr]  # Kinto's, as it runs
+    storage.purge_deleted("record", "/buckets/payments/collections/todos")
+
+    assert [one.id for one in live] == [one.id for one in todos.records]
+
+
+def test_what_moves_no_timestamp_is_seen_after_a_while(records: Any, wire: Wire) -> None:
+    live = records.cached(max_age=0, horizon=0, revalidate=0)
+    live.all()
+    wire.seen.clear()
+
+    live.all()
+
+    assert [status for _, _, status in wire.seen] == [200]
+
+
+def test_who_may_read_no_more_gets_nothing_from_the_cache(
+    kinto_server: EmbeddedServer, records: Any, todos: Collection[Record]
+) -> None:
+    todos.refresh()
+    todos.permissions.read = {"system.Everyone"}
+    todos.save()
+    with Client.embedded(server=kinto_server, auth=("bob", "x")) as bob:
+        live = bob.bucket("payments").collection("todos").records.cached(max_age=0)
+        assert live.count() == 3
+        todos.permissions.read = set()
+        todos.save()
+
+        for _ in range(2):
+            with pytest.raises(ForbiddenError):
+                live.all()
+
+
+def test_another_client_reads_anew(
+    kinto_server: EmbeddedServer, kinto_client: Client, todos: Collection[Record]
+) -> None:
+    class Todo(Record, bucket="payments", collection="todos"):
+        n: int
+
+    todos.records.create(data={"n": 1})
+    live = Todo.records.cached(max_age=3600)
+    assert live.count() == 1
+
+    with Client.embedded(server=kinto_server, auth=("bob", "x")), pytest.raises(ForbiddenError):
+        live.all()
+    assert live.count() == 1
+
+
+def test_a_unit_of_work_always_asks(records: Any, reader: Client, wire: Wire) -> None:
+    live = records.cached(max_age=3600)
+    live.all()
+    wire.seen.clear()
+
+    with reader.unit_of_work():
+        records.create(data={"n": 5})
+        assert live.count() == 3
+        assert wire.seen != []
+
+    assert live.count() == 4
+
+
+def test_the_endings_of_a_query(records: Any) -> None:
+    live = records.filter(n=1).cached()
+
+    assert live.one().data["n"] == 1 and live.get(live.one().id) == live.one()
+    with pytest.raises(NotFoundError):
+        live.get("missing")
+    with pytest.raises(MultipleObjectsError):
+        records.cached().one()
+    assert records.filter(n=77).cached().first() is None
+
+
+def test_the_endings_can_be_awaited(records: Any) -> None:
+    async def scenario() -> tuple[Any, ...]:
+        live = records.cached()
+        listed = [one async for one in live]
+        first = await live.afirst()
+        return len(await live.aall()), await live.acount(), await live.aexists(), first == listed[0]
+
+    async def one() -> Any:
+        live = records.filter(n=1).cached()
+        return await live.aget((await live.aone()).id)
+
+    assert asyncio.run(scenario()) == (3, 3, True, True)
+    assert asyncio.run(one()).data["n"] == 1
+
+
+def test_a_pickle_keeps_no_objects(todos: Collection[Record]) -> None:
+    class Todo(Record, bucket="payments", collection="todos"):
+        n: int
+
+    live = Record.records.filter(n=1).cached(max_age=5)
+
+    assert "nothing kept" in repr(pickle.loads(pickle.dumps(live)))
+    assert "nothing kept" in repr(Todo.records.cached())
+
+
+def test_wrong_options_are_refused(records: Any) -> None:
+    with pytest.raises(InvalidTypeError):
+        records.cached(max_age="60")
+    with pytest.raises(InvalidValueError):
+        records.cached(max_age=-1)
+    with pytest.raises(InvalidValueError):
+        records.cached(horizon=-1)
