@@ -21,7 +21,7 @@ from kinto_orm import (
     Record,
 )
 from kinto_orm.protocol.json_values import is_same
-from kinto_orm.protocol.patches import apply_merge_patch, merge_patch
+from kinto_orm.protocol.patches import apply_merge_patch, check_targets, merge_patch
 
 JSON = "application/json"
 MERGE = "application/merge-patch+json"
@@ -333,3 +333,18 @@ def test_a_json_patch_and_another_change_are_two_operations(kinto_client: Client
 def test_a_json_patch_of_what_was_never_read_is_refused_in_a_batch(kinto_client: Client, record: Record) -> None:
     with pytest.raises(NotStageableError, match="JSON-Patch"), kinto_client.unit_of_work():
         Record(collection=record.collection, id="x").patch(JSONPatch([{"op": "remove", "path": "/data/q"}]))
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        {"op": "test", "path": "/data", "value": {}},
+        {"op": "test", "path": "/data/last_modified", "value": 5},
+        {"op": "copy", "from": "/data/id", "path": "/data/n"},
+        {"op": "move", "from": "/data/m", "path": "/data/n"},
+        {"op": "add", "path": "/permissions/read/-", "value": "account:bob"},
+    ],
+    ids=str,
+)
+def test_a_json_patch_may_read_what_the_server_sets(operation: dict[str, Any]) -> None:
+    check_targets(JSONPatch([operation]))
