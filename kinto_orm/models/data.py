@@ -305,21 +305,14 @@ def _frozen_data(model: Any, envelope: Envelope, codec: Codec) -> JSONObject:
     set_names = codec.conditional if envelope.data is None else envelope.touched
     names += [name for name in set_names if name not in names and name not in codec.excluded]
     _refuse_naive_datetimes(model, codec, names, envelope.data)
-    _refuse_fixed(model, changed, snapshot.keys() - data.keys())
-    checked = _carried(changed, is_own=envelope.extra is None or changed.keys() <= codec.fields.keys())
-    if envelope.extra is not None and checked != changed:  # such as a datetime, which is a text from now on
-        envelope.extra.update((key, value) for key, value in checked.items() if key in envelope.extra)
+    for key in () if ENVELOPE_KEYS.isdisjoint(changed) else ENVELOPE_KEYS & changed.keys():
+        _refuse_key(key)
+    if envelope.status is Status.LOADED and (changed or len(data) < len(snapshot)):
+        check_editable(model)
+    checked = _carried(changed, envelope.extra)
     sent = {key: checked[key] if key in checked else snapshot[key] for key in data} if snapshot else checked
     _check_comes_back(model, codec, names, sent)
     return sent
-
-
-def _refuse_fixed(model: Any, changed: Collection[str], removed: Collection[str]) -> None:
-    """Raise ``ReadOnlyError`` for changes in a dictionary that its user may change as he likes."""
-    for key in ENVELOPE_KEYS & set(changed):
-        _refuse_key(key)
-    if (changed or removed) and model.__kinto_envelope__().status is Status.LOADED:
-        check_editable(model)
 
 
 def _refuse_key(key: str) -> Never:
@@ -339,19 +332,25 @@ class Mark(NamedTuple):
     """The fields that were written, by wire name, where they surely come back equal."""
 
 
-def _carried(changed: JSONObject, *, is_own: bool) -> JSONObject:
-    """Return the values, checked for values that the wire cannot carry. ``is_own``: no other code can change them."""
+def _carried(changed: JSONObject, extra: JSONObject | None) -> JSONObject:
+    """Return the values, checked for values that the wire cannot carry.
+
+    Other code can change those of ``extra``; what is no JSON there, such as a datetime, becomes what is sent.
+    """
     try:
         text = encode(changed)
         if is_surely_carried(text):
-            if is_own:
+            if extra is None or extra.keys().isdisjoint(changed):
                 return changed
             copied: JSONObject = from_json(text, allow_inf_nan=False)
             if copied == changed:  # so it was JSON already
                 return copied
     except (ValueError, TypeError, RecursionError):
         pass  # a lone surrogate, or what is no JSON: the other way says where
-    return to_json_object(changed)
+    carried = to_json_object(changed)
+    if extra:
+        extra.update((key, copy_json(value)) for key, value in carried.items() if key in extra)
+    return carried
 
 
 def _check_comes_back(model: Any, codec: Codec, names: Collection[str], data: JSONObject) -> None:

@@ -153,6 +153,23 @@ def test_j07_fields_that_are_not_written(todos: Collection[Record]) -> None:
     assert one.save().data == {"n": 2}
 
 
+def test_j07_a_field_that_is_never_written_stays_as_others_stored_it(todos: Collection[Record]) -> None:
+    class Item(Record, bucket="payments", collection="todos"):
+        kept: int = Field(default=0, exclude=True)
+        many: list[int] = Field(default=[], exclude=True)
+        title: str = ""
+
+    todos.records.create(id="x", data={"kept": 5, "many": [1]})
+    for one in (Item.records.get("x"), Item.records.all()[0]):
+        one.kept = 6
+        one.many.append(2)
+        assert not one.is_dirty
+        one.title += "t"
+        one.save()
+
+    assert dict(todos.records.get("x").data) == {"kept": 5, "many": [1], "title": "tt"}
+
+
 def test_j07_use_enum_values_holds_for_defaults(todos: Collection[Record]) -> None:
     class Item(Record, bucket="payments", collection="todos"):
         model_config = ConfigDict(use_enum_values=True)

@@ -684,6 +684,15 @@ def test_j18_whatever_changes_the_dictionary_changes_the_record(wire: Wiretap, r
     assert data == {"m": 3} and one.save().data is data
 
 
+def test_j18_what_was_staged_stays_as_it_was(kinto_client: Client, wire: Wiretap) -> None:
+    with kinto_client.unit_of_work():
+        one = Item(id="x", data={"at": [MOMENT]}).save()
+        one.data["at"].append(1)
+
+    assert raw() == {"at": ["2030-01-01T00:00:00.000000Z"]}
+    assert one.is_dirty and one.data == {"at": ["2030-01-01T00:00:00.000000Z", 1]}
+
+
 @pytest.mark.parametrize(
     "edit",
     [{5: 1}, {"id": "y"}, {"last_modified": 4}, {"n": object()}, {"n": {1}}, {"m": float("nan")}, {"m": "\ud800"}],

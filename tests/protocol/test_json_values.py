@@ -23,6 +23,7 @@ from kinto_orm.protocol.json_values import (
     decode,
     encode,
     is_same,
+    is_stored_as,
     to_json_object,
     to_json_value,
 )
@@ -187,3 +188,22 @@ def test_deep_values_that_kinto_stores_are_read_and_written(depth: int) -> None:
     body = b"[" * depth + b"]" * depth
 
     assert encode(decode(body, "a test")) == body
+
+
+@pytest.mark.parametrize(
+    ("sent", "stored", "expected"),
+    [
+        (0.1, 0.10000000000000002, True),
+        (0.1, 0.11, False),
+        (1e22, 10**22, True),
+        (1.0, True, False),
+        (1, True, False),
+        (1, 2, False),
+        ({"a": [0.1]}, {"a": [0.10000000000000002]}, True),
+        ({"a": 1}, {"a": 1, "b": 2}, False),
+        ([1.0, 2], [1.0], False),
+        ([1.0], {"0": 1.0}, False),
+    ],
+)
+def test_kinto_stores_floats_nearly_as_they_are_sent(sent: Any, stored: Any, expected: bool) -> None:
+    assert is_stored_as(sent, stored) is expected
