@@ -512,7 +512,11 @@ def holders_of(one: Any, client: FlowRunner) -> Sequence[KintoObject]:
 
 
 def load_target(runner: FlowRunner) -> Target:
-    """Return the server of a client as a load sees it."""
+    """Return the server of a client as a load sees it; raise ``InvalidTypeError`` for what is no client."""
+    if not hasattr(runner, "refuse_staging"):
+        raise InvalidTypeError(
+            f"A bucket is copied to a client, of this server or of another one, not to {runner!r:.60}."
+        )
 
     def records_of(bucket: str, collection: str) -> tuple[Place, ModelRows]:
         parent = bucket_reference(bucket, runner).collection(collection)

@@ -32,7 +32,7 @@ class ModelRows(NamedTuple):
             return GivenRow(data, None if mode == "exact" else _mentioned(given, data))
         if isinstance(given, KintoObject):
             given, mode = _data_of(given), mode or "given"
-        whole = to_json_object(given, "")
+        whole = to_json_object(given)
         data = without_envelope(whole)
         mentioned = frozenset(data) if mode == "given" else None
         if codec_of(model).fields:

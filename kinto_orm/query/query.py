@@ -422,8 +422,8 @@ class Query(Generic[M]):
         def __getattr__(self, name):
             if name in _OF_WHOLE_LISTS:
                 raise AttributeError(
-                    f"{name}() is for a whole collection, not for a query: todos.records.{name}(). A query would miss "
-                    "records that leave its filter."
+                    f"{name}() is for a whole collection, not for a query: todos.records.{name}(). It would miss the "
+                    "records that are outside of the filter."
                 )
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -488,7 +488,7 @@ class Partition(Query[M]):
             yield one
 
 
-_OF_WHOLE_LISTS = ("changes",)
+_OF_WHOLE_LISTS = ("changes", "sync", "plan", "diff")
 
 
 def _partitioned(reading: Reading[M], count: int, place: Place) -> Flow[tuple[Partition[M], ...]]:

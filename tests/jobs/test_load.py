@@ -422,6 +422,16 @@ def test_a_bucket_is_copied_without_a_folder(bucket: Bucket, kinto_client: Clien
     assert bucket.copy_to(bucket.client, bucket="copy", horizon=HORIZON).created == 31  # type: ignore[arg-type]
 
 
+@in_memory
+def test_a_bucket_is_copied_to_a_client_only(bucket: Bucket, wire: Wiretap) -> None:
+    wire.requests.clear()
+
+    with pytest.raises(InvalidTypeError, match="copied to a client"):
+        bucket.copy_to("http://localhost/v1")  # type: ignore[arg-type]
+
+    assert wire.requests == []
+
+
 def test_the_twins_do_the_same(bucket: Bucket, folder: Path, kinto_client: Client) -> None:
     assert asyncio.run(kinto_client.aload(folder)).created == 31
     assert asyncio.run(bucket.acopy_to(kinto_client, bucket="copy", horizon=HORIZON)).created == 31

@@ -346,7 +346,7 @@ def test_two_records_of_one_key_are_refused_with_both_ids(todos: Collection[Reco
         ({"id": "a/b"}, InvalidIdError, "row 2 of the source: .*a/b"),
         ({"id": 5}, InvalidTypeError, "row 2 of the source: "),
         ({"id": ""}, InvalidIdError, "row 2 of the source: "),
-        ({"id": "x", "n": {"deep": float("nan")}}, InvalidValueError, r"row 2 of the source: .*n\.deep: nan"),
+        ({"id": "x", "n": {"deep": float("nan")}}, InvalidValueError, r"row 2 of the source: data\.n\.deep: nan"),
         ({"id": "x", "n": datetime(2026, 1, 1)}, InvalidValueError, "row 2 of the source: .*n: .*no timezone"),  # noqa: DTZ001
         ({"id": "x", 1: 2}, InvalidValueError, "row 2 of the source: .*string keys"),
         (["x"], InvalidTypeError, "row 2 of the source: a row is a mapping or a model"),
@@ -358,6 +358,13 @@ def test_a_row_that_cannot_be_written_is_refused_with_its_position(
     with pytest.raises(error, match=says):
         todos.records.sync([{"id": "a"}, row])
     assert writes(wire) == []
+
+
+@in_memory
+@pytest.mark.parametrize("verb", ["sync", "plan", "diff"])
+def test_a_query_is_no_target(todos: Collection[Record], verb: str) -> None:
+    with pytest.raises(AttributeError, match=f"{verb}\\(\\) is for a whole collection"):
+        getattr(todos.records.filter(n=1), verb)
 
 
 @in_memory
