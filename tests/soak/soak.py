@@ -41,6 +41,7 @@ SHORTEST_FOR_SLOPE = 5
 """Minutes: in less, the filling of the buckets looks like growth."""
 SECONDS_TO_START = 60
 SECONDS_TO_END = 180
+SECONDS_TO_CLOSE = 30
 
 
 class Server:
@@ -142,6 +143,7 @@ class Options:
     faults: float
     restart_every: float
     seed: int
+    timeout: float
     folder: Path | None
 
 
@@ -153,6 +155,9 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("--faults", type=float, default=0.02, help="the part of all requests that goes wrong")
     parser.add_argument("--restart-every", type=float, default=30, metavar="SECONDS")
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    parser.add_argument(
+        "--timeout", type=float, default=2, metavar="SECONDS", help="how long the client waits: more on a busy machine"
+    )
     parser.add_argument("--folder", type=Path, help="where to leave data, journals and logs: nothing is kept without")
     return Options(**vars(parser.parse_args(arguments)))
 
@@ -178,7 +183,7 @@ def run(options: Options, folder: Path) -> tuple[Findings, Growth, Counter[str]]
             worker = start_workload(proxy.url, options, folder)
             proxy.choose = misfortune
             restarts = watch(worker, server, misfortune, growth, options)
-            is_idle = proxy.connections == 0
+            is_idle = becomes_idle(proxy)
         server.restart(is_killed=True)  # what was acknowledged survives that
         findings = audit(server.url, AUTH, folder)
     finally:
@@ -193,9 +198,17 @@ def run(options: Options, folder: Path) -> tuple[Findings, Growth, Counter[str]]
     return findings, growth, counts
 
 
+def becomes_idle(proxy: FaultProxy) -> bool:
+    """Return whether all connections end after their client: a busy proxy takes a while to notice."""
+    deadline = time.monotonic() + SECONDS_TO_CLOSE
+    while proxy.connections and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return proxy.connections == 0
+
+
 def start_workload(url: str, options: Options, folder: Path) -> subprocess.Popen[str]:
     """Start the process of the client."""
-    arguments = [url, options.minutes * 60, folder, options.threads, options.seed]
+    arguments = [url, options.minutes * 60, folder, options.threads, options.seed, options.timeout]
     with (folder / "workload.log").open("w") as errors:
         worker = subprocess.Popen(
             [sys.executable, HERE / "workload.py", *map(str, arguments)],

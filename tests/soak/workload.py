@@ -1,7 +1,7 @@
 """The load of the soak test: some threads that share one client, write as users do, and keep a journal.
 
-``python workload.py URL SECONDS FOLDER THREADS SEED``. Each thread has one bucket to itself, so that it knows its
-content; all of them also count in one shared record. Each write carries a token that no other write has.
+``python workload.py URL SECONDS FOLDER THREADS SEED TIMEOUT``. Each thread has one bucket to itself, so that it knows
+its content; all of them also count in one shared record. Each write carries a token that no other write has.
 """
 
 from __future__ import annotations
@@ -303,10 +303,15 @@ def collect_cycles() -> None:
 
 
 def main() -> None:
-    url, seconds, folder, threads, seed = sys.argv[1:]
+    url, seconds, folder, threads, seed, timeout = sys.argv[1:]
     retries: Counter[str] = Counter()
     client = Client(
-        url, auth=AUTH, timeout=(2, 2), deadline=20, retry=5, on_retry=lambda event: retries.update(["retries"])
+        url,
+        auth=AUTH,
+        timeout=(float(timeout), float(timeout)),
+        deadline=10 * float(timeout),
+        retry=5,
+        on_retry=lambda event: retries.update(["retries"]),
     )
     workers = [Worker(client, number, Path(folder), int(seed)) for number in range(int(threads))]
     shared = Collection(bucket=Bucket(id="shared", client=client).save(), id="c").save()
