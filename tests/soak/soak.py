@@ -232,14 +232,17 @@ def watch(
     worker.stdin.flush()
     process = psutil.Process(worker.pid)
     start, restarts = time.monotonic(), 0
+    next_restart = options.restart_every
     while worker.poll() is None:
         time.sleep(1)
         growth.measure(process)
         elapsed = time.monotonic() - start
         misfortune.is_over = elapsed > options.minutes * 60
-        if not misfortune.is_over and elapsed > (restarts + 1) * options.restart_every:
+        if not misfortune.is_over and elapsed > next_restart:
             restarts += 1
             server.restart(is_killed=restarts % 2 == 1)
+            # From here on: a busy machine may take longer to start it than the time between two restarts.
+            next_restart = time.monotonic() - start + options.restart_every
         if elapsed > options.minutes * 60 + SECONDS_TO_END:
             worker.kill()
     worker.communicate()
