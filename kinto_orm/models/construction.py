@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from kinto_orm.errors import InvalidIdError, InvalidTypeError, UsageError
+from kinto_orm.errors import InvalidIdError, InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.models.codec import Codec, codec_of, invalid, readable_text
 from kinto_orm.models.data import check_editable, current_data, replace_extra
 from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
@@ -140,7 +140,7 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
             text = readable_text(data, codec.fields)
             cls.__pydantic_validator__.validate_json(text, self_instance=model, by_alias=True, by_name=False)
     except ValidationError as error:
-        raise invalid(cls, error) from error
+        raise _refusal(cls, id if not data else None, error) from error
     model.__dict__.update(id=id, last_modified=None)
     envelope = Envelope(Status.NEW, client=given.get("client"))
     others = {} if data.keys() <= codec.fields.keys() else {k: v for k, v in data.items() if k not in codec.fields}
@@ -152,6 +152,16 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
     put_in_envelope(model, envelope)
     if given.get("permissions") is not None:
         model.permissions.assign(given["permissions"])
+
+
+def _refusal(cls: type[Any], id: str | None, error: ValidationError) -> InvalidValueError:
+    """Return the error for values that do not fit; ``id`` is that of an object that was given nothing else."""
+    refusal = invalid(cls, error)
+    if id is None or cls.__kinto_kind__ is not Kind.RECORD:
+        return refusal
+    return InvalidValueError(
+        f"{refusal}. To patch or delete the record of that id without its fields: {cls.__name__}.records.ref({id!r})."
+    )
 
 
 def _example(cls: type[Any]) -> str:

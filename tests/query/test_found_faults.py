@@ -140,6 +140,11 @@ def test_k07_an_object_is_patched_and_deleted_by_its_id_alone(client: Client, wi
         Task.records.ref("missing").patch(title="x")
 
 
+def test_k07_an_object_of_an_id_alone_is_told_to_be_a_reference() -> None:
+    with pytest.raises(InvalidValueError, match=r"title: Field required.* Task\.records\.ref\('t1'\)"):
+        Task(id="t1").delete()  # type: ignore[call-arg]
+
+
 def test_k07_membership_is_refused_with_the_form_to_write(client: Client) -> None:
     with pytest.raises(UsageError, match="get_or_none"):
         _ = "t0" in Task.records
