@@ -25,7 +25,7 @@ help:
 	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
 
 demo: $(VENV)/.installed
-	$(BIN)/python examples/countries.py
+	$(BIN)/kinto-orm demo
 
 tests: $(VENV)/.tox
 	PATH="$$PATH$(addprefix :,$(PYTHON312))" $(BIN)/tox run -e lint,types,imports,tests,plugins
@@ -70,7 +70,7 @@ $(VENV)/.tox: $(VENV)/.created
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created setup.cfg
-	$(PIP) install --editable '.[server-postgres,cli]' pycountry
+	$(PIP) install --editable '.[server-postgres,cli]'
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.installed

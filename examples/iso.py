@@ -1,6 +1,6 @@
 """Models of the ISO codes, and the real data: ISO 3166 and ISO 639-3, from the package ``pycountry``.
 
-The models declare the keys that the demo uses; ``extra="allow"`` takes the others of the source, such as ``flag``.
+The models declare some keys; ``extra="allow"`` takes the others of the source, such as ``flag``.
 """
 
 from __future__ import annotations

@@ -26,7 +26,7 @@ from kinto_orm import (
     TransportError,
     VerificationError,
 )
-from kinto_orm.cli import backup, completion, editing, jobs, manage, models, objects, server
+from kinto_orm.cli import backup, completion, demo, editing, jobs, manage, models, objects, server
 from kinto_orm.cli.options import Command
 from kinto_orm.cli.screen import Exit, Screen
 
@@ -59,6 +59,7 @@ COMMANDS = {
     one.name: one
     for one in (
         *server.COMMANDS,
+        *demo.COMMANDS,
         *objects.COMMANDS,
         *editing.COMMANDS,
         *jobs.COMMANDS,
