@@ -67,7 +67,9 @@ def _calls(line: Mapping[str, Any]) -> str:
 
 
 def _target(line: Mapping[str, Any]) -> str:
-    return "" if line["target"] is None else target_text(Target(**line["target"]), is_met=line["is_met"])
+    return (
+        "" if line["target"] is None else target_text(Target(**line["target"]), line["reached"], is_met=line["is_met"])
+    )
 
 
 def draw(tasks: Mapping[str, Any], measure: str, path: Path) -> None:

@@ -34,9 +34,10 @@ class Kinto:
             return self._create()
         if task.before is Before.OWN_RECORDS:
             return self._create(task.count + WARM_UP)
-        if task.count not in self._filled:
-            self._filled[task.count] = self._create(task.count)
-        return self._filled[task.count]
+        size = task.stored or task.count
+        if size not in self._filled:
+            self._filled[size] = self._create(size)
+        return self._filled[size]
 
     def _create(self, size: int = 0) -> str:
         id = f"collection-{next(self._numbers)}"

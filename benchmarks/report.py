@@ -40,7 +40,7 @@ class Line:
     most_calls: int | None
     target: Target | None
     reached: float | None
-    """The ratio that the target is about."""
+    """The ratio, or the time, that the target is about."""
 
     @property
     def is_met(self) -> bool:
@@ -64,6 +64,7 @@ def summarize(task: Task, samples: Sequence[Sequence[Sample]], calls: Sequence[f
             ("cpu", "floor"): to_floor,
             ("wall", "reference"): wall_to_reference,
             ("growth", "reference"): growth,
+            ("milliseconds", "reference"): median(wall) * 1e3,
         }
         target = contestant.target
         lines.append(
@@ -115,13 +116,15 @@ def table(task: Task, lines: Sequence[Line]) -> Iterator[str]:
                 f"{line.memory_mb:.1f}",
                 "" if line.growth is None else f"{line.growth:.1f}",
                 "" if line.calls is None else calls_text(line.calls, line.most_calls),
-                "" if line.target is None else target_text(line.target, is_met=line.is_met),
+                "" if line.target is None else target_text(line.target, line.reached, is_met=line.is_met),
             )
         )
 
 
-def target_text(target: Target, *, is_met: bool) -> str:
-    """Return a text such as ``wall 0.50 ✓``."""
+def target_text(target: Target, reached: float | None, *, is_met: bool) -> str:
+    """Return a text such as ``wall 0.50 ✓``; of a time, ``62 ms ≤ 80 ✓``."""
+    if target.measure == "milliseconds" and reached is not None:
+        return f"{reached:.0f} ms ≤ {target.limit:.0f} {'✓' if is_met else '✗'}"
     of = " of the floor" if target.of == "floor" else ""
     return f"{target.measure} {target.limit:.2f}{of} {'✓' if is_met else '✗'}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from functools import cache
+from itertools import islice
 from math import inf
 from typing import Any
 
@@ -65,6 +66,11 @@ def read_generator(job: Job) -> Work:
     return lambda: sum(
         bool(row["title"]) for page in client.get_paginated_records(_limit=job.page_size) for row in page["data"]
     )
+
+
+def read_first(job: Job) -> Work:
+    client = client_of(job.url).clone(collection=job.collection)
+    return lambda: sum(bool(page["data"][0]["title"]) for page in islice(client.get_paginated_records(), 1))
 
 
 def get(job: Job) -> Work:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from itertools import islice
 from tempfile import TemporaryDirectory
 from typing import TypeVar
 
@@ -84,6 +85,11 @@ def read_untyped(job: Job) -> Work:
 def read_typed_kept(job: Job) -> Work:
     articles = articles_of(job)
     return lambda: len(articles.all())
+
+
+def read_first(job: Job) -> Work:
+    articles = articles_of(job)
+    return lambda: sum(bool(article.title) for article in islice(articles, 1))
 
 
 def read_parallel(job: Job) -> Work:

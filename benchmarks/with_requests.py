@@ -74,6 +74,11 @@ def read_list(job: Job) -> Work:
     return work
 
 
+def read_first(job: Job) -> Work:
+    url = f"{job.url}{records_path(job)}?_sort=id&_limit=1"
+    return lambda: sum(bool(row["title"]) for row in session().get(url).json()["data"])
+
+
 def get(job: Job) -> Work:
     url = f"{job.url}{records_path(job)}"
 
