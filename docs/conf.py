@@ -29,7 +29,7 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
 add_module_names = False
-maximum_signature_line_length = 72
+maximum_signature_line_length = 100
 
 
 def skip_twins(app: Sphinx, what: str, name: str, obj: object, skip: bool, options: object) -> bool | None:

@@ -1,9 +1,15 @@
-// On a phone a row of a table is a card: each cell says which column it belongs to (pages.css).
+// On a phone a row of a wide table is a card: each cell says which column it belongs to (pages.css).
 document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll("article table.docutils")) {
     const heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
+    table.classList.toggle("cards", heads.length > 2);
+    let above = "";
     for (const row of table.querySelectorAll("tbody tr")) {
-      [...row.children].forEach((cell, column) => cell.setAttribute("data-label", heads[column] || ""));
+      above = row.children[0].textContent.trim() || above;
+      [...row.children].forEach((cell, column) => {
+        cell.classList.toggle("blank", !cell.textContent.trim());
+        cell.setAttribute("data-label", column ? heads[column] : above);
+      });
     }
   }
 });
