@@ -110,6 +110,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return Exit.DIFFERS
         screen.flush()
         screen.complain(error)
+        if "ensure(" in str(error):  # the words for Python
+            screen.note(f"{PROGRAM}: from here, {PROGRAM} put BUCKET/COLLECTION --parents creates what is missing")
         return next(code for errors, code in EXIT_CODES if isinstance(error, errors))
     except KeyboardInterrupt:
         screen.flush()

@@ -126,6 +126,16 @@ class TestSync:
         assert kinto(*sync).err == "kinto-orm: 3 created\n"
         assert kinto("list", "main/cfg", "--count").lines == [4]
 
+    @pytest.mark.parametrize("place", ["main/missing", "missing/cfg"])
+    def test_a_collection_that_is_not_there_is_made_as_the_message_says(
+        self, place: str, kinto: Command, cfg: Collection[Record]
+    ) -> None:
+        run = kinto("sync", place, "-", stdin='{"id": "a"}\n')
+
+        assert (run.code, "kinto-orm put BUCKET/COLLECTION --parents" in run.err) == (3, True)
+        assert kinto("put", place, "--parents").code == 0
+        assert kinto("sync", place, "-", stdin='{"id": "a"}\n').code == 0
+
     @pytest.mark.parametrize(
         ("source", "message"), [("no.csv", "No such file"), ("nothing", "names no collection"), (__file__, "end in")]
     )
