@@ -53,7 +53,7 @@ def records(served: tuple[Client, str]) -> Any:
 def kill(url: str, job: str, point: int, folder: Path) -> None:
     """Start the job as a process, which is killed at that point."""
     arguments = [sys.executable, str(PROGRAM), url, job, str(point), str(folder)]
-    done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(arguments, check=False, capture_output=True, text=True, timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
 
 
