@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
@@ -98,6 +99,8 @@ class Selection:
         """Whether tombstones are left out: they come by ``since()`` alone."""
         return self.since is None
 
+
+_id_of: Callable[[Any], str] = attrgetter("id")  # its path would have to be made
 
 EVERYTHING = Selection()
 """The whole list."""
@@ -324,7 +327,7 @@ class Reading(Generic[M]):
         on_invalid = place.runner.on_invalid if self.on_invalid is None else self.on_invalid
         order = self.selection.order
         is_stable = order is None or order[0] in ("id", "-id")
-        id_of = None if is_stable else lambda one: one.__kinto_path__().id
+        id_of = None if is_stable else _id_of
         return PageWalk(self.source, place, self.selection, on_invalid, grows=grows, id_of=id_of)
 
     def all(self, place: Place) -> Flow[list[M]]:
@@ -378,7 +381,7 @@ class Reading(Generic[M]):
         for chunk in ids_in_chunks(ids):
             some = self.select(conditions=(*self.selection.conditions, condition("id", "in", chunk)))
             for one in (yield from some.all(place)):
-                found[one.__kinto_path__().id] = one
+                found[_id_of(one)] = one
         return [found[id] for id in ids if id in found]
 
     def count(self, place: Place) -> Flow[int]:
