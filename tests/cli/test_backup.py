@@ -28,7 +28,7 @@ def dumped(kinto: Command, cfg: Collection[Record], tmp_path: Path) -> Path:
 def test_a_dump_says_what_it_holds(kinto: Command, dumped: Path) -> None:
     run = kinto("dump", "main", dumped, "--horizon", "0")
 
-    assert (run.code, run.lines) == (0, [{"id": "cfg", "records": 3, "reused": True}])
+    assert (run.code, [(line["id"], line["records"]) for line in run.lines]) == (0, [("cfg", 3)])
     assert run.err == f"kinto-orm: {dumped}: 1 collections, 3 records, 1 groups, 0 files\n"
     assert (dumped / "collections/cfg/records.jsonl").read_text().count("\n") == 3
 
