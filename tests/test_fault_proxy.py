@@ -99,7 +99,7 @@ def test_a_connection_that_breaks_has_no_answer(proxy: FaultProxy, put: Any, sto
 def test_a_reset_is_one(proxy: FaultProxy) -> None:
     proxy.plan(reset_after)
 
-    with socket.create_connection(("127.0.0.1", int(proxy.url.split(":")[2].split("/")[0])), timeout=1) as plain:
+    with socket.create_connection(("127.0.0.1", int(proxy.url.split(":")[2].split("/")[0])), timeout=30) as plain:
         plain.sendall(b"GET /v1/ HTTP/1.1\r\nHost: localhost\r\n\r\n")
 
         with pytest.raises(ConnectionResetError):
@@ -128,7 +128,7 @@ def test_a_busy_kinto_does_nothing_and_says_when_to_come_back(upstream: str, sto
     with FaultProxy(upstream, retry_after=3) as proxy:
         proxy.plan(busy_before)
 
-        answer = requests.put(proxy.url + BUCKET, auth=AUTH, timeout=1)
+        answer = requests.put(proxy.url + BUCKET, auth=AUTH, timeout=30)
 
     assert (answer.status_code, answer.headers["Retry-After"], answer.json()["errno"]) == (503, "3", 201)
     assert stored() is None
@@ -180,7 +180,7 @@ def test_faults_come_one_after_the_other_and_then_no_more(proxy: FaultProxy, put
 def test_a_plan_can_be_for_some_requests_only(proxy: FaultProxy, put: Any, session: requests.Session) -> None:
     proxy.plan(bad_gateway_after, only=is_write)
 
-    reading = session.get(proxy.url + "/", timeout=1)
+    reading = session.get(proxy.url + "/", timeout=30)
 
     assert (reading.status_code, proxy.unused) == (200, 1)
     assert (put().status_code, proxy.unused) == (502, 0)
@@ -197,7 +197,7 @@ def test_somebody_can_act_between_the_write_and_its_answer(
     proxy: FaultProxy, put: Any, stored: Any, upstream: str
 ) -> None:
     def act() -> None:
-        requests.put(upstream + BUCKET, auth=AUTH, json={"data": {"n": stored() + 1}}, timeout=1)
+        requests.put(upstream + BUCKET, auth=AUTH, json={"data": {"n": stored() + 1}}, timeout=30)
 
     proxy.plan(meanwhile(act, ok))
 
@@ -239,7 +239,7 @@ def test_it_can_be_waited_for_until_nothing_is_on_its_way(
 
 
 def test_a_client_that_wants_to_close_is_obeyed(proxy: FaultProxy) -> None:
-    with socket.create_connection(("127.0.0.1", int(proxy.url.split(":")[2].split("/")[0])), timeout=1) as plain:
+    with socket.create_connection(("127.0.0.1", int(proxy.url.split(":")[2].split("/")[0])), timeout=30) as plain:
         plain.sendall(b"GET /v1/ HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
 
         with plain.makefile("rb") as answer:
@@ -249,8 +249,8 @@ def test_a_client_that_wants_to_close_is_obeyed(proxy: FaultProxy) -> None:
 
 
 def test_the_answer_to_head_has_a_length_and_no_body(proxy: FaultProxy, session: requests.Session) -> None:
-    first = session.head(proxy.url + "/", timeout=1)
-    second = session.get(proxy.url + "/", timeout=1)
+    first = session.head(proxy.url + "/", timeout=30)
+    second = session.get(proxy.url + "/", timeout=30)
 
     assert (first.headers["Content-Length"], first.content) == (second.headers["Content-Length"], b"")
     assert second.json()["project_name"] == "kinto"
@@ -260,9 +260,9 @@ def test_the_next_page_is_behind_the_proxy_too(
     proxy: FaultProxy, session: requests.Session, kinto_server: EmbeddedServer
 ) -> None:
     for id in ("one", "two"):
-        session.put(f"{proxy.url}/buckets/{id}", timeout=1)
+        session.put(f"{proxy.url}/buckets/{id}", timeout=30)
 
-    answer = session.get(f"{proxy.url}/buckets?_limit=1", timeout=1)
+    answer = session.get(f"{proxy.url}/buckets?_limit=1", timeout=30)
 
     assert answer.headers["Next-Page"].startswith(proxy.url)
 
@@ -277,7 +277,7 @@ def test_it_is_seen_whether_a_request_is_the_same_byte_for_byte(proxy: FaultProx
 
 def test_it_is_seen_whether_a_write_has_a_precondition(proxy: FaultProxy, session: requests.Session) -> None:
     for headers in ({}, {"If-None-Match": "*"}, {"If-Match": '"1"'}):
-        session.put(proxy.url + BUCKET, headers=headers, timeout=1)
+        session.put(proxy.url + BUCKET, headers=headers, timeout=30)
 
     assert [one.unguarded for one in proxy.seen] == [["/v1/buckets/b"], [], []]
     assert [one.is_applied for one in proxy.seen] == [True, False, False]
@@ -288,7 +288,7 @@ def test_in_a_batch_it_is_seen_which_writes_have_none(proxy: FaultProxy, session
     forced = {"method": "PUT", "path": "/buckets/b"}
     reading = {"method": "GET", "path": "/buckets/c"}
 
-    session.post(f"{proxy.url}/batch", json={"requests": [guarded, forced, reading]}, timeout=1)
+    session.post(f"{proxy.url}/batch", json={"requests": [guarded, forced, reading]}, timeout=30)
 
     assert [one.unguarded for one in proxy.seen] == [["/buckets/b"]]
 
@@ -314,7 +314,7 @@ def test_a_server_that_is_down_looks_like_a_connection_that_breaks(session: requ
     with socket.create_server(("127.0.0.1", 0)) as unused:
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
     with FaultProxy(url) as proxy, pytest.raises(requests.ConnectionError):
-        session.get(f"{proxy.url}/", timeout=1)
+        session.get(f"{proxy.url}/", timeout=30)
 
     assert [one.status for one in proxy.seen] == [None]
 
@@ -341,4 +341,4 @@ def test_stopping_ends_what_hangs(upstream: str) -> None:
         proxy.stop()
         proxy.stop()
 
-        assert isinstance(hanging.exception(timeout=1), requests.ConnectionError)
+        assert isinstance(hanging.exception(timeout=30), requests.ConnectionError)
