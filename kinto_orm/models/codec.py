@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import datetime, time
 from difflib import get_close_matches
 from enum import Enum
@@ -46,6 +47,7 @@ from kinto_orm.models.field_types import (
     wire_schema,
 )
 from kinto_orm.models.metaclass import inner_model, wire_name
+from kinto_orm.models.undeclared import difference
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, to_json_object, to_json_value
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind
@@ -225,8 +227,8 @@ class Codec:
 
     def write_value(self, name: str, value: object) -> JSON:
         """Return the value as the field of that name is written; one of another type as it is."""
-        if value is None or (isinstance(value, datetime) and value.tzinfo is None):
-            return value  # who asked refuses the latter
+        if isinstance(value, datetime) and value.tzinfo is None:
+            return value  # who asked refuses it
         scratch: Any = object.__new__(self.model)
         _set_values(scratch, {name: value})
         try:
@@ -282,7 +284,28 @@ class Codec:
         return given | self.dump(scratch, [self.fields[key] for key in declared])
 
     def _as_json(self, key: str, value: object) -> Any:
-        return value if _is_json(value) else self.write_value(self.fields[key], value)
+        name = self.fields[key]
+        if _is_json(value):
+            return value
+        written = self.write_value(name, value)
+        if not self.types[name].is_lossless:
+            try:
+                again = self.load_part({key: written})[name]
+            except ValueError:
+                return written  # who asked says what is wrong with it
+            with suppress(ValidationError):  # which an encoded value is not, such as Base64
+                value = self._part.validate_python({key: value})[name]
+            self.check_equal(name, value, again)
+        return written
+
+    def check_equal(self, name: str, value: object, again: object) -> None:
+        """Raise ``InvalidValueError`` where the value of a field was read again as another one."""
+        path = difference(value, again, (self.wires[name],))
+        if path is not None:
+            raise InvalidValueError(
+                f"{path}: this {type(value).__name__} would not come back equal from the server: give "
+                f"{self.model.__name__}.{name} a type, or a serializer and a validator, that read what they write."
+            )
 
     def condition_value(self, name: str, operator: str, value: Any) -> Any:
         """Return the value that a condition compares the field with, as the field is written.
@@ -292,7 +315,8 @@ class Codec:
         field, promised = f"{self.model.__name__}.{name}", self.types[name]
         if self.wires[name] in self.secrets:
             raise InvalidFilterError(f"{field} holds a secret, which would be in the URL of the query, and in its log.")
-        if operator in ("has", "like") or value is None:
+        # A field of the type Json has a text for None.
+        if operator in ("has", "like") or (value is None and self.write_value(name, None) is None):
             return value
         if operator in ("in", "exclude"):
             return [self.condition_value(name, "", one) for one in value]

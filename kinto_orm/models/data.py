@@ -24,7 +24,7 @@ from kinto_orm.errors import (
 from kinto_orm.models.codec import Codec, codec_of, invalid
 from kinto_orm.models.envelope import Envelope, PageSnapshot, bare, put_in_envelope, shared_page
 from kinto_orm.models.field_types import IMMUTABLE
-from kinto_orm.models.undeclared import ABSENT, difference, with_undeclared
+from kinto_orm.models.undeclared import ABSENT, with_undeclared
 from kinto_orm.protocol.json_values import (
     JSON,
     JSONObject,
@@ -360,12 +360,7 @@ def _check_comes_back(model: Any, codec: Codec, names: Collection[str], data: JS
         return
     fresh = codec.load(data, "What would be stored could not be read again. ")
     for name in doubtful:
-        path = difference(model.__dict__[name], fresh.__dict__[name], (codec.wires[name],))
-        if path is not None:
-            raise InvalidValueError(
-                f"{path}: this {type(model.__dict__[name]).__name__} would not come back equal from the server: give "
-                f"{codec.model.__name__}.{name} a type, or a serializer and a validator, that read what they write."
-            )
+        codec.check_equal(name, model.__dict__[name], fresh.__dict__[name])
 
 
 def _is_doubtful(codec: Codec, name: str, model: Any, data: JSONObject) -> bool:

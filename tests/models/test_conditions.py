@@ -23,7 +23,7 @@ import pytest
 from field_kinds import KINDS
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from pydantic import PlainSerializer, create_model
+from pydantic import Json, PlainSerializer, create_model
 
 from kinto_orm import Client, Collection, F, InvalidFilterError, KintoError, OrderedText, Record
 
@@ -63,6 +63,7 @@ class Row(Record, bucket="payments", collection="todos"):
     color: Color | None = None
     size: Size | None = None
     weight: Weight | None = None
+    payload: Json = None
     literal: Literal["a", "b"] | None = None
     ip: IPv4Address | None = None
     tags: list[str] | None = None
@@ -165,6 +166,7 @@ def test_j08_the_example_of_the_documentation(store: Any) -> None:
         lambda: F(Row.t) > time(1, tzinfo=UTC),
         lambda: F(Row.ip) > IPv4Address("10.0.0.1"),
         lambda: F(Row.color) < Color.RED,
+        lambda: F(Row.payload) == None,  # noqa: E711  # an expression; its text is "null"
         lambda: F(Row.weight) <= Weight.HEAVY,
         lambda: Row.records.order_by("weight"),
         lambda: Row.records.order_by("price"),

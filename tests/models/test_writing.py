@@ -192,6 +192,7 @@ class Odd(Item):
     short: list[int] = Field(default=[], max_length=2)
     hidden: int = Field(default=0, exclude_if=lambda value: value > 5)
     clock: time = time()
+    anything: Any = None
     twice: int = 0
 
     @field_validator("twice", mode="before")
@@ -275,6 +276,27 @@ def test_a_lone_surrogate_in_a_field_is_refused_by_its_name(wire: Wiretap) -> No
     ):
         with pytest.raises(REFUSED, match=r"data\.title: text with a lone surrogate"):
             write()
+
+    assert writes(wire) == sent
+
+
+@pytest.mark.parametrize("name", ["pattern", "anything"])
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda given: Odd.records.bulk_create([{"id": "y", **given}]),
+        lambda given: Odd.records.get_or_create("y", given),
+        lambda given: Odd.records.get("x").patch(given),
+        lambda given: Odd.records.update(given),
+    ],
+    ids=["bulk_create", "get_or_create", "patch", "update"],
+)
+def test_j05_what_would_not_come_back_equal_is_refused_in_dictionaries(wire: Wiretap, name: str, write: Any) -> None:
+    Odd(id="x").save()
+    sent = writes(wire)
+
+    with pytest.raises(REFUSED, match=name):
+        write({name: re.compile("a", re.IGNORECASE) if name == "pattern" else {"set": {1}}})
 
     assert writes(wire) == sent
 
