@@ -165,8 +165,8 @@ def test_the_snippets_of_the_page_run_as_written(
     ("session", "fault"),
     [
         ("$ echo one\none\n$ echo two\nthree\n", "$ echo two\nexpected:\nthree"),
-        ("$ kinto-orm nothing\n", "invalid choice"),
-        ("$ kinto-orm serve --nothing\n", "unrecognized arguments"),
+        ("$ kinto-orm nothing\n", "there is no verb 'nothing'"),
+        ("$ kinto-orm serve --nothing\n", "there is no '--nothing' here"),
         ("$ pip install 'kinto-orm[sever]'\n", "there is no sever"),
         ("$ make nothing\n", "there is no nothing"),
     ],
