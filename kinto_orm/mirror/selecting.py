@@ -211,14 +211,15 @@ class Selection:
         """Return the rows of the page and one more, read in the order of an index."""
         wanted, found = self._query.limit + 1, list[tuple[str, int, str | None]]()
         sign, way = (">", "ASC") if direction > 0 else ("<", "DESC")
+        # Where a field narrows the rows, SQLite shall use its index, and not that of the order.
+        is_narrow = "json_extract" in self._where
+        order = f"{'+' if is_narrow else ''}{column} {way}"
         at = 0 if column == "id" else 1
         last: Any = None if self._query.after is None else self._query.after[0]
         while len(found) < wanted:
             bound, values = ("", []) if last is None else (f" AND {column} {sign} ?", [last])
             size = wanted if not self._rest else max(wanted, 1000)
-            some = self._store.select(
-                self._collection, self._where + bound, [*self._values, *values], f"{column} {way}", size
-            )
+            some = self._store.select(self._collection, self._where + bound, [*self._values, *values], order, size)
             found += some if not self._rest else [one for one in some if self._meets(_whole(*one))]
             if len(some) < size:
                 break

@@ -183,12 +183,12 @@ def test_an_index_is_of_a_field(mirror: Mirror) -> None:
 
 
 def test_an_indexed_filter_uses_the_index(mirror: Mirror) -> None:
-    with sqlite3.connect(mirror.path) as connection:
-        query = (
-            "EXPLAIN QUERY PLAN SELECT id FROM records WHERE collection = 1 AND json_extract(mine, '$.\"done\"') = 1"
-        )
-        plan = str(connection.execute(query).fetchall())
-    connection.close()
+    statements: list[str] = []
+    with mirror._store.transaction(writes=False) as connection:
+        connection.set_trace_callback(statements.append)
+        Todo.records.filter(done=True).all()
+        (query,) = [one for one in statements if one.startswith("SELECT id, version, mine")]
+        plan = str(connection.execute(f"EXPLAIN QUERY PLAN {query}").fetchall())
 
     assert "records_by_field_done" in plan
 
