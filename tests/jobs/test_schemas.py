@@ -158,7 +158,7 @@ def test_a_difference_is_shown_field_by_field(todos: Collection[Record]) -> None
 
 
 def test_violations_name_each_record_and_field(todos: Collection[Record]) -> None:
-    fill(todos, 1000, {"title": 1, "tags": ["a", 2]}, {"priority": -1}, {"title": "t", "done": "no", "x": 1})
+    fill(todos, 100, {"title": 1, "tags": ["a", 2]}, {"priority": -1}, {"title": "t", "done": "no", "x": 1})
 
     diff = todos.schema_diff(Todo)
     found = [(one.id, one.loc) for one in diff.violations()]

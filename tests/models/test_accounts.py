@@ -584,9 +584,9 @@ class TestCapability:
 
 class TestAnswers:
     def test_what_is_no_object_is_left_as_it_is(self) -> None:
-        for body in (b"", b"<html>", b"[]", b'{"data": [1], "details": []}', b'{"data": null}'):
+        for body in (b"", b"<html>", b"[]", b'{"data":[1],"details":[]}', b'{"data":null}'):
             response = without_hashes(Request("GET", "/accounts"), Response(200, body=body))
-            assert response.body == body or decode(response.body, "") == json.loads(body)
+            assert response.body == body
 
     def test_a_batch_is_searched_for_accounts(self) -> None:
         entries = [
