@@ -19,7 +19,7 @@ from kinto_orm.server import EmbeddedServer
 from .conftest import Device, remote
 
 EVERYTHING = bool(os.environ.get("KINTO_ORM_EVERYTHING"))
-SEEDS = range(150 if EVERYTHING else 2)
+SEEDS = range(20 if EVERYTHING else 2)
 STEPS = 60
 IDS = ("a", "b", "c")
 

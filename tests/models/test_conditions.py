@@ -105,7 +105,7 @@ OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
-EXAMPLES = 50 if os.environ.get("KINTO_ORM_EVERYTHING") else 2
+EXAMPLES = 10 if os.environ.get("KINTO_ORM_EVERYTHING") else 2
 """In depth in ``tox -e slow``: each example fills a collection."""
 
 

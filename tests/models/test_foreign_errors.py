@@ -19,7 +19,7 @@ from wiretap import Wiretap, tap
 
 from kinto_orm import Client, Collection, F, KintoError, Record, UsageError
 
-EXAMPLES = 300 if os.environ.get("KINTO_ORM_EVERYTHING") else 10
+EXAMPLES = 50 if os.environ.get("KINTO_ORM_EVERYTHING") else 10
 """In depth in ``tox -e slow``."""
 
 
