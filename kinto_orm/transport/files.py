@@ -196,7 +196,7 @@ class _Download:
         except _LocalError as error:
             raise error.error from None
         except FOREIGN_ERRORS as error:
-            return translate(error, f"GET {url}")
+            return translate(error, f"GET {url}", is_read=True)
         return Response(answer.status, answer.headers, retry_after=retry_after(answer.headers))
 
     def _copy(self, answer: Answer, url: str) -> None:

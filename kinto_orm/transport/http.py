@@ -241,7 +241,7 @@ class HttpTransport:
         except KintoError:
             raise
         except FOREIGN_ERRORS as error:
-            failure = translate(error, body.name)
+            failure = translate(error, body.name, is_read=not request.is_write)
         else:
             self._backoff.note(backoff(answer.headers))
             content = b"" if request.method == "HEAD" else body.whole()

@@ -35,6 +35,7 @@ FOREIGN_ERRORS = (
 """All that sending may raise."""
 
 UNSURE = "The server may have applied the request: read the object before you send it again."
+HARMLESS = "Nothing was to be written: ask again."
 LOST = f"the connection was lost. {UNSURE}"
 NONE_SENT = "no connection, so nothing was sent. Check server_url, proxies and that the server is up."
 TOO_SLOW = f"the answer took too long. {UNSURE}"
@@ -51,10 +52,12 @@ class FinalConnectionError(ConnectionFailedError):
     """No connection, for a reason that does not go away by trying again: TLS, credentials, a proxy that refuses."""
 
 
-def translate(error: Exception, name: str) -> KintoError:
+def translate(error: Exception, name: str, *, is_read: bool) -> KintoError:
     """Return our error for one of ``FOREIGN_ERRORS``, raised by the request of this name; its cause is set."""
     causes = list(_causes_of(error))
     kind, text = _classified(causes)
+    if is_read:
+        text = text.replace(UNSURE, HARMLESS)
     translated = kind(f"{name}: {text}{_reason(causes)}")
     translated.__cause__ = scrubbed(error)
     return translated

@@ -628,6 +628,15 @@ def test_a_broken_answer_is_one_of_our_errors(
     assert (len(server.requests), waits) == (1, [])
 
 
+def test_only_a_write_whose_answer_is_lost_may_have_been_applied(serve: Serve, connect: Connect) -> None:
+    server = serve(hang_up)
+
+    with pytest.raises(ConnectionLostError, match="may have applied the request"):
+        connect(server).send(PUT)
+    with pytest.raises(ConnectionLostError, match="Nothing was to be written: ask again"):
+        connect(server).send(GET)
+
+
 def test_a_connection_is_not_used_again_after_an_error(serve: Serve, connect: Connect) -> None:
     server = serve(answer(bytes(2**20)), answer(b"[1]"))
     transport = connect(server, max_response_bytes=10)
