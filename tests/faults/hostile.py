@@ -17,7 +17,7 @@ from kinto_orm import Account, Bucket, Client, Collection, EntryQuery, Group, Hi
 from kinto_orm.jobs.plans import SyncPlan
 from kinto_orm.models import RecordManager
 from kinto_orm.plugins.history import Snapshot
-from kinto_orm.query import Partition
+from kinto_orm.query import CachedQuery, Partition
 from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 
 LARGEST = 1_000_000
@@ -132,6 +132,7 @@ class Scene:
             ),
             Record: self.record,
             Query: lambda: self.records.filter(n=1),
+            CachedQuery: lambda: self.records.filter(n=1).cached(),
             Manager: lambda: self.bucket.collections,
             RecordManager: lambda: self.records,
             UnitOfWork: self.unit,
