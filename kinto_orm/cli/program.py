@@ -138,11 +138,14 @@ class Parser(argparse.ArgumentParser):
     """A parser that says which word was meant, and takes no abbreviations: a script shall not change its meaning."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**{"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False, **options})
+        given: dict[str, Any] = {"formatter_class": argparse.RawDescriptionHelpFormatter, "allow_abbrev": False}
+        super().__init__(**given | options)
         self._is_parsing = False
 
     # Else "update main/cfg --dry-run title=Hello" leaves the last word over: options may stand between words.
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+    def parse_known_args(  # pyright: ignore[reportIncompatibleMethodOverride]  # typeshed has overloads
+        self, args: Any = None, namespace: Any = None
+    ) -> Any:
         """Return the options, and the arguments that are left over."""
         if self._is_parsing or self._subparsers is not None:
             return super().parse_known_args(args, namespace)
@@ -214,7 +217,7 @@ def build_parser() -> Parser:
 
 def _parsers(parser: Parser, name: str = "") -> Iterator[tuple[str, Parser]]:
     """Yield the parser of each verb, with its name."""
-    found = [action.choices for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    found = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
     if not found:
         yield name, parser
     for step, below in found[0].items() if found else ():

@@ -40,12 +40,16 @@ def test_a_content_type_cannot_break_out_of_its_header(content_type: str) -> Non
         encode_multipart([Part("a", b"", "a", content_type)])
 
 
-@pytest.mark.parametrize("target", ["a.bin", Path("a.bin"), io.BytesIO(), sys.stdout.buffer], ids=repr)
+@pytest.mark.parametrize(
+    "target", ["a.bin", Path("a.bin"), io.BytesIO(), sys.stdout.buffer], ids=lambda value: type(value).__name__
+)
 def test_a_path_or_a_binary_file_takes_a_file(target: object) -> None:
     check_target(target)
 
 
-@pytest.mark.parametrize("target", [None, 5, b"a.bin", io.StringIO(), SimpleNamespace(write=None)], ids=repr)
+@pytest.mark.parametrize(
+    "target", [None, 5, b"a.bin", io.StringIO(), SimpleNamespace(write=None)], ids=lambda value: type(value).__name__
+)
 def test_what_takes_no_bytes_is_refused(target: object) -> None:
     with pytest.raises(InvalidTypeError, match="binary mode"):
         check_target(target)
