@@ -37,6 +37,7 @@ def url(served: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of the server, which the environment names too."""
     monkeypatch.setenv(SERVER_VARIABLE, served)
     monkeypatch.setenv(AUTH_VARIABLE, f"canary:{CANARY}")
+    monkeypatch.setenv("VISUAL", "true")  # an editor that changes nothing and does not wait
     return served
 
 

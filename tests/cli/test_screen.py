@@ -182,4 +182,4 @@ class TestSecrets:
     def test_no_verb_shows_a_secret(self, runs: list[Run], tmp_path: Path) -> None:
         assert not [run for run in runs if CANARY in run.out + run.err]
         assert sum(run.code == 0 for run in runs) >= 20
-        assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY in path.read_text("utf-8")]
+        assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]

@@ -16,14 +16,7 @@ from kinto_orm.server import EmbeddedServer, listening
 
 @pytest.fixture(scope="session")
 def small_server() -> Iterator[EmbeddedServer]:
-    # Kinto orders the timestamps of one list; those of two lists may be equal, or in either order, within a
-    # millisecond. Tests compare the order of all timestamps of a call, so the server's clock ticks at each look.
-    ticks = itertools.count(int(time.time() * 1000))
-    with (
-        EmbeddedServer.memory(paginate_by=PAGE, batch_max_requests=BATCH) as server,
-        pytest.MonkeyPatch.context() as patch,
-    ):
-        patch.setattr("kinto.core.utils.msec_time", lambda: next(ticks))
+    with EmbeddedServer.memory(paginate_by=PAGE, batch_max_requests=BATCH) as server:
         yield server
 
 
@@ -34,8 +27,12 @@ def small_url(small_server: EmbeddedServer) -> Iterator[str]:
 
 
 @pytest.fixture
-def url(small_server: EmbeddedServer, small_url: str) -> Iterator[str]:
+def url(small_server: EmbeddedServer, small_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """The URL of an empty server."""
+    # Kinto orders the timestamps of one list; those of two lists may be equal, or in either order, within a
+    # millisecond. Tests compare the order of all timestamps of a call, so the server's clock ticks at each look.
+    ticks = itertools.count(int(time.time() * 1000))
+    monkeypatch.setattr("kinto.core.utils.msec_time", lambda: next(ticks))
     yield small_url
     small_server.flush()
 

@@ -44,7 +44,7 @@ def aborted(cause: Exception) -> requests.ConnectionError:
     ],
 )
 def test_every_failure_has_one_class(error: Exception, expected: type[KintoError]) -> None:
-    ours = translate(error, "GET /buckets/b on kinto.test")
+    ours = translate(error, "GET /buckets/b on kinto.test", is_read=True)
 
     assert type(ours) is expected
     assert str(ours).startswith("GET /buckets/b on kinto.test: ")
@@ -65,11 +65,11 @@ def test_what_the_caller_was_handling_does_not_count() -> None:
     with pytest.raises(requests.ReadTimeout) as caught:
         handle(lose)
 
-    assert type(translate(caught.value, "PUT /")) is DeadlineError
+    assert type(translate(caught.value, "PUT /", is_read=False)) is DeadlineError
 
 
 def test_the_message_says_what_the_system_said() -> None:
-    error = translate(aborted(ConnectionResetError(104, "Connection reset by peer")), "GET /")
+    error = translate(aborted(ConnectionResetError(104, "Connection reset by peer")), "GET /", is_read=True)
 
     assert str(error).endswith("(Connection reset by peer)")
 
@@ -78,6 +78,6 @@ def test_the_credentials_do_not_travel_with_the_cause() -> None:
     request = requests.Request("GET", "http://kinto.test", auth=("user", "pass")).prepare()
     error = requests.ReadTimeout(request=request)
 
-    translate(error, "GET /")
+    translate(error, "GET /", is_read=True)
 
     assert error.request is None
