@@ -1,7 +1,8 @@
-"""Each test of this folder runs on a Kinto with the memory backend and on one with PostgreSQL."""
+"""Each test of this folder runs on a Kinto with the memory backend; in ``tox -e slow`` on one with PostgreSQL, too."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
@@ -18,7 +19,10 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedd
         yield server
 
 
-@pytest.fixture(params=["memory", "postgres"])
+BACKENDS = ["memory", "postgres"] if os.environ.get("KINTO_ORM_EVERYTHING") else ["memory"]
+
+
+@pytest.fixture(params=BACKENDS)
 def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
     server = request.getfixturevalue("kinto_server" if request.param == "memory" else "postgres_server")
     yield server

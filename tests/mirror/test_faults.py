@@ -153,7 +153,7 @@ def test_nothing_is_sent_while_the_server_asks_for_a_pause(device: Device, todos
 
     def ask(request: Any, answer: requests.Response) -> None:
         if request.method == "HEAD":
-            answer.headers["Backoff"] = "30"
+            answer.headers["Backoff"] = "2"
             device.wire.after = None
 
     device.wire.after = ask
