@@ -67,6 +67,7 @@ $(VENV)/.created:
 
 $(VENV)/.tox: $(VENV)/.created
 	$(PIP) install 'tox>=4.20'
+	@mkdir -p .tox  # tox itself would close it to other users, as whom some tests run PostgreSQL
 	@touch $@
 
 $(VENV)/.installed: $(VENV)/.created setup.cfg

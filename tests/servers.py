@@ -26,6 +26,9 @@ import kinto_orm
 from kinto_orm.server.application import Setting, build_application, drop_connections, migrate
 from kinto_orm.server.cluster import Cluster
 
+IS_OPEN_TO_OTHERS = all(path.stat().st_mode & 0o001 for path in Path(sys.prefix).resolve().parents)
+"""Whether other users than this one can run what is installed here: tox closes a folder ``.tox`` that it makes."""
+
 STOCK: Mapping[str, Setting] = {
     "includes": "kinto.plugins.default_bucket kinto.plugins.history",
     "multiauth.policies": "basicauth",
