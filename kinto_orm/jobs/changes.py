@@ -15,24 +15,24 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from kinto_orm.errors import FeedLostError, InvalidTypeError, InvalidValueError, ProtocolError
+from kinto_orm.errors import FeedLostError, InvalidTypeError, InvalidValueError
 from kinto_orm.protocol.filters import condition, encode_conditions
-from kinto_orm.protocol.json_values import JSONObject, decode, encode, etag
+from kinto_orm.protocol.json_values import JSONObject, encode, etag
 from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paging import (
     ListState,
     RawPage,
     RawPages,
     check_horizon,
+    check_timestamp,
     encode_query,
     is_tombstone,
     list_timestamp,
     read_rows,
     read_state,
-    rows_of,
     settled_until,
+    timestamped_rows,
 )
-from kinto_orm.protocol.paths import PluralPath
 from kinto_orm.protocol.responses import raise_for_status
 from kinto_orm.protocol.writes import Flow, pause
 from kinto_orm.query import LoadedRows, Place, Source
@@ -303,7 +303,7 @@ class _Poll(Generic[M]):
             return []
         # Before the list: what departs after the count is in the list that is read then.
         state = yield from read_state(self._path, encode_query([("_before", etag(position.cursor + 1))]))
-        timestamp = _timestamp_of(state.timestamp, self._path)
+        timestamp = check_timestamp(state.timestamp, self._path)
         if position.is_settled and timestamp == position.timestamp and state.count == position.count:
             self._is_over = True
             return []
@@ -338,7 +338,7 @@ class _Poll(Generic[M]):
         page = yield from flow
         if len(self._pages.seen) == 1:
             yield from self._set_limit(page)
-        rows = _rows_of(page, self._path)
+        rows = timestamped_rows(page, self._path)
         self._cut(rows)
         if self._pages.query is None and not self._is_full:
             self._check_is_explained(rows)
@@ -346,7 +346,7 @@ class _Poll(Generic[M]):
 
     def _set_limit(self, page: RawPage) -> Flow[None]:
         limit = yield from settled_until(page.server_time, self._horizon)
-        self._timestamp = _timestamp_of(page.timestamp, self._path)
+        self._timestamp = check_timestamp(page.timestamp, self._path)
         self._limit = max(self._position.cursor, min(self._timestamp, limit))
 
     def _cut(self, rows: list[JSONObject]) -> None:
@@ -420,20 +420,6 @@ _IS_LIVE = condition("deleted", "not", value=True)
 
 def _gone(id: str) -> JSONObject:
     return {"id": id, "deleted": True}
-
-
-def _rows_of(page: RawPage, path: PluralPath) -> list[JSONObject]:
-    rows = rows_of(decode(page.body, str(path)), path)
-    for row in rows:
-        if type(row.get("last_modified")) is not int:
-            raise ProtocolError(f"{path}/{row['id']}: the answer has no timestamp, so its changes cannot be followed.")
-    return rows
-
-
-def _timestamp_of(timestamp: int | None, path: PluralPath) -> int:
-    if timestamp is None:
-        raise ProtocolError(f"{path} was answered without an ETag, so its changes cannot be followed.")
-    return timestamp
 
 
 def _check_known(known: object) -> Mapping[str, int]:

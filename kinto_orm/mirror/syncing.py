@@ -42,15 +42,15 @@ from kinto_orm.protocol.json_values import JSONObject, decode, etag, is_same
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
 from kinto_orm.protocol.paging import (
     ListState,
-    RawPage,
     check_progress,
+    check_timestamp,
     encode_query,
     is_tombstone,
     read_page,
     read_rows,
     read_state,
-    rows_of,
     settled_until,
+    timestamped_rows,
     without_envelope,
 )
 from kinto_orm.protocol.paths import Kind
@@ -231,9 +231,9 @@ class CollectionSync:
         while query is not None:
             check_progress(query, seen, self._list)
             page = yield from read_page(self._list, query)
-            rows = self._rows(page)
+            rows = timestamped_rows(page, self._list)
             if len(seen) == 1:
-                timestamp = self._timestamp(page)
+                timestamp = check_timestamp(page.timestamp, self._list)
                 limit = min(timestamp, (yield from settled_until(page.server_time, self._options.horizon)))
                 is_lost = timestamp < position.timestamp or (yield from self._lacks(anchor, rows, since))
                 if is_lost and (yield from self._reconcile(timestamp, is_same_list=False)):
@@ -243,18 +243,6 @@ class CollectionSync:
             place = Position(max(position.cursor, min(reached, limit)), 0 if query is not None else timestamp)
             yield from self._do(partial(self._take, rows, place, holds_tombstones=bool(parameters)))
         return timestamp
-
-    def _rows(self, page: RawPage) -> list[JSONObject]:
-        rows = rows_of(decode(page.body, str(self._list)), self._list)
-        for row in rows:
-            if type(row.get("last_modified")) is not int:
-                raise ProtocolError(f"{self._list}/{row['id']}: the answer has no timestamp, so it cannot be mirrored.")
-        return rows
-
-    def _timestamp(self, page: RawPage) -> int:
-        if page.timestamp is None:
-            raise ProtocolError(f"{self._list} was answered without an ETag, so it cannot be mirrored.")
-        return page.timestamp
 
     def _lacks(self, anchor: tuple[str, int] | None, rows: Sequence[JSONObject], since: int) -> Flow[bool]:
         """Return whether the anchor left the list without a trace."""

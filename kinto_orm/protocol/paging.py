@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from math import isfinite
+from math import inf
 from typing import NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote, urlencode, urlsplit
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, KintoError, ProtocolError
-from kinto_orm.protocol.json_values import JSON, JSONObject, encode, etag, parse_timestamp
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, etag, parse_timestamp
 from kinto_orm.protocol.messages import NO_HEADERS, Request, Response
 from kinto_orm.protocol.paths import ListPath
 from kinto_orm.protocol.responses import check_json_type, content, protocol_error, raise_for_status
@@ -280,6 +280,22 @@ def entries_of(body: JSON, path: ListPath) -> list[JSONObject]:
     return entries
 
 
+def timestamped_rows(page: RawPage, path: ListPath) -> list[JSONObject]:
+    """Return the rows of a page; raise ``ProtocolError`` where one of them has no timestamp."""
+    rows = rows_of(decode(page.body, str(path)), path)
+    for row in rows:
+        if type(row.get("last_modified")) is not int:
+            raise ProtocolError(f"{path}/{row['id']}: the answer has no timestamp, so its changes cannot be followed.")
+    return rows
+
+
+def check_timestamp(timestamp: int | None, path: ListPath) -> int:
+    """Return the timestamp of a list; raise ``ProtocolError`` where the server did not send it."""
+    if timestamp is None:
+        raise ProtocolError(f"{path} was answered without an ETag, so its changes cannot be followed.")
+    return timestamp
+
+
 def list_timestamp(response: Response) -> int | None:
     """Return the timestamp in the ETag of a list; ``None`` where there is none."""
     try:
@@ -329,8 +345,19 @@ def settled_until(server_time: int | None, horizon: float) -> Flow[int]:
 
 def check_horizon(horizon: object) -> float:
     """Return the horizon in seconds; raise ``InvalidTypeError`` or ``InvalidValueError`` for what is none."""
-    if not isinstance(horizon, int | float) or isinstance(horizon, bool):
-        raise InvalidTypeError(f"horizon is a number of seconds, not {horizon!r:.60}.")
-    if not isfinite(horizon) or horizon < 0:
-        raise InvalidValueError(f"horizon is a number of seconds from 0 up, not {horizon}.")
-    return horizon
+    seconds = check_seconds("horizon", horizon)
+    if seconds == inf:
+        raise InvalidValueError(f"horizon is a number of seconds from 0 up, not {seconds}.")
+    return seconds
+
+
+def check_seconds(name: str, value: object) -> float:
+    """Return an option in seconds, which may be infinite.
+
+    Raises ``InvalidTypeError`` for what is no number, ``InvalidValueError`` for one below 0.
+    """
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise InvalidTypeError(f"{name} is a number of seconds, not {value!r:.60}.")
+    if not value >= 0:
+        raise InvalidValueError(f"{name} is a number of seconds from 0 up, not {value}.")
+    return value

@@ -15,13 +15,17 @@ from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import (
-    InvalidTypeError,
-    InvalidValueError,
     MultipleObjectsError,
     NotFoundError,
-    ProtocolError,
 )
-from kinto_orm.protocol.paging import check_horizon, read_state, settled_until, skip_unchanged
+from kinto_orm.protocol.paging import (
+    check_horizon,
+    check_seconds,
+    check_timestamp,
+    read_state,
+    settled_until,
+    skip_unchanged,
+)
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, pause
 from kinto_orm.query.execution import Place, Reading
@@ -75,9 +79,9 @@ class CachedQuery(Generic[M]):
 
     def __init__(self, reading: Reading[M], max_age: float, horizon: float, revalidate: float) -> None:
         self._reading = reading
-        self._max_age = _check_seconds("max_age", max_age)
+        self._max_age = check_seconds("max_age", max_age)
         self._horizon = check_horizon(horizon)
-        self._revalidate = _check_seconds("revalidate", revalidate)
+        self._revalidate = check_seconds("revalidate", revalidate)
         self._kept: _Kept[M] | None = None
 
     @property
@@ -213,10 +217,8 @@ class CachedQuery(Generic[M]):
             page = yield from flow
             objects += page.objects
             if timestamp is None:
-                timestamp = page.timestamp
                 settled = yield from settled_until(walk.server_time, self._horizon)
-                if timestamp is None:
-                    raise ProtocolError(f"{place.path} was answered without an ETag, so it cannot be cached.")
+                timestamp = check_timestamp(page.timestamp, place.path)
         return _Read(objects, timestamp or 0, settled)
 
 
@@ -238,11 +240,3 @@ def _only(objects: list[M]) -> M:
     if len(objects) > 1:
         raise MultipleObjectsError("More than one object matches the query.")
     return objects[0]
-
-
-def _check_seconds(name: str, value: object) -> float:
-    if not isinstance(value, int | float) or isinstance(value, bool):
-        raise InvalidTypeError(f"{name} is a number of seconds, not {value!r:.60}.")
-    if not value >= 0:
-        raise InvalidValueError(f"{name} is a number of seconds from 0 up, not {value}.")
-    return value
