@@ -158,7 +158,8 @@ class Mirror:
         """
         ((number, online),) = self._chosen([collection])
         options = SyncOptions(horizon=self._horizon)
-        return CollectionSync(self._store, number, online, options, MirrorResult()).load_dump(read_dump(path))
+        rows = read_dump(path, self._online.disk)
+        return CollectionSync(self._store, number, online, options, MirrorResult()).load_dump(rows)
 
     def _options(self, on_conflict: object, on_reset: object, *, push: bool) -> SyncOptions:
         if on_conflict not in get_args(Choice) and not callable(on_conflict):

@@ -33,12 +33,13 @@ from kinto_orm.errors import (
     TransportError,
     UsageError,
 )
+from kinto_orm.jobs.sources import read_json, read_json_lines
 from kinto_orm.mirror import merging
 from kinto_orm.mirror.reports import Conflict, MirrorResult, OnConflict, OnReset, SyncError, VerifyReport
 from kinto_orm.mirror.store import Position, Row, Store
 from kinto_orm.models import Collection, Record
 from kinto_orm.protocol.filters import condition, encode_conditions
-from kinto_orm.protocol.json_values import JSONObject, decode, etag, is_same
+from kinto_orm.protocol.json_values import JSONObject, etag, is_same
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
 from kinto_orm.protocol.paging import (
     ListState,
@@ -58,6 +59,7 @@ from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.query import PageWalk, RawRows
 from kinto_orm.query.execution import EVERYTHING, PAGE_SIZE, Selection
 from kinto_orm.repository import ids_in_chunks, without_schema_timestamp
+from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.state import Change, ObjectState, Status, Verb, add_observer, remove_observer
 from kinto_orm.unit_of_work import Bulk, carry_out
 
@@ -588,23 +590,15 @@ def _stops(change: Change[Any], alone: Sequence[str]) -> KintoError | None:
     return error if isinstance(error, TransportError | ProtocolError | ResponseError) else None
 
 
-def read_dump(path: str | os.PathLike[str]) -> list[JSONObject]:
+def read_dump(path: str | os.PathLike[str], disk: Disk) -> list[JSONObject]:
     """Return the rows of a dump; raise ``InvalidValueError`` where it is none."""
-    with open(path, "rb") as file:
-        content = file.read()
-    try:
-        is_lines = os.fspath(path).endswith(".jsonl")
-        lines = content.splitlines() if is_lines else [content]
-        decoded = [decode(line, str(path)) for line in lines if line.strip()]
-    except ProtocolError as error:
-        raise InvalidValueError(f"{os.fspath(path)} is no dump: {error}") from error
-    whole = decoded if is_lines else decoded[0] if decoded else None
-    found: Any = whole.get("data") if isinstance(whole, dict) else whole
-    rows: list[Any] = found if isinstance(found, list) else [None]
-    for number, row in enumerate(rows, 1):
-        is_row = isinstance(row, dict) and isinstance(row.get("id"), str) and type(row.get("last_modified")) is int
-        if not is_row:
-            raise InvalidValueError(f"{os.fspath(path)}, row {number}: a dump is a list of records with last_modified.")
+    name, lines = os.fspath(path), disk.read_lines(path)
+    found = read_json_lines(lines, name) if name.endswith(".jsonl") else read_json("".join(lines), name)
+    rows: list[JSONObject] = []
+    for number, row in found:
+        if not (isinstance(row.get("id"), str) and type(row.get("last_modified")) is int):
+            raise InvalidValueError(f"{name}, row {number}: a dump is a list of records with last_modified.")
+        rows.append(row)
     return rows
 
 
