@@ -238,7 +238,7 @@ def run_by_request(session: Any, flow: Flow[T]) -> T:
 
 
 async def arun_by_request(session: Any, flow: Flow[T]) -> T:
-    """Like :func:`moved_by_request`; each call runs in a thread."""
+    """Like :func:`run_by_request`; each call runs in a thread."""
     double = Double(session)
     try:
         item = next(flow)
