@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import builtins
-import contextlib
 import os
-import pty
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from terminal import show_in_terminal
 
 from kinto_orm.cli_options import progress_bar
 
@@ -37,24 +35,8 @@ def run(stderr: int) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-def read_all(terminal: int) -> str:
-    """Return the text of a terminal until its other end is closed: one read returns no more than 4 kB."""
-    pieces = []
-    with contextlib.suppress(OSError):  # Linux ends it so
-        while piece := os.read(terminal, 1 << 16):
-            pieces.append(piece)
-    return b"".join(pieces).decode()
-
-
 def test_a_terminal_shows_how_far_a_sync_is() -> None:
-    terminal, end = pty.openpty()
-
-    with ThreadPoolExecutor() as reader:
-        text = reader.submit(read_all, terminal)
-        done = run(end)
-        os.close(end)
-        shown = text.result()
-    os.close(terminal)
+    done, shown = show_in_terminal(run)
 
     assert "60/60" in shown
     assert done.stdout == b"beside it\n"

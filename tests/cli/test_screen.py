@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pty
 import shlex
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ from canary import CANARY
 from command_line import Command, Run
 from hypothesis import given
 from hypothesis import strategies as st
+from terminal import show_in_terminal
 
 from kinto_orm import Client, Collection, Record
 from kinto_orm.cli import COMMANDS, screen
@@ -97,26 +95,14 @@ class TestPipes:
         assert many.records.filter(text="y").count() == 303
 
     def test_a_bar_is_drawn_where_the_rows_go_into_a_file(self, tmp_path: Path) -> None:
-        terminal, end = pty.openpty()
-        with ThreadPoolExecutor() as reader, (tmp_path / "out").open("w") as out:
-            text = reader.submit(read_all, terminal)
-            subprocess.run(
-                [*PROGRAM, "list", "main/cfg"], env=environment(TERM="xterm"), stdout=out, stderr=end, check=False
+        with (tmp_path / "out").open("w") as out:
+            program, settings = [*PROGRAM, "list", "main/cfg"], environment(TERM="xterm")
+            _, shown = show_in_terminal(
+                lambda end: subprocess.run(program, env=settings, stdout=out, stderr=end, check=False)
             )
-            os.close(end)
-            shown = text.result()
-        os.close(terminal)
 
         assert "303" in shown
         assert len((tmp_path / "out").read_text().splitlines()) == 303
-
-
-def read_all(terminal: int) -> str:
-    pieces = []
-    with contextlib.suppress(OSError):  # Linux ends it so
-        while piece := os.read(terminal, 1 << 16):
-            pieces.append(piece)
-    return b"".join(pieces).decode()
 
 
 class TestSecrets:

@@ -20,17 +20,12 @@ from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import pytest
-from field_kinds import KINDS
+from field_kinds import KINDS, Color
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from pydantic import Json, PlainSerializer, create_model
 
 from kinto_orm import Client, Collection, F, InvalidFilterError, KintoError, OrderedText, Record
-
-
-class Color(Enum):
-    RED = "red"
-    BLUE = "blue"
 
 
 class Weight(Enum):
