@@ -278,7 +278,7 @@ class ServerThread:
 
     def __init__(self, server: EmbeddedServer, host: str = "127.0.0.1", port: int = 0) -> None:
         self._server = server
-        self._listener = Listener(hide_errors(server.wsgi), host, port)
+        self._listener = Listener(behind_waitress(server.wsgi), host, port)
         self.url = self._listener.url
         self._has_ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"kinto-orm {self.url}", daemon=True)
@@ -338,10 +338,12 @@ def serve(
         thread.wait()
 
 
-def hide_errors(app: WSGIApplication) -> WSGIApplication:
+def behind_waitress(app: WSGIApplication) -> WSGIApplication:
     """Return an application that answers 503 where the server raises: the reason is for its process alone."""
 
     def answer(environ: WSGIEnvironment, start_response: StartResponse, /) -> Iterable[bytes]:
+        # waitress has read the body: webob need not copy it, a large one to a file that it leaves open.
+        environ["webob.is_body_seekable"] = True
         try:
             return app(environ, start_response)
         except KintoError:

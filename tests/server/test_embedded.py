@@ -412,6 +412,18 @@ class TestSocket:
         with pytest.raises(requests.ConnectionError):
             requests.get(f"{url}/", timeout=5)
 
+    def test_a_large_body_leaves_no_file_open(self, memory: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+        left: list[object] = []
+        monkeypatch.setattr(sys, "unraisablehook", lambda raised: left.append(raised.exc_value))
+        with listening(memory) as url, warnings.catch_warnings():
+            warnings.simplefilter("error", ResourceWarning)
+            created = requests.put(
+                f"{url}/buckets/b", auth=("me", "secret"), json={"data": {"text": "x" * 20_000}}, timeout=5
+            )
+            gc.collect()
+
+        assert (created.status_code, left) == (201, [])
+
     def test_idle_connections_do_not_starve_others(self, memory: EmbeddedServer) -> None:
         with listening(memory) as url:
             sessions = [requests.Session() for _ in range(20)]
