@@ -64,15 +64,15 @@ def test_a_cancelled_request_ends_at_once_and_nothing_more_is_sent(serve: Serve)
     server = serve(hang)
 
     async def cancelled() -> None:
-        async with open_transport(server, policy=RetryPolicy(), timeout=(5, 0.2)) as transport:
+        async with open_transport(server, policy=RetryPolicy(), timeout=(5, 1)) as transport:
             task = asyncio.create_task(transport.asend(GET))
             await until(lambda: server.requests)
             started = time.monotonic()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
-            assert time.monotonic() - started < 0.2
-            await asyncio.sleep(0.3)
+            assert time.monotonic() - started < 1
+            await asyncio.sleep(1.1)
 
     asyncio.run(cancelled())
     assert len(server.requests) == 1
@@ -149,7 +149,7 @@ def test_a_cancelled_save_ends_at_once_and_is_recognised_by_the_next_one(kinto_s
     credentials = ("cancelling", "secret")
 
     async def cancelled(proxy: FaultProxy) -> list[str]:
-        client = Client(proxy.url, auth=credentials, bucket="b", collection="c", timeout=(5, 1))
+        client = Client(proxy.url, auth=credentials, bucket="b", collection="c", timeout=(5, 2))
         todos = await Collection(bucket=await Bucket(id="b", client=client).asave(), id="c").asave()
         record = Record(collection=todos, id="one", data={"n": 1})
         proxy.plan(hang_after)
@@ -159,7 +159,7 @@ def test_a_cancelled_save_ends_at_once_and_is_recognised_by_the_next_one(kinto_s
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 2
         assert record.is_dirty
         await record.asave()
         assert not record.is_dirty
