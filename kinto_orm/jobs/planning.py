@@ -207,7 +207,7 @@ class Planning:
         try:
             key = self.options.key.of(self.codec.values_of(value))
             if key is None:
-                raise InvalidValueError(f"it has no {self.options.key} to be matched by")
+                raise InvalidValueError(f"it has no {self.options.key} to be matched by; key= names other fields")
             return check_id(key, kind=Kind.RECORD) if self.options.key.is_id else key
         except (InvalidInputError, InvalidTypeError) as error:
             raise _located(error, source, position) from error

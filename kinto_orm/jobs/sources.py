@@ -224,6 +224,8 @@ def _next_row(reader: Any, name: str) -> list[str] | None:
 def _header(names: list[str] | None, name: str) -> list[str]:
     if not names:
         raise InvalidValueError(f"{name} has no header: its first line names the columns.")
+    if len(names) == 1 and (found := {";", "\t"} & set(names[0])):
+        raise InvalidValueError(f"{name}: its cells are separated by {found.pop()!r}: separate them by commas.")
     for column, wire_name in enumerate(names, 1):
         if not wire_name:
             raise InvalidValueError(f"{name}: column {column} has no name in the header.")

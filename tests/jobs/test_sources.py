@@ -94,6 +94,8 @@ def test_a_row_is_counted_by_its_first_line() -> None:
         ("", "has no header"),
         ("id,\na,b\n", "column 2 has no name"),
         ("id,n,n\n", "names 'n' twice"),
+        ("id;n\na;1\n", "separated by ';': separate them by commas"),
+        ("id\tn\na\t1\n", r"separated by '\\t'"),
         ("id,n\na,1\nb,1,2\n", "line 3 of rows.csv: it has 3 cells, the header has 2"),
         ('id\n"a\n', "line 2 of rows.csv: "),
         ('id\n"a"b\n', "line 2 of rows.csv: "),
