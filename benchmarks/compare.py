@@ -28,14 +28,22 @@ HEAD = """\
 {count} cases in which something goes wrong, with kinto-http {kinto_http} and kinto_orm {kinto_orm} on Kinto {kinto}.
 `make comparison` runs each one with both clients and writes this page:
 every cell is what was then found on the server, and how the call ended.
+
 The numbers are those of the tests in `tests/faults`.
 The cases were chosen because they tell; where both clients are right, there is nothing to show.
 Both run with their defaults, unless a cell says otherwise; pauses between retries are counted, not made.
 
-The last word of a cell sums it up: *data lost* (destroyed, doubled, or reported as stored when it is not), *leaked*,
-*wrong* (an answer that is not true or hides what happened, or an act that was not asked for),
-*crashed* (an error that is not one of the client's own), *stormed* (requests that help nobody),
-*hung* (time or memory without a bound), or *fine*.
+The last word of a cell sums it up:
+
+- *data lost*: destroyed, doubled, or reported as stored when it is not;
+- *leaked*: credentials went where they should not go;
+- *wrong*: an answer that is not true or hides what happened, or an act that was not asked for;
+- *crashed*: an error that is not one of the client's own;
+- *stormed*: requests that do not help;
+- *hung*: time or memory without a bound;
+- *fine*.
+
+Sums:
 
 {sums}
 

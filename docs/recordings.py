@@ -1,6 +1,6 @@
 """Record what the command shows in a terminal: ``python docs/recordings.py`` writes ``docs/command.svg`` anew.
 
-Each command runs in a terminal of its own, against a real Kinto that is started for it; rich draws what it shows.
+Each command runs in a separate terminal, against a real Kinto that is started for it; rich draws what it shows.
 """
 
 from __future__ import annotations

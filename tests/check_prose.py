@@ -1,6 +1,7 @@
 """The second check of the prose, beside ruff's D401: ``python tests/check_prose.py``, run by ``tox -e lint``.
 
-Reads docstrings and comments of the package, tests, benchmarks and examples, and the texts of errors.
+Reads docstrings and comments of the package, tests, benchmarks and examples, and the texts of errors; the prose of the
+pages, and of the README and its neighbours.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("kinto_orm", "tests", "benchmarks", "examples")
+PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "docs")
 THIS_FILE = Path(__file__).resolve()
 
 FIRST_WORDS = frozenset({"What", "Whether", "Whoever", "The", "A", "An", "Nothing"})
@@ -26,6 +28,15 @@ VAGUE = re.compile(
 """Words that hide the actor."""
 
 PLAIN_USES = re.compile(r"\b(?:when|until|before|where) it comes to\b|\bcomes? to (?:rest|light)\b", re.IGNORECASE)
+
+LONGEST_PARAGRAPH = 80
+LONGEST_SENTENCE = 45
+"""Words: more of them are a wall of text."""
+
+FENCE = re.compile(r"^(`{3,}).*?^\1$", re.MULTILINE | re.DOTALL)
+CODE = re.compile(r"`[^`\n]+`")
+BREAK = re.compile(r"\n\s*\n|\n(?=\s*(?:[-:]|\d+\.) )")
+"""Between two paragraphs, or items of a list."""
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Documented = Function | ast.ClassDef | ast.Module
@@ -44,6 +55,21 @@ def check(path: Path) -> Iterator[tuple[int, str]]:
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type == tokenize.COMMENT:
             yield from vague(token.start[0], "comment", token.string)
+
+
+def check_page(text: str) -> Iterator[tuple[int, str]]:
+    """Yield the line and the fault of each vague word, long paragraph and long sentence of a page in Markdown."""
+    prose = FENCE.sub(lambda found: re.sub(r".", " ", found[0]), text)
+    for number, line in enumerate(prose.splitlines(), 1):
+        yield from vague(number, "page", CODE.sub("", line))
+    prose = re.sub(r"^\|.*", "", prose, flags=re.MULTILINE)  # a table is no paragraph
+    for paragraph in BREAK.split(prose):
+        line = prose.count("\n", 0, prose.index(paragraph)) + 1
+        if (length := len(paragraph.split())) > LONGEST_PARAGRAPH:
+            yield line, f"paragraph of {length} words: break it, or make it a list"
+        for sentence in re.split(r"(?<=[.:;!?])\s+", paragraph):
+            if (length := len(sentence.split())) > LONGEST_SENTENCE:
+                yield line, f"sentence of {length} words: {sentence[:40]!r}…"
 
 
 def check_docstring(node: Documented) -> Iterator[tuple[int, str]]:
@@ -90,15 +116,20 @@ def is_text(node: ast.stmt) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
-def python_files(path: Path) -> list[Path]:
-    """Return the modules in a folder, or the one module."""
-    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+def files(path: Path) -> list[Path]:
+    """Return the modules and pages in a folder, or the one file."""
+    found = [one for ending in ("py", "md") for one in path.rglob(f"*.{ending}")] if path.is_dir() else [path]
+    return sorted(one for one in found if "_build" not in one.parts)
 
 
 def main() -> int:
     """Print every fault; return 1 if there is one."""
-    paths = [path for name in sys.argv[1:] or FOLDERS for path in python_files(ROOT / name) if path != THIS_FILE]
-    faults = [(path, line, fault) for path in paths for line, fault in check(path)]
+    paths = [path for name in sys.argv[1:] or (*FOLDERS, *PAGES) for path in files(ROOT / name) if path != THIS_FILE]
+    faults = [
+        (path, line, fault)
+        for path in paths
+        for line, fault in (check(path) if path.suffix == ".py" else check_page(path.read_text("utf-8")))
+    ]
     for path, line, fault in faults:
         print(f"{path.relative_to(ROOT)}:{line}: {fault}")
     return 1 if faults else 0

@@ -7,9 +7,11 @@ started for the page. Commands that install, or do not end, are checked without 
 from __future__ import annotations
 
 import ast
+import builtins
 import doctest
 import inspect
 import os
+import pydoc
 import re
 import runpy
 import subprocess
@@ -28,7 +30,8 @@ from sybil.example import SybilFailure
 from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser
 
 import kinto_orm
-from kinto_orm import Bucket, Client, Collection, errors
+from kinto_orm import Bucket, CachedQuery, Client, Collection, Query, RecordManager, SyncPlan, errors
+from kinto_orm.cli.program import COMMANDS
 from kinto_orm.server import EmbeddedServer, listening
 from kinto_orm.server.application import DEFAULT_SETTINGS
 
@@ -186,9 +189,10 @@ def test_every_fence_is_closed_before_the_next_one() -> None:
             assert fence.splitlines()[-1] == "```", f"{page.name}: {fence}"
 
 
-def test_the_test_that_the_page_on_testing_shows_passes(pytester: pytest.Pytester) -> None:
-    source = "\n".join(sources(ROOT / "docs" / "testing.md"))
-    pytester.makepyfile(source)
+@pytest.mark.parametrize("page", ["testing.md", "tutorial.md"])
+def test_the_test_that_a_page_shows_passes(page: str, pytester: pytest.Pytester) -> None:
+    found = sources(ROOT / "docs" / page)
+    pytester.makepyfile("\n".join(found if page == "testing.md" else found[-1:]))
 
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
 
@@ -280,6 +284,35 @@ def test_every_public_name_is_on_the_page_of_the_api() -> None:
     missing = [name for name in kinto_orm.__all__ if f":: {name}\n" not in page and not hasattr(errors, name)]
 
     assert missing == []
+
+
+def prose(*without: str) -> str:
+    """Return the text of all pages but the generated and listing ones."""
+    return "\n".join(page.read_text("utf-8") for page in PAGES if page.name not in {"api.md", "coverage.md", *without})
+
+
+@pytest.mark.parametrize("owner", [Query, RecordManager, CachedQuery, SyncPlan])
+def test_a_page_explains_each_verb_of_a_query(owner: type[object]) -> None:
+    names = {name for name in dir(owner) if not name.startswith("_") and callable(getattr(owner, name))}
+    pages = prose()
+
+    names -= {f"a{name}" for name in names}
+    assert {name for name in names if not re.search(rf"\b{name}\(|`{name}`", pages)} == set()
+
+
+def test_the_page_on_the_command_names_each_verb() -> None:
+    page = (ROOT / "docs" / "command.md").read_text("utf-8")
+
+    assert [name for name in COMMANDS if not re.search(rf"\b{name.split()[-1]}\b", page)] == []
+
+
+def test_errors_and_modules_that_the_pages_name_are_there() -> None:
+    pages = prose("comparison.md")
+    of_errors = set(re.findall(r"\b[A-Z]\w+(?:Error|Warning|Conflict)\b", pages))
+    of_modules = set(re.findall(r"\bkinto_orm(?:\.\w+)+", pages))
+
+    assert {name for name in of_errors if not any(hasattr(one, name) for one in (errors, builtins))} == set()
+    assert {name for name in of_modules if pydoc.locate(name) is None} == set()
 
 
 def test_every_page_is_in_the_table_of_contents() -> None:
