@@ -34,6 +34,7 @@ from kinto_orm.protocol.paging import (
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.repository import get, read_permissions
+from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.disk import FileDigest, FilePath, Folder, NewFile
 from kinto_orm.repository.state import FlowRunner, ObjectState, Progress
 from kinto_orm.unit_of_work.batches import gather_reads
@@ -71,6 +72,7 @@ def dump(
 
     Raises ``UsageError`` for a folder that holds something else, ``OSError`` where it cannot be written.
     """
+    check_callbacks(progress=progress)
     folder = runner.disk.open_folder(target)
     return (yield from _Dump(path, folder, runner, check_horizon(horizon), progress).run())
 

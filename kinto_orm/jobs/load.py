@@ -43,6 +43,7 @@ from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.query import PageWalk, Place, RawRows, Selection
 from kinto_orm.repository import encode_change, get, require_capability
+from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.disk import FilePath, Folder
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Progress, Stateful, Status, Verb
 from kinto_orm.unit_of_work import (
@@ -99,6 +100,7 @@ class LoadOptions(NamedTuple):
 
     def check(self) -> SyncOptions:
         """Return the options for the records; raise ``InvalidTypeError`` or ``InvalidValueError``."""
+        check_callbacks(progress=self.progress)
         if self.bucket is not None:
             check_id(self.bucket, "bucket")
         if self.permissions not in get_args(PermissionMode):

@@ -16,6 +16,7 @@ from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, en
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query import Place
+from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.disk import FilePath
 from kinto_orm.repository.state import FlowRunner, OnConflict, Progress
 
@@ -98,6 +99,7 @@ class SyncPlan:
         raise UsageError("A plan has no truth value: ask plan.is_empty.")
 
     def _apply(self, progress: Progress | None, on_outcome: OnOutcome | None) -> Flow[SyncReport]:
+        check_callbacks(progress=progress, on_outcome=on_outcome)
         self._planned.place.runner.refuse_staging("apply() of a plan")
         return Applying(self._planned, progress=progress, on_outcome=on_outcome).apply()
 
@@ -130,6 +132,7 @@ def make_plan(
     rows: Rows, options: SyncOptions, codec: RowCodec, progress: Progress | None, place: Place
 ) -> Flow[SyncPlan]:
     """Plan the changes that make the collection equal to the rows; only reads are sent."""
+    check_callbacks(progress=progress)
     return SyncPlan((yield from Planning(place, codec, options, progress).plan(rows)))
 
 
@@ -143,6 +146,7 @@ def sync(
     place: Place,
 ) -> Flow[SyncReport]:
     """Make the collection equal to the rows: compare both sides, then write the differences."""
+    check_callbacks(progress=progress, on_outcome=on_outcome)
     place.runner.refuse_staging("sync()")
     planned = yield from Planning(place, codec, options, progress).plan(rows)
     try:

@@ -25,6 +25,7 @@ from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, import_extra
 from kinto_orm.repository import conditions_about, get, history_path, require_capability, require_history
+from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.state import FlowRunner, ObjectState, Progress, Stateful, Verb, WriteOptions
 from kinto_orm.unit_of_work import carry_out
 
@@ -150,7 +151,7 @@ class NamedSchema(NamedTuple):
 
 
 class SchemaSource(NamedTuple, Generic[M]):
-    """What a schema is compared for: a collection, its records, and the name of the model in messages."""
+    """What a schema is compared for: a collection, its records, and what messages call the schema."""
 
     collection: Stateful
     records: Reading[M]
@@ -233,6 +234,7 @@ class SchemaDiff(Generic[M]):
         return await self._source.runner.arun(self._pending())
 
     def _violations(self, progress: Progress | None) -> Flow[list[Violation]]:
+        check_callbacks(progress=progress)
         check = violation_checker(self.wanted)
         path = self._source.place.path
         pages = RawPages(path, encode_query([("_sort", "id"), ("_limit", str(PAGE_SIZE))]))
@@ -245,7 +247,7 @@ class SchemaDiff(Generic[M]):
                 found += check(row)
             done += len(rows)
             if progress is not None:
-                progress(done, None, f"records of {path} checked")
+                progress(done, None, "check records")
         return found
 
     def _push(self, *, force: bool) -> Flow[None]:
@@ -258,7 +260,7 @@ class SchemaDiff(Generic[M]):
         if violations:
             count = len({one.id for one in violations})
             raise SchemaViolationsError(
-                f"{source.path}: {count} records violate the schema of {source.name}, and "
+                f"{source.path}: {count} records violate {source.name}, and "
                 f"could not be written any more. The first one: {violations[0]}. See .violations, mend them, or "
                 "push(force=True). Nothing was sent.",
                 violations,
@@ -294,7 +296,7 @@ class SchemaDiff(Generic[M]):
 
     def __str__(self) -> str:
         if self.is_empty:
-            return f"{self._source.path} has the schema of {self._source.name}."
+            return f"{self._source.path} has {self._source.name}."
         lines = [_line(*one) for one in self.differences()]
         return "\n".join([f"{self._source.path} and {self._source.name}:", *lines])
 

@@ -382,7 +382,7 @@ class Collection(_Typed[R], KintoObject):
         given = self.model if model is None or isinstance(model, Mapping) else model
         wanted = prepare_schema(dict(model), enforce_formats=enforce_formats) if isinstance(model, Mapping) else None
         reading = record_manager_of(given, plain=Record, parent=self).reading
-        name = "the schema" if isinstance(model, Mapping) else given.__name__
+        name = "the given schema" if isinstance(model, Mapping) else f"the schema of {given.__name__}"
         source = SchemaSource(self, reading, reading.source.locate(), name)
         return compare_schema(source, wanted or schema_of(given, enforce_formats=enforce_formats))
 

@@ -14,6 +14,7 @@ from kinto_orm.errors import InvalidValueError, MissingExtraError, UsageError
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Place, Reading, Row
+from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.state import Progress, Stateful
 
 M = TypeVar("M", bound=Stateful)
@@ -112,6 +113,7 @@ def _envelope() -> list[Column]:
 
 
 def _read(reading: Reading[M], place: Place, progress: Progress | None = None) -> Flow[Any]:
+    check_callbacks(progress=progress)
     table = new_table(reading)
     total = (yield from reading.count(place)) if progress is not None else None
     walk = reading.walk(place)

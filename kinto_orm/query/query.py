@@ -26,7 +26,7 @@ from kinto_orm.query.cached import CachedQuery
 from kinto_orm.query.execution import PAGE_SIZE, Page, Place, Reading
 from kinto_orm.query.frames import read_arrow, read_pandas, read_polars
 from kinto_orm.query.partitions import TOLERANCE, cut_into_ranges
-from kinto_orm.query.writing import delete, update
+from kinto_orm.query.writing import UpdateOptions, delete, update
 from kinto_orm.repository.state import FlowRunner, OnConflict, OnInvalid, Progress, Stateful
 from kinto_orm.unit_of_work import BulkReport, Outcome
 
@@ -370,15 +370,7 @@ class Query(Generic[M]):
         outcome. Raises ``CommitError`` (with ``.report``) where objects were not stored; the others were.
         """
         return self._run(
-            update(
-                self.reading,
-                change,
-                values,
-                state=state,
-                on_conflict=on_conflict,
-                progress=progress,
-                on_outcome=on_outcome,
-            )
+            update(self.reading, change, values, UpdateOptions(state, on_conflict, progress, on_outcome))
         )
 
     async def aupdate(
@@ -394,15 +386,7 @@ class Query(Generic[M]):
     ) -> BulkReport:
         """Like :meth:`update`; the file is used in a thread."""
         return await self._arun(
-            update(
-                self.reading,
-                change,
-                values,
-                state=state,
-                on_conflict=on_conflict,
-                progress=progress,
-                on_outcome=on_outcome,
-            )
+            update(self.reading, change, values, UpdateOptions(state, on_conflict, progress, on_outcome))
         )
 
     # -- the rest -------------------------------------------------------------------------------------------------

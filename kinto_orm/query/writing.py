@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from kinto_orm.errors import (
     AmbiguousWriteError,
@@ -23,7 +23,7 @@ from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import EVERYTHING, Place, Reading, Selection
 from kinto_orm.repository import without_schema_timestamp
-from kinto_orm.repository.conflicts import check_policy
+from kinto_orm.repository.conflicts import check_callbacks, check_policy
 from kinto_orm.repository.disk import Entry, FilePath, SortedLists
 from kinto_orm.repository.state import Change, FlowRunner, OnConflict, Outcome, Progress, Stateful, Status, Verb
 from kinto_orm.unit_of_work import (
@@ -64,6 +64,7 @@ def delete(
     reading: Reading[Any], *, everything: bool, max_deletes: int | float | None, progress: Progress | None
 ) -> Callable[[Place], Flow[int]]:
     """Return the flow that deletes what is selected, and returns how many there were."""
+    check_callbacks(progress=progress)
     reading.selection.check_deletion("delete", everything=everything)
     limit = None if max_deletes is None else check_max_deletes(max_deletes)
 
@@ -148,27 +149,32 @@ def _delete_guarded(
 # -- update -----------------------------------------------------------------------------------------------------------
 
 
+class UpdateOptions(NamedTuple, Generic[M]):
+    """The options of an update."""
+
+    state: FilePath | None
+    on_conflict: OnConflict
+    progress: Progress | None
+    on_outcome: Callable[[Outcome[M]], object] | None
+
+
 def update(
     reading: Reading[M],
     change: Callable[[M], object] | Mapping[str, Any] | None,
     values: Mapping[str, Any],
-    *,
-    state: FilePath | None,
-    on_conflict: OnConflict,
-    progress: Progress | None,
-    on_outcome: Callable[[Outcome[M]], object] | None,
+    options: UpdateOptions[M],
 ) -> Callable[[Place], Flow[BulkReport]]:
     """Return the flow that changes each object, and writes what changed."""
     if reading.selection.fields:
         raise PartialObjectError("update() changes whole objects: it cannot be combined with only().")
-    if values and state is not None:
+    if values and options.state is not None:
         raise UsageError('update(state=…) names a file: to set a key of that name, write update({"state": …}).')
-    for name, one in (("progress", progress), ("on_outcome", on_outcome)):
+    for name, one in (("progress", options.progress), ("on_outcome", options.on_outcome)):
         if one is not None and not callable(one):
             raise InvalidTypeError(f'{name} is a function: to set a key of that name, write update({{"{name}": …}}).')
-    check_policy(on_conflict)
+    check_policy(options.on_conflict)
     make_change = _function_of(change, values)
-    return lambda place: _Updating(reading, make_change, place, on_conflict, progress, on_outcome).run(state)
+    return lambda place: _Updating(reading, make_change, place, options).run()
 
 
 def _function_of(
@@ -195,27 +201,24 @@ class _Updating(Generic[M]):
         reading: Reading[M],
         change: Callable[[M], object],
         place: Place,
-        on_conflict: OnConflict,
-        progress: Progress | None,
-        on_outcome: Callable[[Outcome[M]], object] | None,
+        options: UpdateOptions[M],
     ) -> None:
         self._reading = reading
         self._change = change
         self._place = place
+        self._state, on_conflict, self._progress, self._on_outcome = options
         self._options = CommitOptions(chunked=True, on_conflict=on_conflict)
-        self._progress = progress
-        self._on_outcome = on_outcome
         self._total: int | None = None
         self._seen = 0
         self._journal: Journal | None = None
         self._report = BulkReport()
 
-    def run(self, state: FilePath | None) -> Flow[BulkReport]:
+    def run(self) -> Flow[BulkReport]:
         """Update all that is selected. Raises ``CommitError`` where objects were not stored."""
         self._place.runner.refuse_staging("update() of a query")
         if self._progress is not None:
             self._total = yield from self._reading.count(self._place)
-        if state is not None:
+        if (state := self._state) is not None:
             query = encode_query(self._reading.selection.parameters())
             job = f"update {self._place.path}?{query}"
             self._journal = yield from call_blocking("a state file", lambda: Journal(self._place.runner, state, job))

@@ -57,6 +57,13 @@ def check_policy(on_conflict: object) -> None:
         )
 
 
+def check_callbacks(**callbacks: object) -> None:
+    """Raise ``InvalidTypeError`` for a callback that is no function: it would fail when a part is written."""
+    for name, one in callbacks.items():
+        if one is not None and not callable(one):
+            raise InvalidTypeError(f"{name} is a function, not {one!r:.60}.")
+
+
 def reconcile_by_policy(
     change: Change[Any], response: Response, runner: FlowRunner, default: OnConflict = "raise"
 ) -> Flow[Verdict]:

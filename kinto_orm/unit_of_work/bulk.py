@@ -13,6 +13,7 @@ from kinto_orm.errors import CommitError, DuplicateObjectError, KintoError
 from kinto_orm.errors.usage import rebuild
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import encode_change
+from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Progress, Stateful, Verb
 from kinto_orm.unit_of_work.batches import full_batch
 from kinto_orm.unit_of_work.engine import CommitOptions, said, send_batch
@@ -172,6 +173,7 @@ def report_of(
     ``on_outcome`` is called with each outcome. The batches are separate transactions; a failed one does not stop
     the others, unless the server is down or refuses every write. What the input raises gets a note of what is stored.
     """
+    check_callbacks(progress=progress, on_outcome=on_outcome)
     report = BulkReport() if report is None else report
     done = 0
     try:

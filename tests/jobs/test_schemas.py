@@ -147,14 +147,14 @@ def test_a_difference_is_shown_field_by_field(todos: Collection[Record]) -> None
     diff = todos.schema_diff(Todo)
 
     assert str(diff).splitlines() == [
-        "/buckets/payments/collections/todos and Todo:",
+        "/buckets/payments/collections/todos and the schema of Todo:",
         'properties.done: nothing -> {"default":false,"type":"boolean"}',
         "properties.old: {} -> nothing",
         'properties.priority: nothing -> {"default":1,"minimum":0,"type":"integer"}',
         'properties.tags: nothing -> {"default":[],"items":{"type":"string"},"type":"array"}',
         'properties.title.type: "integer" -> "string"',
     ]
-    assert repr(diff) == "<SchemaDiff of /buckets/payments/collections/todos and Todo, not empty>"
+    assert repr(diff) == "<SchemaDiff of /buckets/payments/collections/todos and the schema of Todo, not empty>"
 
 
 def test_violations_name_each_record_and_field(todos: Collection[Record]) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,37 @@ def test_progress_of_an_update_is_told(todos: Collection[Record], wire: Wiretap)
 def test_names_of_options_are_no_keys(todos: Collection[Record], arguments: Any, says: str) -> None:
     with pytest.raises((UsageError, InvalidTypeError), match=says):
         todos.records.update(**arguments)
+
+
+def test_a_callback_that_is_no_function_is_refused_before_anything_is_written(
+    todos: Collection[Record], wire: Wiretap, tmp_path: Path
+) -> None:
+    bucket: Any = todos.bucket.refresh()
+    rows = [{"id": "new"}]
+    bucket.dump(tmp_path / "dump", horizon=0)
+    plan = todos.records.plan(rows, key="id")
+    verbs: list[Any] = [
+        todos.records.update,
+        partial(todos.records.delete, everything=True),
+        partial(todos.records.delete, everything=True, max_deletes=1.0),
+        partial(todos.records.sync, rows, key="id"),
+        partial(todos.records.plan, rows, key="id"),
+        partial(todos.records.diff, rows, key="id"),
+        plan.apply,
+        *(partial(getattr(todos.records, verb), rows) for verb in ("bulk_create", "bulk_update", "bulk_delete")),
+        partial(bucket.dump, tmp_path / "other"),
+        partial(bucket.copy_to, todos.__kinto_runner__(), bucket="other"),
+        partial(todos.__kinto_runner__().load, tmp_path / "dump", bucket="other"),  # type: ignore[attr-defined]
+        todos.schema_diff({"type": "object"}).violations,
+        todos.records.to_arrow,
+    ]
+    wire.requests.clear()
+    for verb in verbs:
+        for name in {"progress", "on_outcome"} & set(inspect.signature(verb).parameters):
+            with pytest.raises(InvalidTypeError, match=f"{name} is a function"):
+                verb(**{name: 5})
+
+    assert wire.requests == [] and not (tmp_path / "other").exists()
 
 
 def test_a_mapping_takes_any_key(todos: Collection[Record], wire: Wiretap) -> None:
