@@ -144,6 +144,7 @@ def client_from_args(args: argparse.Namespace) -> Client:
         collection=getattr(args, "collection", None),
         retry=args.retry,
         retry_after=args.retry_after,
+        allow_insecure=getattr(args, "allow_insecure", False),
     )
 
 
@@ -190,6 +191,7 @@ def _rich_bar() -> Any:
         rich_progress.MofNCompleteColumn(),
         rich_progress.TimeRemainingColumn(),
         console=Console(stderr=True),
+        transient=True,  # what the job says at its end takes their place
         # Else rich takes what the program prints to stdout, which may be a file, and prints it to stderr.
         redirect_stdout=False,
         redirect_stderr=False,

@@ -17,7 +17,7 @@ from kinto_orm.cli.options import (
     pair,
     path_of,
 )
-from kinto_orm.cli.screen import Exit, Screen
+from kinto_orm.cli.screen import Exit, Screen, counted
 from kinto_orm.protocol.paths import Kind
 
 HORIZON_HELP = (
@@ -44,9 +44,9 @@ def run_dump(options: argparse.Namespace, screen: Screen) -> Exit:
     if not screen.is_for_people:
         for id, count in report.collections.items():
             screen.show({"id": id, "records": count, "reused": id in report.reused})
-    records = sum(report.collections.values())
-    text = f"{len(report.collections):,} collections, {records:,} records, {report.groups:,} groups"
-    screen.sum_up(f"{options.folder}: {text}, {report.files:,} files")
+    counts = {"collection": len(report.collections), "record": sum(report.collections.values())}
+    counts |= {noun: count for noun, count in (("group", report.groups), ("file", report.files)) if count}
+    screen.sum_up(f"{options.folder}: {', '.join(counted(count, noun) for noun, count in counts.items())}")
     problems = {
         "was changed while it was read: its records are of no one moment": report.unsettled,
         "the server has lost its file": report.lost_files,
@@ -169,7 +169,7 @@ COMMANDS = (
         "copy",
         "Buckets",
         "copy a bucket, under another id or to another server",
-        "kinto-orm copy main --to-server http://localhost:8888/v1",
+        "kinto-orm copy main stage",
         add_copy_options,
         run_copy,
         AGAIN,

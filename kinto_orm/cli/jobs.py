@@ -23,7 +23,7 @@ from kinto_orm.cli.options import (
     names,
     path_of,
 )
-from kinto_orm.cli.screen import Exit, Screen
+from kinto_orm.cli.screen import Exit, Screen, counted
 from kinto_orm.jobs.sources import read_json_lines
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.paths import Kind
@@ -115,7 +115,9 @@ def run_sync(options: argparse.Namespace, screen: Screen) -> Exit:
             )
         screen.show_report(report)
         if report.without_key:
-            screen.note(f"kinto-orm: {report.without_key:,} records have no {', '.join(options.key)}: left alone")
+            screen.note(
+                f"kinto-orm: left alone, without {', '.join(options.key)}: {counted(report.without_key, 'record')}"
+            )
     return Exit.DONE
 
 
@@ -138,8 +140,10 @@ def run_plan(options: argparse.Namespace, screen: Screen) -> Exit:
         plan = _plan(options, collection_of(options, client), rows_of(options, client), screen)
         if options.out is not None:
             plan.save(options.out)
+        code = _show_plan(plan, screen)
+        if options.out is not None:
             screen.note(f"kinto-orm: {options.out} has the plan: kinto-orm apply {options.out}")
-        return _show_plan(plan, screen)
+        return code
 
 
 def _plan(options: argparse.Namespace, collection: Collection[Any], rows: Any, screen: Screen) -> SyncPlan:

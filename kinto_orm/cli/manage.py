@@ -21,8 +21,9 @@ from kinto_orm.cli.options import (
     manager_of,
     pair,
     path_of,
+    place_of,
 )
-from kinto_orm.cli.screen import Exit, Screen
+from kinto_orm.cli.screen import Exit, Screen, counted
 from kinto_orm.jobs.comparing import PlannedChange
 from kinto_orm.protocol.json_values import JSON, JSONObject
 from kinto_orm.protocol.paths import Kind, ObjectPath
@@ -50,8 +51,7 @@ def run_permissions(options: argparse.Namespace, screen: Screen) -> Exit:
     """Show who may do what with an object, or change it."""
     with connect(options, screen) as client:
         if options.path is None and not options.bucket:
-            for entry in client.permissions:
-                _show_permissions(entry.uri, {name: ["you"] for name in sorted(entry.permissions)}, screen)
+            screen.show_all(_own_permissions(entry, screen) for entry in client.permissions)
             return Exit.DONE
         path = path_of(options, options.path)
         one = manager_of(client, path).get(path.id)
@@ -66,6 +66,13 @@ def run_permissions(options: argparse.Namespace, screen: Screen) -> Exit:
             one.save()
         _show_permissions(str(path), _lists(one), screen)
     return Exit.DONE
+
+
+def _own_permissions(entry: Any, screen: Screen) -> JSONObject:
+    names = sorted(entry.permissions)
+    if screen.is_for_people:
+        return {"id": place_of(entry.uri), "you may": ", ".join(names)}
+    return {"id": entry.uri, "permissions": {name: ["you"] for name in names}}
 
 
 def _lists(one: Any) -> JSONObject:
@@ -109,10 +116,10 @@ def _history_of(client: Client, path: ObjectPath) -> Any:
 
 
 def _entry(entry: Any, screen: Screen) -> JSONObject:
-    found: JSONObject = {"last_modified": entry.last_modified, "action": entry.action, "user_id": entry.user_id}
+    found: JSONObject = {"last_modified": entry.last_modified, "action": entry.action}
     if screen.is_for_people:
-        return {**found, "uri": entry.uri}
-    return {"id": entry.id, **found, "uri": entry.uri, "data": entry.target.data}
+        return {**found, "object": place_of(entry.uri), "user_id": entry.user_id}
+    return {"id": entry.id, **found, "user_id": entry.user_id, "uri": entry.uri, "data": entry.target.data}
 
 
 # -- schemas ----------------------------------------------------------------------------------------------------------
@@ -217,7 +224,13 @@ def run_schema_check(options: argparse.Namespace, screen: Screen) -> Exit:
             options.model = _stored_schema(collection_of(options, client))
         with screen.progress() as progress:
             violations = _diff(options, client).violations(progress=progress)
-        screen.show_all({"id": one.id, "field": ".".join(map(str, one.loc)), "problem": one.msg} for one in violations)
+        if violations:
+            rows = ({"id": one.id, "field": ".".join(map(str, one.loc)), "problem": one.msg} for one in violations)
+            screen.show_all(rows)
+            records = len({one.id for one in violations})
+            screen.sum_up(f"{counted(records, 'record')} would be refused")
+        else:
+            screen.sum_up("no record violates the schema")
         return finish(bool(violations))
 
 
@@ -334,7 +347,7 @@ def _show_review(collection: Collection[Any], screen: Screen, **more: JSON) -> N
     row = {"id": collection.id, "status": data.get("status"), **found, **more}
     if screen.is_for_people:
         for name, value in row.items():
-            screen.say(f"{name.replace('_', ' ').capitalize():<24}{value}")
+            screen.hang(f"{name.replace('_', ' ').capitalize():<24}{'none' if value is None else value}", 24)
     else:
         screen.show(row)
 

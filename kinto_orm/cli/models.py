@@ -12,7 +12,7 @@ from kinto_orm import Collection, KintoError, Record
 from kinto_orm.cli.jobs import collection_of
 from kinto_orm.cli.objects import add_path
 from kinto_orm.cli.options import Command, add_connection, connect, finish, load_model
-from kinto_orm.cli.screen import Exit, Screen, one_line
+from kinto_orm.cli.screen import Exit, Screen, counted, one_line
 from kinto_orm.protocol.json_values import JSONObject
 
 
@@ -48,7 +48,9 @@ def run_check(options: argparse.Namespace, screen: Screen) -> Exit:
     options.model = load_model(options.file)
     with connect(options, screen) as client:
         found = list(_misfits(collection_of(options, client), options.model))
-    screen.show_all(found)
+    if found:
+        screen.show_all(found)
+    screen.sum_up(f"{counted(len(found), 'record')} do not fit" if found else "every record fits")
     return finish(bool(found))
 
 
@@ -60,6 +62,7 @@ def _compare_file(options: argparse.Namespace, screen: Screen) -> Exit:
     for line in difflib.unified_diff(text.splitlines(), wanted.splitlines(), name, "models pull", lineterm=""):
         colour = {"+": "green", "-": "red"}.get(line[:1], "")
         screen.say(line, colour)
+    screen.sum_up(f"{name} is {'not ' if text != wanted else ''}as models pull would write it")
     return finish(text != wanted)
 
 

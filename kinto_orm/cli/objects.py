@@ -33,7 +33,7 @@ from kinto_orm.cli.options import (
     path_of,
     share,
 )
-from kinto_orm.cli.screen import Exit, Screen
+from kinto_orm.cli.screen import Exit, Screen, counted
 from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, draw_id
@@ -303,7 +303,7 @@ def show_done(change: PlannedChange, screen: Screen) -> Exit:
     if not screen.is_for_people:
         screen.show({"id": change.id, "status": status})
         return Exit.DONE
-    if is_changed:
+    if is_changed and change.kind != "delete":
         screen.show_change(change)
     screen.say(f"{status}: {change.id}")
     return Exit.DONE
@@ -317,9 +317,10 @@ DONE_WORDS = {"create": "created", "update": "updated", "delete": "deleted"}
 
 def add_delete_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``delete``."""
-    add_path(parser, "objects; with --filter the collection whose records are deleted", nargs="*")
+    add_path(parser, "objects; with --filter or --everything the collection whose records are deleted", nargs="*")
     add_filter(parser)
-    add_max_deletes(parser, "with --filter, refuse to delete more")
+    parser.add_argument("--everything", action="store_true", help="all records of the collection")
+    add_max_deletes(parser, "of a list, refuse to delete more")
     parser.add_argument("--if-exists", action="store_true", help="what is gone already is no error")
     add_yes(parser)
     add_dry_run(parser)
@@ -340,9 +341,9 @@ def add_max_deletes(parser: argparse.ArgumentParser, what: str) -> None:
 def run_delete(options: argparse.Namespace, screen: Screen) -> Exit:
     """Delete objects, or the records that a filter selects."""
     texts = options.path or [None]
-    if options.filter:
+    if options.filter or options.everything:
         if len(texts) > 1:
-            raise UsageError("--filter selects records of one collection.")
+            raise UsageError("--filter and --everything select records of one collection.")
         return _delete_selected(options, path_of(options, texts[0], Kind.COLLECTION), screen)
     paths = [path_of(options, text) for text in texts]
     with connect(options, screen) as client:
@@ -367,10 +368,10 @@ def _delete_selected(options: argparse.Namespace, path: ObjectPath, screen: Scre
                 found = True
                 screen.show_change(PlannedChange("delete", one.id, "", one.last_modified, dict(one.data)))
             return finish(found)
-        if not options.yes:
-            screen.confirm(f"Delete the {query.count():,} records of {path} that match?", is_confirmed=False)
+        if not options.yes and (count := query.count()):
+            screen.confirm(f"Delete {counted(count, 'record')} of {path}?", is_confirmed=False)
         with screen.progress() as progress:
-            count = query.delete(max_deletes=options.max_deletes, progress=progress)
+            count = query.delete(everything=options.everything, max_deletes=options.max_deletes, progress=progress)
         screen.show_report(BulkReport(deleted=count))
     return Exit.DONE
 

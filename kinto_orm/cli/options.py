@@ -90,6 +90,7 @@ def add_connection(parser: argparse.ArgumentParser, *, bucket: bool = True, coll
         auth_action=SeenAuthAction,
     )
     group.add_argument("--job-env", action="store_true", help=f"read {JOB_SERVER}, {JOB_AUTH} and {JOB_DRY_RUN}, too")
+    group.add_argument("--allow-insecure", action="store_true", help="send credentials over http:// to other machines")
     group.add_argument("--json", action="store_true", help="print JSON Lines in a terminal, too")
 
 
@@ -135,7 +136,13 @@ def connect_other(options: argparse.Namespace, which: str, client: Client) -> Cl
         return client
     if auth is None and (text := os.environ.get(other_variable(which))):
         auth = parsed_auth(text)
-    other = Client(server, auth=auth, retry=options.retry, retry_after=options.retry_after)
+    other = Client(
+        server,
+        auth=auth,
+        retry=options.retry,
+        retry_after=options.retry_after,
+        allow_insecure=options.allow_insecure,
+    )
     options.closing.callback(other.close)
     return other
 
@@ -212,6 +219,13 @@ def manager_of(client: Client, path: AnyPath) -> Any:
     if plural.kind is Kind.RECORD:
         return bucket.collection(plural.parent_ids[1]).records
     return bucket.groups if plural.kind is Kind.GROUP else bucket.collections
+
+
+def place_of(uri: str) -> str:
+    """Return the shortest ``PATH`` of an object: ``main/cfg`` for a collection."""
+    names = uri.strip("/").split("/")
+    is_short = all(map(str.__eq__, names[::2], ("buckets", "collections", "records")))
+    return "/".join(names[1::2]) if is_short else uri
 
 
 # -- values -----------------------------------------------------------------------------------------------------------

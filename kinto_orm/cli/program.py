@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, NoReturn
@@ -28,7 +29,7 @@ from kinto_orm import (
 )
 from kinto_orm.cli import backup, completion, demo, editing, jobs, manage, models, objects, server
 from kinto_orm.cli.options import Command
-from kinto_orm.cli.screen import Exit, Screen
+from kinto_orm.cli.screen import Exit, Screen, counted
 
 PROGRAM = "kinto-orm"
 
@@ -80,19 +81,22 @@ EXIT_CODES: tuple[tuple[tuple[type[Exception], ...], Exit], ...] = (
 )
 """The exit code of each error: that of the first row that has its class."""
 
-END_OF_HELP = """\
-Where:   PATH is bucket, bucket/collection or bucket/collection/record; -b and -c name what it is below.
-         /buckets/main/groups/staff and /accounts/alexis, as Kinto writes them, name the other kinds.
-Server:  --server and --auth, or KINTO_SERVER and KINTO_AUTH (user:password, or "Bearer token").
-Output:  tables in a terminal, JSON Lines in a pipe; - is stdin.
-Exit:    0 done or equal, 1 differs or partly failed, 2 usage, 3 server or network, 4 refused by a guard.
-
-kinto-orm VERB --help shows the options of a verb."""
+END_OF_HELP = {
+    "Where:": "PATH is bucket, bucket/collection or bucket/collection/record; -b and -c name what it is below. "
+    "/buckets/main/groups/staff and /accounts/alexis, as Kinto writes them, name the other kinds.",
+    "Server:": '--server and --auth, or KINTO_SERVER and KINTO_AUTH (user:password, or "Bearer token").',
+    "Output:": "tables in a terminal, JSON Lines in a pipe; - is stdin.",
+    "Exit:": "0 done or equal, 1 differs or partly failed, 2 usage, 3 server or network, 4 refused by a guard, "
+    "130 interrupted.",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     parser = build_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        show_help()
+        return Exit.USAGE
     options, unknown = parser.parse_known_args(argv)
     if unknown:
         options.parser.refuse_unknown(unknown)
@@ -110,8 +114,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             return Exit.DIFFERS
         screen.flush()
         screen.complain(error)
-        if "ensure(" in str(error):  # the words for Python
-            screen.note(f"{PROGRAM}: from here, {PROGRAM} put BUCKET/COLLECTION --parents creates what is missing")
         return next(code for errors, code in EXIT_CODES if isinstance(error, errors))
     except KeyboardInterrupt:
         screen.flush()
@@ -127,7 +129,7 @@ def _is_quiet(options: argparse.Namespace) -> bool:
 
 def said_of_interrupt(command: Command, screen: Screen) -> str:
     """Return what Ctrl-C left behind, and how to go on."""
-    stored = f"The server has confirmed {screen.stored:,} changes. " if screen.stored else ""
+    stored = f"The server has confirmed {counted(screen.stored, 'change')}. " if screen.stored else ""
     return f"{stored}{command.after_interrupt}"
 
 
@@ -162,6 +164,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one line for what is wrong and one for where to look, and exit with 2."""
+        if message.endswith("required: VERB"):
+            message = f"a verb is missing: {', '.join(name for name, _ in _parsers(self))}"
         self.exit(Exit.USAGE, f"{self.prog}: {with_suggestion(message)}\nSee {self.prog} --help.\n")
 
     def refuse_unknown(self, arguments: Sequence[str]) -> NoReturn:
@@ -180,14 +184,19 @@ def with_suggestion(message: str) -> str:
     what, given, listed = found.groups()
     known = [one.strip().strip("'") for one in listed.split(",")]
     if what == "argument VERB":
-        return f"there is no verb {given!r}{suggestion(given, known)}"
+        return f"there is no verb {given!r}{suggestion(given, [*known, '--help'])}"
     return f"{what}: it is {', '.join(known)}, not {given!r}{suggestion(given, known)}"
+
+
+MIN_LIKENESS = 0.65
+"""The likeness of a word and the one that it may have meant: 0 for none, 1 for the same."""
 
 
 def suggestion(given: str, known: Iterable[str]) -> str:
     """Return the question for the word that is nearest to the given one; nothing where none is near."""
-    near = difflib.get_close_matches(given, list(known), 1)
-    return f": did you mean {near[0]}?" if near else ""
+    words = {one.strip("-"): one for one in known if len(one) > 2}  # dashes would make all options alike
+    near = difflib.get_close_matches(given.strip("-"), words, 1, MIN_LIKENESS)
+    return f": did you mean {words[near[0]]}?" if near else ""
 
 
 def build_parser() -> Parser:
@@ -229,24 +238,29 @@ class HelpPage(argparse.Action):
 
     def __call__(self, parser: argparse.ArgumentParser, *rest: Any) -> NoReturn:
         """Print the page and exit."""
-        screen = Screen()
-        for text, colour in help_page():
-            screen.say(text, colour)
-        screen.flush()
+        show_help()
         parser.exit()
 
 
-def help_page() -> Iterator[tuple[str, str]]:
-    """Yield the lines of the page, each with its colour: the verbs in groups, an example each."""
-    yield f"usage: {PROGRAM} VERB [PATH] [options]", ""
+def show_help() -> None:
+    """Print the page of the program: the verbs in groups, an example each."""
+    screen = Screen()
+    screen.say(f"usage: {PROGRAM} VERB [PATH] [options]")
     group = ""
     for command in COMMANDS.values():
         if command.group != group:
             group = command.group
-            yield f"\n{group}", "bold"
-        yield f"  {command.name:<16}{command.summary}", ""
-        yield f"  {'':<16}$ {command.example}", "dim"
-    yield f"\n{END_OF_HELP}", ""
+            screen.say(f"\n{group}", "bold")
+        screen.hang(f"  {command.name:<{NAME_WIDTH}}{command.summary}", NAME_WIDTH + 2)
+        screen.hang(f"      $ {command.example}", 8, "dim")
+    screen.say("")
+    for name, text in END_OF_HELP.items():
+        screen.hang(f"{name:<9}{text}", 9)
+    screen.say(f"\n{PROGRAM} VERB --help shows the options of a verb.")
+    screen.flush()
+
+
+NAME_WIDTH = max(map(len, COMMANDS)) + 2
 
 
 def installed_version() -> str:

@@ -11,6 +11,7 @@ import re
 import shutil
 import stat
 import sys
+import textwrap
 import unicodedata
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,8 +42,8 @@ class Exit(IntEnum):
 
 ROWS_FOR_WIDTHS = 200
 """The rows that a table reads ahead, to choose its columns."""
-WIDEST, NARROWEST = 40, 6
-"""The characters of a column."""
+NARROWEST = 6
+"""The characters of a column to which others may leave it."""
 COLOURS = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 COLOUR_OF_KIND = {"create": "green", "update": "yellow", "delete": "red"}
 MARKS = {"create": "+", "update": "~", "delete": "-"}
@@ -68,6 +69,12 @@ class Screen:
         lines = [self.coloured(escaped(line), colour) for line in text.split("\n")]
         self._write("\n".join(lines) + "\n")
 
+    def hang(self, text: str, indent: int, colour: str = "") -> None:
+        """Print a line; the words that do not fit into the terminal go on below, with this indentation."""
+        wrapper = textwrap.TextWrapper(break_on_hyphens=False)
+        wrapper.width, wrapper.subsequent_indent = shutil.get_terminal_size().columns, " " * indent
+        self.say(wrapper.fill(text), colour)
+
     def show(self, value: JSON, *, indent: int | None = None) -> None:
         """Print a JSON value: one line, or several with ``indent``."""
         text = json.dumps(value, ensure_ascii=not self._is_utf8, indent=indent)
@@ -76,14 +83,19 @@ class Screen:
     def note(self, text: str) -> None:
         """Print a line to stderr, unless the user wants silence."""
         if not self.is_quiet:
-            print(escaped(text), file=sys.stderr)
+            self._write_beside(escaped(text))
 
     def complain(self, problem: BaseException | str) -> None:
         """Print what went wrong to stderr; the message of an error may quote a server."""
         # A server's words shall not look like lines of this program.
         is_quoting = isinstance(problem, ResponseError | ProtocolError)
-        lines = [escaped(line) for line in str(problem).splitlines()]
-        print(f"kinto-orm: {(' ' if is_quoting else chr(10)).join(lines)}", file=sys.stderr)
+        lines = [escaped(line) for line in message_of(problem).splitlines()]
+        self._write_beside(f"kinto-orm: {(' ' if is_quoting else chr(10)).join(lines)}")
+
+    def _write_beside(self, text: str) -> None:
+        """Write a line to stderr, after what stdout has, and at once: another program may write there, too."""
+        self.flush()
+        sys.stderr.write(f"{text}\n")
 
     @staticmethod
     def said(value: JSON) -> str:
@@ -119,8 +131,12 @@ class Screen:
     def show_all(self, rows: Iterable[JSONObject]) -> None:
         """Print each row: a line of JSON, or in a terminal the line of a table."""
         if self.is_for_people:
+            found = False
             for line in table(rows, shutil.get_terminal_size().columns, self):
+                found = True
                 self._write(line)
+            if not found:
+                self.note("kinto-orm: nothing found")
             return
         for row in rows:
             self.show(row)
@@ -240,7 +256,48 @@ def escaped_json(text: str) -> str:
 
 def one_line(error: object) -> str:
     """Return the message of an error as one line."""
-    return " ".join(str(error).split())
+    return " ".join(message_of(error).split())
+
+
+IN_SHELL = {
+    " (see client.server_info(refresh=True)['user'])": " (kinto-orm info shows it)",
+    "A bucket that is missing is created by client.ensure()": (
+        "kinto-orm put BUCKET/COLLECTION --parents creates what is missing"
+    ),
+    "client.ensure(Model), or ensure(Bucket(…), Collection(…)), creates": (
+        "kinto-orm put BUCKET/COLLECTION --parents creates"
+    ),
+    "Check the credentials of the client (auth=…)": "Check KINTO_AUTH, or --auth",
+    "See .violations, mend them, or push(force=True)": "kinto-orm schema check lists them: mend them, or add --force",
+    "error.reconcile(known={id: last_modified}) gives the difference to the records that you have": (
+        "without its token, kinto-orm changes prints every record"
+    ),
+    "Check server_url": "Check the URL of the server",
+    "Is server_url": "Is that URL",
+    "server_url is": "The URL of the server is",
+    "allow_insecure=True": "--allow-insecure",
+    "timestamps=True": "--timestamps",
+}
+"""Words of the library's messages that name Python, and what a shell says for them."""
+
+
+def message_of(error: object) -> str:
+    """Return the message of an error in the words of the command."""
+    if isinstance(error, OSError) and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    text = str(error)
+    for python, shell in IN_SHELL.items():
+        text = text.replace(python, shell)
+    return re.sub(r"max_deletes=(\d\.\d+|\d+)", lambda found: f"--max-deletes {_share(found[1])}", text)
+
+
+def _share(text: str) -> str:
+    return f"{float(text) * 100:g}%" if "." in text else text
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: ``1 record``, ``2,000 records``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 # -- tables -----------------------------------------------------------------------------------------------------------
@@ -271,7 +328,7 @@ def _columns(rows: Sequence[JSONObject]) -> list[str]:
 
 def _fitting(wanted: Sequence[int], width: int) -> list[int]:
     """Return the widths of the columns that fit into the terminal: the widest are cut first, then the last left out."""
-    widths = [min(one, WIDEST) for one in wanted]
+    widths = [min(one, width) for one in wanted]
     while widths and sum(widths) + 2 * (len(widths) - 1) > width:
         widest = max(range(len(widths)), key=widths.__getitem__)
         if widths[widest] > NARROWEST:

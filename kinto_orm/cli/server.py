@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
 from types import FrameType
@@ -91,15 +91,19 @@ def run_info(options: argparse.Namespace, screen: Screen) -> Exit:
         if options.json:
             screen.show(info, indent=2)
         else:
-            screen.say(described(info, client.server_url))
+            for row in described(info, client.server_url):
+                if screen.is_for_people:
+                    screen.hang(row, 14)
+                else:
+                    screen.say(row)
     if options.auth is None or "user" in info:
         return Exit.DONE
     screen.complain("The server does not know these credentials: check --auth, or KINTO_AUTH.")
     return Exit.SERVER
 
 
-def described(info: JSONObject, url: str) -> str:
-    """Return the root of a server, for people; a server that is no Kinto may say anything there."""
+def described(info: JSONObject, url: str) -> Iterator[str]:
+    """Yield the root of a server, line by line, for people; a server that is no Kinto may say anything there."""
     user, settings, capabilities = (part(info, name) for name in ("user", "settings", "capabilities"))
     principals = user.get("principals")
     limits = {"batch_max_requests": "requests in a batch", "paginate_by": "objects on a page"}
@@ -114,7 +118,7 @@ def described(info: JSONObject, url: str) -> str:
         "Capabilities": ", ".join(sorted(capabilities)),
         "End of life": str(info.get("eos") or ""),
     }
-    return "\n".join(f"{name:<14}{escaped(text[:LONGEST_ROW])}" for name, text in rows.items() if text)
+    yield from (f"{name:<14}{escaped(text[:LONGEST_ROW])}" for name, text in rows.items() if text)
 
 
 def part(info: JSONObject, name: str) -> JSONObject:

@@ -369,9 +369,7 @@ class Query(Generic[M]):
         ``progress`` is called with the number of objects done, their total, and the step; ``on_outcome`` with each
         outcome. Raises ``CommitError`` (with ``.report``) where objects were not stored; the others were.
         """
-        return self._run(
-            update(self.reading, change, values, UpdateOptions(state, on_conflict, progress, on_outcome))
-        )
+        return self._run(update(self.reading, change, values, UpdateOptions(state, on_conflict, progress, on_outcome)))
 
     async def aupdate(
         self,

@@ -29,7 +29,7 @@ def test_a_dump_says_what_it_holds(kinto: Command, dumped: Path) -> None:
     run = kinto("dump", "main", dumped, "--horizon", "0")
 
     assert (run.code, [(line["id"], line["records"]) for line in run.lines]) == (0, [("cfg", 3)])
-    assert run.err == f"kinto-orm: {dumped}: 1 collections, 3 records, 1 groups, 0 files\n"
+    assert run.err == f"kinto-orm: {dumped}: 1 collection, 3 records, 1 group\n"
     assert (dumped / "collections/cfg/records.jsonl").read_text().count("\n") == 3
 
 

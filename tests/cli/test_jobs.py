@@ -191,8 +191,8 @@ class TestPlan:
         ]
         assert plan.lines[0]["old"] == {"title": "Bob", "n": 2} and plan.lines[0]["new"] == {"title": "Bea", "n": 2}
         assert plan.err == (
-            f"kinto-orm: {out} has the plan: kinto-orm apply {out}\n"
             "kinto-orm: 1 to create, 1 to update, 1 to delete, 1 unchanged\n"
+            f"kinto-orm: {out} has the plan: kinto-orm apply {out}\n"
         )
         assert (dry.code, dry.lines) == (1, plan.lines)
         assert (apply.code, [line["status"] for line in apply.lines]) == (0, ["updated", "created", "deleted"])

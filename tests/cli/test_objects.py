@@ -218,10 +218,18 @@ class TestDelete:
         assert kinto(*delete).code == 4  # no terminal to ask in
         refused = kinto(*delete, "--yes")
         assert refused.code == 4
-        assert "max_deletes=0.5" in refused.err
+        assert "--max-deletes 50%" in refused.err
         assert cfg.records.count() == 3
         assert kinto(*delete, "--yes", "--max-deletes", "2").err == "kinto-orm: 2 deleted\n"
         assert [record.id for record in cfg.records] == ["a"]
+
+    def test_everything_is_guarded_too(self, kinto: Command, cfg: Collection[Record]) -> None:
+        assert kinto("delete", "main/cfg", "--everything", "--yes").code == 4
+        assert kinto("delete", "main/cfg", "--everything", "--yes", "--max-deletes", "100%").code == 0
+        assert cfg.records.count() == 0
+        nothing_to_ask = kinto.in_terminal("delete", "main/cfg", "--everything")
+        assert (nothing_to_ask.code, nothing_to_ask.out) == (0, "nothing to do\n")
+        assert kinto.in_terminal("list", "main/cfg").err == "kinto-orm: nothing found\n"
 
     def test_a_filter_is_of_one_collection(self, kinto: Command, cfg: Collection[Record]) -> None:
         assert kinto("delete", "main/cfg", "main/other", "--filter", "n=1").code == 2

@@ -23,19 +23,28 @@ from kinto_orm import (
 )
 from kinto_orm.cli import COMMANDS, program
 from kinto_orm.cli.program import EXIT_CODES, build_parser, main
+from kinto_orm.cli_options import client_from_args
 
 
 class TestHelp:
-    def test_the_page_shows_each_verb_with_an_example(self, capsys: pytest.CaptureFixture[str]) -> None:
+    @pytest.mark.parametrize("width", [80, 120])
+    def test_the_page_shows_each_verb_with_an_example(
+        self, width: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("COLUMNS", str(width))
         with pytest.raises(SystemExit) as caught:
             main(["--help"])
 
         page = capsys.readouterr().out
         assert caught.value.code == 0
+        said = " ".join(page.split())
         for command in COMMANDS.values():
-            assert f"  {command.name:<16}{command.summary}\n" in page
-            assert f"$ {command.example}\n" in page
-        assert max(map(len, page.splitlines())) <= 110
+            assert f"{command.name} {command.summary} $ {command.example}" in said
+        assert max(map(len, page.splitlines())) <= width
+
+    def test_without_a_verb_the_page_is_shown(self, capsys: pytest.CaptureFixture[str]) -> None:
+        assert main([]) == 2
+        assert capsys.readouterr().out.startswith("usage: kinto-orm VERB")
 
     @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
     def test_each_example_is_one_that_the_command_takes(
@@ -60,7 +69,9 @@ class TestHelp:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "kinto-orm: the following arguments are required: VERB\nSee kinto-orm --help.\n"),
+            (["schema"], "kinto-orm schema: a verb is missing: show, diff, check, push, pending\n"),
+            (["help"], "kinto-orm: there is no verb 'help': did you mean --help?\n"),
+            (["update", "a/b", "--unset", "n"], "kinto-orm update: there is no '--unset' here\n"),
             (["lst"], "kinto-orm: there is no verb 'lst': did you mean list?\nSee kinto-orm --help.\n"),
             (["xyzzy"], "kinto-orm: there is no verb 'xyzzy'\nSee kinto-orm --help.\n"),
             (["list", "--limt", "3"], "kinto-orm list: there is no '--limt' here: did you mean --limit?\n"),
@@ -79,6 +90,18 @@ class TestHelp:
 
         assert caught.value.code == 2
         assert message in capsys.readouterr().err
+
+    def test_credentials_in_clear_have_to_be_meant(
+        self, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("KINTO_AUTH", "alexis:p4ssw0rd")
+        arguments = ["list", "-s", "http://kinto.example/v1"]
+
+        assert main(arguments) == 2
+        assert "or --allow-insecure where you trust the whole network" in capsys.readouterr().err
+        with client_from_args(build_parser().parse_args([*arguments, "--allow-insecure"])) as client:
+            assert client.server_url == "http://kinto.example/v1"
+            client.close()
 
     def test_options_may_stand_between_words(self) -> None:
         options = build_parser().parse_args(["update", "main/cfg/a", "--dry-run", "title=Hello", "-q", "n=1"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from terminal import show_in_terminal
 
-from kinto_orm import Client, Collection, Record
+from kinto_orm import Client, Collection, GuardError, Record
 from kinto_orm.cli import COMMANDS, screen
 from kinto_orm.cli.screen import Screen, escaped, escaped_json, table
 
@@ -169,3 +170,23 @@ class TestSecrets:
         assert not [run for run in runs if CANARY in run.out + run.err]
         assert sum(run.code == 0 for run in runs) >= 20
         assert not [path for path in tmp_path.rglob("*") if path.is_file() and CANARY.encode() in path.read_bytes()]
+
+
+def test_what_a_shell_says_for_python_is_still_said_in_python() -> None:
+    said = re.sub(r'"\s*"', "", "".join(path.read_text("utf-8") for path in (ROOT / "kinto_orm").rglob("*.py")))
+
+    assert [words for words in screen.IN_SHELL if said.count(words) < 2] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "a.csv"), "a.csv: No such file or directory"),
+        (
+            GuardError("max_deletes=0.125 allows 3, max_deletes=10 ten."),
+            "--max-deletes 12.5% allows 3, --max-deletes 10 ten.",
+        ),
+    ],
+)
+def test_messages_are_in_the_words_of_the_command(error: Exception, message: str) -> None:
+    assert screen.message_of(error) == message
