@@ -10,9 +10,9 @@
         Todo(title="Buy milk").save()       # in the file, without network
     mirror.sync()
 
-``mirror`` is the public face and ``offline`` the client whose server is the file; ``answering`` answers its requests,
-with ``selecting`` for lists; ``syncing`` moves changes both ways, and ``merging`` decides on each record; ``store`` is
-the file.
+``mirror`` is the public face, with a client whose server is the file; ``answering`` answers its requests, with
+``selecting`` for lists; ``syncing`` moves changes both ways, and ``merging`` decides on each record; ``store`` is the
+file.
 """
 
 from kinto_orm.mirror.mirror import Mirror

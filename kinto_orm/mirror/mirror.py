@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, get_args, overload
+from typing import Any, NoReturn, Self, TypeVar, cast, get_args, overload
 
 from kinto_orm.client import Client
-from kinto_orm.errors import InvalidFilterError, InvalidTypeError, KintoError, OfflineError
+from kinto_orm.client.connection import Connection, Options
+from kinto_orm.errors import ConfigurationError, InvalidFilterError, InvalidTypeError, KintoError, OfflineError
+from kinto_orm.mirror.answering import FileTransport
 from kinto_orm.mirror.background import Repetition, logger
-from kinto_orm.mirror.offline import OfflineClient, url_of
 from kinto_orm.mirror.reports import (
     Choice,
     Conflict,
@@ -21,7 +22,7 @@ from kinto_orm.mirror.reports import (
     VerifyReport,
     pending,
 )
-from kinto_orm.mirror.store import Store
+from kinto_orm.mirror.store import PARKED, UNPUSHED, Store
 from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, conflict_of, read_dump, sync_collections
 from kinto_orm.models import Collection, Record
 from kinto_orm.protocol.filters import check_field_name
@@ -30,6 +31,33 @@ from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
 
 M = TypeVar("M", bound=Record)
+
+
+class _FileConnection(Connection):
+    """The connection of all clones: the options of the wire mean nothing to a file."""
+
+    def fitting(self, mine: Options, others: Options) -> Connection:
+        """Return this connection."""
+        if others.server_url != mine.server_url:
+            raise ConfigurationError("A mirror has one server: make another Mirror, with a client of the other server.")
+        return self
+
+
+class _OfflineClient(Client):
+    """A client of the file, with the bucket, the collection and the policies of the client of the server."""
+
+    def __init__(self, store: Store, online: Client) -> None:
+        options = Options(
+            online.server_url,
+            bucket=online.default_bucket,
+            collection=online.default_collection,
+            on_invalid=online.on_invalid,
+            strict_retry=online.strict_retry,
+        )
+        self._set_up(options, _FileConnection(FileTransport(store)), owns_server=False)
+
+    def __reduce__(self) -> NoReturn:
+        raise ConfigurationError("The client of a mirror cannot be pickled: make a Mirror of the same file there.")
 
 
 class Mirror:
@@ -48,7 +76,7 @@ class Mirror:
         self._horizon = check_horizon(horizon)
         self._repetition: Repetition | None = None
         self._store = Store(path, url_of(client))
-        self.client: Client = OfflineClient(self._store, client)
+        self.client: Client = _OfflineClient(self._store, client)
         """A client whose server is the file."""
 
     @property
@@ -80,9 +108,8 @@ class Mirror:
     @property
     def pending(self) -> list[Pending]:
         """What the server lacks: the records that were created, updated or deleted here."""
-        return [
-            pending(path, row) for number, path in self._store.collections() for row in self._store.unpushed(number)
-        ]
+        known = self._store.collections().items()
+        return [pending(path, row) for path, number in known for row in self._store.rows(number, UNPUSHED)]
 
     @property
     def conflicts(self) -> list[Conflict]:
@@ -92,8 +119,8 @@ class Mirror:
         """
         return [
             conflict_of(self._store, number, path, row)
-            for number, path in self._store.collections()
-            for row in self._store.parked(number)
+            for path, number in self._store.collections().items()
+            for row in self._store.rows(number, PARKED)
         ]
 
     def sync(
@@ -115,9 +142,7 @@ class Mirror:
         unless ``on_reset`` is ``"pull"`` (take what is there, keep what was changed here) or ``"push"`` (create all
         again); ``MirrorFileError`` for a file of another user.
         """
-        options = self._options(on_conflict, on_reset, push=push)
-        self._online.refuse_staging("mirror.sync()")
-        return self._online.run(sync_collections(self._store, self._online, self._chosen(collections), options))
+        return self._online.run(self._sync(collections, on_conflict, on_reset, push=push))
 
     async def async_(
         self,
@@ -127,9 +152,14 @@ class Mirror:
         push: bool = True,
     ) -> MirrorResult:
         """Like :meth:`sync`; the file is used in a thread."""
+        return await self._online.arun(self._sync(collections, on_conflict, on_reset, push=push))
+
+    def _sync(
+        self, given: Sequence[Collection[Any]], on_conflict: object, on_reset: object, *, push: bool
+    ) -> Flow[MirrorResult]:
         options = self._options(on_conflict, on_reset, push=push)
         self._online.refuse_staging("mirror.sync()")
-        return await self._online.arun(sync_collections(self._store, self._online, self._chosen(collections), options))
+        return sync_collections(self._store, self._online, self._chosen(given), options)
 
     def verify(self, *collections: Collection[Any]) -> VerifyReport:
         """Compare all records of the file with the server's, and return the differences; nothing is changed.
@@ -145,8 +175,7 @@ class Mirror:
     def _verify(self, collections: Sequence[Collection[Any]]) -> Flow[VerifyReport]:
         report = VerifyReport(damage=self._store.check())
         for number, collection in self._chosen(collections):
-            options = SyncOptions(horizon=self._horizon)
-            yield from CollectionSync(self._store, number, collection, options, MirrorResult()).verify(report)
+            yield from self._sync_of(number, collection).verify(report)
         return report
 
     def load_dump(self, collection: Collection[Any], path: str | os.PathLike[str]) -> int:
@@ -157,9 +186,11 @@ class Mirror:
         and ``OSError`` where it cannot be read.
         """
         ((number, online),) = self._chosen([collection])
-        options = SyncOptions(horizon=self._horizon)
         rows = read_dump(path, self._online.disk)
-        return CollectionSync(self._store, number, online, options, MirrorResult()).load_dump(rows)
+        return self._sync_of(number, online).load_dump(rows)
+
+    def _sync_of(self, number: int, online: Collection[Record]) -> CollectionSync:
+        return CollectionSync(self._store, number, online, SyncOptions(horizon=self._horizon), MirrorResult())
 
     def _options(self, on_conflict: object, on_reset: object, *, push: bool) -> SyncOptions:
         if on_conflict not in get_args(Choice) and not callable(on_conflict):
@@ -172,7 +203,7 @@ class Mirror:
 
     def _chosen(self, given: Sequence[Collection[Any]]) -> list[tuple[int, Collection[Record]]]:
         """Return number and online collection of these, or of all collections of the file."""
-        known = {path: number for number, path in self._store.collections()}
+        known = self._store.collections()
         paths = [str(one.__kinto_path__()) for one in given] if given else list(known)
         if unknown := [path for path in paths if path not in known]:
             raise OfflineError(f"{unknown[0]}: the mirror {self.path} does not have it: mirror.collection() adds it.")
@@ -227,6 +258,11 @@ class Mirror:
 
     def __repr__(self) -> str:
         return f"<Mirror {self.path}>"
+
+
+def url_of(client: Client) -> str:
+    """Return the URL by which a file knows its server: that of an embedded one changes with each start."""
+    return "embedded" if client.server_url.endswith(".embedded/v1") else client.server_url
 
 
 def _field_name(one: Any, collection: Collection[Any]) -> str:

@@ -36,8 +36,7 @@ class Pending(NamedTuple):
 
 def pending(collection: str, row: Row) -> Pending:
     """Return what is to be pushed of the row."""
-    is_new = row.base is None or row.gone is not None
-    kind: Literal["created", "updated", "deleted"] = "created" if is_new else "updated"
+    kind: Literal["created", "updated", "deleted"] = "created" if row.theirs is None else "updated"
     return Pending(collection, row.id, "deleted" if row.mine is None else kind, row.error)
 
 
@@ -50,7 +49,7 @@ class Conflict:
     def __init__(self, collection: str, row: Row, resolve: Callable[[Row, JSONObject | None], None]) -> None:
         self.collection = collection
         self.id = row.id
-        self.base: JSONObject | None = merging.data_of(row.base)
+        self.base: JSONObject | None = merging.base_of(row)
         self.mine: JSONObject | None = merging.data_of(row.mine)
         self.theirs: JSONObject | None = merging.data_of(row.theirs)
         self.fields: tuple[str, ...] = merging.clashing(row)

@@ -1,7 +1,7 @@
 """The file of a mirror: the only place that speaks SQLite.
 
-Each record is one row with three versions of its data: *base*, as the server last had it; *mine*, as it is here;
-*sent*, not answered yet. What has to be pushed is computed from them, and no flag can lie about it.
+Each record is one row: *mine* is its data here, *theirs* the data that the server has, as far as it is known. Where
+they differ, something is to be pushed, and no flag can lie about it.
 https://www.sqlite.org/lang.html
 """
 
@@ -14,7 +14,7 @@ import threading
 import time
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass, fields
 from typing import Any
 
@@ -25,8 +25,10 @@ APPLICATION_ID = 0x4B4D4952
 FILE_VERSION = 1
 BUSY_SECONDS = 30
 
-_UNPUSHED = "(base IS NOT mine OR (gone IS NOT NULL AND mine IS NOT NULL))"
-_ON_SERVER = "((theirs_modified IS NULL AND base IS NOT NULL AND gone IS NULL) OR theirs IS NOT NULL)"
+UNPUSHED = "mine IS NOT theirs"
+TO_PUSH = f"{UNPUSHED} AND NOT is_parked AND refused IS NOT version"
+PARKED = "is_parked"
+ON_SERVER = "theirs IS NOT NULL"
 
 _SCHEMA = f"""
 CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -36,14 +38,13 @@ CREATE TABLE collections (
 );
 CREATE TABLE records (
     collection INTEGER NOT NULL REFERENCES collections (number), id TEXT NOT NULL, version INTEGER NOT NULL,
-    mine TEXT, base TEXT, base_modified INTEGER, gone INTEGER, sent TEXT,
-    theirs TEXT, theirs_modified INTEGER, refused INTEGER, error TEXT,
-    PRIMARY KEY (collection, id)
+    mine TEXT, theirs TEXT, modified INTEGER, base TEXT, is_parked INTEGER NOT NULL DEFAULT 0,
+    sent TEXT, refused INTEGER, error TEXT, PRIMARY KEY (collection, id)
 );
 CREATE UNIQUE INDEX records_by_version ON records (collection, version);
-CREATE INDEX records_on_server ON records (collection, base_modified) WHERE {_ON_SERVER};
-CREATE INDEX records_to_push ON records (collection, id) WHERE {_UNPUSHED};
-CREATE INDEX records_in_conflict ON records (collection, id) WHERE theirs_modified IS NOT NULL;
+CREATE INDEX records_on_server ON records (collection, modified) WHERE {ON_SERVER};
+CREATE INDEX records_to_push ON records (collection, id) WHERE {UNPUSHED};
+CREATE INDEX records_in_conflict ON records (collection, id) WHERE {PARKED};
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FILE_VERSION};
 """
@@ -58,47 +59,20 @@ class Row:
     """The mirror's own timestamp of the record, in milliseconds: it changes when ``mine`` does."""
     mine: str | None = None
     """The data here; ``None`` for a record that was deleted here."""
+    theirs: str | None = None
+    """The data that the server had last; ``None`` where it has none."""
+    modified: int | None = None
+    """The server's timestamp of the record or its tombstone; ``None`` where it never had any."""
     base: str | None = None
-    """The data that the server had last; ``None`` where it never had any."""
-    base_modified: int | None = None
-    """The server's timestamp of ``base``."""
-    gone: int | None = None
-    """The server's timestamp of the deletion, where the server has the record no more."""
+    """The data that both sides had in common last, where that is not ``theirs``; ``null`` where there was none."""
+    is_parked: bool = False
+    """Whether both sides changed the record, and the conflict is not resolved."""
     sent: str | None = None
     """A list of what was sent and not answered: data, or null for a deletion."""
-    theirs: str | None = None
-    """The server's side of a conflict; ``None`` where the record was deleted there."""
-    theirs_modified: int | None = None
-    """The server's timestamp of ``theirs``; ``None`` where there is no conflict."""
     refused: int | None = None
     """The version that the server refused: it is not sent again before it is edited."""
     error: str | None = None
     """The server's reason."""
-
-    @property
-    def is_unpushed(self) -> bool:
-        """Whether the server lacks what was done here."""
-        return self.base != self.mine or (self.gone is not None and self.mine is not None)
-
-    @property
-    def is_on_server(self) -> bool:
-        """Whether the server has the record, as far as it is known here."""
-        return self.theirs is not None if self.is_parked else self.base is not None and self.gone is None
-
-    @property
-    def server_modified(self) -> int | None:
-        """The server's timestamp of the record, as far as it is known here."""
-        return self.theirs_modified if self.is_parked else self.base_modified
-
-    @property
-    def is_parked(self) -> bool:
-        """Whether both sides changed the record, and the conflict is not resolved."""
-        return self.theirs_modified is not None
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether the server refused the record as it is here."""
-        return self.is_unpushed and self.refused == self.version
 
 
 _COLUMNS = ", ".join(one.name for one in fields(Row))
@@ -109,14 +83,26 @@ _UPSERT = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Position:
-    """The place that the pulls of a collection have reached; timestamps are the server's, in milliseconds."""
+class _Handle:
+    """The connection of one process: SQLite forbids to use, and to close, the one that another process opened."""
 
-    cursor: int
-    """All changes up to here were taken, and none is added there any more."""
-    timestamp: int
-    """The timestamp that the list had at the last complete pull."""
+    def __init__(self) -> None:
+        self.process = os.getpid()
+        self.lock = threading.RLock()
+        self.connection: sqlite3.Connection | None = None
+        self.is_in_transaction = False
+
+    def close(self) -> None:
+        """Close the connection of this process."""
+        connection, self.connection = self.connection, None
+        if connection is not None and self.process == os.getpid():
+            connection.close()
+        elif connection is not None:
+            _inherited.append(connection)
+
+
+_inherited: list[sqlite3.Connection] = []
+"""Connections of a parent process, kept so that Python does not close them."""
 
 
 class Store:
@@ -129,12 +115,7 @@ class Store:
     def __init__(self, path: str | os.PathLike[str], server_url: str) -> None:
         self.path = os.path.abspath(path)
         self.server_url = server_url
-        self._process = os.getpid()
-        self._lock = threading.RLock()
-        self._held: list[sqlite3.Connection] = []
-        """The connection, where there is one: shared with what closes it."""
-        self._is_in_transaction = False
-        weakref.finalize(self, _close_all, self._held, self._process)
+        self._handle = self._new_handle()
         with self.transaction():
             pass  # a bad file is refused now
 
@@ -142,57 +123,67 @@ class Store:
 
     def release(self) -> None:
         """Close the file; the next call opens it again."""
-        with self._of_this_process():
-            _close_all(self._held, self._process)
+        with self._here().lock:
+            self._handle.close()
 
     @contextmanager
     def transaction(self, *, writes: bool = True) -> Generator[sqlite3.Connection]:
         """Run the block as one transaction: all of it is stored when the block ends cleanly, else nothing."""
-        with self._of_this_process(), self._translated():
-            connection = self._connection()
-            if self._is_in_transaction:
-                yield connection
-                return
-            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-            self._is_in_transaction = True
+        handle = self._here()
+        with handle.lock:
             try:
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                self._is_in_transaction = False
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                connection = handle.connection or self._open(handle)
+                if handle.is_in_transaction:
+                    yield connection
+                else:
+                    yield from self._begin(handle, connection, "BEGIN IMMEDIATE" if writes else "BEGIN")
+            except sqlite3.Error as error:
+                raise self._error(error) from error
 
-    @contextmanager
-    def _of_this_process(self) -> Generator[None]:
-        if self._process != os.getpid():
-            # SQLite forbids to use, and to close, a connection that another process opened.
-            _inherited.extend(self._held)
-            self._held, self._lock, self._is_in_transaction = [], threading.RLock(), False
-            self._process = os.getpid()
-            weakref.finalize(self, _close_all, self._held, self._process)
-        with self._lock:
-            yield
-
-    @contextmanager
-    def _translated(self) -> Generator[None]:
+    def _begin(self, handle: _Handle, connection: sqlite3.Connection, statement: str) -> Generator[sqlite3.Connection]:
+        connection.execute(statement)
+        handle.is_in_transaction = True
         try:
-            yield
-        except sqlite3.Error as error:
-            raise MirrorFileError(f"The mirror {self.path} cannot be used: {error}.{_advice(error)}") from error
+            yield connection
+            connection.execute("COMMIT")
+        finally:
+            handle.is_in_transaction = False
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
 
-    def _connection(self) -> sqlite3.Connection:
-        if not self._held:
-            _create(self.path)
-            self._held.append(
-                sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            )
+    def _read(self, query: str, *values: Any) -> list[Any]:
+        """Return what a query finds; by itself, it is a transaction."""
+        handle = self._here()
+        with handle.lock:
             try:
-                self._set_up(self._held[0])
-            except BaseException:
-                self._held.pop().close()
-                raise
-        return self._held[0]
+                return (handle.connection or self._open(handle)).execute(query, values).fetchall()
+            except sqlite3.Error as error:
+                raise self._error(error) from error
+
+    def _here(self) -> _Handle:
+        if self._handle.process != os.getpid():
+            self._handle.close()
+            self._handle = self._new_handle()
+        return self._handle
+
+    def _new_handle(self) -> _Handle:
+        handle = _Handle()
+        weakref.finalize(self, handle.close)
+        return handle
+
+    def _error(self, error: sqlite3.Error) -> MirrorFileError:
+        return MirrorFileError(f"The mirror {self.path} cannot be used: {error}.{_advice(error)}")
+
+    def _open(self, handle: _Handle) -> sqlite3.Connection:
+        _create(self.path)
+        connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+        try:
+            self._set_up(connection)
+        except BaseException:
+            connection.close()
+            raise
+        handle.connection = connection
+        return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
         if _is_empty(connection):
@@ -217,27 +208,29 @@ class Store:
                 f"{self.path} is a mirror of {server}, not of {self.server_url}: give each server a file."
             )
 
+    # -- notes ----------------------------------------------------------------------------------------------------
+
+    def note(self, name: str) -> str | None:
+        """Return what :meth:`set_note` wrote; ``None`` where there is nothing."""
+        found = self._read("SELECT value FROM meta WHERE name = ?", name)
+        return found[0][0] if found else None
+
+    def set_note(self, name: str, value: str) -> None:
+        """Write a text."""
+        with self.transaction() as connection:
+            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+
     def check_user(self, user: str) -> None:
         """Remember whose mirror this is; raise ``MirrorFileError`` where it is another user's."""
-        with self.transaction() as connection:
-            connection.execute("INSERT OR IGNORE INTO meta VALUES ('user', ?)", (user,))
-            (owner,) = connection.execute("SELECT value FROM meta WHERE name = 'user'").fetchone()
-        if owner != user:
+        with self.transaction():
+            owner = self.note("user")
+            if owner is None:
+                self.set_note("user", user)
+        if owner not in (None, user):
             raise MirrorFileError(
                 f"{self.path} is the mirror of {owner or 'anonymous'}, and the client is "
                 f"{user or 'anonymous'}: give each user a file."
             )
-
-    def number(self, name: str) -> float:
-        """Return a number that :meth:`set_number` wrote; 0 where there is none."""
-        with self.transaction(writes=False) as connection:
-            row = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).fetchone()
-        return float(row[0]) if row else 0
-
-    def set_number(self, name: str, value: float) -> None:
-        """Write a number."""
-        with self.transaction() as connection:
-            connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, str(value)))
 
     # -- collections ----------------------------------------------------------------------------------------------
 
@@ -248,53 +241,45 @@ class Store:
             for field in indexes:
                 connection.execute(
                     f'CREATE INDEX IF NOT EXISTS "records_by_field_{field}" '
-                    f"ON records (collection, {json_field(field)})"
+                    f"ON records (collection, json_extract(mine, {json_path(field)}))"
                 )
-            (number,) = connection.execute("SELECT number FROM collections WHERE path = ?", (path,)).fetchone()
-        return int(number)
+            return _number(connection, "SELECT number FROM collections WHERE path = ?", path)
 
-    def collections(self) -> list[tuple[int, str]]:
-        """Return number and path of each collection."""
-        with self.transaction(writes=False) as connection:
-            return connection.execute("SELECT number, path FROM collections ORDER BY number").fetchall()
+    def collections(self) -> dict[str, int]:
+        """Return the number of each collection, by its path."""
+        return dict(self._read("SELECT path, number FROM collections ORDER BY number"))
 
     def timestamp(self, collection: int) -> int:
         """Return the mirror's own timestamp of the list."""
-        with self.transaction(writes=False) as connection:
-            return _number(connection, "SELECT version FROM collections WHERE number = ?", collection)
+        return int(self._read("SELECT version FROM collections WHERE number = ?", collection)[0][0])
 
-    def position(self, collection: int) -> Position:
-        """Return the place that the pulls have reached."""
-        with self.transaction(writes=False) as connection:
-            query = "SELECT cursor, timestamp FROM collections WHERE number = ?"
-            return Position(*connection.execute(query, (collection,)).fetchone())
+    def place(self, collection: int) -> tuple[int, int]:
+        """Return the place that the pulls have reached, in the server's milliseconds.
 
-    def set_position(self, collection: int, position: Position) -> None:
+        All changes up to the *cursor* were taken, and none is added there any more; *timestamp* is that of the list at
+        the last complete pull.
+        """
+        cursor, timestamp = self._read("SELECT cursor, timestamp FROM collections WHERE number = ?", collection)[0]
+        return int(cursor), int(timestamp)
+
+    def set_place(self, collection: int, cursor: int, timestamp: int) -> None:
         """Remember the place that the pulls have reached."""
         with self.transaction() as connection:
-            connection.execute(
-                "UPDATE collections SET cursor = ?, timestamp = ? WHERE number = ?",
-                (position.cursor, position.timestamp, collection),
-            )
+            query = "UPDATE collections SET cursor = ?, timestamp = ? WHERE number = ?"
+            connection.execute(query, (cursor, timestamp, collection))
 
     # -- records --------------------------------------------------------------------------------------------------
 
-    def next_version(self, collection: int) -> int:
-        """Return a new timestamp of the list, later than all before it."""
+    def next_version(self, collection: int, count: int = 1) -> int:
+        """Return the last one of so many new timestamps of the list, later than all before them."""
         with self.transaction() as connection:
-            return _number(
-                connection,
-                "UPDATE collections SET version = max(version + 1, ?) WHERE number = ? RETURNING version",
-                _now(),
-                collection,
-            )
+            query = "UPDATE collections SET version = max(version + 1, ?) + ? WHERE number = ? RETURNING version"
+            return _number(connection, query, _now(), count - 1, collection)
 
     def get(self, collection: int, id: str) -> Row | None:
         """Return the row of that id."""
-        with self.transaction(writes=False) as connection:
-            query = f"SELECT {_COLUMNS} FROM records WHERE collection = ? AND id = ?"
-            found = connection.execute(query, (collection, id)).fetchone()
-        return Row(*found) if found else None
+        found = self._read(f"SELECT {_COLUMNS} FROM records WHERE collection = ? AND id = ?", collection, id)
+        return Row(*found[0]) if found else None
 
     def put(self, collection: int, row: Row) -> None:
         """Write the row."""
@@ -304,139 +289,112 @@ class Store:
     def add_synced(self, collection: int, rows: Sequence[tuple[str, int, str]]) -> None:
         """Add records that the file does not have, as the server has them: id, timestamp and data of each."""
         with self.transaction() as connection:
-            version = self.next_version(collection)
+            first = self.next_version(collection, len(rows)) - len(rows) + 1
             connection.executemany(
-                "INSERT INTO records (collection, id, version, mine, base, base_modified) VALUES (?, ?, ?, ?, ?, ?)",
-                [(collection, id, version + at, text, text, modified) for at, (id, modified, text) in enumerate(rows)],
+                "INSERT INTO records (collection, id, version, mine, theirs, modified) VALUES (?, ?, ?, ?, ?, ?)",
+                [(collection, id, first + at, text, text, modified) for at, (id, modified, text) in enumerate(rows)],
             )
-            connection.execute("UPDATE collections SET version = ? WHERE number = ?", (version + len(rows), collection))
+
+    def forget_server(self, collection: int, *, keeps_all: bool) -> list[str]:
+        """Let the server have nothing, so that what is here is new there; return the ids of those that go.
+
+        These are the records that are as the server had them, unless all are kept.
+        """
+        clean = "collection = ? AND mine IS theirs AND mine IS NOT NULL"
+        gone: list[tuple[str]] = []
+        with self.transaction() as connection:
+            if not keeps_all:
+                count = self.count(collection, "mine IS theirs AND mine IS NOT NULL")
+                before = self.next_version(collection, count) - count
+                gone = connection.execute(
+                    "UPDATE records SET mine = NULL, version = ? + place FROM (SELECT rowid AS known, "
+                    f"row_number() OVER (ORDER BY id) AS place FROM records WHERE {clean}) "
+                    "WHERE records.rowid = known RETURNING id",
+                    (before, collection),
+                ).fetchall()
+            connection.execute(
+                "UPDATE records SET base = iif(mine IS NULL, NULL, coalesce(base, theirs)), theirs = NULL, "
+                "modified = 0, is_parked = 0, sent = NULL, refused = NULL, error = NULL WHERE collection = ?",
+                (collection,),
+            )
+            self.set_place(collection, 0, 0)
+        return [id for (id,) in gone]
 
     def select(
-        self, collection: int, where: str = "1", values: Sequence[Any] = (), order: str = "id", limit: int = -1
-    ) -> list[tuple[str, int, str | None]]:
-        """Return id, version and data of the rows that meet a condition in SQL."""
+        self, collection: int, where: str, values: Sequence[Any], order: str = "id"
+    ) -> Iterator[tuple[str, int, str | None]]:
+        """Return id, version and data of the rows that meet a condition in SQL; read them inside of a transaction."""
         with self.transaction(writes=False) as connection:
-            return connection.execute(
-                f"SELECT id, version, mine FROM records WHERE collection = ? AND {where} ORDER BY {order} LIMIT ?",
-                (collection, *values, limit),
-            ).fetchall()
+            query = f"SELECT id, version, mine FROM records WHERE collection = ? AND {where} ORDER BY {order}"
+            return connection.execute(query, (collection, *values))
 
-    def count(self, collection: int, where: str = "mine IS NOT NULL", values: Sequence[Any] = ()) -> int:
+    def count(self, collection: int, where: str, values: Sequence[Any] = ()) -> int:
         """Return the number of rows that meet a condition in SQL."""
-        with self.transaction(writes=False) as connection:
-            query = f"SELECT count(*) FROM records WHERE collection = ? AND {where}"
-            return _number(connection, query, collection, *values)
+        query = f"SELECT count(*) FROM records WHERE collection = ? AND {where}"
+        return int(self._read(query, collection, *values)[0][0])
 
-    def count_on_server(self, collection: int) -> int:
-        """Return how many records the server has, as far as it is known here."""
-        return self.count(collection, _ON_SERVER)
+    def rows(self, collection: int, where: str, *values: Any, after: str = "", limit: int = -1) -> list[Row]:
+        """Return the rows that meet a condition in SQL, by id."""
+        query = f"SELECT {_COLUMNS} FROM records WHERE collection = ? AND {where} AND id > ? ORDER BY id LIMIT ?"
+        return [Row(*found) for found in self._read(query, collection, *values, after, limit)]
+
+    def of_ids(self, collection: int, ids: Iterable[str]) -> dict[str, Row]:
+        """Return the rows of these ids that there are."""
+        found = self.rows(collection, "id IN (SELECT value FROM json_each(?))", json.dumps(list(ids)))
+        return {row.id: row for row in found}
 
     def anchor(self, collection: int, cursor: int) -> tuple[str, int] | None:
         """Return id and server's timestamp of the newest record that the server had at the cursor, else of the oldest.
 
         It is there still, or has a newer version or a tombstone, unless it is another list.
         """
-        query = f"SELECT id, base_modified FROM records WHERE collection = ? AND {_ON_SERVER} AND base_modified"
-        with self.transaction(writes=False) as connection:
-            found: tuple[str, int] | None = connection.execute(
-                f"{query} <= ? ORDER BY base_modified DESC LIMIT 1", (collection, cursor)
-            ).fetchone()
-            return (
-                found
-                or connection.execute(f"{query} > ? ORDER BY base_modified LIMIT 1", (collection, cursor)).fetchone()
-            )
-
-    def unpushed(self, collection: int, after: str = "", limit: int = -1) -> list[Row]:
-        """Return the rows that the server lacks, by id."""
-        return self._rows(collection, _UNPUSHED, after, limit)
-
-    def to_push(self, collection: int, after: str, limit: int) -> list[Row]:
-        """Return the rows to be pushed: without those in conflict, and those that the server refused."""
-        where = f"{_UNPUSHED} AND theirs_modified IS NULL AND refused IS NOT version"
-        return self._rows(collection, where, after, limit)
-
-    def parked(self, collection: int) -> list[Row]:
-        """Return the rows in conflict."""
-        return self._rows(collection, "theirs_modified IS NOT NULL", "", -1)
-
-    def of_ids(self, collection: int, ids: Iterable[str]) -> dict[str, Row]:
-        """Return the rows of these ids that there are."""
-        with self.transaction(writes=False) as connection:
-            query = f"SELECT {_COLUMNS} FROM records WHERE collection = ? AND id IN (SELECT value FROM json_each(?))"
-            found = connection.execute(query, (collection, json.dumps(list(ids)))).fetchall()
-        return {one[0]: Row(*one) for one in found}
-
-    def between(self, collection: int, after: str, up_to: str | None) -> list[Row]:
-        """Return the rows in a range of ids."""
-        return self._rows(collection, "id <= ?", after, -1, "\U0010ffff" if up_to is None else up_to)
-
-    def rows(self, collection: int) -> Iterator[Row]:
-        """Yield all rows by id, a thousand at a time."""
-        after = ""
-        while found := self._rows(collection, "1", after, 1000):
-            yield from found
-            after = found[-1].id
-
-    def _rows(self, collection: int, where: str, after: str, limit: int, *values: Any) -> list[Row]:
-        with self.transaction(writes=False) as connection:
-            query = f"SELECT {_COLUMNS} FROM records WHERE collection = ? AND {where} AND id > ? ORDER BY id LIMIT ?"
-            return [Row(*found) for found in connection.execute(query, (collection, *values, after, limit))]
+        query = f"SELECT id, modified FROM records WHERE collection = ? AND {ON_SERVER} AND modified"
+        found = self._read(f"{query} <= ? ORDER BY modified DESC LIMIT 1", collection, cursor)
+        found = found or self._read(f"{query} > ? ORDER BY modified LIMIT 1", collection, cursor)
+        return found[0] if found else None
 
     def check(self) -> list[str]:
         """Return what SQLite finds wrong with the file."""
-        with self.transaction(writes=False) as connection:
-            found = [str(line) for (line,) in connection.execute("PRAGMA integrity_check")]
+        found = [str(line) for (line,) in self._read("PRAGMA integrity_check")]
         return [] if found == ["ok"] else found
 
-    @contextmanager
-    def lease(self) -> Generator[bool]:
-        """Yield whether this is the only sync of the file now, in all processes; it ends with the process, too."""
+    def lease(self) -> sqlite3.Connection | None:
+        """Return what makes this the only sync of the file in all processes until it is closed, or the process ends.
+
+        ``None`` where there is another one.
+        """
         # A second file, because a lock on the first one would keep others from editing.
         _create(f"{self.path}-sync")
-        with closing(sqlite3.connect(f"{self.path}-sync", timeout=0, isolation_level=None)) as connection:
-            try:
-                connection.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                    raise MirrorFileError(f"{self.path}-sync cannot be used: {error}.") from error
-                yield False
-                return
-            yield True
+        connection = sqlite3.connect(f"{self.path}-sync", timeout=0, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            connection.close()
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                raise MirrorFileError(f"{self.path}-sync cannot be used: {error}.") from error
+            return None
+        return connection
 
 
-_inherited: list[sqlite3.Connection] = []
-"""Connections of a parent process, kept so that Python does not close them."""
-
-
-def json_field(field: str) -> str:
-    """Return the SQL expression of a field of the data: as it is indexed, so it is asked for."""
+def json_path(field: str) -> str:
+    """Return the path of a field of the data as SQL text: as it is indexed, so it is asked for."""
     steps = ".".join([f'"{key}"' for key in field.split(".")])
-    return f"json_extract(mine, '$.{steps}')"
+    return f"'$.{steps}'"
 
 
-def _create(path: str) -> bool:
-    """Create the file where there is none, for its owner alone; return whether it was created."""
+def _create(path: str) -> None:
+    """Create the file where there is none, for its owner alone."""
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:
-        return False
+        return
     except OSError as error:
         raise MirrorFileError(f"The mirror {path} cannot be made: {error.strerror}.") from error
-    return True
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
     is_of_any_program = _number(connection, "PRAGMA application_id") != 0
     return not is_of_any_program and _number(connection, "SELECT count(*) FROM sqlite_master") == 0
-
-
-def _close_all(connections: list[sqlite3.Connection], process: int) -> None:
-    while connections:
-        connection = connections.pop()
-        if process == os.getpid():
-            connection.close()
-        else:
-            _inherited.append(connection)
 
 
 def _number(connection: sqlite3.Connection, query: str, *values: Any) -> int:

@@ -12,9 +12,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
+from sqlite3 import Connection
 from typing import Any, TypeVar
 
 from kinto_orm.client import Client
@@ -36,18 +37,17 @@ from kinto_orm.errors import (
 from kinto_orm.jobs.sources import read_json, read_json_lines
 from kinto_orm.mirror import merging
 from kinto_orm.mirror.reports import Conflict, MirrorResult, OnConflict, OnReset, SyncError, VerifyReport
-from kinto_orm.mirror.store import Position, Row, Store
+from kinto_orm.mirror.store import ON_SERVER, PARKED, TO_PUSH, UNPUSHED, Row, Store
 from kinto_orm.models import Collection, Record
 from kinto_orm.protocol.filters import condition, encode_conditions
 from kinto_orm.protocol.json_values import JSONObject, etag, is_same
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
 from kinto_orm.protocol.paging import (
     ListState,
-    check_progress,
+    RawPages,
     check_timestamp,
     encode_query,
     is_tombstone,
-    read_page,
     read_rows,
     read_state,
     settled_until,
@@ -57,22 +57,25 @@ from kinto_orm.protocol.paging import (
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.query import PageWalk, RawRows
-from kinto_orm.query.execution import EVERYTHING, PAGE_SIZE, Selection
+from kinto_orm.query.execution import PAGE_SIZE, Selection
 from kinto_orm.repository import ids_in_chunks, without_schema_timestamp
 from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.state import Change, ObjectState, Status, Verb, add_observer, remove_observer
 from kinto_orm.unit_of_work import Bulk, carry_out
+from kinto_orm.unit_of_work.batches import full_batch
 
 T = TypeVar("T")
 
 MOST_ROUNDS = 4
 """The number of times that a record is pushed at most, on top of what other clients wrote in between."""
-PUSHED_AT_A_TIME = 500
 SECONDS_BETWEEN_LOOKS = 0.05
 MOST_BACKOFF = 3600.0
 """Seconds; the clock of the machine may have been wrong when a longer pause was noted."""
 MOST_FAILURES = 3
 """Records that the server fails to store, one by one, before the push is given up."""
+
+_PAUSED_UNTIL = "paused until"
+_BEHIND_ALL_IDS = "\U0010ffff"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,16 @@ def sync_collections(
     """
     result = MirrorResult()
     resets: list[ServerResetError] = []
-    observer = _BackoffObserver()
-    add_observer(observer)
+    pauses: list[float] = []
+
+    def note_pause(request: Request, response: Response | None) -> None:
+        asked = "" if response is None else response.headers.get("backoff", "")
+        pauses.extend([seconds] if (seconds := whole_seconds(asked.strip())) else [])
+
+    add_observer(note_pause)
     try:
-        with (yield from _lease(store)):
-            if (failure := _paused(store)) is None:
-                failure = yield from _check_user(store, online)
+        with closing((yield from _take_lease(store))):
+            failure = _paused(store) or (yield from _check_user(store, online))
             for number, collection in collections if failure is None else ():
                 try:
                     yield from CollectionSync(store, number, collection, options, result).run()
@@ -113,43 +120,26 @@ def sync_collections(
                     break
             if failure is not None:
                 result.errors.append(SyncError("", None, failure))
-            if observer.seconds:
-                store.set_number(_PAUSED_UNTIL, time.time() + observer.seconds)
+            if pauses:
+                store.set_note(_PAUSED_UNTIL, str(time.time() + pauses[-1]))
     finally:
-        remove_observer(observer)
+        remove_observer(note_pause)
     for reset in resets:
         reset.result = result
         raise reset
     return result
 
 
-_PAUSED_UNTIL = "paused until"
-
-
-class _BackoffObserver:
-    """Notes for how many seconds the server asks for a pause."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-
-    def __call__(self, request: Request, response: Response | None) -> None:
-        asked = None if response is None else response.headers.get("backoff")
-        self.seconds = (whole_seconds(asked.strip()) or 0.0) if asked else self.seconds
-
-
-def _lease(store: Store) -> Flow[AbstractContextManager[object]]:
-    """Wait until no other sync of the file runs; return the block that keeps it so."""
-    while True:
-        lease = ExitStack()
-        if lease.enter_context(store.lease()):
-            return lease
-        lease.close()
+def _take_lease(store: Store) -> Flow[Connection]:
+    """Wait until no other sync of the file runs; closing the lease ends the wait of the next one."""
+    while (lease := store.lease()) is None:
         yield from pause(SECONDS_BETWEEN_LOOKS)
+    return lease
 
 
 def _paused(store: Store) -> KintoError | None:
     """Return the error of a sync while the server asks for a pause."""
-    seconds = store.number(_PAUSED_UNTIL) - time.time()
+    seconds = float(store.note(_PAUSED_UNTIL) or 0) - time.time()
     if not 0 < seconds <= MOST_BACKOFF:
         return None
     return BackoffError(f"Nothing was sent: the server asks for a pause of {seconds:.0f} s more.", retry_after=seconds)
@@ -182,29 +172,33 @@ class CollectionSync:
         self._result = result
         self._name = str(online.__kinto_path__())
         """The path of the collection."""
+        self._failures = 0
 
     def run(self) -> Flow[None]:
         """Sync the collection; raise the errors that concern all of it."""
-        position = yield from self._do(partial(self._store.position, self._number))
+        cursor, timestamp = yield from self._do(partial(self._store.place, self._number))
         state = yield from read_state(self._list)
-        known = yield from self._do(partial(self._store.count_on_server, self._number))
-        if not (state.timestamp == position.timestamp == position.cursor and state.count == known):
+        if not state.timestamp == timestamp == cursor or state.count != (yield from self._count()):
             yield from self._pull(state)
         yield from self._resolve()
         if self._options.push:
             yield from self._push_rounds()
-        yield from self._do(self._report)
+        for row in (yield from self._rows(f"({PARKED} OR ({UNPUSHED} AND refused IS version))")):
+            (self._result.conflicts if row.is_parked else self._result.refused).append(self._path(row.id))
 
     def _do(self, work: Callable[[], T]) -> Flow[T]:
         """Use the file, in a thread where the flow is awaited."""
         return (yield from call_blocking(self._store.path, work))
 
+    def _rows(self, where: str, *values: Any, after: str = "") -> Flow[list[Row]]:
+        return (yield from self._do(partial(self._store.rows, self._number, where, *values, after=after)))
+
+    def _count(self) -> Flow[int]:
+        """Return how many records the server has, as far as it is known here."""
+        return (yield from self._do(partial(self._store.count, self._number, ON_SERVER)))
+
     def _path(self, id: str) -> str:
         return f"{self._list}/{id}"
-
-    def _report(self) -> None:
-        self._result.conflicts += [self._path(row.id) for row in self._store.parked(self._number)]
-        self._result.refused += [self._path(row.id) for row in self._store.unpushed(self._number) if row.is_refused]
 
     # -- pull -----------------------------------------------------------------------------------------------------
 
@@ -215,34 +209,31 @@ class CollectionSync:
             if state is None or state.timestamp != timestamp:
                 state = yield from read_state(self._list)
             if state.timestamp == timestamp:
-                known = yield from self._do(partial(self._store.count_on_server, self._number))
-                if known != state.count:
-                    yield from self._reconcile(timestamp, is_same_list=True)
+                if state.count != (yield from self._count()):
+                    yield from self._reconcile(timestamp)
                 return
             state = None
 
     def _pull_pages(self) -> Flow[int]:
         """Take the pages of what changed since the cursor; return the timestamp of the list."""
-        position = yield from self._do(partial(self._store.position, self._number))
-        anchor = yield from self._do(partial(self._store.anchor, self._number, position.cursor))
-        since = max(0, min(position.cursor, position.cursor if anchor is None else anchor[1]) - 1)
-        parameters = [("_since", etag(since))] if position.cursor else []
-        query: str | None = encode_query([*parameters, ("_sort", "last_modified"), ("_limit", str(PAGE_SIZE))])
-        seen: set[str] = set()
+        cursor, before = yield from self._do(partial(self._store.place, self._number))
+        anchor = yield from self._do(partial(self._store.anchor, self._number, cursor))
+        since = max(0, min(cursor, cursor if anchor is None else anchor[1]) - 1)
+        parameters = [("_since", etag(since))] if cursor else []
+        query = encode_query([*parameters, ("_sort", "last_modified"), ("_limit", str(PAGE_SIZE))])
+        pages = RawPages(self._list, query, may_hold_tombstones=bool(cursor))
         timestamp = limit = 0
-        while query is not None:
-            check_progress(query, seen, self._list)
-            page = yield from read_page(self._list, query)
+        while (flow := pages.next()) is not None:
+            page = yield from flow
             rows = timestamped_rows(page, self._list)
-            if len(seen) == 1:
+            if len(pages.seen) == 1:
                 timestamp = check_timestamp(page.timestamp, self._list)
                 limit = min(timestamp, (yield from settled_until(page.server_time, self._options.horizon)))
-                is_lost = timestamp < position.timestamp or (yield from self._lacks(anchor, rows, since))
-                if is_lost and (yield from self._reconcile(timestamp, is_same_list=False)):
+                is_lost = timestamp < before or (yield from self._lacks(anchor, rows, since))
+                if is_lost and (yield from self._reconcile(timestamp)):
                     return (yield from self._pull_pages())  # from the beginning of another list
-            query = page.next_query
-            reached = timestamp if query is None else rows[-1]["last_modified"] if rows else 0
-            place = Position(max(position.cursor, min(reached, limit)), 0 if query is not None else timestamp)
+            reached = timestamp if pages.query is None else rows[-1]["last_modified"] if rows else 0
+            place = max(cursor, min(reached, limit)), 0 if pages.query is not None else timestamp
             yield from self._do(partial(self._take, rows, place, holds_tombstones=bool(parameters)))
         return timestamp
 
@@ -253,7 +244,9 @@ class CollectionSync:
         about = [("_since", etag(since)), *encode_conditions([condition("id", "", anchor[0])])]
         return not (yield from read_rows(self._list, encode_query(about)))
 
-    def _take(self, rows: Sequence[JSONObject], place: Position | None, *, holds_tombstones: bool) -> None:
+    def _take(
+        self, rows: Sequence[JSONObject], place: tuple[int, int] | None = None, *, holds_tombstones: bool = False
+    ) -> None:
         """Take these rows of the server, and the place that is reached with them, in one transaction."""
         with self._store.transaction():
             known = self._store.of_ids(self._number, [row["id"] for row in rows])
@@ -261,21 +254,20 @@ class CollectionSync:
             for row in rows:
                 is_deleted = holds_tombstones and is_tombstone(row)
                 if row["id"] in known:
-                    self._take_one(known[row["id"]], row, is_deleted=is_deleted)
+                    self._take_one(known[row["id"]], row["last_modified"], None if is_deleted else row)
                 elif not is_deleted:
                     new.append((row["id"], row["last_modified"], merging.text_of(without_envelope(row))))
             if new:
                 self._store.add_synced(self._number, new)
                 self._result.pulled += [self._path(id) for id, _, _ in new]
             if place is not None:
-                self._store.set_position(self._number, place)
+                self._store.set_place(self._number, *place)
 
-    def _take_one(self, row: Row, theirs: JSONObject, *, is_deleted: bool) -> None:
-        modified: int = theirs["last_modified"]
-        if modified == row.theirs_modified or (row.is_on_server and not is_deleted and modified == row.base_modified):
+    def _take_one(self, row: Row, modified: int, theirs: JSONObject | None) -> None:
+        if theirs is not None and row.theirs is not None and modified == row.modified:
             return  # the overlap brings it again
         version = self._store.next_version(self._number)
-        if is_deleted:
+        if theirs is None:
             after, effect = merging.deleted(row, modified, version)
         else:
             after, effect = merging.incoming(row, without_envelope(theirs), modified, version)
@@ -286,46 +278,56 @@ class CollectionSync:
 
     # -- reconcile ------------------------------------------------------------------------------------------------
 
-    def _reconcile(self, timestamp: int, *, is_same_list: bool) -> Flow[bool]:
+    def _reconcile(self, timestamp: int) -> Flow[bool]:
         """Compare all ids with the server's; return whether it is another list, which is to be read from its beginning.
 
         Raises ``ServerResetError`` where it is another list and the caller wants to be asked.
         """
-        gone: list[str] = []
+        gone: list[Row] = []
         changed: list[str] = []
-        common = 0
-        walk = PageWalk(RawRows(), self._place, Selection(fields=("last_modified",)), "raise")
-        after = ""
-        while (flow := walk.next_page()) is not None:
-            page = yield from flow
-            theirs = {row["id"]: row["last_modified"] for row in page.objects}
-            up_to = max(theirs, default=None) if page.has_more else None
-            mine = yield from self._do(partial(self._store.between, self._number, after, up_to))
-            known = {row.id: row for row in mine}
-            gone += [id for id, row in known.items() if row.is_on_server and id not in theirs]
-            changed += [id for id, at in theirs.items() if not _is_known(known.get(id), at)]
-            common += sum(_is_known(known.get(id), at) for id, at in theirs.items())
-            after = up_to or after
-        if gone and not common:
+        is_another = True
+
+        def compare(theirs: Mapping[str, JSONObject], mine: Mapping[str, Row]) -> None:
+            nonlocal is_another
+            gone.extend(row for id, row in mine.items() if id not in theirs)
+            new = [id for id, row in theirs.items() if id not in mine or mine[id].modified != row["last_modified"]]
+            is_another = is_another and len(new) == len(theirs)
+            changed.extend(new)
+
+        yield from self._compare(compare, "last_modified")
+        if gone and is_another:
             yield from self._do(partial(self._reset, len(gone)))
             return True
         yield from self._do(partial(self._remove, gone, timestamp))
         for chunk in ids_in_chunks(changed):
-            about = encode_query(encode_conditions([condition("id", "in", chunk)]))
-            rows = yield from read_rows(self._list, about)
-            yield from self._do(partial(self._take, rows, None, holds_tombstones=False))
+            rows = yield from read_rows(self._list, encode_query(encode_conditions([condition("id", "in", chunk)])))
+            yield from self._do(partial(self._take, rows))
         return False
 
-    def _remove(self, ids: Sequence[str], timestamp: int) -> None:
+    def _compare(
+        self, visit: Callable[[Mapping[str, JSONObject], Mapping[str, Row]], None], *fields: str
+    ) -> Flow[None]:
+        """Call ``visit`` with the server's records, and those that it has as far as is known, by id, range by range."""
+        walk = PageWalk(RawRows(), self._place, Selection(fields=fields), "raise")
+        after = ""
+        while (flow := walk.next_page()) is not None:
+            page = yield from flow
+            theirs = {row["id"]: row for row in page.objects}
+            up_to = max(theirs, default=_BEHIND_ALL_IDS) if page.has_more else _BEHIND_ALL_IDS
+            rows = yield from self._rows(f"{ON_SERVER} AND id <= ?", up_to, after=after)
+            visit(theirs, {row.id: row for row in rows})
+            after = up_to
+
+    def _remove(self, rows: Sequence[Row], timestamp: int) -> None:
         """Take the deletion of records whose tombstones are lost."""
         with self._store.transaction():
-            for row in self._store.of_ids(self._number, ids).values():
-                self._take_one(row, {"last_modified": max(timestamp, row.base_modified or 0)}, is_deleted=True)
+            for row in self._store.of_ids(self._number, [row.id for row in rows]).values():
+                self._take_one(row, max(timestamp, row.modified or 0), None)
 
     def _reset(self, missing: int) -> None:
         """Begin anew with another list."""
-        kept = len(self._store.unpushed(self._number))
         if self._options.on_reset == "ask":
+            kept = self._store.count(self._number, UNPUSHED)
             raise ServerResetError(
                 f"{self._name}: the server lost {missing} records that the mirror had from it, and has none of them "
                 f"as it was: it was emptied, or the collection was made again. {kept} changes of the mirror are not "
@@ -335,16 +337,8 @@ class CollectionSync:
                 missing=missing,
                 kept=kept,
             )
-        with self._store.transaction():
-            for row in self._store.rows(self._number):
-                if self._options.on_reset == "push":
-                    after = merging.remade(row)
-                else:
-                    after = merging.lost(row, self._store.next_version(self._number))
-                if after.mine is None and row.mine is not None:
-                    self._result.pulled.append(self._path(row.id))
-                self._store.put(self._number, after)
-            self._store.set_position(self._number, Position(0, 0))
+        gone = self._store.forget_server(self._number, keeps_all=self._options.on_reset == "push")
+        self._result.pulled += map(self._path, gone)
         self._result.reset.append(self._name)
 
     # -- conflicts ------------------------------------------------------------------------------------------------
@@ -352,9 +346,7 @@ class CollectionSync:
     def _resolve(self) -> Flow[None]:
         """Resolve the conflicts as the caller wants it."""
         policy = self._options.on_conflict
-        if policy == "park":
-            return
-        for row in (yield from self._do(partial(self._store.parked, self._number))):
+        for row in (yield from self._rows(PARKED)) if policy != "park" else ():
             conflict = conflict_of(self._store, self._number, self._name, row)
             choice = policy(conflict) if callable(policy) else policy
             if choice == "park":
@@ -383,30 +375,33 @@ class CollectionSync:
     def _push(self) -> Flow[dict[str, KintoError]]:
         """Push the changes; return the errors of those that another client got in the way of, by id."""
         again: dict[str, KintoError] = {}
-        after = ""
-        while rows := (yield from self._do(partial(self._begin_to_send, after))):
-            versions = {row.id: row.version for row in rows}
-            changes = yield from self._do(partial(self._changes, rows))
-            bulk = Bulk(changes, self._place.runner)
-            alone: list[str] = []
+        after, limit = "", (yield from full_batch(self._place.runner))
+        while rows := (yield from self._do(partial(self._begin_to_send, after, limit))):
+            by_id = {row.id: row for row in rows}
             failure: KintoError | None = None
+            bulk = Bulk((yield from self._do(partial(self._changes, rows))), self._place.runner)
             while (flow := bulk.next_batch()) is not None:
-                for one in (yield from flow):
-                    assert isinstance(one, Change)
-                    yield from self._do(partial(self._answered, one, versions, again, alone))
-                    failure = failure or _stops(one, alone)
-            if failure is None:
-                failure = yield from self._push_alone([row for row in rows if row.id in alone], versions, again)
+                answered: list[Change[Any]] = []
+                for change in (yield from flow):
+                    assert isinstance(change, Change)
+                    if not _is_of_the_batch(change.error):
+                        failure = failure or _failure_of(change)
+                        answered.append(change)
+                    elif failure is None:
+                        alone = yield from self._push_alone(by_id[change.state.path.id])
+                        failure = self._failure_alone(alone)
+                        answered.append(alone)
+                yield from self._do(partial(self._note, answered, by_id, again))
             if failure is not None:
                 self._result.errors.append(SyncError(self._name, None, failure))
                 return {}
             after = rows[-1].id
         return again
 
-    def _begin_to_send(self, after: str) -> list[Row]:
+    def _begin_to_send(self, after: str, limit: int) -> list[Row]:
         """Note in the file what is about to be sent, and return it."""
         with self._store.transaction():
-            rows = [merging.sending(row) for row in self._store.to_push(self._number, after, PUSHED_AT_A_TIME)]
+            rows = [merging.sending(row) for row in self._store.rows(self._number, TO_PUSH, after=after, limit=limit)]
             for row in rows:
                 self._store.put(self._number, row)
         return rows
@@ -414,132 +409,108 @@ class CollectionSync:
     def _changes(self, rows: Sequence[Row]) -> list[Change[Any]]:
         """Return what is to be sent; refuse what cannot be."""
         changes: list[Change[Any]] = []
-        with self._store.transaction():
-            for row in rows:
-                try:
-                    changes.append(self._change(row))
-                except KintoError as error:
-                    self._store.put(self._number, merging.refused(row, str(error), row.version))
+        for row in rows:
+            try:
+                changes.append(self._change(row))
+            except KintoError as error:
+                self._store.put(self._number, merging.refused(row, str(error), row.version))
         return changes
 
     def _change(self, row: Row) -> Change[Any]:
-        path, mine = self._list.object(row.id), merging.data_of(row.mine)
-        if mine is not None and not row.is_on_server:
+        mine = merging.data_of(row.mine)
+        if mine is not None and row.theirs is None:
             data = without_schema_timestamp(Kind.RECORD, mine)
             return Record(id=row.id, data=data, collection=self._online).__kinto_change__(Verb.SAVE)
-        state = ObjectState(path, Status.LOADED, merging.data_of(row.base), row.base_modified)
+        state = ObjectState(self._list.object(row.id), Status.LOADED, merging.data_of(row.theirs), row.modified)
         record = self._source.load_one(state, self._place)
         if mine is None:
             return record.__kinto_change__(Verb.DELETE)
         record.data = mine
         return record.__kinto_change__(Verb.SAVE)
 
-    def _push_alone(
-        self, rows: Sequence[Row], versions: Mapping[str, int], again: dict[str, KintoError]
-    ) -> Flow[KintoError | None]:
-        """Push records one by one, of a batch that the server refused whole; return the error that ends the push."""
-        failures = 0
-        for row in rows:
-            change = self._change(row)
-            try:
-                yield from carry_out(change, self._place.runner)
-            except KintoError as error:
-                change.error = change.error or error
-                change.status = change.status or "rejected"
-            yield from self._do(partial(self._answered, change, versions, again, None))
-            failures += isinstance(change.error, ServerError)
-            if isinstance(change.error, TransportError) or failures == MOST_FAILURES:
-                return change.error
-        return None
+    def _push_alone(self, row: Row) -> Flow[Change[Any]]:
+        """Push a record of a batch that the server refused whole."""
+        change = self._change(row)
+        try:
+            yield from carry_out(change, self._place.runner)
+        except KintoError as error:
+            change.error = change.error or error
+            change.status = change.status or "rejected"
+        return change
 
-    def _answered(
-        self,
-        change: Change[Any],
-        versions: Mapping[str, int],
-        again: dict[str, KintoError],
-        alone: list[str] | None,
-    ) -> None:
-        """Note the server's answer to one change in the file, in one transaction."""
-        id = change.state.path.id
+    def _failure_alone(self, change: Change[Any]) -> KintoError | None:
+        self._failures += isinstance(change.error, ServerError)
+        return change.error if isinstance(change.error, TransportError) or self._failures >= MOST_FAILURES else None
+
+    def _note(self, changes: Sequence[Change[Any]], sent: Mapping[str, Row], again: dict[str, KintoError]) -> None:
+        """Note the server's answers in the file, in one transaction."""
         with self._store.transaction():
-            row = self._store.get(self._number, id)
-            assert row is not None
-            if change.is_stored:
-                self._stored(change, row)
-            elif isinstance(change.error, ConflictError) and change.error.theirs is not None:
-                again[id] = change.error
-                theirs = {**change.error.theirs, "last_modified": change.error.theirs_last_modified}
-                self._take_one(row, theirs, is_deleted=False)
-            elif change.status in ("conflict", "gone"):
-                self._gone(change, row, again)
-            elif change.status == "rolled_back":
-                again[id] = change.error or KintoError(str(change.state.path))
-            elif alone is not None and _is_of_the_batch(change.error):
-                alone.append(id)
-            elif change.status != "unknown":
-                self._refused(change, row, versions[id])
+            known = self._store.of_ids(self._number, [change.state.path.id for change in changes])
+            for change in changes:
+                id = change.state.path.id
+                self._note_one(change, known[id], sent[id].version, again)
 
-    def _refused(self, change: Change[Any], row: Row, version: int) -> None:
+    def _note_one(self, change: Change[Any], row: Row, version: int, again: dict[str, KintoError]) -> None:
+        error = change.error
+        if change.is_stored:
+            self._note_stored(change, row)
+        elif isinstance(error, ConflictError) and error.theirs is not None:
+            again[row.id] = error
+            self._take_one(row, error.theirs_last_modified or 0, dict(error.theirs))
+        elif change.status in ("conflict", "gone") and change.verb is Verb.DELETE:
+            self._store.put(self._number, merging.settled(row, None, row.modified or 0))
+        elif change.status in ("conflict", "gone", "rolled_back"):
+            again[row.id] = error or KintoError(str(change.state.path))  # the next pull brings its tombstone
+        elif change.status != "unknown":
+            self._note_refusal(change, row, version)
+
+    def _note_refusal(self, change: Change[Any], row: Row, version: int) -> None:
         """Note that the record was not stored: a wrong one is not sent again before it is edited."""
         error = change.error if change.status == "rejected" else None
         # A right, or a setting of the server, may come.
         may_change = isinstance(error, ResponseError) and not isinstance(error, BadRequestError)
-        after = merging.refused(row, str(error), version)
-        if error is None or may_change:
-            after = replace(after, refused=row.refused, error=None if error is None else str(error))
-        self._store.put(self._number, after)
-        if may_change and error is not None and not _is_whole(error):
+        reason = None if error is None else str(error)
+        self._store.put(self._number, merging.refused(row, reason, None if error is None or may_change else version))
+        if error is not None and may_change and not _is_whole(error):
             self._result.errors.append(SyncError(self._name, row.id, error))
 
-    def _stored(self, change: Change[Any], row: Row) -> None:
+    def _note_stored(self, change: Change[Any], row: Row) -> None:
         state = change.after
         if change.verb is Verb.DELETE:
-            modified = row.base_modified if state is None else state.last_modified
-            after = merging.push_deleted(row, modified or 0)
+            modified = row.modified if state is None else state.last_modified
+            after = merging.settled(row, None, modified or 0)
         elif state is None or state.data is None:  # as the server has it: nothing was sent
-            after = merging.pushed(row, merging.data_of(row.base) or {}, row.base_modified or 0, row.version)
+            after = merging.pushed(row, merging.data_of(row.theirs) or {}, row.modified or 0, row.version)
         else:
             version = self._store.next_version(self._number)
             after = merging.pushed(row, state.data, state.last_modified or 0, version)
         self._store.put(self._number, after)
         self._result.pushed.append(self._path(row.id))
 
-    def _gone(self, change: Change[Any], row: Row, again: dict[str, KintoError]) -> None:
-        """Note that the server has the record no more: the next pull brings its tombstone."""
-        if change.verb is Verb.DELETE:
-            self._store.put(self._number, merging.push_deleted(row, row.base_modified or 0))
-        else:
-            again[row.id] = change.error or KintoError(str(change.state.path))
+    # -- dumps, and verification ----------------------------------------------------------------------------------
 
     def load_dump(self, rows: Sequence[JSONObject]) -> int:
         """Take these rows of an earlier moment of the server; return how many were new."""
         with self._store.transaction():
             known = self._store.of_ids(self._number, [row["id"] for row in rows])
             newer = [row for row in rows if _is_newer(row, known.get(row["id"]))]
-            place = self._store.position(self._number)
-            if not place.cursor and rows:
+            cursor, timestamp = self._store.place(self._number)
+            if not cursor and rows:
                 # What was committed late when the dump was made is in the part that is read again.
                 latest = max(row["last_modified"] for row in rows)
-                place = Position(max(1, latest - round(self._options.horizon * 1000)), 0)
-            self._take(newer, place, holds_tombstones=False)
+                cursor, timestamp = max(1, latest - round(self._options.horizon * 1000)), 0
+            self._take(newer, (cursor, timestamp))
         return len(newer)
-
-    # -- verify ---------------------------------------------------------------------------------------------------
 
     def verify(self, report: VerifyReport) -> Flow[None]:
         """Compare all records with the server's."""
-        walk = PageWalk(RawRows(), self._place, EVERYTHING, "raise")
-        after = ""
-        while (flow := walk.next_page()) is not None:
-            page = yield from flow
-            theirs = {row["id"]: row for row in page.objects}
-            up_to = max(theirs, default=None) if page.has_more else None
-            rows = yield from self._do(partial(self._store.between, self._number, after, up_to))
-            mine = {row.id: row for row in rows if row.is_on_server}
+
+        def compare(theirs: Mapping[str, JSONObject], mine: Mapping[str, Row]) -> None:
             report.extra += [self._path(id) for id in mine if id not in theirs]
             report.missing += [self._path(id) for id in theirs if id not in mine]
             report.different += [self._path(id) for id in mine if id in theirs and not _is_equal(mine[id], theirs[id])]
-            after = up_to or after
+
+        yield from self._compare(compare)
 
 
 def conflict_of(store: Store, number: int, collection: str, row: Row) -> Conflict:
@@ -548,7 +519,7 @@ def conflict_of(store: Store, number: int, collection: str, row: Row) -> Conflic
     def resolve(seen: Row, data: JSONObject | None) -> None:
         with store.transaction():
             row = store.get(number, seen.id)
-            if row is None or (row.version, row.theirs_modified) != (seen.version, seen.theirs_modified):
+            if row is None or (row.version, row.modified) != (seen.version, seen.modified):
                 raise UsageError(
                     f"{collection}/records/{seen.id}: the record was changed since this conflict was read, and nothing "
                     "was stored: look at mirror.conflicts again."
@@ -556,38 +527,6 @@ def conflict_of(store: Store, number: int, collection: str, row: Row) -> Conflic
             store.put(number, merging.resolved(row, data, store.next_version(number)))
 
     return Conflict(collection, row, resolve)
-
-
-def _is_known(row: Row | None, modified: int) -> bool:
-    """Return whether the file has the record in the server's version, or knows its side of a conflict."""
-    return row is not None and row.is_on_server and modified == row.server_modified
-
-
-def _is_equal(row: Row, theirs: JSONObject) -> bool:
-    try:
-        known = merging.data_of(row.theirs if row.is_parked else row.base)
-    except ProtocolError:
-        return False
-    return row.server_modified == theirs["last_modified"] and is_same(known, without_envelope(theirs))
-
-
-def _is_of_the_batch(error: KintoError | None) -> bool:
-    """Return whether the server refused the batch for the sake of one of its records, or a batch cannot carry it."""
-    is_refusal = isinstance(error, BadRequestError | ForbiddenError | ServerError)
-    return (is_refusal and _is_whole(error)) or isinstance(error, NotStageableError)
-
-
-def _is_whole(error: KintoError | None) -> bool:
-    return isinstance(error, ResponseError) and error.path == "/batch"
-
-
-def _stops(change: Change[Any], alone: Sequence[str]) -> KintoError | None:
-    """Return the error for which nothing more is pushed now."""
-    is_kept = change.state.path.id in alone or change.status not in ("unknown", "not_sent", "rejected")
-    error = None if is_kept else change.error
-    if isinstance(error, ResponseError) and not _is_whole(error) and change.status == "rejected":
-        return None
-    return error if isinstance(error, TransportError | ProtocolError | ResponseError) else None
 
 
 def read_dump(path: str | os.PathLike[str], disk: Disk) -> list[JSONObject]:
@@ -603,8 +542,30 @@ def read_dump(path: str | os.PathLike[str], disk: Disk) -> list[JSONObject]:
 
 
 def _is_newer(theirs: JSONObject, mine: Row | None) -> bool:
-    if mine is None:
-        return True
-    is_touched = mine.is_unpushed or mine.is_parked
-    known = mine.server_modified if mine.is_on_server else mine.gone
-    return not is_touched and theirs["last_modified"] > (known or 0)
+    return mine is None or (mine.mine == mine.theirs and theirs["last_modified"] > (mine.modified or 0))
+
+
+def _is_equal(row: Row, theirs: JSONObject) -> bool:
+    try:
+        known = merging.data_of(row.theirs)
+    except ProtocolError:
+        return False
+    return row.modified == theirs["last_modified"] and is_same(known, without_envelope(theirs))
+
+
+def _is_of_the_batch(error: KintoError | None) -> bool:
+    """Return whether the server refused the batch for the sake of one of its records, or a batch cannot carry it."""
+    is_refusal = isinstance(error, BadRequestError | ForbiddenError | ServerError)
+    return (is_refusal and _is_whole(error)) or isinstance(error, NotStageableError)
+
+
+def _is_whole(error: KintoError | None) -> bool:
+    return isinstance(error, ResponseError) and error.path == "/batch"
+
+
+def _failure_of(change: Change[Any]) -> KintoError | None:
+    """Return the error for which nothing more is pushed now."""
+    error = change.error
+    is_of_one = change.status == "rejected" and isinstance(error, ResponseError) and not _is_whole(error)
+    is_of_all = change.status in ("unknown", "not_sent", "rejected") and not is_of_one
+    return error if is_of_all and isinstance(error, TransportError | ProtocolError | ResponseError) else None

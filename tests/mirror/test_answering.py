@@ -54,7 +54,7 @@ class Side:
             kept["last_modified"] = self.number(kept["last_modified"])
         if "responses" in kept:
             for one in kept["responses"]:
-                etag = one["headers"].get("ETag")
+                etag = {name.lower(): value for name, value in one["headers"].items()}.get("etag")
                 one["headers"] = None if etag is None else self.number(int(etag.strip('"')))
                 one["body"] = one["body"] or None
         if kept.get("details"):

@@ -194,7 +194,7 @@ def test_verify_reports_what_was_tampered_with(device: Device, todos: Collection
     device.sync()
     assert device.mirror.verify().ok
     with device.mirror._store.transaction() as connection:
-        connection.execute("UPDATE records SET base = '{\"x\":2}', mine = '{\"x\":2}' WHERE id = 'a'")
+        connection.execute("UPDATE records SET theirs = '{\"x\":2}', mine = '{\"x\":2}' WHERE id = 'a'")
         connection.execute("DELETE FROM records WHERE id = 'b'")
     put(todos, "d", x=1)
     todos.records.get("c").delete()
