@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from kinto_orm.errors import InvalidValueError, OfflineError, PermissionsUnknownError
 from kinto_orm.mirror.merging import data_of, edited
-from kinto_orm.mirror.selecting import BadQueryError, Selection, parse_query, pick, row_text, whole
+from kinto_orm.mirror.selecting import Selection, parse_query, pick, row_text, whole
 from kinto_orm.mirror.store import Row, Store
 from kinto_orm.protocol.batches import ATOMIC_CAPABILITY, ATOMIC_HEADER, ROLLED_BACK_HEADER
 from kinto_orm.protocol.json_patch import apply_json_patch
@@ -95,13 +95,7 @@ class FileTransport:
         """Like :meth:`release`."""
         self._store.release()
 
-    def close(self) -> None:
-        """Like :meth:`release`: the file belongs to the mirror."""
-        self._store.release()
-
-    async def aclose(self) -> None:
-        """Like :meth:`release`."""
-        self._store.release()
+    close, aclose = release, arelease  # the file belongs to the mirror
 
     def _answer_batch(self, request: Request) -> Response:
         entries = decode(request.body or b"{}", "/batch")["requests"]
@@ -117,7 +111,12 @@ class FileTransport:
                 raise _UndoneError
         texts = [
             b'{"status":%d,"path":%s,"headers":%s,"body":%s}'
-            % (one.status, encode("/v1" + unquote(entry["path"].partition("?")[0])), encode(one.headers), one.body or b'""')
+            % (
+                one.status,
+                encode("/v1" + unquote(entry["path"].partition("?")[0])),
+                encode(one.headers),
+                one.body or b'""',
+            )
             for one, entry in zip(answers, entries, strict=True)
         ]
         answer = _answer(200, "")._replace(body=b'{"responses":[%s]}' % b",".join(texts))
@@ -140,9 +139,6 @@ class FileTransport:
             answer = self._handle_list(call) if call.id is None else self._handle_record(call)
         except _RefusalError as refusal:
             answer = refusal.answer
-        except BadQueryError as error:
-            details = [{"location": "querystring", "name": str(error), "description": f"Invalid value for {error}"}]
-            answer = _RefusalError(400, details).answer
         return answer._replace(body=b"") if call.method == "HEAD" else answer
 
     # -- lists ----------------------------------------------------------------------------------------------------
@@ -151,25 +147,20 @@ class FileTransport:
         if call.method not in ("GET", "HEAD", "DELETE"):
             raise OfflineError(f"{call.method} {call.path}: a mirror does not do that; ask the server's client.")
         timestamp, date = self._store.timestamp(call.collection), {"date": formatdate(usegmt=True)}
-        try:
-            query = parse_query(call.query)
-        except BadQueryError as error:
-            if error.comes_first or self._check(call, timestamp):
-                raise
-            return _answer(304, "", timestamp, date)
         if not self._check(call, timestamp):
             return _answer(304, "", timestamp, date)
-        selection = Selection(self._store, call.collection, query, only_live=call.method == "DELETE")
+        selection = Selection(self._store, call.collection, parse_query(call.query), only_live=call.method == "DELETE")
         if call.method == "HEAD":
             count = str(selection.count())
             return _answer(200, "", timestamp, {**date, "total-objects": count, "total-records": count})
-        page = selection.page()
-        texts = page.texts
+        rows, query = selection.page()
         if call.method == "DELETE":
-            known = self._store.of_ids(call.collection, page.ids)
-            texts = [self._store_edit(call, known[id], None) for id in page.ids]
+            known = self._store.of_ids(call.collection, [row[0] for row in rows])
+            texts = [self._store_edit(call, known[row[0]], None) for row in rows]
             timestamp = self._store.timestamp(call.collection)
-        following = {"next-page": f"http://mirror/v1{call.path}?{page.next_query}"} if page.next_query else {}
+        else:
+            texts = list(map(selection.text, rows))
+        following = {"next-page": f"http://mirror/v1{call.path}?{query}"} if query else {}
         return _answer(200, f'{{"data":[{",".join(texts)}]}}', timestamp, {**date, **following})
 
     # -- records --------------------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from kinto_orm.errors import InvalidValueError, KintoError, UsageError
+from kinto_orm.errors import InvalidValueError, KintoError
 
 logger = logging.getLogger("kinto_orm")
 
@@ -31,18 +31,11 @@ class Repetition:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start the thread. Raises ``UsageError`` where it runs already."""
-        if self._thread is not None and self._thread.is_alive():
-            raise UsageError("It was started already: stop() it first.")
+        """Start the thread; in a forked process, again: a fork copies no threads."""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(self._stopped,), name="kinto-orm mirror", daemon=True)
         _running.add(self)
         self._thread.start()
-
-    def start_in_child(self) -> None:
-        """Start the thread again in a forked process: a fork copies no threads."""
-        self._thread = None
-        self.start()
 
     def stop(self) -> None:
         """End the thread, after the call that it is at; a second call does nothing."""
@@ -68,7 +61,7 @@ _running: weakref.WeakSet[Repetition] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for one in list(_running):
-        one.start_in_child()
+        one.start()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, where nothing forks

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, NoReturn, Self, TypeVar, cast, get_args, overload
+from typing import Any, NoReturn, Self, TypeAlias, TypeVar, cast, get_args, overload
 
 from kinto_orm.client import Client
 from kinto_orm.client.connection import Connection, Options
@@ -20,10 +19,9 @@ from kinto_orm.mirror.reports import (
     OnReset,
     Pending,
     VerifyReport,
-    pending,
 )
 from kinto_orm.mirror.store import PARKED, UNPUSHED, Store
-from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, conflict_of, read_dump, sync_collections
+from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, read_dump, sync_collections
 from kinto_orm.models import Collection, Record
 from kinto_orm.protocol.filters import check_field_name
 from kinto_orm.protocol.paging import check_horizon
@@ -31,6 +29,9 @@ from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
 
 M = TypeVar("M", bound=Record)
+
+Fields: TypeAlias = Sequence[object]
+"""Fields of a model, by the class (``Todo.done``) or by their texts."""
 
 
 class _FileConnection(Connection):
@@ -85,14 +86,10 @@ class Mirror:
         return self._store.path
 
     @overload
-    def collection(
-        self, which: str, *, bucket: str | None = None, indexes: Sequence[object] = ()
-    ) -> Collection[Record]: ...
+    def collection(self, which: str, *, bucket: str | None = None, indexes: Fields = ()) -> Collection[Record]: ...
     @overload
-    def collection(
-        self, which: type[M], *, bucket: str | None = None, indexes: Sequence[object] = ()
-    ) -> Collection[M]: ...
-    def collection(self, which: Any, *, bucket: str | None = None, indexes: Sequence[object] = ()) -> Any:
+    def collection(self, which: type[M], *, bucket: str | None = None, indexes: Fields = ()) -> Collection[M]: ...
+    def collection(self, which: Any, *, bucket: str | None = None, indexes: Fields = ()) -> Any:
         """Return the collection in the mirror, of a model or an id; from now on the file has its records.
 
         ``bucket`` is by default that of the model, else of the client. ``indexes`` are fields (``Todo.done``) by which
@@ -108,8 +105,11 @@ class Mirror:
     @property
     def pending(self) -> list[Pending]:
         """What the server lacks: the records that were created, updated or deleted here."""
-        known = self._store.collections().items()
-        return [pending(path, row) for path, number in known for row in self._store.rows(number, UNPUSHED)]
+        return [
+            Pending(path, row.id, "deleted" if row.mine is None else "updated" if row.theirs else "created", row.error)
+            for path, number in self._store.collections().items()
+            for row in self._store.rows(number, UNPUSHED)
+        ]
 
     @property
     def conflicts(self) -> list[Conflict]:
@@ -118,7 +118,7 @@ class Mirror:
         They are kept in the file until they are resolved.
         """
         return [
-            conflict_of(self._store, number, path, row)
+            Conflict(self._store, number, path, row)
             for path, number in self._store.collections().items()
             for row in self._store.rows(number, PARKED)
         ]
@@ -243,18 +243,14 @@ class Mirror:
         self.client.__enter__()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.client.__exit__(kind, error, trace)
+    def __exit__(self, *error: Any) -> None:
+        self.client.__exit__(*error)
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.__exit__(kind, error, trace)
+    async def __aexit__(self, *error: Any) -> None:
+        self.__exit__(*error)
 
     def __repr__(self) -> str:
         return f"<Mirror {self.path}>"

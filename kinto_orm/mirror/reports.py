@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias
 from kinto_orm.errors import KintoError, UsageError
 from kinto_orm.mirror import merging
 from kinto_orm.mirror.merging import Side
-from kinto_orm.mirror.store import Row
+from kinto_orm.mirror.store import Row, Store
 from kinto_orm.protocol.json_values import JSONObject, to_json_object
 
 Choice: TypeAlias = Literal["park", "mine", "theirs"]
@@ -34,27 +34,20 @@ class Pending(NamedTuple):
     """The reason for which the server refused it: it is not sent again before it is edited."""
 
 
-def pending(collection: str, row: Row) -> Pending:
-    """Return what is to be pushed of the row."""
-    kind: Literal["created", "updated", "deleted"] = "created" if row.theirs is None else "updated"
-    return Pending(collection, row.id, "deleted" if row.mine is None else kind, row.error)
-
-
 class Conflict:
     """A record that was changed here and on the server, so that the two could not be merged.
 
     It stays in the file until it is resolved; the other records go on being synchronised.
     """
 
-    def __init__(self, collection: str, row: Row, resolve: Callable[[Row, JSONObject | None], None]) -> None:
+    def __init__(self, store: Store, number: int, collection: str, row: Row) -> None:
         self.collection = collection
         self.id = row.id
         self.base: JSONObject | None = merging.base_of(row)
         self.mine: JSONObject | None = merging.data_of(row.mine)
         self.theirs: JSONObject | None = merging.data_of(row.theirs)
         self.fields: tuple[str, ...] = merging.clashing(row)
-        self._row = row
-        self._resolve = resolve
+        self._store, self._number, self._row = store, number, row
 
     def merge(self, prefer: Side) -> JSONObject | None:
         """Return both sides in one, with the preferred one where they clash; ``None`` where that one deleted it."""
@@ -67,7 +60,16 @@ class Conflict:
 
         Raises ``UsageError`` where the record was changed since this conflict was read.
         """
-        self._resolve(self._row, None if data is None else to_json_object(data))
+        kept, seen = None if data is None else to_json_object(data), self._row
+        with self._store.transaction():
+            row = self._store.get(self._number, self.id)
+            if row is None or (row.version, row.modified) != (seen.version, seen.modified):
+                raise UsageError(
+                    f"{self.collection}/records/{self.id}: the record was changed since this conflict was read, and "
+                    "nothing was stored: look at mirror.conflicts again."
+                )
+            version = self._store.next_version(self._number)
+            self._store.put(self._number, merging.resolved(row, kept, version))
 
     def keep_mine(self) -> None:
         """Give the record the data that it has here, all of it."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cmp_to_key, lru_cache
+from functools import lru_cache, partial
 from itertools import islice
 from math import isfinite
 from typing import Any, NamedTuple, TypeAlias
@@ -29,22 +29,12 @@ MOST_ROWS = 10_000
 
 _NAMED = re.compile(rf"({'|'.join(NAMES)}|eq)_([\w.]+)")
 _SORTED = re.compile(r"([-+]?)([\w.]+)")
-_TIMESTAMP = re.compile(r'\d+|"\d+"')
 _TIMES = {"_since": "GT", "_before": "LT", "_to": "LT"}
 _LARGEST = 2**63 - 1
 _SQL = {"LT": "<", "MAX": "<=", "EQ": "=", "NOT": "<>", "MIN": ">=", "GT": ">"}
 
-_Row: TypeAlias = tuple[str, int, str | None]
+StoredRow: TypeAlias = tuple[str, int, str | None]
 """Id, version and data of a record."""
-
-
-class BadQueryError(Exception):
-    """A parameter that Kinto refuses; its name is the argument."""
-
-    @property
-    def comes_first(self) -> bool:
-        """Whether Kinto refuses it before it looks at the preconditions."""
-        return str(self) in ("_limit", "_since", "_before", "_to", "id", "last_modified")
 
 
 class Filter(NamedTuple):
@@ -73,17 +63,9 @@ class ListQuery:
         return any(one.field == "last_modified" for one in self.filters)
 
 
-class Selected(NamedTuple):
-    """A page of rows, as JSON text, and the query string of the next page."""
-
-    texts: list[str]
-    ids: list[str]
-    next_query: str | None
-
-
 @lru_cache(maxsize=100)
 def parse_query(query: str) -> ListQuery:
-    """Return the parameters of a query string; raise ``BadQueryError`` for those that Kinto refuses."""
+    """Return the parameters of a query string, as the flows of queries make them: what Kinto refuses is not sent."""
     parameters = parse_qsl(query, keep_blank_values=True)
     given = dict(parameters)
     parts = map(_SORTED.fullmatch, given.get("_sort", "").split(","))
@@ -91,40 +73,27 @@ def parse_query(query: str) -> ListQuery:
     if not any(field == "last_modified" for field, _ in sort):
         sort.append(("last_modified", -1))
     fields = {*given["_fields"].split(","), *ENVELOPE_KEYS} if given.get("_fields") else set[str]()
-    limit = given.get("_limit") or "0"
-    if not limit.isdecimal():
-        raise BadQueryError("_limit")
+    after = json.loads(urlsafe_b64decode(given["_token"])) if given.get("_token") else None
     return ListQuery(
         [one for one in parameters if one[0] not in ("_limit", "_token")],
-        [found for name, value in parameters if (found := _parse_filter(name, value)) is not None],
-        sort,
+        [_parse_filter(name, value) for name, value in parameters if name in _TIMES or not name.startswith("_")],
+        [*sort, ("id", 1)],
         frozenset(fields),
-        min(int(limit), MOST_ROWS) or MOST_ROWS,
-        _parse_token(given["_token"], sort) if given.get("_token") else None,
+        min(int(given.get("_limit") or 0), MOST_ROWS) or MOST_ROWS,
+        after and [ABSENT if one is None else one[0] for one in after],
     )
 
 
-def _parse_filter(name: str, text: str) -> Filter | None:
-    if name in _TIMES:
-        return Filter("last_modified", _TIMES[name], _timestamp(name, text))
-    if name.startswith("_"):
-        return None
+def _parse_filter(name: str, text: str) -> Filter:
     match = _NAMED.fullmatch(name)
     operator, field = (match[1].upper(), match[2]) if match else ("EQ", name)
-    is_of_list = operator in ("IN", "EXCLUDE")
-    value = [_native(part) for part in text.split(",")] if is_of_list else _native(text)
+    operator, field = (_TIMES[name], "last_modified") if name in _TIMES else (operator, field)
+    if field == "last_modified":
+        return Filter(field, operator, int(text.strip('"')))
+    value = [_native(part) for part in text.split(",")] if operator in ("IN", "EXCLUDE") else _native(text)
     if operator in ("CONTAINS", "CONTAINS_ANY") and not isinstance(value, list):
         value = [value]
-    if field == "last_modified":
-        is_refused = operator not in _SQL
-    elif field == "id":
-        is_refused = operator.startswith("CONTAINS") or (operator == "EQ" and type(value) in (int, float))
-        is_refused = is_refused or (is_of_list and not all(isinstance(one, str) for one in value))
-    else:
-        is_refused = operator == "LIKE" and not isinstance(value, str)
-    if is_refused:
-        raise BadQueryError(name)
-    return Filter(field, operator, _timestamp(name, text) if field == "last_modified" else value)
+    return Filter(field, operator, value)
 
 
 def _native(text: str) -> Any:
@@ -133,18 +102,6 @@ def _native(text: str) -> Any:
     except ProtocolError:
         return text
     return text if isinstance(value, float) and not isfinite(value) else value
-
-
-def _timestamp(name: str, text: str) -> int:
-    if not _TIMESTAMP.fullmatch(text) or int(text.strip('"')) > _LARGEST:
-        raise BadQueryError(name)
-    return int(text.strip('"'))
-
-
-def _parse_token(token: str, sort: Sequence[tuple[str, int]]) -> list[Any]:
-    after = json.loads(urlsafe_b64decode(token))
-    assert len(after) == len(sort) + 1
-    return [ABSENT if one is None else one[0] for one in after]
 
 
 class Selection:
@@ -171,17 +128,16 @@ class Selection:
             return self._store.count(self._collection, where, self._values)
         return sum(map(self._meets, self._store.select(self._collection, where, self._values)))
 
-    def page(self) -> Selected:
-        """Return one page of the rows."""
+    def page(self) -> tuple[list[StoredRow], str | None]:
+        """Return the rows of one page, and the query string of the next one."""
         query = self._query
         column = {"id": "id", "last_modified": "version"}.get(query.sort[0][0])
         found = self._in_order_of(column, query.sort[0][1]) if column else self._sorted()
         rows = list(islice(found, query.limit + 1))
         following = self._next_query(rows[query.limit - 1]) if len(rows) > query.limit else None
-        del rows[query.limit :]
-        return Selected(list(map(self._text, rows)), [row[0] for row in rows], following)
+        return rows[: query.limit], following
 
-    def _in_order_of(self, column: str, direction: int) -> Iterator[_Row]:
+    def _in_order_of(self, column: str, direction: int) -> Iterator[StoredRow]:
         """Return the rows, read in the order of an index."""
         where, values = self._where, self._values
         sign, way = (">", "ASC") if direction > 0 else ("<", "DESC")
@@ -192,24 +148,33 @@ class Selection:
         found = self._store.select(self._collection, where, values, order)
         return filter(self._meets, found) if self._rest else found
 
-    def _sorted(self) -> Iterator[_Row]:
-        sort, after, compare = self._query.sort, self._query.after, _comparison(self._query.sort)
+    def _sorted(self) -> Iterator[StoredRow]:
+        """Return the rows behind the last one of the page before, sorted here."""
         rows = filter(self._meets, self._store.select(self._collection, self._where, self._values))
-        keyed = [(_place(whole(row), sort), row) for row in rows]
-        place = cmp_to_key(compare)
-        keyed.sort(key=lambda one: place(one[0]))
-        return (row for key, row in keyed if after is None or compare(key, after) > 0)
+        keyed: list[tuple[Sequence[Any], StoredRow | None]] = [(self._place(row), row) for row in rows]
+        if self._query.after is not None:
+            keyed.append((self._query.after, None))
+        for number, (_, direction) in reversed(list(enumerate(self._query.sort))):
+            keyed.sort(key=partial(_key, number), reverse=direction < 0)
+        sorted_rows = [row for _, row in keyed]
+        start = sorted_rows.index(None) + 1 if self._query.after is not None else 0
+        return (row for row in sorted_rows[start:] if row is not None)
 
-    def _meets(self, row: _Row) -> bool:
+    def _place(self, row: StoredRow) -> list[Any]:
+        data = whole(row)
+        return [look_up(data, field) for field, _ in self._query.sort]
+
+    def _meets(self, row: StoredRow) -> bool:
         data = whole(row) if self._rest else {}
         return all(OPERATORS[one.operator](look_up(data, one.field), one.value) for one in self._rest)
 
-    def _next_query(self, last: _Row) -> str:
-        after = [None if one is ABSENT else [one] for one in _place(whole(last), self._query.sort)]
+    def _next_query(self, last: StoredRow) -> str:
+        after = [None if one is ABSENT else [one] for one in self._place(last)]
         token = urlsafe_b64encode(json.dumps(after).encode()).decode()
         return encode_query([*self._query.parameters, ("_limit", str(self._query.limit)), ("_token", token)])
 
-    def _text(self, row: _Row) -> str:
+    def text(self, row: StoredRow) -> str:
+        """Return the JSON text of a row, with the fields that were asked for."""
         fields = self._query.fields
         if not fields:
             return row_text(*row)
@@ -224,7 +189,7 @@ def row_text(id: str, version: int, mine: str | None) -> str:
     return f'{{"id":{json.dumps(id)},"last_modified":{version}{"" if rest == "}" else ","}{rest}'
 
 
-def whole(row: _Row) -> JSONObject:
+def whole(row: StoredRow) -> JSONObject:
     """Return the record as the server shows it, decoded."""
     found: JSONObject = decode(row_text(*row).encode(), "a record of the mirror's file")
     return found
@@ -245,21 +210,8 @@ def pick(data: JSONObject, fields: frozenset[str]) -> JSONObject:
     return picked
 
 
-def _place(data: JSONObject, sort: Sequence[tuple[str, int]]) -> list[Any]:
-    return [*(look_up(data, field) for field, _ in sort), data["id"]]
-
-
-def _comparison(sort: Sequence[tuple[str, int]]) -> Callable[[Sequence[Any], Sequence[Any]], int]:
-    directions = [*(direction for _, direction in sort), 1]
-
-    def compare(one: Sequence[Any], other: Sequence[Any]) -> int:
-        for mine, theirs, direction in zip(one, other, directions, strict=True):
-            left, right = order(mine), order(theirs)
-            if left != right:
-                return -direction if left < right else direction
-        return 0
-
-    return compare
+def _key(number: int, one: tuple[Sequence[Any], StoredRow | None]) -> tuple[Any, ...]:
+    return order(one[0][number])
 
 
 def _in_sql(one: Filter) -> tuple[str, list[Any]]:

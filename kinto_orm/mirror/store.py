@@ -15,7 +15,8 @@ import time
 import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Any
 
 from kinto_orm.errors import MirrorFileError
@@ -31,20 +32,21 @@ PARKED = "is_parked"
 ON_SERVER = "theirs IS NOT NULL"
 
 _SCHEMA = f"""
-CREATE TABLE meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE collections (
+BEGIN IMMEDIATE;
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS collections (
     number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, version INTEGER NOT NULL,
     cursor INTEGER NOT NULL DEFAULT 0, timestamp INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE records (
+CREATE TABLE IF NOT EXISTS records (
     collection INTEGER NOT NULL REFERENCES collections (number), id TEXT NOT NULL, version INTEGER NOT NULL,
     mine TEXT, theirs TEXT, modified INTEGER, base TEXT, is_parked INTEGER NOT NULL DEFAULT 0,
     sent TEXT, refused INTEGER, error TEXT, PRIMARY KEY (collection, id)
 );
-CREATE UNIQUE INDEX records_by_version ON records (collection, version);
-CREATE INDEX records_on_server ON records (collection, modified) WHERE {ON_SERVER};
-CREATE INDEX records_to_push ON records (collection, id) WHERE {UNPUSHED};
-CREATE INDEX records_in_conflict ON records (collection, id) WHERE {PARKED};
+CREATE UNIQUE INDEX IF NOT EXISTS records_by_version ON records (collection, version);
+CREATE INDEX IF NOT EXISTS records_on_server ON records (collection, modified) WHERE {ON_SERVER};
+CREATE INDEX IF NOT EXISTS records_to_push ON records (collection, id) WHERE {UNPUSHED};
+CREATE INDEX IF NOT EXISTS records_in_conflict ON records (collection, id) WHERE {PARKED};
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FILE_VERSION};
 """
@@ -75,12 +77,13 @@ class Row:
     """The server's reason."""
 
 
-_COLUMNS = ", ".join(one.name for one in fields(Row))
+_NAMES = [one.name for one in fields(Row)]
+_COLUMNS = ", ".join(_NAMES)
 _UPSERT = (
-    f"INSERT INTO records (collection, {_COLUMNS}) VALUES ({', '.join('?' * (1 + len(fields(Row))))}) "
-    f"ON CONFLICT (collection, id) DO UPDATE SET "
-    + ", ".join(f"{one.name} = excluded.{one.name}" for one in fields(Row)[1:])
+    f"INSERT INTO records (collection, {_COLUMNS}) VALUES (?{', ?' * len(_NAMES)}) "
+    f"ON CONFLICT (collection, id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[1:])}"
 )
+_values_of = attrgetter(*_NAMES)
 
 
 class _Handle:
@@ -186,15 +189,14 @@ class Store:
         return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
-        if _is_empty(connection):
+        application = _number(connection, "PRAGMA application_id")
+        if not application and not _number(connection, "SELECT count(*) FROM sqlite_master"):
             connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            if _is_empty(connection):  # no other process was faster
-                for statement in _SCHEMA.strip().split(";\n"):
-                    connection.execute(statement)
-                connection.execute("INSERT INTO meta VALUES ('server', ?)", (self.server_url,))
-            connection.execute("COMMIT")
-        if _number(connection, "PRAGMA application_id") != APPLICATION_ID:
+            (server,) = connection.execute("SELECT quote(?)", (self.server_url,)).fetchone()
+            # Another process may do the same now.
+            connection.executescript(f"{_SCHEMA} INSERT OR IGNORE INTO meta VALUES ('server', {server}); COMMIT;")
+            application = APPLICATION_ID
+        if application != APPLICATION_ID:
             raise MirrorFileError(f"{self.path} is a file of another program, not a mirror: give another path.")
         version = _number(connection, "PRAGMA user_version")
         if version != FILE_VERSION:
@@ -281,19 +283,10 @@ class Store:
         found = self._read(f"SELECT {_COLUMNS} FROM records WHERE collection = ? AND id = ?", collection, id)
         return Row(*found[0]) if found else None
 
-    def put(self, collection: int, row: Row) -> None:
-        """Write the row."""
+    def put(self, collection: int, *rows: Row) -> None:
+        """Write the rows."""
         with self.transaction() as connection:
-            connection.execute(_UPSERT, (collection, *astuple(row)))
-
-    def add_synced(self, collection: int, rows: Sequence[tuple[str, int, str]]) -> None:
-        """Add records that the file does not have, as the server has them: id, timestamp and data of each."""
-        with self.transaction() as connection:
-            first = self.next_version(collection, len(rows)) - len(rows) + 1
-            connection.executemany(
-                "INSERT INTO records (collection, id, version, mine, theirs, modified) VALUES (?, ?, ?, ?, ?, ?)",
-                [(collection, id, first + at, text, text, modified) for at, (id, modified, text) in enumerate(rows)],
-            )
+            connection.executemany(_UPSERT, [(collection, *_values_of(row)) for row in rows])
 
     def forget_server(self, collection: int, *, keeps_all: bool) -> list[str]:
         """Let the server have nothing, so that what is here is new there; return the ids of those that go.
@@ -390,11 +383,6 @@ def _create(path: str) -> None:
         return
     except OSError as error:
         raise MirrorFileError(f"The mirror {path} cannot be made: {error.strerror}.") from error
-
-
-def _is_empty(connection: sqlite3.Connection) -> bool:
-    is_of_any_program = _number(connection, "PRAGMA application_id") != 0
-    return not is_of_any_program and _number(connection, "SELECT count(*) FROM sqlite_master") == 0
 
 
 def _number(connection: sqlite3.Connection, query: str, *values: Any) -> int:

@@ -204,15 +204,12 @@ class CollectionSync:
 
     def _pull(self, state: ListState | None = None) -> Flow[None]:
         """Take what changed on the server. ``state`` is the list a moment ago."""
-        for _ in range(MOST_ROUNDS):
-            timestamp = yield from self._pull_pages()
-            if state is None or state.timestamp != timestamp:
-                state = yield from read_state(self._list)
-            if state.timestamp == timestamp:
-                if state.count != (yield from self._count()):
-                    yield from self._reconcile(timestamp)
-                return
-            state = None
+        timestamp = yield from self._pull_pages()
+        if state is None or state.timestamp != timestamp:
+            state = yield from read_state(self._list)
+        # Where others write at this moment, the next sync counts.
+        if state.timestamp == timestamp and state.count != (yield from self._count()):
+            yield from self._reconcile(timestamp)
 
     def _pull_pages(self) -> Flow[int]:
         """Take the pages of what changed since the cursor; return the timestamp of the list."""
@@ -250,16 +247,20 @@ class CollectionSync:
         """Take these rows of the server, and the place that is reached with them, in one transaction."""
         with self._store.transaction():
             known = self._store.of_ids(self._number, [row["id"] for row in rows])
-            new: list[tuple[str, int, str]] = []
+            new: list[Row] = []
             for row in rows:
                 is_deleted = holds_tombstones and is_tombstone(row)
                 if row["id"] in known:
                     self._take_one(known[row["id"]], row["last_modified"], None if is_deleted else row)
                 elif not is_deleted:
-                    new.append((row["id"], row["last_modified"], merging.text_of(without_envelope(row))))
+                    text = merging.text_of(without_envelope(row))
+                    new.append(Row(row["id"], 0, text, text, row["last_modified"]))
             if new:
-                self._store.add_synced(self._number, new)
-                self._result.pulled += [self._path(id) for id, _, _ in new]
+                before = self._store.next_version(self._number, len(new)) - len(new)
+                for number, one in enumerate(new, 1):
+                    one.version = before + number
+                self._store.put(self._number, *new)
+                self._result.pulled += [self._path(one.id) for one in new]
             if place is not None:
                 self._store.set_place(self._number, *place)
 
@@ -347,7 +348,7 @@ class CollectionSync:
         """Resolve the conflicts as the caller wants it."""
         policy = self._options.on_conflict
         for row in (yield from self._rows(PARKED)) if policy != "park" else ():
-            conflict = conflict_of(self._store, self._number, self._name, row)
+            conflict = Conflict(self._store, self._number, self._name, row)
             choice = policy(conflict) if callable(policy) else policy
             if choice == "park":
                 continue
@@ -402,8 +403,7 @@ class CollectionSync:
         """Note in the file what is about to be sent, and return it."""
         with self._store.transaction():
             rows = [merging.sending(row) for row in self._store.rows(self._number, TO_PUSH, after=after, limit=limit)]
-            for row in rows:
-                self._store.put(self._number, row)
+            self._store.put(self._number, *rows)
         return rows
 
     def _changes(self, rows: Sequence[Row]) -> list[Change[Any]]:
@@ -511,22 +511,6 @@ class CollectionSync:
             report.different += [self._path(id) for id in mine if id in theirs and not _is_equal(mine[id], theirs[id])]
 
         yield from self._compare(compare)
-
-
-def conflict_of(store: Store, number: int, collection: str, row: Row) -> Conflict:
-    """Return the conflict of a row, which can be resolved."""
-
-    def resolve(seen: Row, data: JSONObject | None) -> None:
-        with store.transaction():
-            row = store.get(number, seen.id)
-            if row is None or (row.version, row.modified) != (seen.version, seen.modified):
-                raise UsageError(
-                    f"{collection}/records/{seen.id}: the record was changed since this conflict was read, and nothing "
-                    "was stored: look at mirror.conflicts again."
-                )
-            store.put(number, merging.resolved(row, data, store.next_version(number)))
-
-    return Conflict(collection, row, resolve)
 
 
 def read_dump(path: str | os.PathLike[str], disk: Disk) -> list[JSONObject]:

@@ -126,7 +126,7 @@ class Draw:
                 ("id", "-id", "last_modified", "-last_modified", "t", "-t,id", "n.k,-u")
             )
         if self.random.random() < 0.3:
-            given["_limit"] = self.random.choice(("1", "2", "3", "0", "-1"))
+            given["_limit"] = self.random.choice(("1", "2", "3", "0"))
         if self.random.random() < 0.2:
             given["_fields"] = self.random.choice(("t", "last_modified", "n.k,u"))
         if self.random.random() < 0.3:
