@@ -18,7 +18,7 @@ from urllib.parse import unquote
 
 from kinto_orm.errors import InvalidValueError, OfflineError, PermissionsUnknownError
 from kinto_orm.mirror.merging import data_of, edited
-from kinto_orm.mirror.selecting import Selection, parse_query, pick, row_text, whole
+from kinto_orm.mirror.selecting import Selection, row_text, whole
 from kinto_orm.mirror.store import Row, Store
 from kinto_orm.protocol.batches import ATOMIC_CAPABILITY, ATOMIC_HEADER, ROLLED_BACK_HEADER
 from kinto_orm.protocol.json_patch import apply_json_patch
@@ -149,7 +149,7 @@ class FileTransport:
         timestamp, date = self._store.timestamp(call.collection), {"date": formatdate(usegmt=True)}
         if not self._check(call, timestamp):
             return _answer(304, "", timestamp, date)
-        selection = Selection(self._store, call.collection, parse_query(call.query), only_live=call.method == "DELETE")
+        selection = Selection(self._store, call.collection, call.query, only_live=call.method == "DELETE")
         if call.method == "HEAD":
             count = str(selection.count())
             return _answer(200, "", timestamp, {**date, "total-objects": count, "total-records": count})
@@ -174,7 +174,7 @@ class FileTransport:
             return _answer(304, "", row.version)
         match call.method:
             case "GET" | "HEAD":
-                return self._read(call, row)
+                return _object(200, row_text(row.id, row.version, row.mine), row.version)
             case "PUT":
                 data = self._sent(call, row)
                 text = self._store_edit(call, row, (data_of(row.mine) or {}) if data is None else data)
@@ -185,32 +185,21 @@ class FileTransport:
         created = call.method == "PUT" and row.mine is None
         return _object(201 if created else 200, text, self._store.timestamp(call.collection))
 
-    def _read(self, call: _Call, row: Row) -> Response:
-        fields = parse_query(call.query).fields
-        text = row_text(row.id, row.version, row.mine)
-        if fields:
-            text = json.dumps(pick(whole((row.id, row.version, row.mine)), fields))
-        return _object(200, text, row.version)
-
     def _patched(self, call: _Call, row: Row) -> JSONObject:
         old = data_of(row.mine) or {}
         content_type = call.headers.get("Content-Type")
-        if content_type == JSON_PATCH_TYPE:
-            return self._patched_by_steps(call, row, old)
-        if not call.body:
-            description = "Provide at least one of data or permissions"
-            raise _RefusalError(400, [{"location": "body", "name": "data", "description": description}])
-        changes = self._sent(call, row) or {}
-        return apply_merge_patch(old, changes) if content_type == MERGE_PATCH_TYPE else {**old, **changes}
-
-    def _patched_by_steps(self, call: _Call, row: Row, old: JSONObject) -> JSONObject:
+        description = "Provide at least one of data or permissions"
         try:
-            return apply_json_patch(old, None, call.body, id=row.id, last_modified=row.version).data
+            if content_type == JSON_PATCH_TYPE:
+                return apply_json_patch(old, None, call.body, id=row.id, last_modified=row.version).data
+            if call.body:
+                changes = self._sent(call, row) or {}
+                return apply_merge_patch(old, changes) if content_type == MERGE_PATCH_TYPE else {**old, **changes}
         except InvalidValueError as error:
             description = f"JSON Patch operation failed: {error}"
-            raise _RefusalError(400, [{"location": "body", "name": None, "description": description}]) from error
         except PermissionsUnknownError as error:
             raise _no_permissions(call) from error
+        raise _RefusalError(400, [{"location": "body", "name": "data", "description": description}])
 
     def _store_edit(self, call: _Call, row: Row, data: JSONObject | None) -> str:
         """Write the data, or the deletion, and return the record as JSON text."""
@@ -236,7 +225,8 @@ class FileTransport:
 
         ``version`` is the timestamp of the list or the record; ``None`` where there is no record.
         """
-        match, none_match = (_condition(call, name) for name in ("If-Match", "If-None-Match"))
+        given = [call.headers.get(name) for name in ("If-Match", "If-None-Match")]
+        match, none_match = (one if one in (None, "*") else parse_timestamp(one) for one in given)
         is_met = match is None or (version is not None and match in ("*", version))
         if not is_met or (none_match == "*" and version is not None):
             is_there = row is not None and version is not None
@@ -247,11 +237,6 @@ class FileTransport:
 
 class _UndoneError(Exception):
     """Ends the transaction of an atomic batch of which something was refused."""
-
-
-def _condition(call: _Call, name: str) -> int | str | None:
-    value = call.headers.get(name)
-    return value if value is None or value == "*" else parse_timestamp(value, name)
 
 
 def _object(status: int, text: str, version: int) -> Response:

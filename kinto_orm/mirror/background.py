@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Callable
 
 from kinto_orm.errors import InvalidValueError, KintoError
+from kinto_orm.protocol.paging import check_seconds
 
 logger = logging.getLogger("kinto_orm")
 
@@ -17,16 +18,14 @@ logger = logging.getLogger("kinto_orm")
 class Repetition:
     """Calls ``work`` every so many seconds, the first time at once.
 
-    Each wait is longer or shorter at random by at most the share ``jitter``, so that many processes do not ask at the
-    same moment. Errors of kinto_orm are given to ``on_error``, and the next call comes at its time.
+    Each wait is longer or shorter at random by at most a fifth, so that many processes do not ask at the same moment.
+    Errors of kinto_orm are given to ``on_error``, and the next call comes at its time.
     """
 
-    def __init__(
-        self, work: Callable[[], object], every: float, jitter: float, on_error: Callable[[KintoError], object]
-    ) -> None:
-        if not every > 0 or not 0 <= jitter < 1:
-            raise InvalidValueError(f"every is a number of seconds above 0, jitter from 0 to 1: not {every}, {jitter}.")
-        self._work, self._every, self._jitter, self._on_error = work, every, jitter, on_error
+    def __init__(self, work: Callable[[], object], every: float, on_error: Callable[[KintoError], object]) -> None:
+        if not check_seconds("every", every):
+            raise InvalidValueError(f"every is a number of seconds above 0, not {every}.")
+        self._work, self._every, self._on_error = work, every, on_error
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -53,7 +52,7 @@ class Repetition:
             except Exception:
                 # The caller's own code, or a fault of ours: the thread goes on, and the log has it.
                 logger.exception("The work in the background failed")
-            stopped.wait(self._every * (1 + self._jitter * (2 * random.random() - 1)))
+            stopped.wait(self._every * random.uniform(0.8, 1.2))
 
 
 _running: weakref.WeakSet[Repetition] = weakref.WeakSet()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, NoReturn, Self, TypeAlias, TypeVar, cast, get_args, overload
 
 from kinto_orm.client import Client
@@ -48,13 +49,7 @@ class _OfflineClient(Client):
     """A client of the file, with the bucket, the collection and the policies of the client of the server."""
 
     def __init__(self, store: Store, online: Client) -> None:
-        options = Options(
-            online.server_url,
-            bucket=online.default_bucket,
-            collection=online.default_collection,
-            on_invalid=online.on_invalid,
-            strict_retry=online.strict_retry,
-        )
+        options = replace(online._options.without_secrets(), lacks=frozenset())
         self._set_up(options, _FileConnection(FileTransport(store)), owns_server=False)
 
     def __reduce__(self) -> NoReturn:
@@ -213,19 +208,18 @@ class Mirror:
         self,
         every: float = 30,
         *,
-        jitter: float = 0.2,
         on_conflict: OnConflict = "park",
         on_result: Callable[[MirrorResult | KintoError], object] | None = None,
     ) -> None:
         """Sync every so many seconds, in a thread, until :meth:`stop`; also in a forked child.
 
         ``on_result`` is called in that thread with each result, or with the error of :meth:`sync`; without it, what is
-        not ok is a warning in the log. Each wait is longer or shorter at random by at most the share ``jitter``.
+        not ok is a warning in the log. Each wait is longer or shorter at random by at most a fifth.
         """
         self._options(on_conflict, "ask", push=True)
         tell = on_result or _log
         self.stop()
-        self._repetition = Repetition(lambda: tell(self.sync(on_conflict=on_conflict)), every, jitter, tell)
+        self._repetition = Repetition(lambda: tell(self.sync(on_conflict=on_conflict)), every, tell)
         self._repetition.start()
 
     def stop(self) -> None:

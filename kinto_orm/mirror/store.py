@@ -12,7 +12,6 @@ import os
 import sqlite3
 import threading
 import time
-import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -96,12 +95,13 @@ class _Handle:
         self.is_in_transaction = False
 
     def close(self) -> None:
-        """Close the connection of this process."""
         connection, self.connection = self.connection, None
         if connection is not None and self.process == os.getpid():
             connection.close()
         elif connection is not None:
             _inherited.append(connection)
+
+    __del__ = close
 
 
 _inherited: list[sqlite3.Connection] = []
@@ -118,7 +118,7 @@ class Store:
     def __init__(self, path: str | os.PathLike[str], server_url: str) -> None:
         self.path = os.path.abspath(path)
         self.server_url = server_url
-        self._handle = self._new_handle()
+        self._handle = _Handle()
         with self.transaction():
             pass  # a bad file is refused now
 
@@ -165,14 +165,8 @@ class Store:
 
     def _here(self) -> _Handle:
         if self._handle.process != os.getpid():
-            self._handle.close()
-            self._handle = self._new_handle()
+            self._handle = _Handle()
         return self._handle
-
-    def _new_handle(self) -> _Handle:
-        handle = _Handle()
-        weakref.finalize(self, handle.close)
-        return handle
 
     def _error(self, error: sqlite3.Error) -> MirrorFileError:
         return MirrorFileError(f"The mirror {self.path} cannot be used: {error}.{_advice(error)}")

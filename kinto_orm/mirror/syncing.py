@@ -39,21 +39,10 @@ from kinto_orm.mirror import merging
 from kinto_orm.mirror.reports import Conflict, MirrorResult, OnConflict, OnReset, SyncError, VerifyReport
 from kinto_orm.mirror.store import ON_SERVER, PARKED, TO_PUSH, UNPUSHED, Row, Store
 from kinto_orm.models import Collection, Record
+from kinto_orm.protocol import paging
 from kinto_orm.protocol.filters import condition, encode_conditions
 from kinto_orm.protocol.json_values import JSONObject, etag, is_same
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
-from kinto_orm.protocol.paging import (
-    ListState,
-    RawPages,
-    check_timestamp,
-    encode_query,
-    is_tombstone,
-    read_rows,
-    read_state,
-    settled_until,
-    timestamped_rows,
-    without_envelope,
-)
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.query import PageWalk, RawRows
@@ -107,7 +96,11 @@ def sync_collections(
     add_observer(note_pause)
     try:
         with closing((yield from _take_lease(store))):
-            failure = _paused(store) or (yield from _check_user(store, online))
+            failure: KintoError | None = None
+            if 0 < (left := float(store.note(_PAUSED_UNTIL) or 0) - time.time()) <= MOST_BACKOFF:
+                said = f"Nothing was sent: the server asks for a pause of {left:.0f} s more."
+                failure = BackoffError(said, retry_after=left)
+            failure = failure or (yield from _check_user(store, online))
             for number, collection in collections if failure is None else ():
                 try:
                     yield from CollectionSync(store, number, collection, options, result).run()
@@ -135,14 +128,6 @@ def _take_lease(store: Store) -> Flow[Connection]:
     while (lease := store.lease()) is None:
         yield from pause(SECONDS_BETWEEN_LOOKS)
     return lease
-
-
-def _paused(store: Store) -> KintoError | None:
-    """Return the error of a sync while the server asks for a pause."""
-    seconds = float(store.note(_PAUSED_UNTIL) or 0) - time.time()
-    if not 0 < seconds <= MOST_BACKOFF:
-        return None
-    return BackoffError(f"Nothing was sent: the server asks for a pause of {seconds:.0f} s more.", retry_after=seconds)
 
 
 def _check_user(store: Store, online: Client) -> Flow[KintoError | None]:
@@ -177,7 +162,7 @@ class CollectionSync:
     def run(self) -> Flow[None]:
         """Sync the collection; raise the errors that concern all of it."""
         cursor, timestamp = yield from self._do(partial(self._store.place, self._number))
-        state = yield from read_state(self._list)
+        state = yield from paging.read_state(self._list)
         if not state.timestamp == timestamp == cursor or state.count != (yield from self._count()):
             yield from self._pull(state)
         yield from self._resolve()
@@ -202,11 +187,11 @@ class CollectionSync:
 
     # -- pull -----------------------------------------------------------------------------------------------------
 
-    def _pull(self, state: ListState | None = None) -> Flow[None]:
+    def _pull(self, state: paging.ListState | None = None) -> Flow[None]:
         """Take what changed on the server. ``state`` is the list a moment ago."""
         timestamp = yield from self._pull_pages()
         if state is None or state.timestamp != timestamp:
-            state = yield from read_state(self._list)
+            state = yield from paging.read_state(self._list)
         # Where others write at this moment, the next sync counts.
         if state.timestamp == timestamp and state.count != (yield from self._count()):
             yield from self._reconcile(timestamp)
@@ -217,15 +202,15 @@ class CollectionSync:
         anchor = yield from self._do(partial(self._store.anchor, self._number, cursor))
         since = max(0, min(cursor, cursor if anchor is None else anchor[1]) - 1)
         parameters = [("_since", etag(since))] if cursor else []
-        query = encode_query([*parameters, ("_sort", "last_modified"), ("_limit", str(PAGE_SIZE))])
-        pages = RawPages(self._list, query, may_hold_tombstones=bool(cursor))
+        query = paging.encode_query([*parameters, ("_sort", "last_modified"), ("_limit", str(PAGE_SIZE))])
+        pages = paging.RawPages(self._list, query, may_hold_tombstones=bool(cursor))
         timestamp = limit = 0
         while (flow := pages.next()) is not None:
             page = yield from flow
-            rows = timestamped_rows(page, self._list)
+            rows = paging.timestamped_rows(page, self._list)
             if len(pages.seen) == 1:
-                timestamp = check_timestamp(page.timestamp, self._list)
-                limit = min(timestamp, (yield from settled_until(page.server_time, self._options.horizon)))
+                timestamp = paging.check_timestamp(page.timestamp, self._list)
+                limit = min(timestamp, (yield from paging.settled_until(page.server_time, self._options.horizon)))
                 is_lost = timestamp < before or (yield from self._lacks(anchor, rows, since))
                 if is_lost and (yield from self._reconcile(timestamp)):
                     return (yield from self._pull_pages())  # from the beginning of another list
@@ -239,7 +224,7 @@ class CollectionSync:
         if anchor is None or any(row["id"] == anchor[0] for row in rows):
             return False
         about = [("_since", etag(since)), *encode_conditions([condition("id", "", anchor[0])])]
-        return not (yield from read_rows(self._list, encode_query(about)))
+        return not (yield from paging.read_rows(self._list, paging.encode_query(about)))
 
     def _take(
         self, rows: Sequence[JSONObject], place: tuple[int, int] | None = None, *, holds_tombstones: bool = False
@@ -249,11 +234,11 @@ class CollectionSync:
             known = self._store.of_ids(self._number, [row["id"] for row in rows])
             new: list[Row] = []
             for row in rows:
-                is_deleted = holds_tombstones and is_tombstone(row)
+                is_deleted = holds_tombstones and paging.is_tombstone(row)
                 if row["id"] in known:
                     self._take_one(known[row["id"]], row["last_modified"], None if is_deleted else row)
                 elif not is_deleted:
-                    text = merging.text_of(without_envelope(row))
+                    text = merging.text_of(paging.without_envelope(row))
                     new.append(Row(row["id"], 0, text, text, row["last_modified"]))
             if new:
                 before = self._store.next_version(self._number, len(new)) - len(new)
@@ -271,7 +256,7 @@ class CollectionSync:
         if theirs is None:
             after, effect = merging.deleted(row, modified, version)
         else:
-            after, effect = merging.incoming(row, without_envelope(theirs), modified, version)
+            after, effect = merging.incoming(row, paging.without_envelope(theirs), modified, version)
         if after != row:
             self._store.put(self._number, after)
         if effect in ("pulled", "merged") and after.version != row.version:
@@ -301,7 +286,9 @@ class CollectionSync:
             return True
         yield from self._do(partial(self._remove, gone, timestamp))
         for chunk in ids_in_chunks(changed):
-            rows = yield from read_rows(self._list, encode_query(encode_conditions([condition("id", "in", chunk)])))
+            rows = yield from paging.read_rows(
+                self._list, paging.encode_query(encode_conditions([condition("id", "in", chunk)]))
+            )
             yield from self._do(partial(self._take, rows))
         return False
 
@@ -390,7 +377,9 @@ class CollectionSync:
                         answered.append(change)
                     elif failure is None:
                         alone = yield from self._push_alone(by_id[change.state.path.id])
-                        failure = self._failure_alone(alone)
+                        self._failures += isinstance(alone.error, ServerError)
+                        is_over = isinstance(alone.error, TransportError) or self._failures == MOST_FAILURES
+                        failure = alone.error if is_over else None
                         answered.append(alone)
                 yield from self._do(partial(self._note, answered, by_id, again))
             if failure is not None:
@@ -437,10 +426,6 @@ class CollectionSync:
             change.error = change.error or error
             change.status = change.status or "rejected"
         return change
-
-    def _failure_alone(self, change: Change[Any]) -> KintoError | None:
-        self._failures += isinstance(change.error, ServerError)
-        return change.error if isinstance(change.error, TransportError) or self._failures >= MOST_FAILURES else None
 
     def _note(self, changes: Sequence[Change[Any]], sent: Mapping[str, Row], again: dict[str, KintoError]) -> None:
         """Note the server's answers in the file, in one transaction."""
@@ -493,7 +478,8 @@ class CollectionSync:
         """Take these rows of an earlier moment of the server; return how many were new."""
         with self._store.transaction():
             known = self._store.of_ids(self._number, [row["id"] for row in rows])
-            newer = [row for row in rows if _is_newer(row, known.get(row["id"]))]
+            pairs = [(row, known.get(row["id"], Row(row["id"]))) for row in rows]
+            newer = [row for row, it in pairs if it.mine == it.theirs and row["last_modified"] > (it.modified or 0)]
             cursor, timestamp = self._store.place(self._number)
             if not cursor and rows:
                 # What was committed late when the dump was made is in the part that is read again.
@@ -525,16 +511,12 @@ def read_dump(path: str | os.PathLike[str], disk: Disk) -> list[JSONObject]:
     return rows
 
 
-def _is_newer(theirs: JSONObject, mine: Row | None) -> bool:
-    return mine is None or (mine.mine == mine.theirs and theirs["last_modified"] > (mine.modified or 0))
-
-
 def _is_equal(row: Row, theirs: JSONObject) -> bool:
     try:
         known = merging.data_of(row.theirs)
     except ProtocolError:
         return False
-    return row.modified == theirs["last_modified"] and is_same(known, without_envelope(theirs))
+    return row.modified == theirs["last_modified"] and is_same(known, paging.without_envelope(theirs))
 
 
 def _is_of_the_batch(error: KintoError | None) -> bool:

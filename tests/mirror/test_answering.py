@@ -92,7 +92,7 @@ class Draw:
             return method, id, [], conditions, choose(({"data": self.data()}, {"data": self.data()}, {})), ""
         if method == "PATCH":
             return method, id, [], conditions, *self.patch()
-        return method, id, [("_fields", "t,n.k")] if self.random.random() < 0.2 else [], conditions, None, ""
+        return method, id, [], conditions, None, ""
 
     def patch(self) -> tuple[Any, str]:
         kind = self.random.choice(("", "", "merge", "json"))
