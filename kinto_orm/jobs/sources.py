@@ -106,6 +106,18 @@ def _open_file(path: FilePath, codec: RowCodec, disk: Disk) -> Source:
     return _FileRows(name, "row" if suffix == ".json" else "line", readers[suffix])
 
 
+def read_dump(path: FilePath, disk: Disk) -> list[JSONObject]:
+    """Return the rows of a dump; raise ``InvalidValueError`` where it is none."""
+    name, lines = os.fspath(path), disk.read_lines(path)
+    found = read_json_lines(lines, name) if name.endswith(".jsonl") else read_json("".join(lines), name)
+    rows: list[JSONObject] = []
+    for number, row in found:
+        if not (isinstance(row.get("id"), str) and type(row.get("last_modified")) is int):
+            raise InvalidValueError(f"{name}, row {number}: a dump is a list of records with last_modified.")
+        rows.append(row)
+    return rows
+
+
 class _IterableRows:
     name = "the source"
     is_partial = False

@@ -11,7 +11,6 @@ import asyncio
 import json
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from email.utils import formatdate
 from typing import Any, NamedTuple
 from urllib.parse import unquote
@@ -101,14 +100,15 @@ class FileTransport:
         entries = decode(request.body or b"{}", "/batch")["requests"]
         answers: list[Response] = []
         is_undone = False
-        with suppress(_UndoneError), self._store.transaction():
+        with self._store.transaction() as connection:
+            connection.execute("SAVEPOINT batch")
             for entry in entries:
                 path, _, query = entry["path"].partition("?")
                 call = self._call(entry["method"], path, query, entry.get("headers", {}), entry.get("body"))
                 answers.append(self._handle(call))
             if request.headers.get(ATOMIC_HEADER) == "true" and any(one.status >= 400 for one in answers):
                 is_undone = True
-                raise _UndoneError
+                connection.execute("ROLLBACK TO batch")
         texts = [
             b'{"status":%d,"path":%s,"headers":%s,"body":%s}'
             % (
@@ -233,10 +233,6 @@ class FileTransport:
             details = {"existing": whole((row.id, row.version, row.mine))} if row is not None and is_there else {}
             raise _RefusalError(412, details, version or self._store.timestamp(call.collection))
         return version is None or none_match != version or call.method not in ("GET", "HEAD")
-
-
-class _UndoneError(Exception):
-    """Ends the transaction of an atomic batch of which something was refused."""
 
 
 def _object(status: int, text: str, version: int) -> Response:

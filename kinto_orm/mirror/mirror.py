@@ -10,6 +10,7 @@ from typing import Any, NoReturn, Self, TypeAlias, TypeVar, cast, get_args, over
 from kinto_orm.client import Client
 from kinto_orm.client.connection import Connection, Options
 from kinto_orm.errors import ConfigurationError, InvalidFilterError, InvalidTypeError, KintoError, OfflineError
+from kinto_orm.jobs.sources import read_dump
 from kinto_orm.mirror.answering import FileTransport
 from kinto_orm.mirror.background import Repetition, logger
 from kinto_orm.mirror.reports import (
@@ -21,8 +22,8 @@ from kinto_orm.mirror.reports import (
     Pending,
     VerifyReport,
 )
-from kinto_orm.mirror.store import PARKED, UNPUSHED, Store
-from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, read_dump, sync_collections
+from kinto_orm.mirror.store import PARKED, UNPUSHED, Row, Store
+from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, sync_collections
 from kinto_orm.models import Collection, Record
 from kinto_orm.protocol.filters import check_field_name
 from kinto_orm.protocol.paging import check_horizon
@@ -72,13 +73,10 @@ class Mirror:
         self._horizon = check_horizon(horizon)
         self._repetition: Repetition | None = None
         self._store = Store(path, url_of(client))
+        self.path = self._store.path
+        """The path of the file."""
         self.client: Client = _OfflineClient(self._store, client)
         """A client whose server is the file."""
-
-    @property
-    def path(self) -> str:
-        """The path of the file."""
-        return self._store.path
 
     @overload
     def collection(self, which: str, *, bucket: str | None = None, indexes: Fields = ()) -> Collection[Record]: ...
@@ -102,8 +100,7 @@ class Mirror:
         """What the server lacks: the records that were created, updated or deleted here."""
         return [
             Pending(path, row.id, "deleted" if row.mine is None else "updated" if row.theirs else "created", row.error)
-            for path, number in self._store.collections().items()
-            for row in self._store.rows(number, UNPUSHED)
+            for path, _, row in self._rows(UNPUSHED)
         ]
 
     @property
@@ -112,11 +109,11 @@ class Mirror:
 
         They are kept in the file until they are resolved.
         """
-        return [
-            Conflict(self._store, number, path, row)
-            for path, number in self._store.collections().items()
-            for row in self._store.rows(number, PARKED)
-        ]
+        return [Conflict(self._store, number, path, row) for path, number, row in self._rows(PARKED)]
+
+    def _rows(self, where: str) -> list[tuple[str, int, Row]]:
+        known = self._store.collections().items()
+        return [(path, number, row) for path, number in known for row in self._store.rows(number, where)]
 
     def sync(
         self,
@@ -168,7 +165,7 @@ class Mirror:
         return await self._online.arun(self._verify(collections))
 
     def _verify(self, collections: Sequence[Collection[Any]]) -> Flow[VerifyReport]:
-        report = VerifyReport(damage=self._store.check())
+        report = VerifyReport()
         for number, collection in self._chosen(collections):
             yield from self._sync_of(number, collection).verify(report)
         return report
@@ -239,12 +236,6 @@ class Mirror:
 
     def __exit__(self, *error: Any) -> None:
         self.client.__exit__(*error)
-
-    async def __aenter__(self) -> Self:
-        return self.__enter__()
-
-    async def __aexit__(self, *error: Any) -> None:
-        self.__exit__(*error)
 
     def __repr__(self) -> str:
         return f"<Mirror {self.path}>"

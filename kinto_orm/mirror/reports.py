@@ -132,10 +132,8 @@ class VerifyReport:
     """In the file and not on the server."""
     different: list[str] = field(default_factory=list)
     """With other data than the server has."""
-    damage: list[str] = field(default_factory=list)
-    """The faults that SQLite found in the file."""
 
     @property
     def ok(self) -> bool:
         """Whether the file has what the server has."""
-        return not (self.missing or self.extra or self.different or self.damage)
+        return not (self.missing or self.extra or self.different)

@@ -67,11 +67,11 @@ class Selection:
         """The place of the last row of the page before: the value of each sort field."""
         filters = [_parse_filter(*one) for one in parameters if one[0] in _TIMES or not one[0].startswith("_")]
         asks_time = any(one.field == "last_modified" for one in filters)
-        clauses = [] if asks_time and not only_live else [(_IS_LIVE, [])]
-        clauses += [_in_sql(one) for one in filters]
-        self._where = " AND ".join(["1", *(clause for clause, _ in clauses if clause)])
-        self._values = [value for _, values in clauses for value in values]
-        self._rest = [one for one in filters if not _in_sql(one)[0]]
+        in_sql = [(one, *_in_sql(one)) for one in filters]
+        live = "1" if asks_time and not only_live else _IS_LIVE
+        self._where = " AND ".join([live, *(clause for _, clause, _ in in_sql if clause)])
+        self._values = [value for _, _, values in in_sql for value in values]
+        self._rest = [one for one, clause, _ in in_sql if not clause]
 
     def count(self) -> int:
         """Return the number of live records, whatever the limit."""

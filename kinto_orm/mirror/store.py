@@ -104,6 +104,15 @@ class _Handle:
     __del__ = close
 
 
+_ADVICE = {
+    sqlite3.SQLITE_NOTADB: " It is no SQLite file: give another path.",
+    sqlite3.SQLITE_CORRUPT: " It is damaged: move it away, and the next sync() makes another one.",
+    sqlite3.SQLITE_FULL: " Nothing of this call was stored: make room on the disk, and repeat it.",
+    sqlite3.SQLITE_READONLY: " The file, or its folder, may not be written.",
+    sqlite3.SQLITE_CANTOPEN: " Does its folder exist, and may it be written?",
+    sqlite3.SQLITE_BUSY: " Another process is writing it for a long time: try again.",
+}
+
 _inherited: list[sqlite3.Connection] = []
 """Connections of a parent process, kept so that Python does not close them."""
 
@@ -116,8 +125,7 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str], server_url: str) -> None:
-        self.path = os.path.abspath(path)
-        self.server_url = server_url
+        self.path, self.server_url = os.path.abspath(path), server_url
         self._handle = _Handle()
         with self.transaction():
             pass  # a bad file is refused now
@@ -169,7 +177,8 @@ class Store:
         return self._handle
 
     def _error(self, error: sqlite3.Error) -> MirrorFileError:
-        return MirrorFileError(f"The mirror {self.path} cannot be used: {error}.{_advice(error)}")
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        return MirrorFileError(f"The mirror {self.path} cannot be used: {error}.{_ADVICE.get(code, '')}")
 
     def _open(self, handle: _Handle) -> sqlite3.Connection:
         _create(self.path)
@@ -340,11 +349,6 @@ class Store:
         found = found or self._read(f"{query} > ? ORDER BY modified LIMIT 1", collection, cursor)
         return found[0] if found else None
 
-    def check(self) -> list[str]:
-        """Return what SQLite finds wrong with the file."""
-        found = [str(line) for (line,) in self._read("PRAGMA integrity_check")]
-        return [] if found == ["ok"] else found
-
     def lease(self) -> sqlite3.Connection | None:
         """Return what makes this the only sync of the file in all processes until it is closed, or the process ends.
 
@@ -385,14 +389,3 @@ def _number(connection: sqlite3.Connection, query: str, *values: Any) -> int:
 
 def _now() -> int:
     return time.time_ns() // 1_000_000
-
-
-def _advice(error: sqlite3.Error) -> str:
-    return {
-        sqlite3.SQLITE_NOTADB: " It is no SQLite file: give another path.",
-        sqlite3.SQLITE_CORRUPT: " It is damaged: move it away, and the next sync() makes another one.",
-        sqlite3.SQLITE_FULL: " Nothing of this call was stored: make room on the disk, and repeat it.",
-        sqlite3.SQLITE_READONLY: " The file, or its folder, may not be written.",
-        sqlite3.SQLITE_CANTOPEN: " Does its folder exist, and may it be written?",
-        sqlite3.SQLITE_BUSY: " Another process is writing it for a long time: try again.",
-    }.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")

@@ -9,13 +9,11 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from sqlite3 import Connection
 from typing import Any, TypeVar
 
 from kinto_orm.client import Client
@@ -24,7 +22,6 @@ from kinto_orm.errors import (
     BadRequestError,
     ConflictError,
     ForbiddenError,
-    InvalidValueError,
     KintoError,
     NotStageableError,
     ProtocolError,
@@ -34,7 +31,6 @@ from kinto_orm.errors import (
     TransportError,
     UsageError,
 )
-from kinto_orm.jobs.sources import read_json, read_json_lines
 from kinto_orm.mirror import merging
 from kinto_orm.mirror.reports import Conflict, MirrorResult, OnConflict, OnReset, SyncError, VerifyReport
 from kinto_orm.mirror.store import ON_SERVER, PARKED, TO_PUSH, UNPUSHED, Row, Store
@@ -48,7 +44,6 @@ from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.query import PageWalk, RawRows
 from kinto_orm.query.execution import PAGE_SIZE, Selection
 from kinto_orm.repository import ids_in_chunks, without_schema_timestamp
-from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.state import Change, ObjectState, Status, Verb, add_observer, remove_observer
 from kinto_orm.unit_of_work import Bulk, carry_out
 from kinto_orm.unit_of_work.batches import full_batch
@@ -95,12 +90,10 @@ def sync_collections(
 
     add_observer(note_pause)
     try:
-        with closing((yield from _take_lease(store))):
-            failure: KintoError | None = None
-            if 0 < (left := float(store.note(_PAUSED_UNTIL) or 0) - time.time()) <= MOST_BACKOFF:
-                said = f"Nothing was sent: the server asks for a pause of {left:.0f} s more."
-                failure = BackoffError(said, retry_after=left)
-            failure = failure or (yield from _check_user(store, online))
+        while (lease := store.lease()) is None:
+            yield from pause(SECONDS_BETWEEN_LOOKS)
+        with closing(lease):
+            failure = yield from _find_obstacle(store, online)
             for number, collection in collections if failure is None else ():
                 try:
                     yield from CollectionSync(store, number, collection, options, result).run()
@@ -123,15 +116,11 @@ def sync_collections(
     return result
 
 
-def _take_lease(store: Store) -> Flow[Connection]:
-    """Wait until no other sync of the file runs; closing the lease ends the wait of the next one."""
-    while (lease := store.lease()) is None:
-        yield from pause(SECONDS_BETWEEN_LOOKS)
-    return lease
-
-
-def _check_user(store: Store, online: Client) -> Flow[KintoError | None]:
-    """Raise ``MirrorFileError`` where the file is another user's; return the error of asking who the user is."""
+def _find_obstacle(store: Store, online: Client) -> Flow[KintoError | None]:
+    """Return the error for which no sync can begin; raise ``MirrorFileError`` where the file is another user's."""
+    left = float(store.note(_PAUSED_UNTIL) or 0) - time.time()
+    if 0 < left <= MOST_BACKOFF:
+        return BackoffError(f"Nothing was sent: the server asks for a pause of {left:.0f} s more.", retry_after=left)
     try:
         info = yield from online.describe_server()
     except (TransportError, ResponseError, ProtocolError) as error:
@@ -432,45 +421,40 @@ class CollectionSync:
         with self._store.transaction():
             known = self._store.of_ids(self._number, [change.state.path.id for change in changes])
             for change in changes:
-                id = change.state.path.id
-                self._note_one(change, known[id], sent[id].version, again)
+                row, error = known[change.state.path.id], change.error
+                if change.is_stored:
+                    self._store.put(self._number, self._stored(change, row))
+                    self._result.pushed.append(self._path(row.id))
+                elif isinstance(error, ConflictError) and error.theirs is not None:
+                    again[row.id] = error
+                    self._take_one(row, error.theirs_last_modified or 0, dict(error.theirs))
+                elif change.status in ("conflict", "gone") and change.verb is Verb.DELETE:
+                    self._store.put(self._number, merging.settled(row, None, row.modified or 0))
+                elif change.status in ("conflict", "gone", "rolled_back"):
+                    again[row.id] = error or KintoError(str(change.state.path))  # the next pull brings its tombstone
+                elif change.status != "unknown":
+                    self._store.put(self._number, self._refused(change, row, sent[row.id].version))
 
-    def _note_one(self, change: Change[Any], row: Row, version: int, again: dict[str, KintoError]) -> None:
-        error = change.error
-        if change.is_stored:
-            self._note_stored(change, row)
-        elif isinstance(error, ConflictError) and error.theirs is not None:
-            again[row.id] = error
-            self._take_one(row, error.theirs_last_modified or 0, dict(error.theirs))
-        elif change.status in ("conflict", "gone") and change.verb is Verb.DELETE:
-            self._store.put(self._number, merging.settled(row, None, row.modified or 0))
-        elif change.status in ("conflict", "gone", "rolled_back"):
-            again[row.id] = error or KintoError(str(change.state.path))  # the next pull brings its tombstone
-        elif change.status != "unknown":
-            self._note_refusal(change, row, version)
-
-    def _note_refusal(self, change: Change[Any], row: Row, version: int) -> None:
-        """Note that the record was not stored: a wrong one is not sent again before it is edited."""
+    def _refused(self, change: Change[Any], row: Row, version: int) -> Row:
+        """Return the row that was not stored: a wrong one is not sent again before it is edited."""
         error = change.error if change.status == "rejected" else None
+        if error is None:
+            return merging.refused(row, None, None)
+        if not isinstance(error, ResponseError) or isinstance(error, BadRequestError):
+            return merging.refused(row, str(error), version)
         # A right, or a setting of the server, may come.
-        may_change = isinstance(error, ResponseError) and not isinstance(error, BadRequestError)
-        reason = None if error is None else str(error)
-        self._store.put(self._number, merging.refused(row, reason, None if error is None or may_change else version))
-        if error is not None and may_change and not _is_whole(error):
+        if error.path != "/batch":
             self._result.errors.append(SyncError(self._name, row.id, error))
+        return merging.refused(row, str(error), None)
 
-    def _note_stored(self, change: Change[Any], row: Row) -> None:
+    def _stored(self, change: Change[Any], row: Row) -> Row:
         state = change.after
         if change.verb is Verb.DELETE:
-            modified = row.modified if state is None else state.last_modified
-            after = merging.settled(row, None, modified or 0)
-        elif state is None or state.data is None:  # as the server has it: nothing was sent
-            after = merging.pushed(row, merging.data_of(row.theirs) or {}, row.modified or 0, row.version)
-        else:
-            version = self._store.next_version(self._number)
-            after = merging.pushed(row, state.data, state.last_modified or 0, version)
-        self._store.put(self._number, after)
-        self._result.pushed.append(self._path(row.id))
+            return merging.settled(row, None, (row.modified if state is None else state.last_modified) or 0)
+        if state is None or state.data is None:  # as the server has it: nothing was sent
+            return merging.pushed(row, merging.data_of(row.theirs) or {}, row.modified or 0, row.version)
+        version = self._store.next_version(self._number)
+        return merging.pushed(row, state.data, state.last_modified or 0, version)
 
     # -- dumps, and verification ----------------------------------------------------------------------------------
 
@@ -499,18 +483,6 @@ class CollectionSync:
         yield from self._compare(compare)
 
 
-def read_dump(path: str | os.PathLike[str], disk: Disk) -> list[JSONObject]:
-    """Return the rows of a dump; raise ``InvalidValueError`` where it is none."""
-    name, lines = os.fspath(path), disk.read_lines(path)
-    found = read_json_lines(lines, name) if name.endswith(".jsonl") else read_json("".join(lines), name)
-    rows: list[JSONObject] = []
-    for number, row in found:
-        if not (isinstance(row.get("id"), str) and type(row.get("last_modified")) is int):
-            raise InvalidValueError(f"{name}, row {number}: a dump is a list of records with last_modified.")
-        rows.append(row)
-    return rows
-
-
 def _is_equal(row: Row, theirs: JSONObject) -> bool:
     try:
         known = merging.data_of(row.theirs)
@@ -521,17 +493,14 @@ def _is_equal(row: Row, theirs: JSONObject) -> bool:
 
 def _is_of_the_batch(error: KintoError | None) -> bool:
     """Return whether the server refused the batch for the sake of one of its records, or a batch cannot carry it."""
-    is_refusal = isinstance(error, BadRequestError | ForbiddenError | ServerError)
-    return (is_refusal and _is_whole(error)) or isinstance(error, NotStageableError)
-
-
-def _is_whole(error: KintoError | None) -> bool:
-    return isinstance(error, ResponseError) and error.path == "/batch"
+    if isinstance(error, BadRequestError | ForbiddenError | ServerError):
+        return error.path == "/batch"
+    return isinstance(error, NotStageableError)
 
 
 def _failure_of(change: Change[Any]) -> KintoError | None:
     """Return the error for which nothing more is pushed now."""
     error = change.error
-    is_of_one = change.status == "rejected" and isinstance(error, ResponseError) and not _is_whole(error)
+    is_of_one = change.status == "rejected" and isinstance(error, ResponseError) and error.path != "/batch"
     is_of_all = change.status in ("unknown", "not_sent", "rejected") and not is_of_one
     return error if is_of_all and isinstance(error, TransportError | ProtocolError | ResponseError) else None
