@@ -93,7 +93,7 @@ from kinto_orm.errors import (
     VerificationError,
 )
 from kinto_orm.jobs.applying import SyncReport
-from kinto_orm.jobs.changes import ChangeFeed, FeedChange
+from kinto_orm.jobs.changes import ChangeFeed, FeedChange, Watch
 from kinto_orm.jobs.comparing import PlannedChange
 from kinto_orm.jobs.dump import DumpReport
 from kinto_orm.jobs.load import LoadReport
@@ -259,6 +259,7 @@ __all__ = [
     "UsageError",
     "VerificationError",
     "Violation",
+    "Watch",
 ]
 
 

@@ -64,7 +64,7 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     History: {"before", "since"},
     Manager: {"ref", "as_of", "edit", "history"},
     Partition: {"on"},
-    RecordManager: {"as_of", "attachment", "changes", "edit", "history", "unsaved"},
+    RecordManager: {"as_of", "attachment", "changes", "edit", "history", "unsaved", "watch"},
     SyncPlan: {"as_json"},
     Query: {"before", "cached", "exclude", "filter", "limit", "only", "order_by", "page_size", "parallel", "since"},
     UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},

@@ -9,13 +9,21 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
 from __future__ import annotations
 
 import json
+import random
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
-from kinto_orm.errors import FeedLostError, InvalidTypeError, InvalidValueError
+from kinto_orm.errors import (
+    FeedLostError,
+    InvalidTypeError,
+    InvalidValueError,
+    KintoError,
+    ServerError,
+    TransportError,
+)
 from kinto_orm.protocol.filters import condition, encode_conditions
 from kinto_orm.protocol.json_values import JSONObject, encode, etag
 from kinto_orm.protocol.messages import Request
@@ -24,6 +32,7 @@ from kinto_orm.protocol.paging import (
     RawPage,
     RawPages,
     check_horizon,
+    check_seconds,
     check_timestamp,
     encode_query,
     is_tombstone,
@@ -196,6 +205,68 @@ class ChangeFeed(Generic[M]):
 
     def __repr__(self) -> str:
         return f"<ChangeFeed of {self._position.path} at {self._position.cursor}>"
+
+
+class Watch(Generic[M]):
+    """The changes of a list, as they come: made by ``records.watch()``.
+
+    The loop (``for`` or ``async for``) ends only by an error, or by the caller. Another loop goes on from there.
+    """
+
+    def __init__(
+        self,
+        feed: ChangeFeed[M],
+        every: float,
+        max_every: float,
+        on_error: Callable[[KintoError], object] | None,
+    ) -> None:
+        self._feed = feed
+        self._every = check_seconds("every", every)
+        self._most = max(self._every, check_seconds("max_every", max_every))
+        self._on_error = on_error
+        self._wait = self._every
+
+    @property
+    def token(self) -> str:
+        """The text from which another watch or feed goes on, after the changes that this one has given."""
+        return self._feed.token
+
+    def __iter__(self) -> Iterator[FeedChange[M]]:
+        runner = self._feed._place.runner
+        while True:
+            seconds = self._next_wait()
+            try:
+                for change in self._feed:
+                    seconds = self._wait = self._every
+                    yield change
+            except (TransportError, ServerError) as error:
+                self._tell(error)
+            runner.run(pause(seconds))
+
+    async def __aiter__(self) -> AsyncIterator[FeedChange[M]]:
+        runner = self._feed._place.runner
+        while True:
+            seconds = self._next_wait()
+            try:
+                async for change in self._feed:
+                    seconds = self._wait = self._every
+                    yield change
+            except (TransportError, ServerError) as error:
+                self._tell(error)
+            await runner.arun(pause(seconds))
+
+    def _next_wait(self) -> float:
+        """Return the wait after a poll in which nothing came: each is twice as long, and not the same everywhere."""
+        seconds, self._wait = self._wait, min(2 * self._wait, self._most)
+        return seconds * random.uniform(0.8, 1.2)
+
+    def _tell(self, error: KintoError) -> None:
+        if self._on_error is None:
+            raise error
+        self._on_error(error)
+
+    def __repr__(self) -> str:
+        return f"<Watch of {self._feed._place.path}, every {self._every} s>"
 
 
 class _Loader(NamedTuple, Generic[M]):

@@ -19,7 +19,7 @@ from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp, resume
 from kinto_orm.protocol.filters import Condition, as_moment, check_field_name, condition, split_keyword
 from kinto_orm.protocol.json_values import JSONObject, parse_timestamp, to_json_object
 from kinto_orm.protocol.messages import Request, Response
-from kinto_orm.protocol.paging import delete_pages, encode_query, skip_unchanged
+from kinto_orm.protocol.paging import delete_pages, encode_query, with_condition
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch, Patch
 from kinto_orm.protocol.paths import Kind, ListPath, ObjectPath
 from kinto_orm.protocol.responses import content, raise_for_status, read_object
@@ -373,7 +373,7 @@ def read_changed(flow: Flow[Page[JSONObject]], timestamp: Timestamp | None) -> F
     """Return the page; ``None`` where the list still has that timestamp."""
     if timestamp is None:
         return (yield from flow)
-    return (yield from skip_unchanged(flow, parse_timestamp(timestamp, "if_none_match")))
+    return (yield from with_condition(flow, "If-None-Match", parse_timestamp(timestamp, "if_none_match")))
 
 
 @dataclass(frozen=True, slots=True)

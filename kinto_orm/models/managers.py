@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import IO, Any, TypeVar, cast, overload
 from uuid import UUID
 
-from kinto_orm.errors import InvalidTypeError
+from kinto_orm.errors import InvalidTypeError, KintoError
 from kinto_orm.jobs.applying import OnOutcome, SyncReport
-from kinto_orm.jobs.changes import ChangeFeed
+from kinto_orm.jobs.changes import ChangeFeed, Watch
 from kinto_orm.jobs.planning import Fields, SyncOptions
 from kinto_orm.jobs.plans import SyncPlan, make_plan, sync
 from kinto_orm.jobs.sources import Rows
@@ -366,6 +366,23 @@ class RecordManager(Manager[M]):
         https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
         """
         return ChangeFeed(self._source, since, horizon=horizon, on_invalid=on_invalid)
+
+    def watch(
+        self,
+        since: str | None = None,
+        *,
+        every: float = 5,
+        max_every: float = 60,
+        horizon: float = 10,
+        on_error: Callable[[KintoError], object] | None = None,
+    ) -> Watch[M]:
+        """Return an endless iterable of what changes in the collection, asked for every so many seconds.
+
+        The changes are those of :meth:`changes`, with its promises. While nothing changes, each wait is twice as long
+        as the one before, up to ``max_every``. ``on_error`` is called where the server cannot be reached, and it is
+        asked again later; without it, the error is raised.
+        """
+        return Watch(self.changes(since, horizon=horizon), every, max_every, on_error)
 
     def sync(
         self,

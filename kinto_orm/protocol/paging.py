@@ -142,17 +142,18 @@ def read_rows(path: ListPath, query: str) -> Flow[list[JSONObject]]:
     return rows_of(content(response, f"GET {path}"), path)
 
 
-def skip_unchanged(flow: Flow[T], timestamp: int) -> Flow[T | None]:
-    """Return the result of a flow that reads pages; ``None`` where their list still has the timestamp.
+def with_condition(flow: Flow[T], header: str, timestamp: int) -> Flow[T | None]:
+    """Return the result of a flow that reads pages with a precondition of the timestamp, in milliseconds.
 
-    The timestamp is in milliseconds.
+    With ``If-None-Match``, ``None`` where the list still has the timestamp; with ``If-Match``, raises ``ConflictError``
+    where it has another one.
     https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
     """
     try:
         item = next(flow)
         while True:
             assert isinstance(item, Request), "reading writes nothing"
-            response = yield replace(item, headers={**item.headers, "If-None-Match": etag(timestamp)})
+            response = yield replace(item, headers={**item.headers, header: etag(timestamp)})
             if response.status == 304:
                 return None
             item = flow.send(response)

@@ -1,30 +1,28 @@
-"""Queries that keep what they have read: a list that did not change costs one small request, or none.
+"""Reads that rest on the timestamp of a list: queries that keep what they have read, and pages of one state.
 
 Kinto answers ``304 Not Modified`` by the timestamp of the whole list. On PostgreSQL that is not always true: a
-transaction that began earlier and ends later does not raise it. So a 304 is trusted only of a *settled* list, whose
+transaction that began earlier and ends later does not raise it. So it is trusted only of a *settled* list, whose
 objects were read at least one horizon after its last change.
 https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Generic, TypeVar
 from uuid import UUID
 
-from kinto_orm.errors import (
-    MultipleObjectsError,
-    NotFoundError,
-)
+from kinto_orm.errors import ConflictError, KintoError, MultipleObjectsError, NotFoundError, ServerError, TransportError
 from kinto_orm.protocol.paging import (
     check_horizon,
     check_seconds,
     check_timestamp,
     read_state,
     settled_until,
-    skip_unchanged,
+    with_condition,
 )
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, pause
@@ -33,6 +31,78 @@ from kinto_orm.repository.state import Stateful, Status
 from kinto_orm.unit_of_work.unit_of_work import open_unit
 
 M = TypeVar("M", bound=Stateful)
+T = TypeVar("T")
+
+MOST_ATTEMPTS = 3
+"""The number of times that pages of one state are read, while others write."""
+
+
+class ConditionalReads(Generic[M]):
+    """The part of a query that rests on the timestamp of its list."""
+
+    __slots__ = ()
+
+    reading: Reading[M]
+
+    def cached(
+        self, *, max_age: float = 60, horizon: float = 10, revalidate: float = 900, stale_ok: bool = False
+    ) -> CachedQuery[M]:
+        """Return a query that keeps the objects it has read, and asks the server only whether they changed.
+
+        The server is asked at most once in ``max_age`` seconds; a write of the same client makes it ask at once. Where
+        nothing changed, its answer has no body; of a whole list, in its default order, only changes are read. That is
+        trusted only of objects that were read a ``horizon`` (seconds) after the last change of the list, which no
+        transaction of the server exceeds. What does not move the timestamp of a list (rights that were given on a
+        collection, imports with timestamps of the past) is seen after at most ``revalidate`` seconds.
+
+        ``stale_ok``: while the server is down, the query gives the objects that it has, and has the reason in
+        :attr:`~kinto_orm.CachedQuery.error`; it asks again after ``max_age``. Whatever the server refuses is raised.
+        https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
+        """
+        return CachedQuery(self.reading, max_age, horizon, revalidate, stale_ok)
+
+    def consistent(self, *, horizon: float = 10) -> list[M]:
+        """Return all the objects, as they were together at one moment, also where they are on several pages.
+
+        A list of several pages is read when it has been quiet for a ``horizon``, in seconds, which no transaction of
+        the server exceeds: the call waits for that. Each page has the precondition that nothing was written since.
+        Raises ``ConflictError`` where others go on writing: three times, the pages were no state of the list.
+        https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
+        """
+        return self._run(partial(_read_state, self.reading, check_horizon(horizon)))
+
+    async def aconsistent(self, *, horizon: float = 10) -> list[M]:
+        """Like :meth:`consistent`."""
+        return await self._arun(partial(_read_state, self.reading, check_horizon(horizon)))
+
+    def _run(self, ending: Callable[[Place], Flow[T]]) -> T:
+        place = self.reading.source.locate()
+        return place.runner.run(place.asked(ending(place)))
+
+    async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
+        place = self.reading.source.locate()
+        return await place.runner.arun(place.asked(ending(place)))
+
+
+def _read_state(reading: Reading[M], horizon: float, place: Place) -> Flow[list[M]]:
+    """Return the objects of one state of the list; raise ``ConflictError`` where there is none for long enough."""
+    walk = reading.walk(place)
+    flow = walk.next_page()
+    page = None if flow is None else (yield from flow)
+    if page is None or not page.has_more:
+        return [] if page is None else list(page.objects)  # one answer is one state
+    for attempt in range(1, MOST_ATTEMPTS + 1):
+        state = yield from read_state(place.path)
+        timestamp = check_timestamp(state.timestamp, place.path)
+        unsettled = timestamp - (yield from settled_until(state.server_time, horizon))
+        if unsettled > 0:
+            yield from pause(unsettled / 1000)
+        try:
+            return (yield from with_condition(reading.all(place), "If-Match", timestamp)) or []
+        except ConflictError:
+            if attempt == MOST_ATTEMPTS:
+                raise
+    raise AssertionError("the last attempt returns or raises")  # pragma: no cover  the line above ends it
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +123,9 @@ class _Kept(Generic[M]):
     read: _Read[M]
     place: Place
     fetched_at: int
-    """The last time that the server was asked."""
+    """The last time that the server answered."""
+    asked_at: int
+    """The last time that it was asked."""
     read_at: int
     """The last time that all objects were read."""
     writes: int
@@ -77,8 +149,18 @@ class CachedQuery(Generic[M]):
     asked. A pickle keeps no objects.
     """
 
-    def __init__(self, reading: Reading[M], max_age: float, horizon: float, revalidate: float) -> None:
+    def __init__(
+        self,
+        reading: Reading[M],
+        max_age: float,
+        horizon: float,
+        revalidate: float,
+        stale_ok: bool,  # noqa: FBT001  a pickle gives it by its place
+    ) -> None:
+        self.error: KintoError | None = None
+        """The reason for which the server did not answer the last time, where ``stale_ok`` let the objects stay."""
         self._reading = reading
+        self._stale_ok = stale_ok
         self._max_age = check_seconds("max_age", max_age)
         self._horizon = check_horizon(horizon)
         self._revalidate = check_seconds("revalidate", revalidate)
@@ -86,7 +168,7 @@ class CachedQuery(Generic[M]):
 
     @property
     def fetched_at(self) -> datetime | None:
-        """The last time that the server was asked; ``None`` before the first one."""
+        """The last time that the server answered; ``None`` before the first one."""
         kept = self._kept
         return None if kept is None else datetime.fromtimestamp(kept.fetched_at / 1000, UTC)
 
@@ -152,7 +234,7 @@ class CachedQuery(Generic[M]):
         return bool(await self._arun())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self._reading, self._max_age, self._horizon, self._revalidate))
+        return (type(self), (self._reading, self._max_age, self._horizon, self._revalidate, self._stale_ok))
 
     def __repr__(self) -> str:
         count = "nothing" if self._kept is None else f"{len(self._kept.read.objects)} objects"
@@ -170,7 +252,7 @@ class CachedQuery(Generic[M]):
         return await place.runner.arun(place.asked(self._answer(place, refresh=refresh)))
 
     def _is_fresh(self, kept: _Kept[M], now: int) -> bool:
-        is_young = 0 <= now - kept.fetched_at < self._max_age * 1000
+        is_young = 0 <= now - kept.asked_at < self._max_age * 1000
         return is_young and kept.writes == kept.place.runner.writes
 
     # -- the flows ------------------------------------------------------------------------------------------------
@@ -179,15 +261,21 @@ class CachedQuery(Generic[M]):
         kept, now, writes = self._kept, (yield from pause()), place.runner.writes
         if kept is not None and (kept.place.runner is not place.runner or kept.place.path != place.path):
             kept = None
-        if kept is None or refresh or not 0 <= now - kept.read_at < self._revalidate * 1000:
-            read = yield from self._read(self._reading, place)
-            self._kept = _Kept(read, place, now, now, writes)
-        elif open_unit(place.runner) is not None or not self._is_fresh(kept, now):
-            self._kept = None  # whatever the server refuses, is not answered from here
-            self._kept = replace((yield from self._ask(kept, now)), fetched_at=now, writes=writes)
-        else:
+        if kept is not None and not refresh and open_unit(place.runner) is None and self._is_fresh(kept, now):
             return list(kept.read.objects)
-        return list(self._kept.read.objects)
+        self._kept = None  # whatever the server refuses, is not answered from here
+        try:
+            if kept is None or refresh or not 0 <= now - kept.read_at < self._revalidate * 1000:
+                fresh = _Kept((yield from self._read(self._reading, place)), place, now, now, now, writes)
+            else:
+                fresh = replace((yield from self._ask(kept, now)), fetched_at=now, asked_at=now, writes=writes)
+            self._kept, self.error = fresh, None
+        except (TransportError, ServerError) as error:
+            if kept is None or refresh or not self._stale_ok:
+                raise
+            self._kept = fresh = replace(kept, asked_at=now)
+            self.error = error
+        return list(fresh.read.objects)
 
     def _ask(self, kept: _Kept[M], now: int) -> Flow[_Kept[M]]:
         """Return what the server has now, of which only the difference is read where that is possible."""
@@ -196,7 +284,7 @@ class CachedQuery(Generic[M]):
         merges = is_whole_list and selection.order is None and not selection.is_newest_first
         reading = self._reading.select(since=kept.cursor) if merges else self._reading
         flow = self._read(reading, kept.place)
-        found = yield from skip_unchanged(flow, kept.read.timestamp) if kept.is_settled else flow
+        found = yield from with_condition(flow, "If-None-Match", kept.read.timestamp) if kept.is_settled else flow
         if found is None:
             return kept
         if not merges:

@@ -22,7 +22,7 @@ from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow
 from kinto_orm.query import building
-from kinto_orm.query.cached import CachedQuery
+from kinto_orm.query.cached import ConditionalReads
 from kinto_orm.query.execution import PAGE_SIZE, Page, Place, Reading
 from kinto_orm.query.frames import read_arrow, read_pandas, read_polars
 from kinto_orm.query.partitions import TOLERANCE, cut_into_ranges
@@ -83,7 +83,7 @@ _DELETE = "this deletes all that the query selects; for one object write .ref({i
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class Query(Generic[M]):
+class Query(ConditionalReads[M]):
     """A lazy selection: nothing is sent before it ends, and each iteration reads anew."""
 
     reading: Reading[M]
@@ -175,18 +175,6 @@ class Query(Generic[M]):
         server has several processes.
         """
         return ParallelQuery(self.reading, building.check_count(threads, "parallel", 1, MOST_THREADS), ordered)
-
-    def cached(self, *, max_age: float = 60, horizon: float = 10, revalidate: float = 900) -> CachedQuery[M]:
-        """Return a query that keeps the objects it has read, and asks the server only whether they changed.
-
-        The server is asked at most once in ``max_age`` seconds; a write of the same client makes it ask at once. Where
-        nothing changed, its answer has no body; of a whole list, in its default order, only changes are read. That is
-        trusted only of objects that were read a ``horizon`` (seconds) after the last change of the list, which no
-        transaction of the server exceeds. What does not move the timestamp of a list (rights that were given on a
-        collection, imports with timestamps of the past) is seen after at most ``revalidate`` seconds.
-        https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
-        """
-        return CachedQuery(self.reading, max_age, horizon, revalidate)
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -426,14 +414,6 @@ class Query(Generic[M]):
 
     def _checked(self, id: str | UUID) -> str:
         return check_id(id, kind=self.reading.source.kind)
-
-    def _run(self, ending: Callable[[Place], Flow[T]]) -> T:
-        place = self.reading.source.locate()
-        return place.runner.run(place.asked(ending(place)))
-
-    async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
-        place = self.reading.source.locate()
-        return await place.runner.arun(place.asked(ending(place)))
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

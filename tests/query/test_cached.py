@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -14,13 +14,17 @@ from requests.adapters import BaseAdapter
 from kinto_orm import (
     Client,
     Collection,
+    ConflictError,
     ForbiddenError,
     InvalidTypeError,
     InvalidValueError,
     MultipleObjectsError,
     NotFoundError,
     Record,
+    TransportError,
 )
+from kinto_orm.protocol.messages import Pause, Request, Response
+from kinto_orm.query.cached import MOST_ATTEMPTS, _read_state
 from kinto_orm.server import EmbeddedServer
 
 
@@ -31,9 +35,16 @@ class Wire(BaseAdapter):
         super().__init__()
         self.inner = server.adapter()
         self.seen: list[tuple[str, str, int]] = []
+        self.is_down = False
+        self.after: Callable[[], object] | None = None
+        """Called after each request."""
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
+        if self.is_down:
+            raise requests.ConnectionError("nobody is there")
         answer = self.inner.send(request, *args, **options)
+        if self.after is not None:
+            self.after()
         self.seen.append((request.method or "", request.path_url.partition("records")[2], answer.status_code))
         return answer
 
@@ -50,7 +61,7 @@ def reader(kinto_server: EmbeddedServer, wire: Wire) -> Iterator[Client]:
     """Another client of the same user."""
     session = requests.Session()
     session.mount(kinto_server.url, wire)
-    with Client(kinto_server.url, session=session, auth=("user", "embedded")) as client:
+    with Client(kinto_server.url, session=session, auth=("user", "embedded"), retry=0) as client:
         yield client
 
 
@@ -261,3 +272,106 @@ def test_wrong_options_are_refused(records: Any) -> None:
         records.cached(max_age=-1)
     with pytest.raises(InvalidValueError):
         records.cached(horizon=-1)
+
+
+# -- while the server is down ---------------------------------------------------------------------------------------
+
+
+def test_stale_objects_are_given_while_the_server_is_down(records: Any, wire: Wire, todos: Collection[Record]) -> None:
+    live = records.cached(max_age=0, horizon=0, stale_ok=True)
+    first, fetched_at = live.all(), live.fetched_at
+    wire.is_down = True
+
+    assert live.all() == first
+    assert isinstance(live.error, TransportError) and live.fetched_at == fetched_at
+    wire.is_down = False
+    todos.records.create(data={"n": 9})
+    assert len(live.all()) == 4 and live.error is None
+
+
+def test_a_server_that_is_down_is_asked_no_more_often(records: Any, wire: Wire) -> None:
+    live = records.cached(max_age=3600, stale_ok=True)
+    live.all()
+    records.create(data={"n": 9})  # so that it asks
+    wire.is_down = True
+
+    assert len(live.all()) == 3 and live.error is not None
+    assert live.is_fresh is False  # the write of this client is not in it
+
+
+def test_without_stale_ok_a_server_that_is_down_is_an_error(records: Any, wire: Wire) -> None:
+    live, fresh = records.cached(max_age=0), records.cached(stale_ok=True)
+    live.all()
+    wire.is_down = True
+
+    for one in (live, fresh):  # the second one has nothing to give
+        with pytest.raises(TransportError):
+            one.all()
+    with pytest.raises(TransportError):
+        asyncio.run(live.aall())
+
+
+def test_a_stale_query_does_not_hide_what_the_server_refuses(
+    records: Any, wire: Wire, todos: Collection[Record]
+) -> None:
+    live = records.cached(max_age=0, stale_ok=True)
+    live.all()
+    todos.refresh().delete()
+    todos.bucket.refresh().delete()
+
+    for _ in range(2):
+        with pytest.raises(ForbiddenError):
+            live.all()
+    with pytest.raises(ForbiddenError):
+        live.all(refresh=True)
+
+
+# -- pages of one state -----------------------------------------------------------------------------------------------
+
+
+def test_one_page_is_one_state_by_itself(records: Any, wire: Wire) -> None:
+    assert len(records.filter(gt_n=0).consistent()) == 2
+    assert [method for method, _, _ in wire.seen] == ["GET"]
+    assert records.limit(0).consistent() == []
+
+
+def test_pages_between_which_somebody_wrote_are_read_again(records: Any, wire: Wire, todos: Collection[Record]) -> None:
+    def write() -> None:
+        if len(wire.seen) == 2:  # behind the first page, after its precondition was chosen
+            todos.records.delete(everything=True)
+            todos.records.bulk_create({"n": 7} for _ in range(3))
+
+    wire.after = write
+    found = records.page_size(2).consistent(horizon=0)
+
+    assert [one.data["n"] for one in found] == [7, 7, 7]
+    assert 412 in [status for _, _, status in wire.seen]
+
+
+def test_where_others_go_on_writing_there_is_no_state(records: Any, wire: Wire, todos: Collection[Record]) -> None:
+    wire.after = lambda: todos.records.create(data={"n": 7})
+
+    with pytest.raises(ConflictError):
+        records.page_size(2).consistent(horizon=0)
+    with pytest.raises(ConflictError):
+        asyncio.run(records.page_size(2).aconsistent(horizon=0))
+    assert [status for _, _, status in wire.seen].count(412) == 2 * MOST_ATTEMPTS
+
+
+def test_pages_are_read_when_the_list_has_been_quiet_for_a_horizon(records: Any) -> None:
+    reading = records.page_size(1).reading
+    place = reading.source.locate()
+    date = {"date": "Sun, 29 Nov 2026 20:00:00 GMT"}
+    now = 1_795_982_400_000
+    flow = _read_state(reading, 10, place)
+    next(flow)
+    more = {"content-type": "application/json", "next-page": f"http://x/v1{place.path}?_token=x", "etag": f'"{now}"'}
+
+    head = flow.send(Response(200, more, b'{"data":[{"id":"a","last_modified":1}]}'))
+    wait = flow.send(Response(200, {**date, "etag": f'"{now - 4000}"', "total-objects": "1"}))
+    again = flow.send(Response(200, content=now))
+
+    assert isinstance(head, Request) and head.method == "HEAD"
+    assert isinstance(wait, Pause) and wait.seconds == 6
+    assert isinstance(again, Request) and again.headers["If-Match"] == f'"{now - 4000}"'
+    flow.close()
