@@ -74,7 +74,7 @@ class Broken(requests.adapters.BaseAdapter):
     def send(self, *args: Any, **options: Any) -> requests.Response:
         if self.failures:
             self.failures -= 1
-            raise requests.ConnectionError("nobody is there")
+            raise requests.ConnectionError("no server answers")
         return self.inner.send(*args, **options)
 
     def close(self) -> None: ...

@@ -41,7 +41,7 @@ class Wire(BaseAdapter):
 
     def send(self, request: requests.PreparedRequest, *args: Any, **options: Any) -> requests.Response:
         if self.is_down:
-            raise requests.ConnectionError("nobody is there")
+            raise requests.ConnectionError("no server answers")
         answer = self.inner.send(request, *args, **options)
         if self.after is not None:
             self.after()
