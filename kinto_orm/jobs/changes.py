@@ -207,7 +207,7 @@ class ChangeFeed(Generic[M]):
         return f"<ChangeFeed of {self._position.path} at {self._position.cursor}>"
 
 
-class Watch(Generic[M]):
+class Watch(ChangeFeed[M]):
     """The changes of a list, as they come: made by ``records.watch()``.
 
     The loop (``for`` or ``async for``) ends only by an error, or by the caller. Another loop goes on from there.
@@ -215,45 +215,40 @@ class Watch(Generic[M]):
 
     def __init__(
         self,
-        feed: ChangeFeed[M],
+        source: Source[M],
+        since: str | None,
+        *,
+        horizon: float,
         every: float,
         max_every: float,
         on_error: Callable[[KintoError], object] | None,
     ) -> None:
-        self._feed = feed
-        self._every = check_seconds("every", every)
+        super().__init__(source, since, horizon=horizon)
+        self._wait = self._every = check_seconds("every", every)
         self._most = max(self._every, check_seconds("max_every", max_every))
         self._on_error = on_error
-        self._wait = self._every
-
-    @property
-    def token(self) -> str:
-        """The text from which another watch or feed goes on, after the changes that this one has given."""
-        return self._feed.token
 
     def __iter__(self) -> Iterator[FeedChange[M]]:
-        runner = self._feed._place.runner
         while True:
             seconds = self._next_wait()
             try:
-                for change in self._feed:
+                for change in super().__iter__():
                     seconds = self._wait = self._every
                     yield change
             except (TransportError, ServerError) as error:
                 self._tell(error)
-            runner.run(pause(seconds))
+            self._place.runner.run(pause(seconds))
 
     async def __aiter__(self) -> AsyncIterator[FeedChange[M]]:
-        runner = self._feed._place.runner
         while True:
             seconds = self._next_wait()
             try:
-                async for change in self._feed:
+                async for change in super().__aiter__():
                     seconds = self._wait = self._every
                     yield change
             except (TransportError, ServerError) as error:
                 self._tell(error)
-            await runner.arun(pause(seconds))
+            await self._place.runner.arun(pause(seconds))
 
     def _next_wait(self) -> float:
         """Return the wait after a poll in which nothing came: each is twice as long, and not the same everywhere."""
@@ -266,7 +261,7 @@ class Watch(Generic[M]):
         self._on_error(error)
 
     def __repr__(self) -> str:
-        return f"<Watch of {self._feed._place.path}, every {self._every} s>"
+        return f"<Watch of {self._position.path}, every {self._every} s>"
 
 
 class _Loader(NamedTuple, Generic[M]):

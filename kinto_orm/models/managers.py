@@ -382,7 +382,7 @@ class RecordManager(Manager[M]):
         as the one before, up to ``max_every``. ``on_error`` is called where the server cannot be reached, and it is
         asked again later; without it, the error is raised.
         """
-        return Watch(self.changes(since, horizon=horizon), every, max_every, on_error)
+        return Watch(self._source, since, horizon=horizon, every=every, max_every=max_every, on_error=on_error)
 
     def sync(
         self,
