@@ -84,15 +84,16 @@ def draw(tasks: Mapping[str, Any], measure: str, path: Path) -> None:
         for line in task["contestants"][1:]
         if line["name"].startswith("kinto_orm")
     ]
-    figure, axes = pyplot.subplots(figsize=(10, 0.32 * len(bars) + 1))
+    figure, axes = pyplot.subplots(figsize=(10, 0.25 * len(bars) + 1))
+    axes.margins(y=0.01)
     places = range(len(bars))
     axes.barh(places, [ratio for _, ratio, _ in bars], color=OURS)
     for place, (_, ratio, target) in zip(places, bars, strict=True):
-        axes.text(ratio, place, f" {ratio:.2f}", va="center", fontsize=7)
+        axes.text(ratio, place, f" {ratio:.2f}", va="center", fontsize=9)
         if target is not None and f"{target['measure']}_to_{target['of']}" == measure:
             axes.plot([target["limit"]] * 2, [place - 0.4, place + 0.4], color="black", linewidth=2)
     axes.axvline(1, color=REFERENCE)
-    axes.set_yticks(places, [name for name, _, _ in bars], fontsize=7)
+    axes.set_yticks(places, [name for name, _, _ in bars], fontsize=9)
     axes.invert_yaxis()
     axes.set_xlabel(f"{measure.removesuffix('_to_reference')} time, kinto-http = 1; black: the target")
     figure.tight_layout()

@@ -25,13 +25,13 @@ WIDTH = 90
 BEFORE = (
     "put main/countries --parents",
     """put main/countries/de name=Germany population=83 capital='{"name": "Bonn"}' languages='["de"]'""",
-    """put main/countries/jp name=日本 population=125 capital='{"name": "Tokyo"}' languages='["ja"]'""",
+    """put main/countries/jp name=Japan population=125 capital='{"name": "Tokyo"}' languages='["ja"]'""",
     "put main/countries/yu name=Yugoslavia",
 )
 SHOWN = ("list main/countries", "plan main/countries countries.jsonl --delete")
 ROWS = (
     '{"id": "de", "name": "Germany", "population": 84, "capital": {"name": "Berlin"}, "languages": ["de"]}\n'
-    '{"id": "jp", "name": "日本", "population": 125, "capital": {"name": "Tokyo"}, "languages": ["ja"]}\n'
+    '{"id": "jp", "name": "Japan", "population": 125, "capital": {"name": "Tokyo"}, "languages": ["ja"]}\n'
     '{"id": "hr", "name": "Croatia", "population": 4}\n'
 )
 

@@ -1,6 +1,7 @@
-// On a phone a row of a wide table is a card: each cell says which column it belongs to (pages.css).
+// A short name is not broken. On a phone a row of a wide table is a card: each cell says which column it belongs to (pages.css).
 document.addEventListener("DOMContentLoaded", () => {
   for (const table of document.querySelectorAll("article table.docutils")) {
+    for (const code of table.querySelectorAll("code")) code.classList.toggle("short", code.textContent.length <= 14);
     const heads = [...table.querySelectorAll("thead th")].map((head) => head.textContent.trim());
     table.classList.toggle("cards", heads.length > 2);
     let above = "";
