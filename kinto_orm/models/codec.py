@@ -44,6 +44,7 @@ from kinto_orm.models.field_types import (
     find_secrets,
     find_sets,
     finite_schema,
+    respell,
     wire_schema,
 )
 from kinto_orm.models.metaclass import inner_model, wire_name
@@ -78,6 +79,7 @@ class Codec:
         """For a field, the keys of a row that it is read from: the first one that is there counts."""
         schema = _Schema(model.__pydantic_core_schema__, model.__pydantic_fields__)
         promises = Promises(schema.definitions)
+        self._schemas, self._definitions = schema.fields, promises.definitions
         self.types: Mapping[str, FieldType] = {
             name: promises.of(one["schema"], schema.config) for name, one in schema.fields.items()
         }
@@ -282,6 +284,10 @@ class Codec:
         except ValidationError as error:
             raise invalid(self.model, error) from error
         return given | self.dump(scratch, [self.fields[key] for key in declared])
+
+    def respell(self, name: str, stored: JSON, before: JSON) -> JSON:
+        """Return what the server stored for the field of that name by the keys that it is written by."""
+        return respell(stored, before, self._schemas[name]["schema"], self._definitions)
 
     def _as_json(self, key: str, value: object) -> Any:
         name = self.fields[key]

@@ -110,6 +110,7 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
             changes[key], stored = value, snapshot.get(key, ABSENT)
             if isinstance(stored, (dict, list)):  # other values hold nothing undeclared
                 keeps_defaults = codec.types[name].varies
+                stored = codec.respell(name, stored, old)
                 changes[key] = with_undeclared(stored, old, value, (key,), keeps_defaults=keeps_defaults)
             if len(codec.read_keys[name]) > 1:
                 changes.update((other, ABSENT) for other in _read_before(codec, name) if other in snapshot)

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from pydantic_core import PydanticSerializationUnexpectedValue, core_schema
 
-from kinto_orm.protocol.json_values import datetime_text, sorted_set
+from kinto_orm.protocol.json_values import JSON, JSONObject, datetime_text, sorted_set
 from kinto_orm.protocol.merge import Places
 
 IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes, date, timedelta, UUID, datetime, time, Decimal})
@@ -96,6 +96,8 @@ _CHILDREN = (
     *("lax_schema", "strict_schema", "json_schema", "python_schema", "steps", "definitions", "choices", "fields"),
 )
 
+
+_OF_FIELDS = frozenset({"model-fields", "typed-dict", "dataclass-args"})
 
 _KINDS: Mapping[str, type] = {"str": str, "int": int, "float": float, "bool": bool, "none": type(None)}
 
@@ -228,6 +230,51 @@ def _write_datetime(value: Any) -> str:
 
 def _write_set(value: Any, write: Callable[[Any], Any]) -> Any:
     return sorted_set(write(value))
+
+
+# -- the keys that values are written by ------------------------------------------------------------------------------
+
+
+def respell(stored: JSON, before: JSON, schema: Any, definitions: Mapping[str, Any]) -> JSON:
+    """Return what the server stored by the keys that the type writes, as they are in ``before``.
+
+    Fields may be read by other names, and the keys of dictionaries have other spellings where they are no plain text.
+    Undeclared keys stay, and so does what a union or a serializer of the user's writes.
+    """
+    kind = schema["type"]
+    if "serialization" in schema:
+        return stored
+    if kind == "definition-ref":
+        return respell(stored, before, definitions[schema["schema_ref"]], definitions)
+    if isinstance(stored, dict) and isinstance(before, dict):
+        if kind in _OF_FIELDS:
+            return _with_own_names(stored, before, schema["fields"], definitions)
+        if kind == "dict" and "values_schema" in schema:
+            if len(stored) != len(before):  # a key in two spellings
+                return before
+            items = zip(before.items(), stored.values(), strict=True)
+            return {key: respell(value, old, schema["values_schema"], definitions) for (key, old), value in items}
+    if isinstance(stored, list) and isinstance(before, list) and kind in ("list", "tuple"):
+        kinds = _children(schema)
+        kinds = kinds * len(before) if len(kinds) == 1 else kinds
+        if len(stored) == len(before) == len(kinds):
+            return [respell(*item, definitions) for item in zip(stored, before, kinds, strict=True)]
+    return respell(stored, before, schema["schema"], definitions) if "schema" in schema else stored
+
+
+def _with_own_names(stored: JSONObject, before: JSONObject, fields: Any, definitions: Mapping[str, Any]) -> JSONObject:
+    own = dict(stored)
+    named = fields if isinstance(fields, dict) else {one["name"]: one for one in fields}
+    wires = {name: one.get("serialization_alias", name) for name, one in named.items()}
+    for name, wire in wires.items():
+        alias = named[name].get("validation_alias", name)
+        choices = [[alias]] if isinstance(alias, str) else alias if isinstance(alias[0], list) else [alias]
+        read = next((path[0] for path in choices if len(path) == 1 and path[0] in stored), wire)
+        if read in stored and wire in before:
+            own[wire] = respell(stored[read], before[wire], named[name]["schema"], definitions)
+            if read not in wires.values():
+                del own[read]
+    return own
 
 
 # -- promises ---------------------------------------------------------------------------------------------------------
@@ -452,7 +499,7 @@ class Finder:
             return True
         if kind == "definition-ref":
             return self._of_reference(schema["schema_ref"])
-        if kind in ("model-fields", "typed-dict", "dataclass-args"):
+        if kind in _OF_FIELDS:
             given = schema["fields"]
             return self.in_fields(given if isinstance(given, dict) else {one["name"]: one for one in given}) or None
         if kind == "definitions":

@@ -8,6 +8,7 @@ import itertools
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
+from uuid import UUID
 
 import pytest
 from pydantic import (
@@ -355,6 +356,100 @@ def test_j03_an_item_that_was_removed_goes_with_its_keys(row: Any) -> None:
     one.save()
 
     assert Item.records.get("x").data["many"] == [{"x": 2, "theirs": 2}]
+
+
+class Old(BaseModel):
+    name: str = Field("", validation_alias=AliasChoices("title", "name"), serialization_alias="name")
+    z: int = 0
+
+
+class Both(BaseModel):
+    title: str = ""
+    name: str = Field("", validation_alias=AliasChoices("name", "title"), serialization_alias="name")
+    first: str = Field("", validation_alias=AliasPath("names", 0))
+    last: str = Field("", validation_alias=AliasChoices(AliasPath("names", 1), "last"), serialization_alias="last")
+
+
+class Titled(BaseModel):
+    name: str
+    z: int = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def take_the_title(cls, data: Any) -> Any:
+        return {"name": data["title"], **data} if isinstance(data, dict) and "title" in data else data
+
+
+class Spelt(Item):
+    by_id: dict[UUID, int] = {}
+    by_number: dict[int, In] = {}
+    old: Old = Old()
+    olds: list[Old] = []
+    pairs: list[tuple[Old, Old]] | None = None
+    both: Both = Both()
+    titled: dict[str, Titled] = {}
+
+
+A, B = UUID(int=0xA), UUID(int=0xB)
+
+
+@pytest.mark.parametrize(
+    ("field", "stored", "edit", "expected"),
+    [
+        ("by_id", {A.hex.upper(): 1, str(B): 2}, lambda one: one.by_id.pop(A), {str(B): 2}),
+        ("by_id", {A.hex.upper(): 1}, lambda one: one.by_id.clear(), {}),
+        ("by_id", {A.hex: 1, B.hex: 2}, lambda one: one.by_id.update({A: 3}), {str(A): 3, str(B): 2}),
+        ("by_id", {A.hex: 1, str(A): 2}, lambda one: one.by_id.pop(A), {}),
+        (
+            "by_number",
+            {"01": {"x": 1, "theirs": 1}, "2": {"x": 2, "theirs": 2}},
+            lambda one: one.by_number.pop(2),
+            {"1": {"x": 1, "theirs": 1}},
+        ),
+        ("old", {"title": "a", "theirs": 1}, lambda one: setattr(one.old, "name", "b"), {"name": "b", "theirs": 1}),
+        (
+            "old",
+            {"title": "a", "theirs": 1},
+            lambda one: setattr(one, "old", Old(title="b")),
+            {"name": "b", "theirs": 1},
+        ),
+        (
+            "olds",
+            [{"title": "a", "theirs": 1}, {"title": "b", "theirs": 2}],
+            lambda one: setattr(one.olds[1], "name", "c"),
+            [{"name": "a", "theirs": 1}, {"name": "c", "theirs": 2}],
+        ),
+        (
+            "pairs",
+            [[{"title": "a", "theirs": 1}, {"title": "b"}]],
+            lambda one: setattr(one.pairs[0][1], "name", "c"),
+            [[{"name": "a", "theirs": 1}, {"name": "c"}]],
+        ),
+        (
+            "both",
+            {"title": "a", "names": ["b", "c"]},
+            lambda one: setattr(one.both, "name", "d"),
+            {"title": "a", "names": ["b", "c"], "name": "d"},
+        ),
+        (
+            "titled",
+            {"k": {"title": "a", "theirs": 1}},
+            lambda one: setattr(one.titled["k"], "name", "b"),
+            {"k": {"title": "a", "theirs": 1, "name": "b"}},
+        ),
+    ],
+)
+def test_j03_a_key_that_the_model_spells_otherwise_is_declared(
+    row: Any, field: str, stored: Any, edit: Any, expected: Any
+) -> None:
+    row(**{field: stored})
+    one = Spelt.records.get("x")
+    edit(one)
+    assert one.is_dirty
+    one.save()
+
+    assert Item.records.get("x").data[field] == expected
+    assert Spelt.records.get("x") == one and not one.is_dirty
 
 
 def test_j03_a_key_of_plain_json_that_was_removed_stays_removed(row: Any) -> None:
