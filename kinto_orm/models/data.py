@@ -62,12 +62,13 @@ def _with_changes(envelope: Envelope, codec: Codec, snapshot: JSONObject, change
     extra = envelope.extra
     if not changes and extra is None:
         return snapshot
-    data = {**snapshot, **changes}
+    data = dict(snapshot)
     if extra is not None:
         for key in snapshot:
             if key not in codec.fields and key not in extra:
                 del data[key]
         data.update(extra)
+    data.update(changes)  # which also say what goes: other names of a field
     return {key: value for key, value in data.items() if value is not ABSENT} if ABSENT in changes.values() else data
 
 

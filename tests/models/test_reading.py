@@ -168,6 +168,26 @@ def test_j01_a_field_that_was_read_by_an_old_name_is_saved_by_its_own(row: Any, 
         assert again.name == "new" and not again.is_dirty
 
 
+@pytest.mark.parametrize("own_keys", ["set", "edited", "get_or_create"])
+def test_j01_an_old_name_goes_although_the_undeclared_keys_are_the_object_s_own(row: Any, own_keys: str) -> None:
+    one = OldName.records.get(row(title="old", list=[1]))
+    if own_keys == "get_or_create":
+        one, _ = OldName.records.get_or_create("x", {})
+    elif own_keys == "set":
+        one.data["note"] = 1
+    else:
+        one.data["list"].append(2)
+    one.name = "new"
+    one.save()
+    assert "title" not in one.data and not one.is_dirty
+    one.data["note"] = 2
+    one.save()
+
+    stored = dict(Item.records.get("x").data)
+    assert stored == {"list": [1, 2] if own_keys == "edited" else [1], "note": 2, "name": "new"}
+    assert OldName.records.get("x") == one and not one.is_dirty
+
+
 def test_j02_what_a_validator_of_the_class_reads_can_be_changed_and_saved(row: Any) -> None:
     (one,) = Migrated.records.filter(id=row(title="old"))
     one.name = "new"
