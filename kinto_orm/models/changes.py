@@ -114,16 +114,23 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
 
 
 def _check_patch(model: Any, patch: BasicPatch | MergePatch) -> None:
-    """Raise ``InvalidValueError`` for a value that would not fit the model: it could be stored, but not read."""
-    cls = type(model)
-    fields = codec_of(cls).fields
+    """Raise ``InvalidValueError`` for a value that would not be read: it does not fit the model, or is hidden."""
+    cls, codec = type(model), codec_of(type(model))
     changes = patch.body.get("data", {})
+    names = [codec.fields[key] for key in changes if key in codec.fields]
     known = has_data(model)
-    if not any(key in fields for key in changes) or not (known or _takes_anything(cls)):
-        return
-    apply = apply_merge_patch if isinstance(patch, MergePatch) else apply_basic_patch
-    patched = apply(current_data(model) if known else {}, changes)
-    codec_of(cls).load(patched)
+    before = current_data(model) if known and names else {}
+    for name in names:
+        for key in codec.read_before(name):
+            if key not in changes and (not known or key in before):
+                raise InvalidValueError(
+                    f"patch(): the server {'has' if known else 'may have'} {key!r}, which {cls.__name__}.{name} is "
+                    f"read from before {codec.wires[name]!r}: set the field of a loaded object and save() it, or give "
+                    f"a MergePatch that removes {key!r}, too."
+                )
+    if names and (known or _takes_anything(cls)):
+        apply = apply_merge_patch if isinstance(patch, MergePatch) else apply_basic_patch
+        codec.load(apply(before, changes))
 
 
 def _takes_anything(model: type[Any]) -> bool:

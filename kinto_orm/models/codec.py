@@ -182,6 +182,11 @@ class Codec:
         """Return whether the row sets the field of that name."""
         return not row.keys().isdisjoint(self.read_keys[name])
 
+    def read_before(self, name: str) -> list[str]:
+        """Return the other names of a field that are read before the one that it is written by: they would hide it."""
+        keys = self.read_keys[name]
+        return [key for key in keys[: keys.index(self.wires[name])] if key not in self.fields]
+
     def names_set(self, fresh: Any, row: Mapping[str, JSON]) -> set[str]:
         """Return the names of the fields that were set when the object was made of the row."""
         return self.names_in(row) if self.is_bare else set(fresh.__pydantic_fields_set__)

@@ -113,20 +113,10 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
                 keeps_defaults = codec.types[name].varies
                 stored = codec.respell(name, stored, old)
                 changes[key] = with_undeclared(stored, old, value, (key,), keeps_defaults=keeps_defaults)
-            if len(codec.read_keys[name]) > 1:
-                changes.update((other, ABSENT) for other in _read_before(codec, name) if other in snapshot)
+            changes.update((other, ABSENT) for other in codec.read_before(name) if other in snapshot)
     if ABSENT in changes.values():
         changes = {key: value for key, value in changes.items() if value is not ABSENT or key in snapshot}
     return _Changes(changes, now, text)
-
-
-def _read_before(codec: Codec, name: str) -> Iterator[str]:
-    """Return the other names of a field that are read before the one that it is written by: they would hide it."""
-    for key in codec.read_keys[name]:
-        if key == codec.wires[name]:
-            return
-        if key not in codec.fields:
-            yield key
 
 
 def _edited_in_place(model: Any, codec: Codec) -> list[str]:

@@ -26,7 +26,7 @@ from readings import WAYS, readings
 from typing_extensions import TypedDict
 from wiretap import tap
 
-from kinto_orm import Client, Collection, InvalidTypeError, InvalidValueError, Record
+from kinto_orm import Client, Collection, InvalidTypeError, InvalidValueError, MergePatch, Record
 
 
 class Item(Record, bucket="payments", collection="todos"):
@@ -186,6 +186,19 @@ def test_j01_an_old_name_goes_although_the_undeclared_keys_are_the_object_s_own(
     stored = dict(Item.records.get("x").data)
     assert stored == {"list": [1, 2] if own_keys == "edited" else [1], "note": 2, "name": "new"}
     assert OldName.records.get("x") == one and not one.is_dirty
+
+
+def test_j01_a_patch_that_an_old_name_would_hide_is_refused(kinto_client: Client, row: Any) -> None:
+    one, wire = OldName.records.get(row(title="old")), tap(kinto_client)
+
+    for patched in (one, OldName.records.ref("x")):
+        with pytest.raises(InvalidValueError, match=r"'title', which OldName\.name is read from before 'name'"):
+            patched.patch(name="new")
+    assert not wire.requests
+
+    OldName.records.ref("x").patch(MergePatch({"name": "new", "title": None}))
+    one.refresh().patch(name="newer")
+    assert OldName.records.get("x") == one and dict(one.data) == {"name": "newer"}
 
 
 def test_j02_what_a_validator_of_the_class_reads_can_be_changed_and_saved(row: Any) -> None:
