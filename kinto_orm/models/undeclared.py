@@ -33,12 +33,12 @@ _Path: TypeAlias = tuple[str | int, ...]
 def with_undeclared(stored: JSON, before: JSON, now: JSON, path: _Path, *, keeps_defaults: bool = False) -> JSON:
     """Return the current value, with the undeclared keys of the stored one, and its spelling of unchanged parts.
 
-    Defaults that the server lacks are left out, unless ``keeps_defaults``. Raises ``InvalidValueError`` for a list
-    whose items cannot be matched with those before, where keys would be lost.
+    Defaults that the server lacks are left out, unless ``keeps_defaults``, for those that differ each time. Raises
+    ``InvalidValueError`` for a list whose items cannot be matched with those before, where keys would be lost.
     """
     if stored is ABSENT:
         return now
-    if is_same(before, now):
+    if is_same(before, now) and not (keeps_defaults and isinstance(now, (dict, list))):
         return stored
     if isinstance(stored, dict) and isinstance(before, dict) and isinstance(now, dict):
         return _merged(stored, before, now, path, keeps_defaults)
@@ -64,7 +64,7 @@ def _merged(stored: JSONObject, before: JSONObject, now: JSONObject, path: _Path
 
 def _paired(stored: list[JSON], before: list[JSON], now: list[JSON], path: _Path, keeps_defaults: bool) -> list[JSON]:  # noqa: FBT001
     if not any(isinstance(item, (dict, list)) or _is_large(item) for item in stored):
-        return now
+        return stored if is_same(before, now) else now
     is_matched = len(stored) == len(before)
     old = dict.fromkeys(range(len(stored)))
     paired = list(now)
@@ -75,7 +75,9 @@ def _paired(stored: list[JSON], before: list[JSON], now: list[JSON], path: _Path
             new.append(index)
         else:
             del old[same]
-            paired[index] = stored[same]
+            paired[index] = with_undeclared(
+                stored[same], before[same], item, (*path, index), keeps_defaults=keeps_defaults
+            )
     if is_matched and len(old) == len(new) == 1:
         (one,), (other,) = old, new
         paired[other] = with_undeclared(
@@ -84,7 +86,7 @@ def _paired(stored: list[JSON], before: list[JSON], now: list[JSON], path: _Path
     elif new and any(_has_undeclared(stored[one], before[one] if is_matched else ABSENT) for one in old):
         raise InvalidValueError(
             f"data.{say_path(path)}: several items changed, and some of those that the server has hold keys that the "
-            "model does not declare: change one item at a time, or set data[…] whole."
+            "model does not declare: change one item at a time, or give the whole list to patch() of a fresh object."
         )
     return paired
 

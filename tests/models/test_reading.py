@@ -376,10 +376,35 @@ def test_j03_items_that_cannot_be_told_apart_are_refused(kinto_client: Client, r
     one.many = [In(x=7), In(x=8), In(x=3)] if edit == "several" else [In(x=7)]
     wire = tap(kinto_client)
 
-    with pytest.raises(InvalidValueError, match=r"data\.many"):
+    with pytest.raises(InvalidValueError, match=r"data\.many.* or give the whole list to patch\(\)"):
         one.save()
 
     assert not wire.requests
+    fresh = Nested.records.get("x").patch(many=[{"x": 7}])
+    assert not fresh.is_dirty and Nested.records.get("x") == fresh
+
+
+def test_j03_an_item_beside_one_with_a_random_default_can_be_changed(row: Any) -> None:
+    class Keyed(In):
+        key: int = Field(default_factory=itertools.count(100).__next__)
+        parts: list[int] = []
+
+    class Holder(Item):
+        many: list[Keyed]
+        lists: list[list[Keyed]] = []
+
+    stored = [{"x": 1, "theirs": 1, "parts": ["1"]}, {"x": 2, "key": 5, "parts": ["2"]}]
+    row(many=stored, lists=[stored])
+    one = Holder.records.get("x")
+    assert not one.is_dirty
+    one.many[1].x = one.lists[0][1].x = 9
+    one.save()
+
+    def expected(first: Keyed) -> list[Any]:
+        return [stored[0] | {"y": 0, "key": first.key}, stored[1] | {"x": 9, "y": 0}]
+
+    assert dict(Item.records.get("x").data) == {"many": expected(one.many[0]), "lists": [expected(one.lists[0][0])]}
+    assert Holder.records.get("x") == one and not one.is_dirty
 
 
 def test_j03_an_item_that_was_removed_goes_with_its_keys(row: Any) -> None:
