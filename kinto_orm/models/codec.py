@@ -469,9 +469,16 @@ _VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
 
 
 def _is_json(value: object) -> bool:
+    try:
+        return _is_plain(value)
+    except RecursionError:
+        return False  # a cycle
+
+
+def _is_plain(value: object) -> bool:
     if isinstance(value, dict):
-        return type(value) is dict and _TEXTS.issuperset(map(type, value)) and all(map(_is_json, value.values()))
-    return all(map(_is_json, value)) if type(value) is list else type(value) in _JSON_SCALARS
+        return type(value) is dict and _TEXTS.issuperset(map(type, value)) and all(map(_is_plain, value.values()))
+    return all(map(_is_plain, value)) if type(value) is list else type(value) in _JSON_SCALARS
 
 
 _TEXTS = frozenset({str})

@@ -297,6 +297,10 @@ def test_j05_what_would_not_come_back_equal_is_refused_in_dictionaries(wire: Wir
 
     with pytest.raises(REFUSED, match=name):
         write({name: re.compile("a", re.IGNORECASE) if name == "pattern" else {"set": {1}}})
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    with pytest.raises(REFUSED, match=name):
+        write({name: cycle})
 
     assert writes(wire) == sent
 
