@@ -97,8 +97,9 @@ def accept_sent(
     if envelope.data is None or envelope.data.keys() != stored.keys():
         object.__setattr__(model, "__pydantic_fields_set__", codec.names_in(stored))
     envelope.data, envelope.absent, envelope.before, envelope.touched = stored, {}, before, frozenset()
-    for key in () if envelope.extra is None else envelope.extra.keys() - stored.keys():
-        del envelope.extra[key]  # another name of a field that was written
+    extra = envelope.extra or {}
+    for key in extra.keys() - stored.keys():
+        del extra[key]  # another name of a field that was written
     if codec.varies:
         remember_defaults(model, envelope)
     _become_loaded(model, envelope, last_modified, shown)
