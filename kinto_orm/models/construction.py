@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -57,28 +58,23 @@ def comparable_data(model: Any) -> JSONObject | None:
         return data
     codec = codec_of(type(model))
     now = codec.dump(model) if codec.fields else {}
-    for key in data.keys() & now.keys():
-        if codec.types[codec.fields[key]].varies:
-            now[key] = _without_defaults(data[key], now[key])
-    return {key: _with_undeclared(value, now[key]) if key in now else value for key, value in data.items()}
+    fields = {key: codec.types[codec.fields[key]] for key in now}
+    return {
+        key: _normal(value, now[key], keeps_defaults=not fields[key].varies) if key in now else value
+        for key, value in data.items()
+    }
 
 
-def _with_undeclared(data: JSON, now: JSON) -> JSON:
-    """Return ``now`` with the keys that only ``data`` has."""
+def _normal(data: JSON, now: JSON, *, keeps_defaults: bool) -> JSON:
+    """Return ``now`` with the keys that only ``data`` has; ``keeps_defaults`` keeps those that only ``now`` has, which
+    differ each time where a factory makes them.
+    """
     if isinstance(data, dict) and isinstance(now, dict):
-        others = {key: _with_undeclared(value, now[key]) if key in now else value for key, value in data.items()}
-        return {**now, **others}
+        normal = partial(_normal, keeps_defaults=keeps_defaults)
+        others = {key: normal(value, now[key]) if key in now else value for key, value in data.items()}
+        return {**now, **others} if keeps_defaults else others
     if isinstance(data, list) and isinstance(now, list) and len(data) == len(now):
-        return list(map(_with_undeclared, data, now))
-    return now
-
-
-def _without_defaults(data: JSON, now: JSON) -> JSON:
-    """Return the parts of ``now`` that ``data`` has, too: the others are defaults that differ each time."""
-    if isinstance(data, dict) and isinstance(now, dict):
-        return {key: _without_defaults(value, now[key]) if key in now else value for key, value in data.items()}
-    if isinstance(data, list) and isinstance(now, list) and len(data) == len(now):
-        return list(map(_without_defaults, data, now))
+        return [_normal(*pair, keeps_defaults=keeps_defaults) for pair in zip(data, now, strict=True)]
     return now
 
 

@@ -166,19 +166,13 @@ def record_schema(model: type[Any]) -> JSONObject:
     except PydanticInvalidForJsonSchema as error:
         raise UsageError(f"{model.__name__} has a field without a JSON schema: {error}") from error
     # Of several names by which a field is read, pydantic takes the first; Kinto has the one by which it is written.
-    properties = found.get("properties", {})
-    for name, wire in codec_of(model).wires.items():
-        read = _first_alias(model, name)
-        if read != wire and read in properties:
-            properties[wire] = properties.pop(read)
-            found["required"] = [wire if one == read else one for one in found.get("required", ())]
+    codec, properties = codec_of(model), found.get("properties", {})
+    for name, wire in codec.wires.items():
+        for read in codec.read_keys[name]:
+            if read in properties and read not in codec.fields:
+                properties[wire] = properties.pop(read)
+                found["required"] = [wire if one == read else one for one in found.get("required", ())]
     return found
-
-
-def _first_alias(model: type[Any], name: str) -> str:
-    alias = model.__pydantic_fields__[name].validation_alias
-    first = alias.choices[0] if isinstance(alias, AliasChoices) else alias
-    return first if isinstance(first, str) else name
 
 
 def fields_stand_alone(model: type[Any]) -> bool:
