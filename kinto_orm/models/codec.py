@@ -149,14 +149,6 @@ class Codec:
     def load(self, row: Mapping[str, JSON], of: str = "") -> Any:
         """Return the object of one row; raise ``InvalidValueError``, which names ``of``, where the row does not fit."""
         try:
-            try:
-                return self.load_page(b'{"data":[%b]}' % to_json(row))[0]
-            except ValidationError as error:
-                if error.errors(include_url=False)[0]["type"] != "json_invalid":
-                    raise
-            except ValueError:
-                pass
-            # Undeclared keys may be nested deeper than pydantic reads, or hold a lone surrogate.
             return self.load_page(b'{"data":[%b]}' % readable_text(row, self.fields))[0]
         except ValidationError as error:
             raise invalid(self.model, error, of) from error
@@ -452,9 +444,13 @@ def _read_keys(model: type[Any], name: str) -> tuple[str, ...]:
     return tuple(str(one.path[0]) if isinstance(one, AliasPath) else one for one in choices)
 
 
-def readable_text(row: Mapping[str, JSON], fields: Collection[str]) -> bytes:
-    """Return the row as JSON text, without the undeclared keys that pydantic cannot read."""
-    return to_json({key: value for key, value in row.items() if key in fields or _is_readable(value)})
+def readable_text(row: Mapping[str, JSON], fields: Mapping[str, str]) -> bytes:
+    """Return the row as JSON text, without the undeclared keys that pydantic cannot read: they may be nested too deep,
+    or hold a lone surrogate.
+    """
+    if not row.keys() <= fields.keys() and not _is_readable({key: row[key] for key in row if key not in fields}):
+        row = {key: value for key, value in row.items() if key in fields or _is_readable(value)}
+    return to_json(row)
 
 
 def _is_readable(value: JSON) -> bool:
