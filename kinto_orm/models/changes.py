@@ -19,7 +19,7 @@ from kinto_orm.models.data import (
     text_of,
     undeclared,
 )
-from kinto_orm.models.loading import accept_sent
+from kinto_orm.models.loading import become_loaded
 from kinto_orm.models.permissions import permission_lists
 from kinto_orm.protocol.accounts import hide
 from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, is_same, parse_timestamp
@@ -124,17 +124,12 @@ def _check_patch(model: Any, patch: BasicPatch | MergePatch) -> None:
         for key in codec.read_before(name):
             if key not in changes and (not known or key in before):
                 raise InvalidValueError(
-                    f"patch(): the server {'has' if known else 'may have'} {key!r}, which {cls.__name__}.{name} is "
-                    f"read from before {codec.wires[name]!r}: set the field of a loaded object and save() it, or give "
-                    f"a MergePatch that removes {key!r}, too."
+                    f"patch(): the server may have {key!r}, which {cls.__name__}.{name} is read from before "
+                    f"{codec.wires[name]!r}: save() a loaded object, or give a MergePatch that removes {key!r}, too."
                 )
-    if names and (known or _takes_anything(cls)):
+    if names and (known or not any(field.is_required() for field in cls.__pydantic_fields__.values())):
         apply = apply_merge_patch if isinstance(patch, MergePatch) else apply_basic_patch
         codec.load(apply(before, changes))
-
-
-def _takes_anything(model: type[Any]) -> bool:
-    return not any(field.is_required() for field in model.__pydantic_fields__.values())
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -218,30 +213,34 @@ def redo(model: Any, edits: Edits) -> None:
         model.permissions[name] = principals
 
 
-def accept(model: Any, change: Change[Any], stored: JSONObject, last_modified: int, shown: ShownPermissions) -> bool:
-    """Take the state after a change that was stored as it was sent; return whether it was taken.
+def accept(
+    model: Any, change: Change[Any], stored: JSONObject, last_modified: int | None, shown: ShownPermissions
+) -> bool:
+    """Take the state after a change that was stored as it was sent, without validation; return whether it was taken.
 
     It is not where the object was edited since the change was made, or where a field is called ``schema`` and the
     server has set that key.
     """
     codec, envelope, mark = codec_of(type(model)), model.__kinto_envelope__(), change.mark
     has_more = len(stored) != len(change.data)  # the timestamp of the collection's schema
-    if mark is None or codec.varies or (has_more and "schema" in codec.fields):
+    if mark is None or (has_more and "schema" in codec.fields):
         return False
     # Both are replaced, never changed.
     is_untouched = envelope.touched is mark.touched and envelope.absent is mark.absent
     if not is_untouched or (envelope.extra if mark.extra is None else text_of(envelope.extra) != mark.extra):
         return False
-    permissions = envelope.permissions
-    if (
-        permissions is not None
-        and permissions.changes()
-        and _unsent_permissions(model, change, change.permissions or {})
-    ):
+    if envelope.permissions is not None and _unsent_permissions(model, change, change.permissions or {}):
         return False
+    if envelope.data is None or envelope.data.keys() != stored.keys():
+        object.__setattr__(model, "__pydantic_fields_set__", codec.names_in(stored))
     # Untouched fields are as they were; the others come back as they were written.
-    before = None if envelope.before is None or not mark.now else {**envelope.before, **mark.now}
-    accept_sent(model, envelope, codec, stored, last_modified, shown, before)
+    is_known = codec.varies or (envelope.before and mark.now)
+    envelope.before = {**(envelope.before or {}), **mark.now} if is_known else None
+    envelope.data, envelope.absent, envelope.touched = stored, {}, frozenset()
+    become_loaded(model, envelope, last_modified, shown)
+    extra = envelope.extra or {}
+    for key in extra.keys() - stored.keys():
+        del extra[key]  # another name of a field that was written
     if has_more and envelope.extra is not None:
         envelope.extra["schema"] = stored["schema"]
     return True

@@ -79,7 +79,11 @@ class Codec:
         """For a field, the keys of a row that it is read from: the first one that is there counts."""
         schema = _Schema(model.__pydantic_core_schema__, model.__pydantic_fields__)
         promises = Promises(schema.definitions)
-        self._schemas, self._definitions = schema.fields, promises.definitions
+        self.respell = {
+            name: partial(respell, schema=one["schema"], definitions=promises.definitions)
+            for name, one in schema.fields.items()
+        }
+        """For a field, the function that gives what the server stored the keys that the field is written by."""
         self.types: Mapping[str, FieldType] = {
             name: promises.of(one["schema"], schema.config) for name, one in schema.fields.items()
         }
@@ -169,10 +173,6 @@ class Codec:
         found = set(map(self._names_by_key.get, row))
         found.discard(None)
         return cast(set[str], found)
-
-    def is_in(self, name: str, row: Mapping[str, JSON]) -> bool:
-        """Return whether the row sets the field of that name."""
-        return not row.keys().isdisjoint(self.read_keys[name])
 
     def read_before(self, name: str) -> list[str]:
         """Return the other names of a field that are read before the one that it is written by: they would hide it."""
@@ -281,10 +281,6 @@ class Codec:
         except ValidationError as error:
             raise invalid(self.model, error) from error
         return given | self.dump(scratch, [self.fields[key] for key in declared])
-
-    def respell(self, name: str, stored: JSON, before: JSON) -> JSON:
-        """Return what the server stored for the field of that name by the keys that it is written by."""
-        return respell(stored, before, self._schemas[name]["schema"], self._definitions)
 
     def _as_json(self, key: str, value: object) -> Any:
         name = self.fields[key]

@@ -47,15 +47,10 @@ def current_data(model: Any) -> JSONObject:
     _check_readable(model, envelope)
     if envelope.data is None:
         return {} if envelope.status is Status.DELETED else _new_data(model, envelope)
-    if envelope.is_partial and codec_of(type(model)).fields:
-        return envelope.data
-    return _loaded_data(model, envelope, envelope.data)
-
-
-def _loaded_data(model: Any, envelope: Envelope, snapshot: JSONObject) -> JSONObject:
-    """Return the data of an object that the server has shown, in the server's order."""
     codec = codec_of(type(model))
-    return _with_changes(envelope, codec, snapshot, _changes(model, envelope, codec, snapshot).keys)
+    if envelope.is_partial and codec.fields:
+        return envelope.data
+    return _with_changes(envelope, codec, envelope.data, _changes(model, envelope, codec, envelope.data).keys)
 
 
 def _with_changes(envelope: Envelope, codec: Codec, snapshot: JSONObject, changes: JSONObject) -> JSONObject:
@@ -103,7 +98,8 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
         if key in changes and is_same(value, envelope.absent[key]):
             continue  # it was removed, and its default was not edited since
         # A default that was set is data, also where the server lacks it.
-        if is_same(value, old) and (name not in envelope.touched or codec.is_in(name, snapshot)):
+        is_default = name in envelope.touched and snapshot.keys().isdisjoint(codec.read_keys[name])
+        if is_same(value, old) and not is_default:
             changes.pop(key, None)
         elif value is None and _means_absent(model, value):
             changes[key] = ABSENT
@@ -111,7 +107,7 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
             changes[key], stored = value, snapshot.get(key, ABSENT)
             if isinstance(stored, (dict, list)):  # other values hold nothing undeclared
                 keeps_defaults = codec.types[name].varies
-                stored = codec.respell(name, stored, old)
+                stored = codec.respell[name](stored, old)
                 changes[key] = with_undeclared(stored, old, value, (key,), keeps_defaults=keeps_defaults)
             changes.update((other, ABSENT) for other in codec.read_before(name) if other in snapshot)
     if ABSENT in changes.values():
@@ -143,16 +139,13 @@ def _new_data(model: Any, envelope: Envelope) -> JSONObject:
     """Return the data that the server has not shown yet."""
     codec = codec_of(type(model))
     now = codec.dump(model) if codec.fields else {}
-    unset = [key for key, value in now.items() if value is None and _is_unset(model, codec.fields[key])]
+    # A default of None means "not there".
+    given: set[str] = set() if _means_absent(model, None) else model.__pydantic_fields_set__
+    unset = [key for key, value in now.items() if value is None and codec.fields[key] not in given]
     if unset or envelope.absent:
         gone = {key for key, value in envelope.absent.items() if is_same(now.get(key, ABSENT), value)}
         now = {key: value for key, value in now.items() if key not in gone and key not in unset}
     return {**now, **envelope.extra} if envelope.extra else now
-
-
-def _is_unset(model: Any, name: str) -> bool:
-    # A default of None means "not there".
-    return name not in model.__pydantic_fields_set__ or _means_absent(model, None)
 
 
 def _means_absent(model: Any, value: JSON) -> bool:
@@ -279,7 +272,8 @@ def freeze(model: Any, envelope: Envelope, codec: Codec) -> tuple[JSONObject, Ma
             if is_surely_carried(changes.text):
                 data = _with_changes(envelope, codec, snapshot, changes.keys)
                 return data, Mark(envelope.touched, envelope.absent, None, changes.now)
-    return _frozen_data(model, envelope, codec), Mark(envelope.touched, envelope.absent, text_of(envelope.extra), {})
+    now = codec.dump(model) if codec.varies else {}
+    return _frozen_data(model, envelope, codec), Mark(envelope.touched, envelope.absent, text_of(envelope.extra), now)
 
 
 def text_of(extra: JSONObject | None) -> bytes | None:
@@ -321,7 +315,7 @@ class Mark(NamedTuple):
     absent: Mapping[str, JSON]
     extra: bytes | None
     now: JSONObject
-    """The fields that were written, by wire name, where they surely come back equal."""
+    """The fields that were written, by wire name, where they surely come back equal; all, where defaults vary."""
 
 
 def _carried(changed: JSONObject, extra: JSONObject | None) -> JSONObject:

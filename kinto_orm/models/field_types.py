@@ -180,18 +180,15 @@ def wire_schema(schema: Any, config: Config) -> Any:
     if written["type"] == "datetime" and _writes_text(config):
         return {**written, "serialization": _plainly(_write_datetime, core_schema.str_schema())}
     if written["type"] in ("set", "frozenset"):
-        return {**written, "serialization": _wrapping(_write_set, written)}
+        serializer = core_schema.wrap_serializer_function_ser_schema(
+            _write_set, schema=written, return_schema=core_schema.any_schema(), when_used="json"
+        )
+        return {**written, "serialization": serializer}
     return written
 
 
 def _plainly(write: Callable[[Any], Any], inner: Any) -> Any:
     return core_schema.plain_serializer_function_ser_schema(write, return_schema=inner, when_used="json")
-
-
-def _wrapping(write: Callable[[Any, Any], Any], schema: Any) -> Any:
-    return core_schema.wrap_serializer_function_ser_schema(
-        write, schema=schema, return_schema=core_schema.any_schema(), when_used="json"
-    )
 
 
 def _own_serializer(own: Any, schema: Any, config: Config) -> Any:

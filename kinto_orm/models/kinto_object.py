@@ -36,7 +36,7 @@ from kinto_orm.models.construction import (
 from kinto_orm.models.data import has_changed, has_data, is_clean, plain_data, set_field, set_key, undeclared
 from kinto_orm.models.data_view import Data
 from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope, shared_row
-from kinto_orm.models.loading import accept_sent, fetched, find_parent, is_as_sent, load, mark_deleted, refreshed
+from kinto_orm.models.loading import fetched, find_parent, load, mark_deleted, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput, is_same, to_json_object
@@ -371,12 +371,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         if state.status is Status.DELETED:
             mark_deleted(self, state)
             return
-        edits = unsent_edits(self, change) if change is not None else NO_EDITS
-        if state.data is not None and change is not None and edits.is_empty and is_as_sent(state, change):
-            codec, envelope = codec_of(type(self)), self.__kinto_envelope__()
+        is_as_sent = change is not None and change.patch is None and is_same(state.data, change.data)
+        if is_as_sent and accept(self, change, state.data, state.last_modified, state.permissions):
             vars(self)["id"] = state.path.id
-            accept_sent(self, envelope, codec, state.data, state.last_modified, state.permissions)
             return
+        edits = unsent_edits(self, change) if change is not None else NO_EDITS
         load(self, state)
         redo(self, edits)
 

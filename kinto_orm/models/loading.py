@@ -20,14 +20,14 @@ from kinto_orm.models.envelope import (
     put_in_envelope,
 )
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.json_values import JSONObject, decode, is_same, pause_collector
+from kinto_orm.protocol.json_values import JSONObject, decode, pause_collector
 from kinto_orm.protocol.paging import is_tombstone, rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import LoadedRows
 from kinto_orm.repository import get, require_kind
-from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Status
+from kinto_orm.repository.state import FlowRunner, ObjectState, Status
 
 
 def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[], FlowRunner]) -> Any:
@@ -73,39 +73,11 @@ def load(model: Any, state: ObjectState) -> None:
     fresh = codec.load(row, f"{state.path} as the server has it now does not fit ")
     apply_snapshot(model, fresh, state.data)
     model.__dict__["id"] = state.path.id
-    _become_loaded(model, model.__kinto_envelope__(), state.last_modified, state.permissions)
+    become_loaded(model, model.__kinto_envelope__(), state.last_modified, state.permissions)
 
 
-def is_as_sent(state: ObjectState, change: Change[Any]) -> bool:
-    """Return whether the server stored just the data that was sent, and added nothing."""
-    return change.patch is None and state.data is not None and is_same(state.data, change.shown.data)
-
-
-def accept_sent(
-    model: Any,
-    envelope: Envelope,
-    codec: Codec,
-    stored: JSONObject,
-    last_modified: int | None,
-    shown: ShownPermissions,
-    before: JSONObject | None = None,
-) -> None:
-    """Put the object, which is as it was sent, in the state that the server gave: its fields need no validation.
-
-    ``before`` are the fields as that state makes them, where they are known.
-    """
-    if envelope.data is None or envelope.data.keys() != stored.keys():
-        object.__setattr__(model, "__pydantic_fields_set__", codec.names_in(stored))
-    envelope.data, envelope.absent, envelope.before, envelope.touched = stored, {}, before, frozenset()
-    extra = envelope.extra or {}
-    for key in extra.keys() - stored.keys():
-        del extra[key]  # another name of a field that was written
-    if codec.varies:
-        remember_defaults(model, envelope)
-    _become_loaded(model, envelope, last_modified, shown)
-
-
-def _become_loaded(model: Any, envelope: Envelope, last_modified: int | None, shown: ShownPermissions) -> None:
+def become_loaded(model: Any, envelope: Envelope, last_modified: int | None, shown: ShownPermissions) -> None:
+    """Make the object, which has the server's data, one that was loaded."""
     model.__dict__["last_modified"] = last_modified
     envelope.status = Status.LOADED
     envelope.in_doubt = None

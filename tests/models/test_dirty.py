@@ -220,6 +220,40 @@ def test_a_random_default_is_no_change(wire: Wiretap, factory: Any) -> None:
     assert dict(job.save().data) == {"title": "x", "token": str(UUID(int=7))}
 
 
+class Job(Todo):
+    token: UUID = Field(default_factory=uuid4)
+    steps: list[UUID] = Field(default_factory=lambda: [uuid4()])
+
+
+@pytest.mark.parametrize("way", ["save", "replace", "bulk_update", "unit"])
+def test_a_random_default_stays_when_something_else_is_saved(kinto_client: Client, wire: Wiretap, way: str) -> None:
+    job = stored({"title": "x"}, Job)
+    token, steps = job.token, job.steps
+    job.title = "y"
+    if way == "bulk_update":
+        Job.records.bulk_update([job])
+    elif way == "unit":
+        with kinto_client.unit_of_work():
+            job.save()
+    else:
+        getattr(job, way)()
+
+    assert (job.token, job.is_dirty) == (token, False) and job.steps is steps
+    assert dict(Job.records.get("x").data) == {"title": "y"}
+
+
+def test_an_edit_after_staging_is_seen_where_defaults_are_random(kinto_client: Client, wire: Wiretap) -> None:
+    job = stored({"title": "x", "tags": ["a"]}, Job)
+    with kinto_client.unit_of_work():
+        job.title = "y"
+        job.save()
+        job.tags.append("b")
+        job.steps.append(UUID(int=7))
+
+    assert job.is_dirty and dict(Job.records.get("x").data) == {"title": "y", "tags": ["a"]}
+    assert Job.records.get(job.save().id).data == {"title": "y", "tags": ["a", "b"], "steps": [*map(str, job.steps)]}
+
+
 def test_a_value_put_into_a_list_that_does_not_belong_there_is_refused(todo: Todo) -> None:
     todo.tags.append(5)  # type: ignore[arg-type]
 
