@@ -66,9 +66,7 @@ def comparable_data(model: Any) -> JSONObject | None:
 
 
 def _normal(data: JSON, now: JSON, *, keeps_defaults: bool) -> JSON:
-    """Return ``now`` with the keys that only ``data`` has; ``keeps_defaults`` keeps those that only ``now`` has, which
-    differ each time where a factory makes them.
-    """
+    """Return ``now`` with the keys that only ``data`` has; its own ones go, unless ``keeps_defaults``."""
     if isinstance(data, dict) and isinstance(now, dict):
         normal = partial(_normal, keeps_defaults=keeps_defaults)
         others = {key: normal(value, now[key]) if key in now else value for key, value in data.items()}

@@ -371,11 +371,13 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         if state.status is Status.DELETED:
             mark_deleted(self, state)
             return
-        is_as_sent = change is not None and change.patch is None and is_same(state.data, change.data)
-        if is_as_sent and accept(self, change, state.data, state.last_modified, state.permissions):
-            vars(self)["id"] = state.path.id
-            return
-        edits = unsent_edits(self, change) if change is not None else NO_EDITS
+        stored, edits = state.data, NO_EDITS
+        if change is not None and stored is not None:
+            is_as_sent = change.patch is None and is_same(stored, change.data)
+            if is_as_sent and accept(self, change, stored, state.last_modified, state.permissions):
+                vars(self)["id"] = state.path.id
+                return
+            edits = unsent_edits(self, change)
         load(self, state)
         redo(self, edits)
 
