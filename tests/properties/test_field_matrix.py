@@ -7,6 +7,7 @@ read as the same value by every way, and is clean; a condition finds it, or is r
 from __future__ import annotations
 
 import copy
+import json
 import os
 import pickle
 from collections.abc import Callable, Collection
@@ -20,8 +21,9 @@ from pydantic import create_model
 from readings import WAYS, readings
 from wiretap import Wiretap, tap
 
-from kinto_orm import Client, F, InvalidFilterError, KintoError, Record
+from kinto_orm import Client, F, InvalidFilterError, InvalidValueError, KintoError, Record
 from kinto_orm import Collection as KintoCollection
+from kinto_orm.protocol.json_values import is_same, to_json_value
 
 IN_DEPTH = bool(os.environ.get("KINTO_ORM_EVERYTHING"))
 """In ``tox -e slow``: several values by all ways; else each type goes one value and some of the ways, in turn."""
@@ -156,6 +158,40 @@ def assert_reads(one: Any, value: Any, spelt: Any, way: str) -> None:
 
 def is_equal(one: Any, other: Any) -> bool:
     return bool(one == other) or repr(one) == repr(other)
+
+
+@pytest.mark.skipif(not IN_DEPTH, reason="each type by each kind of table: in tox -e slow")
+@pytest.mark.parametrize("kind", KINDS)
+@settings(max_examples=EXAMPLES, derandomize=True, phases=[Phase.generate])
+@given(st.data())
+def test_a_table_holds_what_every_way_of_writing_wrote(
+    kinto_client: Client, todos: KintoCollection[Record], kind: str, data: st.DataObject
+) -> None:
+    model, value = MODELS[kind], data.draw(KINDS[kind].values)
+    wire = tap(kinto_client)
+    todos.records.delete(everything=True)
+    if outcome(wire, CREATING["save"], model, None, "save", value) is not None:
+        return
+    spelt = todos.records.get("save").data["f"]
+    try:
+        table = model.records.to_arrow()
+    except InvalidValueError:  # a number that no column of Arrow holds
+        return
+    cell = table.to_pylist()[0]["f"]
+    assert_cell(cell, spelt)
+    assert_cell(model.records.to_polars().to_dicts()[0]["f"], spelt)
+    assert model.records.to_pandas()["f"].isna()[0] == (spelt is None)
+    if is_same(to_json_value(cell, "f"), spelt):  # no text of JSON
+        assert model.records.sync([{"id": "save", "f": cell}], fields=["f"]).unchanged == 1
+
+
+def assert_cell(cell: Any, spelt: Any) -> None:
+    """Compare a cell with the JSON value: a time is a time there, what has no one type is JSON text, and an object has
+    all keys of its type.
+    """
+    if isinstance(cell, dict):
+        cell = {key: value for key, value in cell.items() if value is not None or key in spelt}
+    assert is_same(to_json_value(cell, "f"), spelt) or (isinstance(cell, str) and is_same(json.loads(cell), spelt))
 
 
 def find_by_conditions(model: Any, value: Any, written: int) -> None:
