@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from lossy import LossyAdapter
 from wiretap import tap
 
 from kinto_orm import (
@@ -493,14 +494,17 @@ def test_what_is_staged_while_others_are_sent_waits_for_the_next_commit(
     assert [[one.object.id for one in sent] for sent in (sent_first, sent_then)] == [["first"], ["late"]]
 
 
-def test_a_cancelled_commit_can_be_repeated(client: Client, todos: Collection[Record]) -> None:
-    record = Record(collection=todos, id="x")
+def test_a_cancelled_commit_can_be_repeated(network: tuple[Client, LossyAdapter]) -> None:
+    client, adapter = network
+    record = Record(collection=client.bucket("payments").collection("todos"), id="x")
+    stored = threading.Event()
+    adapter.plan.append(stored.set)
 
     async def work() -> None:
         async with client.unit_of_work() as uow:
             record.save()
             task = asyncio.create_task(uow.acommit())
-            await asyncio.sleep(0)
+            await asyncio.to_thread(stored.wait, 30)
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
