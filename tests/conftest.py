@@ -10,8 +10,9 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack
+import threading
+from collections.abc import Generator, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from scripted_server import Connect, Script, Serve, Server
 from wiretap import Wiretap, tap
 
 from kinto_orm import Bucket, Client, Collection, Record
-from kinto_orm.server import EmbeddedServer
+from kinto_orm.server import EmbeddedServer, embedded
 from kinto_orm.transport import HttpTransport, ResponseEvent, RetryPolicy
 
 _SLOW_SERVER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
@@ -40,26 +41,44 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Canary(), "canary")
 
 
-_answer = EmbeddedServer.wsgi
+_answer, _start = EmbeddedServer.wsgi, embedded.build_application
 
 
-def _answer_untraced(self: EmbeddedServer, environ: Any, start_response: Any, /) -> Any:
+@contextmanager
+def _untraced() -> Generator[None]:
     tracer = sys.gettrace()
     sys.settrace(None)
     try:
-        return _answer(self, environ, start_response)
+        yield
     finally:
         sys.settrace(tracer)
 
 
-@pytest.fixture(autouse=True)
-def untraced_kinto(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Coverage rests while Kinto answers: it would double the time of code that it does not measure.
+def _answer_untraced(self: EmbeddedServer, environ: Any, start_response: Any, /) -> Any:
+    with _untraced():
+        return _answer(self, environ, start_response)
+
+
+def _start_untraced(settings: Mapping[str, Any]) -> Any:
+    of_threads = threading.gettrace()  # Kinto is started in a thread of its own
+    threading.settrace(None)  # type: ignore[arg-type]  # as Python documents it
+    try:
+        with _untraced():
+            return _start(settings)
+    finally:
+        threading.settrace(of_threads)  # type: ignore[arg-type]  # it may be None
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Coverage rests while Kinto starts and answers: it would double the time of code that it does not measure.
 
     In ``tests/server`` it goes on: backends of ours run inside of Kinto.
     """
-    if sys.gettrace() is not None and Path(__file__).with_name("server") not in request.path.parents:
-        monkeypatch.setattr(EmbeddedServer, "wsgi", _answer_untraced)
+    if sys.gettrace() is not None:
+        goes_on = Path(__file__).with_name("server") in item.path.parents
+        EmbeddedServer.wsgi = _answer if goes_on else _answer_untraced  # type: ignore[method-assign]
+        embedded.build_application = _start if goes_on else _start_untraced
 
 
 @pytest.fixture(scope="session")

@@ -32,6 +32,20 @@ def served() -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="session")
+def another_server() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer.memory() as server:
+        yield server
+
+
+@pytest.fixture
+def elsewhere(another_server: EmbeddedServer) -> Iterator[str]:
+    """The URL of another server, which is empty."""
+    with listening(another_server) as url:
+        yield url
+    another_server.flush()
+
+
 @pytest.fixture
 def url(served: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of the server, which the environment names too."""

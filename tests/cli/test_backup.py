@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from command_line import Command
 
 from kinto_orm import Client, Collection, Group, Record
-from kinto_orm.server import EmbeddedServer, listening
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[str]:
-    with EmbeddedServer.memory() as server, listening(server) as url:
-        yield url
 
 
 @pytest.fixture

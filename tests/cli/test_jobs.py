@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -11,7 +10,6 @@ from canary import CANARY
 from command_line import Command
 
 from kinto_orm import Client, Collection, Record
-from kinto_orm.server import EmbeddedServer, listening
 
 ROWS = "id,title,n\na,Ann,1\nb,Bea,2\nd,Dee,4\n"
 MODEL = """
@@ -35,12 +33,6 @@ def csv(tmp_path: Path) -> Path:
 @pytest.fixture
 def model(csv: Path) -> str:
     return f"{csv.parent / 'model.py'}:Row"
-
-
-@pytest.fixture
-def elsewhere() -> Iterator[str]:
-    with EmbeddedServer.memory() as server, listening(server) as url:
-        yield url
 
 
 class TestSync:

@@ -40,10 +40,17 @@ ME, BOB = ("me", "secret"), ("bob", "secret")
 SCHEMA = {"type": "object", "properties": {"n": {"type": "integer"}}}
 
 
+@pytest.fixture(scope="module")
+def server_of_source() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer.memory() as server:
+        yield server
+
+
 @pytest.fixture
-def source() -> Iterator[Client]:
-    with EmbeddedServer.memory() as server, Client.embedded(server=server, auth=ME) as client:
+def source(server_of_source: EmbeddedServer) -> Iterator[Client]:
+    with Client.embedded(server=server_of_source, auth=ME) as client:
         yield client
+    server_of_source.flush()
 
 
 @pytest.fixture
