@@ -118,21 +118,26 @@ class TestSchema:
         assert kinto("schema", "diff", "main/cfg", "none.json").code == 2
 
 
-@pytest.fixture
-def signed() -> Iterator[str]:
-    """A server with the stand-in for the signer, and a collection that is under review."""
+@pytest.fixture(scope="module")
+def signing() -> Iterator[EmbeddedServer]:
+    """A server with the stand-in for the signer."""
     includes = f"{DEFAULT_SETTINGS['includes']} signer_stub"
     with EmbeddedServer.memory(includes=includes, **{"signer.to_review_enabled": "true"}) as server:
-        editor = Client.embedded(server=server, auth=("editor", "secret"))
+        yield server
+
+
+@pytest.fixture
+def signed(signing: EmbeddedServer) -> Iterator[str]:
+    """A server with a collection that is under review."""
+    with Client.embedded(server=signing, auth=("editor", "secret")) as editor, listening(signing) as url:
         reviewer = editor.clone(auth=("reviewer", "secret"))
         ids = [one.server_info(refresh=True)["user"]["id"] for one in (editor, reviewer)]
         workspace = Bucket(id="workspace", client=editor, permissions={"write": ids}).save()
         Collection(bucket=workspace, id="products").save()
         for group, members in {"products-editors": ids[:1], "products-reviewers": ids[1:]}.items():
             Group(bucket=workspace, id=group, members=members).replace(safe=False)
-        with listening(server) as url:
-            yield url
-        editor.close()
+        yield url
+    signing.flush()
 
 
 class TestReview:
