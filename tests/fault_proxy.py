@@ -349,7 +349,7 @@ class FaultProxy:
         connection.is_open = b"\r\nconnection: close\r\n" not in raw.partition(b"\r\n\r\n")[0].lower() + b"\r\n"
         fault(Exchange(self, connection, seen, raw))
 
-    def wait_until_idle(self, timeout: float = 5) -> None:
+    def wait_until_idle(self, timeout: float = 60) -> None:
         """Return when no client is connected, so that no request is still on its way."""
         with self._is_idle:
             assert self._is_idle.wait_for(lambda: not self._connections, timeout), f"{self._connections} stay open"

@@ -82,7 +82,7 @@ class Browser:
         self.threads[-1].start()
 
     def follow(self, url: str) -> None:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as page:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as page:
             page.read()
 
     def wait(self) -> None:
@@ -96,7 +96,7 @@ def callback(opened: str) -> str:
 
 def fetch(url: str) -> int:
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=5) as page:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as page:
             return int(page.status)
     except HTTPError as error:
         error.close()

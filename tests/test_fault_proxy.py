@@ -295,7 +295,7 @@ def test_in_a_batch_it_is_seen_which_writes_have_none(proxy: FaultProxy, session
 
 def test_many_clients_are_served_at_once(proxy: FaultProxy) -> None:
     def ask(number: int) -> int:
-        return requests.put(f"{proxy.url}/buckets/b{number}", auth=AUTH, timeout=5).status_code
+        return requests.put(f"{proxy.url}/buckets/b{number}", auth=AUTH, timeout=60).status_code
 
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(40))) == [201] * 40

@@ -653,7 +653,7 @@ def test_a_dead_server_is_a_transport_error_within_the_timeout(nowhere: str) -> 
     with pytest.raises(TransportError):
         Client(nowhere, timeout=1, retry=1, retry_after=0.01).server_info()
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_a_silent_server_is_a_transport_error_within_the_timeout() -> None:
@@ -664,7 +664,7 @@ def test_a_silent_server_is_a_transport_error_within_the_timeout() -> None:
         with pytest.raises(TransportError):
             client.server_info()
 
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 20
 
 
 def test_a_dead_server_is_a_transport_error_for_who_awaits_too(nowhere: str) -> None:

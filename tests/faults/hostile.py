@@ -98,12 +98,11 @@ VERBS = [(surface, verb) for surface, verb in TWINS if (surface, verb) not in {(
 class Scene:
     """A client of a server that answers well while objects are made, and then as the table says."""
 
-    def __init__(self, server: Server, folder: Path) -> None:
+    def __init__(self, server: Server, folder: Path, **options: Any) -> None:
         self.server = server
         self.folder = folder
-        self.client = Client(
-            server.url, auth="u:p", retry=1, timeout=(0.5, 0.4), deadline=0.5, max_response_bytes=LARGEST
-        )
+        limits: dict[str, Any] = {"timeout": (0.5, 0.4), "deadline": 0.5, "max_response_bytes": LARGEST}
+        self.client = Client(server.url, auth="u:p", retry=1, **limits, **options)
         self.bucket = self.client.bucket("b")
         self.records: RecordManager[Record] = self.bucket.collection("c").records
         self.client._connection.server_info = json.loads(json.dumps(INFO))

@@ -65,7 +65,7 @@ def test_h04_a_pause_for_one_thread_is_a_wait_for_the_others(talk: Talk) -> None
     thread.join()
 
     assert found == [{}]
-    assert 0.5 < time.monotonic() - started < 5
+    assert 0.5 < time.monotonic() - started < 25
 
 
 def test_i04_a_clone_of_a_dry_run_is_one(client: Client, adapter: LossyAdapter) -> None:

@@ -76,7 +76,7 @@ def files() -> Iterator[Files]:
 @pytest.fixture
 def client(files: Files) -> Iterator[kinto_http.Client]:
     url = f"{files.url}/v1"
-    with kinto_http.Client(server_url=url, auth=AUTH, bucket="b", collection="c", timeout=5) as client:
+    with kinto_http.Client(server_url=url, auth=AUTH, bucket="b", collection="c", timeout=60) as client:
         yield client
 
 

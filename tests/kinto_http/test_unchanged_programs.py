@@ -428,7 +428,7 @@ def test_m11_redirects_are_an_answer_where_they_are_not_to_be_followed() -> None
 
 
 def test_m11_options_of_requests_hold_for_one_request(client: Client) -> None:
-    body, _ = client.session.request("get", "/", auth=None, timeout=5)
+    body, _ = client.session.request("get", "/", auth=None, timeout=60)
 
     assert "user" not in body
     assert "user" in client.session.request("get", "/")[0]

@@ -207,7 +207,7 @@ def test_a_task_that_somebody_else_cancels_ends_the_iteration(ordered: bool) -> 
         await asyncio.sleep(0.03)
         for task in asyncio.all_tasks() - {reading, asyncio.current_task()}:
             task.cancel()
-        done, _ = await asyncio.wait([reading], timeout=2)
+        done, _ = await asyncio.wait([reading], timeout=60)
         assert done and reading.cancelled()
         return len(asyncio.all_tasks())
 
@@ -224,7 +224,7 @@ def test_cancelled_it_leaves_no_task_and_waits_for_no_answer() -> None:
         reading = asyncio.create_task(as_list(in_tasks(work, never)))
         await asyncio.sleep(0.01)
         reading.cancel()
-        await asyncio.wait([reading], timeout=5)
+        await asyncio.wait([reading], timeout=60)
         assert reading.cancelled()
         return len(asyncio.all_tasks())
 
@@ -289,7 +289,7 @@ def test_the_tasks_of_an_awaited_query_end_where_it_is_closed_or_soon_after(
             return len(asyncio.all_tasks())
         async for _ in records.page_size(2).parallel(4):
             break
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(asyncio.all_tasks()) > 1:
                 await asyncio.sleep(0.01)
         return len(asyncio.all_tasks())

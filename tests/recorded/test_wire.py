@@ -269,7 +269,7 @@ class Bringing(Browser):
     def follow(self, url: str) -> None:
         token = base64.b64encode(json.dumps({"access_token": TOKEN, "token_type": "Bearer"}).encode()).decode()
         where = urlsplit(callback(url))
-        with socket.create_connection((where.hostname or "", where.port or 0), timeout=5) as connection:
+        with socket.create_connection((where.hostname or "", where.port or 0), timeout=60) as connection:
             connection.sendall(f"GET {where.path}{quote(token)} HTTP/1.0\r\n\r\n".encode())
             connection.recv(1)
 

@@ -405,12 +405,12 @@ class TestSocket:
 
     def test_server_is_reached_by_its_real_url(self, memory: EmbeddedServer) -> None:
         with listening(memory) as url:
-            answer = requests.get(f"{url}/", timeout=5)
+            answer = requests.get(f"{url}/", timeout=60)
 
             assert answer.json()["url"] == f"{url}/"
 
         with pytest.raises(requests.ConnectionError):
-            requests.get(f"{url}/", timeout=5)
+            requests.get(f"{url}/", timeout=60)
 
     def test_a_large_body_leaves_no_file_open(self, memory: EmbeddedServer, monkeypatch: pytest.MonkeyPatch) -> None:
         left: list[object] = []
@@ -428,7 +428,7 @@ class TestSocket:
         with listening(memory) as url:
             sessions = [requests.Session() for _ in range(20)]
 
-            statuses = [session.get(f"{url}/", timeout=5).status_code for _ in range(2) for session in sessions]
+            statuses = [session.get(f"{url}/", timeout=60).status_code for _ in range(2) for session in sessions]
 
             for session in sessions:
                 session.close()
@@ -440,9 +440,9 @@ class TestSocket:
         call("PUT", f"{RECORDS}/large", {"data": {"text": "x" * 20_000_000}})
 
         with listening(memory) as url, requests.Session() as slow:
-            slow.get(f"{url}{RECORDS}/large", auth=("alexis", "p4ssw0rd"), stream=True, timeout=5)
+            slow.get(f"{url}{RECORDS}/large", auth=("alexis", "p4ssw0rd"), stream=True, timeout=60)
 
-            assert requests.get(f"{url}/", timeout=5).status_code == 200
+            assert requests.get(f"{url}/", timeout=60).status_code == 200
         memory.flush()
 
     def test_thread_stops_twice(self, memory: EmbeddedServer) -> None:
@@ -469,7 +469,7 @@ class TestSocket:
 
         with thread:
             assert thread.url.startswith("http://[::1]:")
-            assert requests.get(f"{thread.url}/", timeout=5).status_code == 200
+            assert requests.get(f"{thread.url}/", timeout=60).status_code == 200
 
     def test_serving_ends_with_the_interruption(self, memory: EmbeddedServer) -> None:
         seen = []
@@ -482,7 +482,7 @@ class TestSocket:
             serve(memory, port=0, on_ready=interrupt)
 
         with pytest.raises(requests.ConnectionError):
-            requests.get(seen[0], timeout=5)
+            requests.get(seen[0], timeout=60)
 
 
 class TestAdapter:

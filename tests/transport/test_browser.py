@@ -32,7 +32,7 @@ def url() -> Iterator[str]:
 
 def log_in(url: str, auth: BrowserOAuth, times: int = 1) -> list[str]:
     """Return the user of each request, as the server names it."""
-    with Client(url, auth=auth) as client:
+    with Client(url, auth=auth, retry_after=0.001) as client:
         return [client.server_info(refresh=True)["user"]["id"] for _ in range(times)]
 
 
@@ -82,7 +82,7 @@ def test_a_browser_that_hangs_up_at_once_has_brought_the_token(url: str) -> None
         def follow(self, url: str) -> None:
             token = quote(b64encode(json.dumps({"access_token": TOKEN, "token_type": "Bearer"}).encode()).decode())
             where = urlsplit(callback(url))
-            with socket.create_connection((where.hostname or "", where.port or 0), timeout=5) as connection:
+            with socket.create_connection((where.hostname or "", where.port or 0), timeout=60) as connection:
                 connection.sendall(f"GET {where.path}{token} HTTP/1.0\r\n\r\n".encode())
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # by a reset
 

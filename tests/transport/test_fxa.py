@@ -72,7 +72,7 @@ def fxa(accounts: Accounts, **changes: Any) -> FxaAuth:
 
 def user_of(kinto: EmbeddedServer, auth: Any) -> Any:
     """Return the user, as Kinto names it."""
-    with Client.embedded(server=kinto, auth=auth) as client:
+    with Client.embedded(server=kinto, auth=auth, retry_after=0.001) as client:
         return client.server_info(refresh=True).get("user", {}).get("id")
 
 

@@ -267,7 +267,7 @@ class TestTokenStore:
 
         def interrupted() -> BearerTokenAuth:
             is_asked.set()
-            may_fail.wait(5)
+            may_fail.wait(60)
             raise KeyboardInterrupt
 
         def ask() -> None:
@@ -278,7 +278,7 @@ class TestTokenStore:
 
         threads = [threading.Thread(target=ask) for _ in range(2)]
         threads[0].start()
-        is_asked.wait(5)
+        is_asked.wait(60)
         threads[1].start()
         threading.Timer(0.05, may_fail.set).start()
         for thread in threads:
@@ -292,7 +292,7 @@ class TestTokenStore:
 
         def fail() -> BearerTokenAuth:
             is_asked.set()
-            may_fail.wait(5)
+            may_fail.wait(60)
             raise LoginFailedError("No.") from ValueError("why")
 
         def ask() -> None:
@@ -303,7 +303,7 @@ class TestTokenStore:
 
         threads = [threading.Thread(target=ask) for _ in range(3)]
         threads[0].start()
-        is_asked.wait(5)
+        is_asked.wait(60)
         for thread in threads[1:]:
             thread.start()
         threading.Timer(0.05, may_fail.set).start()
