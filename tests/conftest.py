@@ -31,7 +31,8 @@ from kinto_orm.transport import HttpTransport, ResponseEvent, RetryPolicy
 
 _SLOW_SERVER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=10, **_SLOW_SERVER)
-settings.register_profile("ci", max_examples=50, derandomize=True, **_SLOW_SERVER)
+_EXAMPLES = 60 if os.environ.get("KINTO_ORM_EVERYTHING") else 20
+settings.register_profile("ci", max_examples=_EXAMPLES, derandomize=True, **_SLOW_SERVER)
 settings.register_profile("nightly", max_examples=500, **_SLOW_SERVER)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
@@ -41,44 +42,55 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Canary(), "canary")
 
 
+# Coverage counts what tests call, in this process. It would double the time of code that it does not measure, so it
+# rests while a test is prepared, and while Kinto starts and answers; in tests/server, backends of ours run in Kinto.
+_OF_COVERAGE = sys.gettrace(), threading.gettrace()
 _answer, _start = EmbeddedServer.wsgi, embedded.build_application
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
 
 
 @contextmanager
-def _untraced() -> Generator[None]:
+def _traced(by: Any, in_threads: Any) -> Generator[None]:
+    before = sys.gettrace(), threading.gettrace()
+    sys.settrace(by)
+    threading.settrace(in_threads)
+    try:
+        yield
+    finally:
+        sys.settrace(before[0])
+        threading.settrace(before[1])  # type: ignore[arg-type]  # it may be None
+
+
+def _answer_untraced(self: EmbeddedServer, environ: Any, start_response: Any, /) -> Any:
     tracer = sys.gettrace()
     sys.settrace(None)
     try:
-        yield
+        return _answer(self, environ, start_response)
     finally:
         sys.settrace(tracer)
 
 
-def _answer_untraced(self: EmbeddedServer, environ: Any, start_response: Any, /) -> Any:
-    with _untraced():
-        return _answer(self, environ, start_response)
-
-
 def _start_untraced(settings: Mapping[str, Any]) -> Any:
-    of_threads = threading.gettrace()  # Kinto is started in a thread of its own
-    threading.settrace(None)  # type: ignore[arg-type]  # as Python documents it
-    try:
-        with _untraced():
-            return _start(settings)
-    finally:
-        threading.settrace(of_threads)  # type: ignore[arg-type]  # it may be None
+    with _traced(None, None):
+        return _start(settings)
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Coverage rests while Kinto starts and answers: it would double the time of code that it does not measure.
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    if _OF_COVERAGE == (None, None):
+        return (yield)
+    is_of_server = Path(__file__).with_name("server") in item.path.parents
+    EmbeddedServer.wsgi = _answer if is_of_server else _answer_untraced  # type: ignore[method-assign]
+    embedded.build_application = _start_untraced
+    with _traced(None, None):
+        return (yield)
 
-    In ``tests/server`` it goes on: backends of ours run inside of Kinto.
-    """
-    if sys.gettrace() is not None:
-        goes_on = Path(__file__).with_name("server") in item.path.parents
-        EmbeddedServer.wsgi = _answer if goes_on else _answer_untraced  # type: ignore[method-assign]
-        embedded.build_application = _start if goes_on else _start_untraced
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_runtest_call() -> Generator[None, object, object]:
+    with _traced(*_OF_COVERAGE):
+        return (yield)
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +104,13 @@ def kinto_client(kinto_server: EmbeddedServer) -> Iterator[Client]:
     """The client of our plugin, with its own secret."""
     with Client.embedded(server=kinto_server, headers=CANARY_HEADERS) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
+    """A Kinto on PostgreSQL, for the tests that run on it, too; each one empties it."""
+    with EmbeddedServer.postgres(tmp_path_factory.mktemp("postgres"), flush=True) as server:
+        yield server
 
 
 @pytest.fixture

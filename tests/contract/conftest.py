@@ -14,12 +14,6 @@ Send = Callable[..., requests.Response]
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with EmbeddedServer.postgres(tmp_path_factory.mktemp("contract")) as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
 def memory_server() -> Iterator[EmbeddedServer]:
     """Start a Kinto on the memory storage as Kinto ships it: ours compares values as PostgreSQL does."""
     with EmbeddedServer.memory(flush=True, storage_backend="kinto.core.storage.memory") as server:

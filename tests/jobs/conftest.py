@@ -12,13 +12,6 @@ from wiretap import Wiretap, tap
 from kinto_orm import Client
 from kinto_orm.server import EmbeddedServer
 
-
-@pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    with EmbeddedServer.postgres(tmp_path_factory.mktemp("jobs"), flush=True) as server:
-        yield server
-
-
 BACKENDS = ["memory", "postgres"] if os.environ.get("KINTO_ORM_EVERYTHING") else ["memory"]
 
 

@@ -25,6 +25,7 @@ from kinto_orm.server.data_folder import SOCKETS, posix_module, read_pid_file
 from kinto_orm.server.embedded import after_fork_in_child, before_fork
 from kinto_orm.server.programs import owner_of
 
+pytest_plugins = ["pytester"]
 # Python 3.12 warns of a fork beside threads.
 pytestmark = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 
@@ -403,3 +404,14 @@ class TestAccidents:
 
         os.waitpid(pid, 0)
         assert send(shared, "GET", "/__heartbeat__").status_code == 200
+
+
+def test_the_server_of_the_plugin_runs_on_postgres_when_asked(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile("""
+        def test_it_is_another_backend(kinto_server):
+            assert kinto_server.settings["storage_backend"] == "kinto.core.storage.postgresql"
+    """)
+
+    result = pytester.runpytest_inprocess("-p", "no:kinto_orm", "-p", "kinto_orm.pytest_plugin", "--kinto-postgres")
+
+    result.assert_outcomes(passed=1)

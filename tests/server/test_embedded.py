@@ -168,7 +168,7 @@ class TestEitherKind:
 
     def test_writes_of_eight_threads_are_all_there(self, server: EmbeddedServer, call: Call) -> None:
         create_collection(call)
-        writes = 10 if "storage_url" in server.settings else 50  # PostgreSQL waits for the disk
+        writes = 10
 
         def write(number: int) -> list[int]:
             own = caller(server)
@@ -592,35 +592,18 @@ class TestPlugin:
 
         result.assert_outcomes(passed=2)
 
-    def test_settings_are_the_usual_ones(self, pytester: pytest.Pytester) -> None:
+    def test_settings_are_the_usual_ones_and_the_client_is_one_of_the_server(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile("""
             def test_batches_are_limited_as_usual(kinto_server):
                 assert "batch_max_requests" not in kinto_server.settings
-        """)
 
-        result = pytester.runpytest_inprocess("-p", "no:kinto_orm", "-p", "kinto_orm.pytest_plugin")
-
-        result.assert_outcomes(passed=1)
-
-    def test_server_runs_on_postgres_when_asked(self, pytester: pytest.Pytester) -> None:
-        pytester.makepyfile("""
-            def test_it_is_another_backend(kinto_server):
-                assert kinto_server.settings["storage_backend"] == "kinto.core.storage.postgresql"
-        """)
-
-        result = pytester.runpytest_inprocess("-p", "no:kinto_orm", "-p", "kinto_orm.pytest_plugin", "--kinto-postgres")
-
-        result.assert_outcomes(passed=1)
-
-    def test_client_is_one_of_the_server(self, pytester: pytest.Pytester) -> None:
-        pytester.makepyfile("""
             def test_client_and_server_belong_together(kinto_client, kinto_server):
                 assert kinto_client.server_info()["url"] == kinto_server.url + "/"
         """)
 
         result = pytester.runpytest_inprocess("-p", "no:kinto_orm", "-p", "kinto_orm.pytest_plugin")
 
-        result.assert_outcomes(passed=1)
+        result.assert_outcomes(passed=2)
 
     def test_sessions_that_do_not_use_it_do_not_pay_for_it(self, pytester: pytest.Pytester) -> None:
         pytester.makepyfile("""

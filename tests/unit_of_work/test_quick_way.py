@@ -45,14 +45,10 @@ class Todo(Record):
         super().__kinto_apply_state__(state, change)
 
 
-@pytest.fixture(scope="module", params=["memory", "postgres"])
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedServer]:
-    if request.param == "memory":
-        started = EmbeddedServer.memory()
-    else:
-        started = EmbeddedServer.postgres(tmp_path_factory.mktemp("quick"))
-    with started as running:
-        yield running
+@pytest.fixture(scope="module", params=["kinto_server", "postgres_server"], ids=["memory", "postgres"])
+def server(request: pytest.FixtureRequest) -> EmbeddedServer:
+    server: EmbeddedServer = request.getfixturevalue(request.param)
+    return server
 
 
 @pytest.fixture(params=["without a schema", "with a schema"])
