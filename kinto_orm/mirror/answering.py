@@ -172,9 +172,10 @@ class FileTransport:
             raise _RefusalError(404, {"id": call.id, "resource_name": "record"})
         if not self._check(call, row.version if row.mine is not None else None, row):
             return _answer(304, "", row.version)
+        status = 201 if call.method == "PUT" and row.mine is None else 200
         match call.method:
             case "GET" | "HEAD":
-                return _object(200, row_text(row.id, row.version, row.mine), row.version)
+                text = row_text(row.id, row.version, row.mine)
             case "PUT":
                 data = self._sent(call, row)
                 text = self._store_edit(call, row, (data_of(row.mine) or {}) if data is None else data)
@@ -182,8 +183,10 @@ class FileTransport:
                 text = self._store_edit(call, row, self._patched(call, row))
             case _:
                 text = self._store_edit(call, row, None)
-        created = call.method == "PUT" and row.mine is None
-        return _object(201 if created else 200, text, self._store.timestamp(call.collection))
+        reads = call.method in ("GET", "HEAD")
+        # Without permissions: they are unknown here, which is how Kinto shows them to those who may not see them.
+        body = f'{{"permissions":{{}},"data":{text}}}'
+        return _answer(status, body, row.version if reads else self._store.timestamp(call.collection))
 
     def _patched(self, call: _Call, row: Row) -> JSONObject:
         old = data_of(row.mine) or {}
@@ -233,11 +236,6 @@ class FileTransport:
             details = {"existing": whole((row.id, row.version, row.mine))} if row is not None and is_there else {}
             raise _RefusalError(412, details, version or self._store.timestamp(call.collection))
         return version is None or none_match != version or call.method not in ("GET", "HEAD")
-
-
-def _object(status: int, text: str, version: int) -> Response:
-    # Without permissions: they are unknown here, which is how Kinto shows them to those who may not see them.
-    return _answer(status, f'{{"permissions":{{}},"data":{text}}}', version)
 
 
 def _no_permissions(call: _Call) -> OfflineError:

@@ -57,11 +57,5 @@ class Repetition:
 
 _running: weakref.WeakSet[Repetition] = weakref.WeakSet()
 
-
-def _after_fork() -> None:
-    for one in list(_running):
-        one.start()
-
-
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(after_in_child=lambda: list(map(Repetition.start, list(_running))))

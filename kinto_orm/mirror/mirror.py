@@ -9,7 +9,7 @@ from typing import Any, NoReturn, Self, TypeAlias, TypeVar, cast, get_args, over
 
 from kinto_orm.client import Client
 from kinto_orm.client.connection import Connection, Options
-from kinto_orm.errors import ConfigurationError, InvalidFilterError, InvalidTypeError, KintoError, OfflineError
+from kinto_orm.errors import ConfigurationError, InvalidTypeError, KintoError, OfflineError
 from kinto_orm.jobs.sources import read_dump
 from kinto_orm.mirror.answering import FileTransport
 from kinto_orm.mirror.background import Repetition, logger
@@ -25,10 +25,10 @@ from kinto_orm.mirror.reports import (
 from kinto_orm.mirror.store import PARKED, UNPUSHED, Row, Store
 from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, sync_collections
 from kinto_orm.models import Collection, Record
-from kinto_orm.protocol.filters import check_field_name
 from kinto_orm.protocol.paging import check_horizon
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
+from kinto_orm.query.building import field_names
 
 M = TypeVar("M", bound=Record)
 
@@ -72,7 +72,7 @@ class Mirror:
         self._online = client
         self._horizon = check_horizon(horizon)
         self._repetition: Repetition | None = None
-        self._store = Store(path, url_of(client))
+        self._store = Store(path, client.server_url)
         self.path = self._store.path
         """The path of the file."""
         self.client: Client = _OfflineClient(self._store, client)
@@ -91,7 +91,7 @@ class Mirror:
         if bucket is None:
             bucket = getattr(which, "__kinto_bucket__", None) or self.client.default_bucket
         collection: Collection[Any] = self.client.bucket(check_id(bucket, "bucket")).collection(which)
-        names = [_field_name(one, collection) for one in indexes]
+        names = field_names(collection.records.reading, indexes, "indexes") if indexes else ()
         self._store.add_collection(str(collection.__kinto_path__()), names)
         return collection
 
@@ -241,22 +241,7 @@ class Mirror:
         return f"<Mirror {self.path}>"
 
 
-def url_of(client: Client) -> str:
-    """Return the URL by which a file knows its server: that of an embedded one changes with each start."""
-    return "embedded" if client.server_url.endswith(".embedded/v1") else client.server_url
-
-
-def _field_name(one: Any, collection: Collection[Any]) -> str:
-    name = getattr(one, "__kinto_field__", one)
-    if not isinstance(name, str):
-        raise InvalidFilterError(f"An index is of a field, by its text or by the class (Todo.done), not {one!r:.60}.")
-    source = collection.records.reading.source
-    return check_field_name(name) if name is not one else source.resolve_field(check_field_name(name))
-
-
 def _log(result: MirrorResult | KintoError) -> None:
-    if isinstance(result, KintoError):
-        logger.warning("A sync of the mirror failed: %s", result)
-    elif not result.ok:
-        errors = "; ".join(str(one.error) for one in result.errors)
-        logger.warning("A sync of the mirror left %d conflicts. %s", len(result.conflicts), errors)
+    if isinstance(result, KintoError) or not result.ok:
+        said = result if isinstance(result, KintoError) else f"{len(result.conflicts)} conflicts, {result.errors}"
+        logger.warning("A sync of the mirror left something: %s", said)

@@ -80,11 +80,7 @@ class Conflict:
         self.resolve(self.theirs)
 
     def __repr__(self) -> str:
-        sides = " and ".join(
-            f"{who} {'deleted' if side is None else 'changed'}"
-            for who, side in (("mine", self.mine), ("theirs", self.theirs))
-        )
-        return f"<Conflict of {self.collection}/records/{self.id}: {sides} {', '.join(self.fields)}>".replace(" >", ">")
+        return f"<Conflict of {self.collection}/records/{self.id}: {', '.join(self.fields) or 'deleted'}>"
 
 
 class SyncError(NamedTuple):

@@ -12,6 +12,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -85,25 +86,6 @@ _UPSERT = (
 _values_of = attrgetter(*_NAMES)
 
 
-class _Handle:
-    """The connection of one process: SQLite forbids to use, and to close, the one that another process opened."""
-
-    def __init__(self) -> None:
-        self.process = os.getpid()
-        self.lock = threading.RLock()
-        self.connection: sqlite3.Connection | None = None
-        self.is_in_transaction = False
-
-    def close(self) -> None:
-        connection, self.connection = self.connection, None
-        if connection is not None and self.process == os.getpid():
-            connection.close()
-        elif connection is not None:
-            _inherited.append(connection)
-
-    __del__ = close
-
-
 _ADVICE = {
     sqlite3.SQLITE_NOTADB: " It is no SQLite file: give another path.",
     sqlite3.SQLITE_CORRUPT: " It is damaged: move it away, and the next sync() makes another one.",
@@ -125,62 +107,67 @@ class Store:
     """
 
     def __init__(self, path: str | os.PathLike[str], server_url: str) -> None:
-        self.path, self.server_url = os.path.abspath(path), server_url
-        self._handle = _Handle()
+        self._connection: sqlite3.Connection | None = None
+        self.enter_process()
+        self.path = os.path.abspath(path)
+        # The URL of an embedded server changes with each start.
+        self.server_url = "embedded" if server_url.endswith(".embedded/v1") else server_url
+        _stores.add(self)
         with self.transaction():
             pass  # a bad file is refused now
 
     # -- the connection -------------------------------------------------------------------------------------------
 
+    def enter_process(self) -> None:
+        """Begin anew, as after a fork: SQLite forbids to use, and to close, what another process opened."""
+        if self._connection is not None:
+            _inherited.append(self._connection)
+        self._connection, self._lock, self._is_in_transaction = None, threading.RLock(), False
+
     def release(self) -> None:
         """Close the file; the next call opens it again."""
-        with self._here().lock:
-            self._handle.close()
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+                self._connection = None
+
+    __del__ = release
 
     @contextmanager
     def transaction(self, *, writes: bool = True) -> Generator[sqlite3.Connection]:
         """Run the block as one transaction: all of it is stored when the block ends cleanly, else nothing."""
-        handle = self._here()
-        with handle.lock:
+        with self._opened() as connection:
+            if self._is_in_transaction:
+                yield connection
+                return
+            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+            self._is_in_transaction = True
             try:
-                connection = handle.connection or self._open(handle)
-                if handle.is_in_transaction:
-                    yield connection
-                else:
-                    yield from self._begin(handle, connection, "BEGIN IMMEDIATE" if writes else "BEGIN")
-            except sqlite3.Error as error:
-                raise self._error(error) from error
-
-    def _begin(self, handle: _Handle, connection: sqlite3.Connection, statement: str) -> Generator[sqlite3.Connection]:
-        connection.execute(statement)
-        handle.is_in_transaction = True
-        try:
-            yield connection
-            connection.execute("COMMIT")
-        finally:
-            handle.is_in_transaction = False
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                self._is_in_transaction = False
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
 
     def _read(self, query: str, *values: Any) -> list[Any]:
         """Return what a query finds; by itself, it is a transaction."""
-        handle = self._here()
-        with handle.lock:
+        with self._opened() as connection:
+            return connection.execute(query, values).fetchall()
+
+    @contextmanager
+    def _opened(self) -> Generator[sqlite3.Connection]:
+        with self._lock:
             try:
-                return (handle.connection or self._open(handle)).execute(query, values).fetchall()
+                yield self._connection or self._open()
             except sqlite3.Error as error:
                 raise self._error(error) from error
-
-    def _here(self) -> _Handle:
-        if self._handle.process != os.getpid():
-            self._handle = _Handle()
-        return self._handle
 
     def _error(self, error: sqlite3.Error) -> MirrorFileError:
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF
         return MirrorFileError(f"The mirror {self.path} cannot be used: {error}.{_ADVICE.get(code, '')}")
 
-    def _open(self, handle: _Handle) -> sqlite3.Connection:
+    def _open(self) -> sqlite3.Connection:
         _create(self.path)
         connection = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
         try:
@@ -188,7 +175,7 @@ class Store:
         except BaseException:
             connection.close()
             raise
-        handle.connection = connection
+        self._connection = connection
         return connection
 
     def _set_up(self, connection: sqlite3.Connection) -> None:
@@ -291,6 +278,15 @@ class Store:
         with self.transaction() as connection:
             connection.executemany(_UPSERT, [(collection, *_values_of(row)) for row in rows])
 
+    def add(self, collection: int, rows: Sequence[tuple[str, str, int]]) -> None:
+        """Add records that the file does not have, as the server has them: id, data and timestamp of each."""
+        with self.transaction() as connection:
+            version = self.next_version(collection, len(rows)) - len(rows)
+            connection.executemany(
+                "INSERT INTO records (collection, id, version, mine, theirs, modified) VALUES (?, ?, ?, ?, ?, ?)",
+                [(collection, id, version + at, text, text, time) for at, (id, text, time) in enumerate(rows, 1)],
+            )
+
     def forget_server(self, collection: int, *, keeps_all: bool) -> list[str]:
         """Let the server have nothing, so that what is here is new there; return the ids of those that go.
 
@@ -365,6 +361,12 @@ class Store:
                 raise MirrorFileError(f"{self.path}-sync cannot be used: {error}.") from error
             return None
         return connection
+
+
+_stores: weakref.WeakSet[Store] = weakref.WeakSet()
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, where nothing forks
+    os.register_at_fork(after_in_child=lambda: list(map(Store.enter_process, list(_stores))))
 
 
 def json_path(field: str) -> str:

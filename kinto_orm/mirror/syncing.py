@@ -37,7 +37,7 @@ from kinto_orm.mirror.store import ON_SERVER, PARKED, TO_PUSH, UNPUSHED, Row, St
 from kinto_orm.models import Collection, Record
 from kinto_orm.protocol import paging
 from kinto_orm.protocol.filters import condition, encode_conditions
-from kinto_orm.protocol.json_values import JSONObject, etag, is_same
+from kinto_orm.protocol.json_values import JSONObject, etag, is_same, pause_collector
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
@@ -93,7 +93,7 @@ def sync_collections(
         while (lease := store.lease()) is None:
             yield from pause(SECONDS_BETWEEN_LOOKS)
         with closing(lease):
-            failure = yield from _find_obstacle(store, online)
+            failure = yield from find_obstacle(store, online)
             for number, collection in collections if failure is None else ():
                 try:
                     yield from CollectionSync(store, number, collection, options, result).run()
@@ -116,7 +116,7 @@ def sync_collections(
     return result
 
 
-def _find_obstacle(store: Store, online: Client) -> Flow[KintoError | None]:
+def find_obstacle(store: Store, online: Client) -> Flow[KintoError | None]:
     """Return the error for which no sync can begin; raise ``MirrorFileError`` where the file is another user's."""
     left = float(store.note(_PAUSED_UNTIL) or 0) - time.time()
     if 0 < left <= MOST_BACKOFF:
@@ -142,6 +142,7 @@ class CollectionSync:
         self._source = online.records.reading.source
         self._place = self._source.locate()
         self._list = self._place.path
+        self._url = str(self._list)
         self._options = options
         self._result = result
         self._name = str(online.__kinto_path__())
@@ -172,7 +173,7 @@ class CollectionSync:
         return (yield from self._do(partial(self._store.count, self._number, ON_SERVER)))
 
     def _path(self, id: str) -> str:
-        return f"{self._list}/{id}"
+        return f"{self._url}/{id}"
 
     # -- pull -----------------------------------------------------------------------------------------------------
 
@@ -196,7 +197,8 @@ class CollectionSync:
         timestamp = limit = 0
         while (flow := pages.next()) is not None:
             page = yield from flow
-            rows = paging.timestamped_rows(page, self._list)
+            with pause_collector():
+                rows = paging.timestamped_rows(page, self._list)
             if len(pages.seen) == 1:
                 timestamp = paging.check_timestamp(page.timestamp, self._list)
                 limit = min(timestamp, (yield from paging.settled_until(page.server_time, self._options.horizon)))
@@ -219,22 +221,19 @@ class CollectionSync:
         self, rows: Sequence[JSONObject], place: tuple[int, int] | None = None, *, holds_tombstones: bool = False
     ) -> None:
         """Take these rows of the server, and the place that is reached with them, in one transaction."""
-        with self._store.transaction():
+        with self._store.transaction(), pause_collector():
             known = self._store.of_ids(self._number, [row["id"] for row in rows])
-            new: list[Row] = []
+            new: list[tuple[str, str, int]] = []
             for row in rows:
                 is_deleted = holds_tombstones and paging.is_tombstone(row)
-                if row["id"] in known:
-                    self._take_one(known[row["id"]], row["last_modified"], None if is_deleted else row)
+                id, modified = row.pop("id"), row.pop("last_modified")
+                if id in known:
+                    self._take_one(known[id], modified, None if is_deleted else row)
                 elif not is_deleted:
-                    text = merging.text_of(paging.without_envelope(row))
-                    new.append(Row(row["id"], 0, text, text, row["last_modified"]))
+                    new.append((id, merging.text_of(row), modified))
             if new:
-                before = self._store.next_version(self._number, len(new)) - len(new)
-                for number, one in enumerate(new, 1):
-                    one.version = before + number
-                self._store.put(self._number, *new)
-                self._result.pulled += [self._path(one.id) for one in new]
+                self._store.add(self._number, new)
+                self._result.pulled += [self._path(id) for id, _, _ in new]
             if place is not None:
                 self._store.set_place(self._number, *place)
 
@@ -245,7 +244,7 @@ class CollectionSync:
         if theirs is None:
             after, effect = merging.deleted(row, modified, version)
         else:
-            after, effect = merging.incoming(row, paging.without_envelope(theirs), modified, version)
+            after, effect = merging.incoming(row, theirs, modified, version)
         if after != row:
             self._store.put(self._number, after)
         if effect in ("pulled", "merged") and after.version != row.version:
