@@ -7,6 +7,7 @@ import http.client
 import inspect
 import json
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from kinto_orm import (
     InvalidValueError,
     MirrorFileError,
     OfflineError,
+    ProtocolError,
     Record,
 )
 from kinto_orm.mirror import Mirror
@@ -186,6 +188,54 @@ def test_a_collection_that_is_gone_is_in_the_result(device: Device, todos: Colle
     result = device.sync()
 
     assert not result.ok and "404" in str(result.errors[0].error) and device.data == {"a": {"x": 1}}
+
+
+def test_a_full_disk_stops_a_sync_and_room_ends_it(device: Device, todos: Collection[Record]) -> None:
+    todos.records.bulk_create({"id": f"r{number}", "text": "x" * 20_000} for number in range(10))
+    device.save("mine", x=1)
+    with device.mirror._store.transaction(writes=False) as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 2}")
+
+    with pytest.raises(MirrorFileError, match="room on the disk"):
+        device.sync()
+    assert list(device.data) == ["mine"]
+    connection.execute("PRAGMA max_page_count = 1000000")
+
+    assert device.sync().ok and remote(todos) == device.data and len(device.data) == 11
+
+
+def test_a_file_that_may_not_be_written_is_read_and_not_synced(device: Device, todos: Collection[Record]) -> None:
+    put(todos, "a", x=1)
+    device.sync()
+    put(todos, "a", x=2)
+    with device.mirror._store.transaction(writes=False) as connection:
+        connection.execute("PRAGMA query_only = 1")  # as a file system that is mounted for reading
+
+    assert device.data == {"a": {"x": 1}} and device.mirror.pending == []
+    with pytest.raises(MirrorFileError, match="may not be written"):
+        device.save("b", x=1)
+    with pytest.raises(MirrorFileError, match="may not be written"):
+        device.sync()
+
+    device.mirror.close()
+    assert device.sync().ok and device.data == {"a": {"x": 2}}
+
+
+@pytest.mark.parametrize("column", ["mine", "theirs", "base", "sent"])
+def test_a_record_that_was_tampered_with_is_not_sent(device: Device, todos: Collection[Record], column: str) -> None:
+    for id in ("a", "b"):
+        put(todos, id, x=1)
+    device.sync()
+    device.save("b", x=2)
+    with device.mirror._store.transaction() as connection:
+        connection.execute(f"UPDATE records SET {column} = '{{\"x' WHERE id = 'a'")
+
+    with suppress(ProtocolError):
+        device.sync()
+
+    assert todos.records.get("a").data == {"x": 1}
+    assert device.mirror.verify().ok is (column != "theirs")
 
 
 def test_verify_reports_what_was_tampered_with(device: Device, todos: Collection[Record]) -> None:
