@@ -12,10 +12,12 @@
 
 ``mirror`` is the public face, with a client whose server is the file; ``answering`` answers its requests, with
 ``selecting`` for lists; ``syncing`` moves changes both ways, and ``merging`` decides on each record; ``store`` is the
-file.
+file. ``follow`` is one record that is always there.
 """
 
+from kinto_orm.mirror.follow import Followed, afollow, follow
 from kinto_orm.mirror.mirror import Mirror
 from kinto_orm.mirror.reports import Conflict, MirrorResult, Pending, SyncError, VerifyReport
 
-__all__ = ["Conflict", "Mirror", "MirrorResult", "Pending", "SyncError", "VerifyReport"]
+__all__ = ["Conflict", "Followed", "Mirror", "MirrorResult", "Pending", "SyncError", "VerifyReport"]
+__all__ += ["afollow", "follow"]
