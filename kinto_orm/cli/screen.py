@@ -267,7 +267,9 @@ IN_SHELL = {
     "client.ensure(Model), or ensure(Bucket(…), Collection(…)), creates": (
         "kinto-orm put BUCKET/COLLECTION --parents creates"
     ),
-    "Check the credentials of the client (auth=…)": "Check KINTO_AUTH, or --auth",
+    "Check the credentials of the client (auth=…)": (
+        "Check KINTO_AUTH, or --auth; for --from-server KINTO_FROM_AUTH, for --to-server KINTO_TO_AUTH"
+    ),
     "See .violations, mend them, or push(force=True)": "kinto-orm schema check lists them: mend them, or add --force",
     "error.reconcile(known={id: last_modified}) gives the difference to the records that you have": (
         "without its token, kinto-orm changes prints every record"
