@@ -134,15 +134,6 @@ def _check_name(field: str, operator: str) -> None:
         raise InvalidFilterError(f"{field!r} cannot be filtered on: Kinto would take the value for a list.")
 
 
-def parse_keyword(name: str, value: Any, declared: Iterable[str] = ()) -> Condition:
-    """Return the condition of a Kinto keyword: ``gt_priority=3``, ``in_id=[...]``, ``done=False``.
-
-    ``declared`` are field names that stand for themselves although they begin like an operator (``in_stock``).
-    """
-    operator, field = split_keyword(name, declared)
-    return condition(field, operator, value)
-
-
 def split_keyword(name: str, declared: Iterable[str] = ()) -> tuple[str, str]:
     """Operator and field of a Kinto-native keyword; raises ``InvalidFilterError`` where it is none."""
     if match := _DJANGO.fullmatch(name):

@@ -11,7 +11,7 @@ import pytest
 from pydantic import Field
 
 from kinto_orm import Client, Collection, F, InvalidFilterError, KintoError, Manager, Record
-from kinto_orm.protocol.filters import as_moment, check_field_name, condition, encode_conditions, parse_keyword
+from kinto_orm.protocol.filters import as_moment, check_field_name, condition, encode_conditions, split_keyword
 
 Select = Callable[[Manager[Record]], Any]
 
@@ -360,7 +360,9 @@ def test_a_refinement_that_cannot_be_asked_is_refused(todos: Collection[Record],
 def test_conditions_are_encoded_as_kinto_reads_them(
     keywords: dict[str, Any], parameters: list[tuple[str, str]]
 ) -> None:
-    assert encode_conditions(parse_keyword(name, value) for name, value in keywords.items()) == parameters
+    split = [(*split_keyword(name), value) for name, value in keywords.items()]
+
+    assert encode_conditions(condition(field, operator, value) for operator, field, value in split) == parameters
 
 
 def test_the_same_condition_twice_is_sent_once() -> None:
