@@ -380,11 +380,13 @@ class Collection(_Typed[R], KintoObject):
 
     def __kinto_schema_diff__(self, model: Any, *, enforce_formats: bool) -> Flow[SchemaDiff[Any]]:
         given = self.model if model is None or isinstance(model, Mapping) else model
-        wanted = prepare_schema(dict(model), enforce_formats=enforce_formats) if isinstance(model, Mapping) else None
+        if isinstance(model, Mapping):
+            name, wanted = "the given schema", prepare_schema(dict(model), enforce_formats=enforce_formats)
+        else:
+            wanted = schema_of(given, enforce_formats=enforce_formats)
+            name = f"the schema of {given.__name__}"
         reading = record_manager_of(given, plain=Record, parent=self).reading
-        name = "the given schema" if isinstance(model, Mapping) else f"the schema of {given.__name__}"
-        source = SchemaSource(self, reading, reading.source.locate(), name)
-        return compare_schema(source, wanted or schema_of(given, enforce_formats=enforce_formats))
+        return compare_schema(SchemaSource(self, reading, reading.source.locate(), name), wanted)
 
     def model_source(self) -> str:
         """Return the source of a Python module with a model of the records, made of the collection's JSON schema.

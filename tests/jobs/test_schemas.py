@@ -133,8 +133,16 @@ def test_what_has_no_schema_is_refused(todos: Collection[Record]) -> None:
         todos.schema_diff()
     with pytest.raises(UsageError, match="Odd has a field without a JSON schema"):
         todos.schema_diff(Odd)
-    with pytest.raises(InvalidTypeError, match="made of a model"):
-        todos.schema_diff(Bucket)  # type: ignore[type-var]
+    no_models: list[Any] = [Bucket, int, 5, "Todo", Todo(id="x", title="")]
+    for given in no_models:
+        with pytest.raises(InvalidTypeError, match="made of a model"):
+            todos.schema_diff(given)
+
+
+def test_an_empty_schema_is_not_that_of_the_model(todos: Collection[Record]) -> None:
+    diff = todos.bucket.collection(Todo).schema_diff({})
+
+    assert diff.wanted == {}
 
 
 # -- compared, checked, stored ----------------------------------------------------------------------------------------
