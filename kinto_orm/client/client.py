@@ -248,11 +248,11 @@ class Client(AdminMixin):
         """Make sure that these new objects exist, with at least their data and permissions, in one batch.
 
         A model (``Todo``) stands for its collection, and for the bucket of that; so does a reference
-        (``payments.collection(Todo)``). With ``schema=True`` a collection without a JSON schema gets the one of its
-        model. Sends no write where all is there; keys, principals and members of groups that others set are left alone.
-        Each object ends up loaded.
+        (``payments.collection(Todo)``). With ``schema=True`` an empty collection without a JSON schema gets the one of
+        its model. Sends no write where all is there; keys, principals and members of groups that others set are left
+        alone. Each object ends up loaded.
         Raises ``CommitError`` where something could not be stored, ``ForbiddenError`` for a bucket of another user,
-        ``SchemaDiffersError`` where a collection has a schema, and another one than its model.
+        ``SchemaDiffersError`` where a collection has another schema than its model, or none and records.
         """
         return self.run(self._ensure(objects, schema=schema))
 

@@ -102,7 +102,7 @@ class ReviewError(UsageError):
 
 
 class SchemaDiffersError(UsageError):
-    """The collection has another JSON schema than the model; nothing was sent."""
+    """The collection has another JSON schema than the model, or none and records; nothing was sent."""
 
 
 class SchemaViolationsError(UsageError):

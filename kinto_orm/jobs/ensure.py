@@ -13,7 +13,7 @@ from kinto_orm.errors import (
     PermissionsUnknownError,
     UnauthorizedError,
 )
-from kinto_orm.jobs.schemas import NamedSchema, lacks_schema, require_enforcement
+from kinto_orm.jobs.schemas import NamedSchema, lacks_schema, refuse_locking, require_enforcement
 from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.json_values import is_same
 from kinto_orm.protocol.paths import Kind, ObjectPath
@@ -33,7 +33,8 @@ def ensure(
     Sends no write where all is there already. Keys, principals and members that others set are left alone; each object
     ends up loaded. ``schemas`` has those of the collections that shall have one. Raises ``CommitError`` where something
     was not stored, ``ForbiddenError`` or ``UnauthorizedError`` where the user may not see what exists and nothing was
-    stored, and ``SchemaDiffersError``, before anything is sent, where a collection has another schema.
+    stored, and ``SchemaDiffersError``, before anything is sent, where a collection has another schema, or
+    none and records.
     """
     runner.refuse_staging("ensure()")
     to_create = _to_create(objects)
@@ -50,6 +51,8 @@ def ensure(
             _complete(creation, found)
         wanted = schemas.get(path)
         if wanted is not None and lacks_schema(None if found is None else found.data, wanted, path):
+            if found is not None:
+                yield from refuse_locking(path, wanted)
             creation.holder.__kinto_edit__({"schema": wanted.schema}, {})
         changes.append(creation.holder.__kinto_change__(Verb.SAVE))
     yield from commit(changes, runner)

@@ -19,9 +19,9 @@ from kinto_orm.errors import (
 )
 from kinto_orm.protocol.filters import condition, encode_conditions
 from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, encode, is_same, say_path
-from kinto_orm.protocol.paging import RawPages, encode_query, entries_of, rows_of
+from kinto_orm.protocol.paging import RawPages, encode_query, entries_of, read_count, rows_of
 from kinto_orm.protocol.patches import BasicPatch
-from kinto_orm.protocol.paths import ObjectPath
+from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, import_extra
 from kinto_orm.repository import conditions_about, get, history_path, require_capability, require_history
@@ -345,6 +345,17 @@ def lacks_schema(stored: Mapping[str, JSON] | None, wanted: NamedSchema, path: O
         f"collection.schema_diff({wanted.name}) shows the difference and the records that violate the new schema, and "
         "its push() stores it."
     )
+
+
+def refuse_locking(path: ObjectPath, wanted: NamedSchema) -> Flow[None]:
+    """Raise ``SchemaDiffersError`` where a collection without a schema has records, which a first one could lock."""
+    count = yield from read_count(PluralPath(Kind.RECORD, path.ids), "")
+    if count:
+        raise SchemaDiffersError(
+            f"{path} has no schema, and {count:,} record{'s' if count > 1 else ''}, which that of {wanted.name} could "
+            f"lock. Nothing was sent. collection.schema_diff({wanted.name}) shows those that violate it, and its "
+            "push() stores it."
+        )
 
 
 def require_enforcement(path: ObjectPath, runner: FlowRunner, what: str) -> Flow[None]:

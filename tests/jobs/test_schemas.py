@@ -345,6 +345,19 @@ def test_ensure_adds_a_schema_where_there_is_none(kinto_client: Client, todos: C
     assert todos.schema_diff(Todo).is_empty and todos.refresh().sort == "title"
 
 
+def test_ensure_stores_no_first_schema_over_records_that_it_could_lock(
+    kinto_client: Client, todos: Collection[Record], wire: Wiretap
+) -> None:
+    todos.records.create(data={"title": 1})
+    wire.requests.clear()
+
+    with pytest.raises(SchemaDiffersError, match=r"has no schema, and 1 record.*schema_diff\(Todo\)"):
+        kinto_client.ensure(Bucket(id="more"), Todo, schema=True)
+
+    assert writes(wire) == []
+    assert kinto_client.ensure(Todo)[1].status == "unchanged"
+
+
 def test_ensure_leaves_another_schema_alone(kinto_client: Client, todos: Collection[Record], wire: Wiretap) -> None:
     todos.schema_diff({"type": "object", "properties": {"title": {"type": "integer"}}}).push()
     wire.requests.clear()
