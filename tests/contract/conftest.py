@@ -1,4 +1,4 @@
-"""Each test of this folder runs on a Kinto with the memory backend and on one with PostgreSQL."""
+"""Each test of this folder runs on a Kinto with the memory backend; in ``tox -e slow`` on one with PostgreSQL, too."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import requests
+from servers import BACKENDS
 
 from kinto_orm.server import EmbeddedServer
 
@@ -20,7 +21,7 @@ def memory_server() -> Iterator[EmbeddedServer]:
         yield server
 
 
-@pytest.fixture(params=["memory", "postgres"])
+@pytest.fixture(params=BACKENDS)
 def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
     server = request.getfixturevalue(f"{request.param}_server")
     yield server

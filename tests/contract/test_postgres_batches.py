@@ -13,6 +13,8 @@ import pytest
 from kinto_orm import Bucket, Client, Collection, CommitError, Record
 from kinto_orm.protocol.messages import Request, Response, Transport
 from kinto_orm.server import EmbeddedServer
+from kinto_orm.server.application import build_application, drop_connections
+from kinto_orm.server.embedded import SECRET
 from kinto_orm.unit_of_work import Outcome
 
 TOO_LARGE = 10**16
@@ -162,3 +164,16 @@ def race(clients: list[Client], round_: int) -> list[str]:
     for thread in threads:
         thread.join()
     return winners
+
+
+def test_backends_on_postgresql_say_who_commits(postgres_server: EmbeddedServer) -> None:
+    by_request, by_itself = (
+        build_application({**postgres_server.settings, SECRET: "x", "transaction_per_request": setting})
+        for setting in (True, False)
+    )
+
+    for app, commits in ((by_request, False), (by_itself, True)):
+        registry: Any = getattr(app, "registry")  # noqa: B009 - not of every WSGI application
+        assert registry.storage.client.commit_manually is commits
+        assert registry.permission.client.commit_manually is commits
+        drop_connections(app)

@@ -15,7 +15,7 @@ from pydantic_core import SchemaSerializer, SchemaValidator, core_schema
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.server.application import build_application, drop_connections, import_extra
+from kinto_orm.server.application import build_application, import_extra
 from kinto_orm.server.atomic_batch import OVER, TWEEN, UNDER
 from kinto_orm.server.embedded import SECRET
 from kinto_orm.server.memory import CACHE, STATE
@@ -207,19 +207,6 @@ def test_kintos_memory_cache_has_three_dicts_and_a_size() -> None:
     assert [set(each) for each in state.values() if isinstance(each, dict)] == [{"key"}] * 3
     assert state["_quota"] > 0
     assert state_names(backend) - set(CACHE) == {"prefix", "max_size_bytes", "metrics_backend"}
-
-
-def test_backends_on_postgresql_say_who_commits(postgres_server: EmbeddedServer) -> None:
-    by_request, by_itself = (
-        build_application({**postgres_server.settings, SECRET: "x", "transaction_per_request": setting})
-        for setting in (True, False)
-    )
-
-    for app, commits in ((by_request, False), (by_itself, True)):
-        registry: Any = getattr(app, "registry")  # noqa: B009 - not of every WSGI application
-        assert registry.storage.client.commit_manually is commits
-        assert registry.permission.client.commit_manually is commits
-        drop_connections(app)
 
 
 def test_our_tween_is_inside_of_the_transaction_and_outside_of_errors_and_listeners(

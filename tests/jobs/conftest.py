@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 
 import pytest
 from canary import CANARY_HEADERS
+from servers import BACKENDS
 from wiretap import Wiretap, tap
 
 from kinto_orm import Client
 from kinto_orm.server import EmbeddedServer
-
-BACKENDS = ["memory", "postgres"] if os.environ.get("KINTO_ORM_EVERYTHING") else ["memory"]
 
 
 @pytest.fixture(params=BACKENDS)

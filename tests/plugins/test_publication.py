@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from file_host import FileHost
 from lossy import LossyAdapter, lossy
+from servers import BACKENDS
 
 from kinto_orm import (
     Bucket,
@@ -33,7 +34,7 @@ EDITOR, RIVAL = ("editor", "secret"), ("rival", "secret")
 COLLECTION = "/buckets/workspace/collections/c"
 
 
-@pytest.fixture(scope="module", params=[f"{signer}-{where}" for signer in SIGNERS for where in ("memory", "postgres")])
+@pytest.fixture(scope="module", params=[f"{signer}-{where}" for signer in SIGNERS for where in BACKENDS])
 def signing_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedServer]:

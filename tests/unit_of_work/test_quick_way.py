@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
+from servers import BACKENDS
 
 from kinto_orm import Bucket, Client, Collection, Record
 from kinto_orm.protocol.responses import ShownPermissions
@@ -45,9 +46,9 @@ class Todo(Record):
         super().__kinto_apply_state__(state, change)
 
 
-@pytest.fixture(scope="module", params=["kinto_server", "postgres_server"], ids=["memory", "postgres"])
+@pytest.fixture(scope="module", params=BACKENDS)
 def server(request: pytest.FixtureRequest) -> EmbeddedServer:
-    server: EmbeddedServer = request.getfixturevalue(request.param)
+    server: EmbeddedServer = request.getfixturevalue("kinto_server" if request.param == "memory" else "postgres_server")
     return server
 
 
