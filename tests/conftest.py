@@ -13,9 +13,11 @@ import sys
 import threading
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import bcrypt
 import pytest
 import requests
 from awaited import Awaited
@@ -35,6 +37,9 @@ _EXAMPLES = 60 if os.environ.get("KINTO_ORM_EVERYTHING") else 20
 settings.register_profile("ci", max_examples=_EXAMPLES, derandomize=True, **_SLOW_SERVER)
 settings.register_profile("nightly", max_examples=500, **_SLOW_SERVER)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+
+# A password takes Kinto a third of a second to hash, and as long to check; with the least cost it takes none.
+bcrypt.gensalt = partial(bcrypt.gensalt, rounds=4)
 
 
 def pytest_configure(config: pytest.Config) -> None:
