@@ -201,14 +201,15 @@ class Planning:
             )
 
     def _key_of(self, source: Source, position: int, value: Any) -> str:
-        key = self.options.key.of(value) if type(value) is dict else None
-        if type(key) is str and key:
+        wanted = self.options.key
+        if wanted.is_id and type(value) is dict and type(key := value.get("id")) is str and key:
             return key
         try:
-            key = self.options.key.of(self.codec.values_of(value))
+            values = self.codec.values_of(value)
+            key = wanted.of(values if wanted.is_id else self.codec.key_values(values, wanted.names))
             if key is None:
-                raise InvalidValueError(f"it has no {self.options.key} to be matched by; key= names other fields")
-            return check_id(key, kind=Kind.RECORD) if self.options.key.is_id else key
+                raise InvalidValueError(f"it has no {wanted} to be matched by; key= names other fields")
+            return check_id(key, kind=Kind.RECORD) if wanted.is_id else key
         except (InvalidInputError, InvalidTypeError) as error:
             raise _located(error, source, position) from error
 
@@ -259,7 +260,11 @@ class Planning:
             walk = self._walk()
             while (flow := walk.next_page()) is not None:
                 rows = yield from self._read(flow)
-                keyed = [(key, self._count, row) for row in rows if (key := comparison.key.of(row)) is not None]
+                keyed = [
+                    (key, self._count, row)
+                    for row in rows
+                    if (key := comparison.key.of(self.codec.key_values(row, comparison.key.names))) is not None
+                ]
                 changes.counts.without_key += len(rows) - len(keyed)
                 yield from call_blocking("rows", partial(records.add, keyed))
             repeated = yield from call_blocking("rows", records.find_repeated)

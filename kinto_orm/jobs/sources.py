@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import PurePath
 from typing import Any, Literal, Protocol, TypeAlias, cast
@@ -45,6 +45,10 @@ class RowCodec(Protocol):
 
     def values_of(self, given: Any) -> Mapping[str, JSON]:
         """Return the values of a row by wire names, with its ``id``; raises ``InvalidTypeError`` for another thing."""
+        ...
+
+    def key_values(self, values: Mapping[str, JSON], names: Sequence[str]) -> Mapping[str, JSON]:
+        """Return these values of a row, by wire names, as the model writes them; as they are where they do not fit."""
         ...
 
     def parse_cells(self, cells: Mapping[str, str]) -> JSONObject:

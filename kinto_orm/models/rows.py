@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal, NamedTuple, cast
 
@@ -46,6 +46,18 @@ class ModelRows(NamedTuple):
         if not isinstance(given, Mapping):
             raise InvalidTypeError(f"a row is a mapping or a model, not {type(given).__name__}: {given!r:.60}")
         return cast("Mapping[str, JSON]", given)
+
+    def key_values(self, values: Mapping[str, JSON], names: Sequence[str]) -> Mapping[str, JSON]:
+        """Return these values of a row, by wire names, as the model writes them; as they are where they do not fit."""
+        codec = codec_of(self.source.model)
+        part = {name: values[name] for name in names if name in values}
+        if codec.fields.keys().isdisjoint(part):
+            return part
+        try:
+            loaded = codec.load_part(to_json_object(part))
+        except (KintoError, ValueError):  # the latter from pydantic
+            return part
+        return {**part, **{codec.wires[name]: codec.write_value(name, value) for name, value in loaded.items()}}
 
     def parse_cells(self, cells: Mapping[str, str]) -> JSONObject:
         """Return the values of the cells of a table: text, and JSON where the field of the model takes no text."""

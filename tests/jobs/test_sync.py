@@ -316,6 +316,27 @@ def test_a_key_of_two_fields(todos: Collection[Record], wire: Wiretap) -> None:
     assert writes(wire) == []
 
 
+def test_a_key_is_matched_as_its_model_spells_it(kinto_client: Client, tmp_path: Path) -> None:
+    class Reading(Record, bucket="payments", collection="todos"):
+        at: datetime
+        celsius: float
+
+    kinto_client.ensure(Reading)
+    plain = kinto_client.bucket("payments").collection("todos").records
+    plain.create(id="other", data={"at": "2025-01-01T01:00:00+01:00", "celsius": 0})
+    plain.create(id="unfit", data={"at": "never"})
+    records = kinto_client.bucket("payments").collection(Reading).records
+    file = tmp_path / "readings.csv"
+    file.write_text("at,celsius\n2026-01-01T00:00:00Z,1.5\n2025-01-01T00:00:00Z,2\n")
+
+    assert records.sync(file, key="at").updated == 1
+    assert records.sync(file, key="at").unchanged == 2
+    assert records.sync([{"at": datetime(2026, 1, 1, tzinfo=UTC), "celsius": 1.5}], key="at").unchanged == 1
+    file.write_text("at,celsius\n2026-01-01T00:00:00Z,1\n2026-01-01T01:00:00+01:00,2\n")
+    with pytest.raises(DuplicateKeyError, match=r"line 2 .* line 3"):
+        records.sync(file, key="at")
+
+
 @in_memory
 @pytest.mark.parametrize("key", ["id", "k"])
 def test_a_key_that_comes_twice_is_refused_with_both_positions(
