@@ -43,7 +43,7 @@ docs: $(VENV)/.tox
 	$(BIN)/tox run -e html
 
 docs-look: docs
-	$(BIN)/python docs/look.py
+	PYTHONPATH=tests $(BIN)/python docs/look.py
 
 serve: $(VENV)/.installed
 	$(BIN)/kinto-orm serve $(if $(PORT),--port $(PORT))

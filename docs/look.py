@@ -12,16 +12,14 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Any
 from urllib.parse import quote, urldefrag, urljoin
+
+from file_host import serve_files
 
 BUILT = Path(__file__).parent / "_build"
 WIDTHS = (1280, 400)
@@ -173,10 +171,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not (options.html / "index.html").exists():
         parser.error(f"{options.html} has no pages: make docs")
     options.pictures.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory() as profile, serving(options.html) as address:
+    with TemporaryDirectory() as profile, serve_files(options.html) as host:
         browser = Browser(options.chromium, profile)
         try:
-            report = look(browser, address, options.html, options.pictures, options.pages)
+            report = look(browser, host.url, options.html, options.pictures, options.pages)
         finally:
             browser.close()
     for link in sorted(report.external):
@@ -186,25 +184,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"{report.pages} pages, {len(report.faults)} faults, {len(report.external)} external links.")
     print(f"Look at the pictures: {options.pictures}")
     return 1 if report.faults else 0
-
-
-@contextmanager
-def serving(folder: Path) -> Iterator[str]:
-    """Serve a folder on this machine until the block ends."""
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 def look(browser: Browser, address: str, html: Path, pictures: Path, names: Sequence[str]) -> Report:

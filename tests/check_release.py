@@ -14,16 +14,15 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import threading
 import time
 import zipfile
 from collections.abc import Iterator, Sequence
 from configparser import ConfigParser
 from contextlib import contextmanager
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+from file_host import serve_files
 
 ROOT = Path(__file__).parents[1]
 PYTHONS = ("3.11", "3.12", "3.13", "3.14")
@@ -134,19 +133,8 @@ def simple_index(dist: Path, folder: Path) -> Iterator[str]:
     (folder / "simple").mkdir()
     shutil.copytree(dist, folder / "simple" / "kinto-orm")
 
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/simple/"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serve_files(folder) as host:
+        yield f"{host.url}simple/"
 
 
 def trial(folder: Path, python: str, url: str, version: str, constraints: Sequence[str]) -> str | None:

@@ -136,7 +136,7 @@ def run_copy(options: argparse.Namespace, screen: Screen) -> Exit:
 def _show_load(report: LoadReport, screen: Screen) -> Exit:
     screen.show_report(report)
     for path, principal in report.added_principals.items():
-        screen.note(f"kinto-orm: {path}: Kinto made {principal} a writer of it, the dump did not")
+        screen.note(f"kinto-orm: {path}: {principal} may write it, too: Kinto says that of who creates an object")
     for path in report.unknown_permissions:
         screen.note(f"kinto-orm: {path}: the server does not show its permissions: left alone")
     for violation in report.violations or ():

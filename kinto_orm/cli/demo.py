@@ -29,7 +29,7 @@ from kinto_orm import (
     VerificationError,
 )
 from kinto_orm.cli.options import Command, SeenAuthAction
-from kinto_orm.cli.screen import Exit, Screen
+from kinto_orm.cli.screen import Exit, Screen, counted
 
 BUCKET = "unicode"
 EMBEDDED_USERS = ("alice:wonderland", "bob:builder")
@@ -104,21 +104,21 @@ class Tour:
             self.screen.complain(f"the demo failed at “{name}”:")
             raise
         step.seconds, step.requests = time.perf_counter() - started, self.requests - requests
-        self.say(f"{step.done} ({step.seconds:.2f} s, {step.requests:,} request{'s' * (step.requests != 1)})")
+        self.say(f"{step.done} ({step.seconds:.2f} s, {counted(step.requests, 'request')})")
         self.steps.append(step)
 
     def say(self, text: str) -> None:
         """Print text below the title of the step."""
         for line in text.splitlines():
-            self.screen.say(f"   {line}")
+            self.screen.hang(f"   {line}", 5)
 
     def summary(self) -> str:
         """Return the table of all steps."""
-        rows = [(one.name, one.done, f"{one.requests:,}", f"{one.seconds:.2f} s") for one in self.steps]
+        rows = [(one.name, f"{one.requests:,}", f"{one.seconds:.2f} s") for one in self.steps]
         seconds = f"{sum(one.seconds for one in self.steps):.2f} s"
-        rows = [("Step", "What was done", "Requests", "Time"), *rows, ("Total", "", f"{self.requests:,}", seconds)]
+        rows = [("Step", "Requests", "Time"), *rows, ("Total", f"{self.requests:,}", seconds)]
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}" for a, b, c, d in rows]
+        lines = [f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows]
         rule = "-" * len(lines[0])
         return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
 
@@ -154,7 +154,7 @@ def run_demo(options: argparse.Namespace, screen: Screen) -> Exit:
         sync_again(tour)
         rename_field(tour)
     screen.say(f"\n{tour.summary()}")
-    screen.say("\nNext: https://kinto-orm.readthedocs.io, or kinto-orm serve, then kinto-orm --help.")
+    screen.say("\nNext: https://kinto-orm.readthedocs.io, or kinto-orm serve and kinto-orm --help.")
     return Exit.DONE
 
 
@@ -282,7 +282,7 @@ def rename_field(tour: Tour) -> None:
 
 def _pages() -> str:
     sizes = [len(page.objects) for page in Character.records.page_size(1000).pages()]
-    return f"{sum(sizes):,} in {len(sizes)} pages"
+    return f"{sum(sizes):,} in {counted(len(sizes), 'page')}"
 
 
 def _names(found: Iterable[Character]) -> str:

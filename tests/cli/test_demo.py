@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from command_line import Command
 
@@ -9,11 +11,8 @@ from kinto_orm import Client
 
 
 def summary_of(out: str) -> dict[str, str]:
-    """Return the result of each step, from the table at the end."""
-    table = out.rpartition("\n\nNext:")[0].rpartition("\n\n")[2]
-    header, _, *steps, _, _ = table.strip().splitlines()
-    at, end = header.index("What was done"), header.index("Requests")
-    return {line[:at].strip(): line[at:end].strip() for line in steps}
+    """Return the result of each step, which its last line says."""
+    return dict(re.findall(r"^\d+\. (.*)\n(?:   .*\n)*?   (.*) \(\d+\.\d\d s, [\d,]+ requests?\)$", out, re.MULTILINE))
 
 
 def test_the_tour_loads_asks_resolves_commits_and_renames_once(kinto: Command, client: Client) -> None:
