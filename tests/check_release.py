@@ -155,7 +155,8 @@ def trial(folder: Path, python: str, url: str, version: str, constraints: Sequen
                     [str(environment / "bin" / "python"), "-W", "error::DeprecationWarning:kinto_orm", "-c", program],
                     here / "empty",
                 )
-                run([str(environment / "bin" / "kinto-orm"), "--version"], here / "empty")
+                shown = ["demo", "--limit", "100"] if extras else ["--version"]
+                run([str(environment / "bin" / "kinto-orm"), *shown], here / "empty")
         except subprocess.CalledProcessError as error:
             return f"{python}: {' '.join(error.cmd[:6])} …: {str(error.output).strip()[-600:]}"
     return None

@@ -135,7 +135,7 @@ def _check_name(field: str, operator: str) -> None:
 
 
 def split_keyword(name: str, declared: Iterable[str] = ()) -> tuple[str, str]:
-    """Operator and field of a Kinto-native keyword; raises ``InvalidFilterError`` where it is none."""
+    """Return operator and field of a keyword (``gt_n``) that is no ``declared`` field; raise ``InvalidFilterError``."""
     if match := _DJANGO.fullmatch(name):
         raise InvalidFilterError(f"{name}: Kinto has no such look-up; write {_INSTEAD[match[2]].format(match[1])}.")
     match = None if name in set(declared) else _OPERATOR_BEGINNING.fullmatch(name)

@@ -297,6 +297,12 @@ def decode(body: bytes, what: str) -> JSON:
     return _with_floats(value) if _LONG_NUMBER in body.translate(_ALL_DIGITS_AS_0) else value
 
 
+def may_overflow(body: bytes) -> bool:
+    """Return whether JSON may hold what pydantic reads as a number, and no Kinto stores: NaN, Infinity, 1e999."""
+    text = body.translate(_NUMBERS_AND_THEIR_ENDS, b"+-.")
+    return any(map(text.__contains__, (b",NaN", b",Infinity", b"0" * 99))) or bool(re.search(rb"e000+([,}\]]|$)", text))
+
+
 def _refuse_constant(name: str) -> JSON:
     raise ValueError(f"{name} is not JSON")
 
@@ -322,10 +328,10 @@ def is_surely_carried(text: bytes) -> bool:
 
 
 _LARGEST_FLOAT = int(Decimal(repr(sys.float_info.max)))
-
 # Five times as fast as a regular expression.
 _LONG_NUMBER = b"0" * 19
 _ALL_DIGITS_AS_0 = bytes.maketrans(b"123456789", b"0" * 9)
+_NUMBERS_AND_THEIR_ENDS = bytes.maketrans(b"123456789E:[ \t\r\n", b"000000000e,,,,,,")
 
 
 def is_same(one: JSON, other: JSON) -> bool:

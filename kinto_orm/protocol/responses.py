@@ -6,6 +6,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 from __future__ import annotations
 
 import ast
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from kinto_orm.errors import (
     ServiceGoneError,
     UnauthorizedError,
 )
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, may_overflow
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import ObjectPath
 
@@ -74,14 +75,19 @@ class StoredObject:
 
 
 def content(response: Response, what: str) -> JSON:
-    """Return the decoded body; raise ``ProtocolError`` where it is not JSON."""
+    """Return the decoded body; raise ``ProtocolError`` where it is not JSON, or holds a number that is too large."""
     if response.content is not None:
         return response.content
     check_json_type(response, what)
     try:
-        return decode(response.body, what)
+        found = decode(response.body, what)
+        if may_overflow(response.body):
+            json.dumps(found, allow_nan=False)
     except ProtocolError as error:
         raise protocol_error(response, what, "the answer is not JSON") from error.__cause__
+    except ValueError as error:
+        raise protocol_error(response, what, "a number in the answer is too large for a float") from error
+    return found
 
 
 def check_json_type(response: Response, what: str) -> None:

@@ -60,6 +60,10 @@ QUICK: dict[str, Script] = {
     "deep": answer(b"[" * 100_000),
     "half-a-character": answer(b'{"data": {"id": "x", "last_modified": 5, "t": "\\ud800"}}'),
     "nan": answer(b'{"data": [NaN], "responses": [NaN]}'),
+    "infinite": answer(
+        b'{"data": {"id": "x", "last_modified": 5, "n": 1e999}, "responses": [{"status": 1e999, "body": 1e999}],'
+        b'"settings": {"batch_max_requests": 1e999, "paginate_by": 1e999}, "code": 1e999, "errno": 1e999}'
+    ),
     "no-id": said({"data": {}, "responses": [{}]}),
     "wrong-id": said({"data": row("another"), "permissions": {"write": [1]}}),
     "wrong-types": said({"data": [5, None, {"id": 7}], "responses": 5, "capabilities": 5, "settings": 5}),

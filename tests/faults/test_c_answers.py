@@ -266,3 +266,45 @@ def test_o15_permissions_of_another_form_are_refused(talk: Talk, door: str, perm
 
     with pytest.raises((ProtocolError, CommitError), match="no lists of principals"):
         DOORS[door](client)
+
+
+class Titled(Record, bucket="b", collection="c"):
+    title: str | None = None
+
+
+class Anything(Record, bucket="b", collection="c"):
+    u: Any
+
+
+LISTS: dict[str, Callable[[Client], object]] = {
+    "list": lambda client: records(client).all(),
+    "typed list": lambda client: [one.data["u"] for one in client.bucket("b").collection(Titled).records],
+    "since": lambda client: records(client).filter(_since=1).all(),
+    "list of any": lambda client: client.bucket("b").collection(Anything).records.all(),
+    "values": lambda client: records(client).values("u"),
+    "arrow": lambda client: records(client).to_arrow(),
+}
+
+
+@pytest.mark.parametrize(
+    "number", ["1e999", "-1e999", "1.5E+400", "1" * 30 + "e300", "1" * 400 + ".0", '[0, {"z": 1e0309 }]']
+)
+@pytest.mark.parametrize("door", [*DOORS, *LISTS])
+def test_o15_a_number_that_is_too_large_is_refused(talk: Talk, door: str, number: str) -> None:
+    row = b'{"id": "x", "last_modified": 5, "u": %b}' % number.encode()
+    answered = b'{"data": [%b]}' % row if door in LISTS else b'{"data": %b}' % row
+    info = said({"settings": {}, "capabilities": {}})
+    client, server = talk(info, said(of_batch(answered) if door == "bulk" else answered, "200 OK", 'ETag: "5"'))
+    client.server_info()
+
+    with pytest.raises((ProtocolError, CommitError), match="too large for a float"):
+        {**DOORS, **LISTS}[door](client)
+    assert len(server.requests) == 2
+
+
+def test_o15_numbers_that_are_only_large_are_read(talk: Talk) -> None:
+    row = b'{"id": "x", "u": [1e308, -1.5E+200, 1e-999, 1E-400], "t": "code e1234, 1e999"}'
+    client, _ = talk(said(b'{"data": [%b]}' % row, "200 OK", 'ETag: "5"'))
+
+    (found,) = read_all(client)
+    assert found.data == {"u": [1e308, -1.5e200, 0.0, 0.0], "t": "code e1234, 1e999"}
