@@ -27,7 +27,7 @@ def quick_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
 
 def run(script: str, *arguments: str) -> str:
     command = [sys.executable, str(BENCHMARKS / script), *arguments]
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=1200).stdout
 
 
 def test_quick_run_measures_every_task_on_every_server(quick_run: tuple[str, Path]) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import gc
+import logging
 import pickle
 import threading
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from lossy import LossyAdapter
 from scripted_server import Script, Server, Talk, one, said
 
-from kinto_orm import Client, ClientClosedError, Collection, CredentialsMissingError, Record
+from kinto_orm import Client, ClientClosedError, Collection, ConnectionLostError, CredentialsMissingError, Record
 
 
 def test_h01_a_client_can_be_pickled_as_its_options(talk: Talk) -> None:
@@ -66,6 +70,41 @@ def test_h04_a_pause_for_one_thread_is_a_wait_for_the_others(talk: Talk) -> None
 
     assert found == [{}]
     assert 0.5 < time.monotonic() - started < 25
+
+
+def held(root: object, *others: object) -> int:
+    """Return how many objects the root holds, directly or not, but for those that the others hold, and code."""
+    code = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, logging.Logger)
+    seen, left = {id(one) for one in others}, [root]
+    while left:
+        one = left.pop()
+        if id(one) not in seen and not isinstance(one, code):
+            seen.add(id(one))
+            left += gc.get_referents(one)
+    return len(seen)
+
+
+def test_o18_a_client_keeps_nothing_of_writes_whose_answers_got_lost(
+    client: Client, adapter: LossyAdapter, todos: Collection[Record], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("CRITICAL", logger="kinto_orm")
+    unretried = client.clone(retry=0)
+    collection = unretried.bucket("payments").collection("todos")
+
+    def write(cycles: range) -> int:
+        for n in cycles:
+            adapter.plan.extend(["lost after", "ok", "lost after", "ok", "ok"])
+            record = Record(id=f"x{n}", collection=collection, data={"n": n})
+            for verb in (record.save, record.save, lambda record=record: record.patch(n=-1), record.delete):
+                with suppress(ConnectionLostError):
+                    verb()
+            adapter.plan.clear()
+        return held(unretried, adapter)
+
+    before, after = write(range(5)), write(range(5, 20))
+
+    assert not todos.records.exists()
+    assert after <= before + 5
 
 
 def test_i04_a_clone_of_a_dry_run_is_one(client: Client, adapter: LossyAdapter) -> None:
