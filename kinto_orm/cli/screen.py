@@ -5,6 +5,7 @@ No text of a server reaches a terminal raw: characters that command it are escap
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -60,6 +61,8 @@ class Screen:
         """How many changes the server has confirmed."""
         self.is_quiet = is_quiet
         self._has_colours = self.is_for_people and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            sys.stdout.reconfigure(errors="backslashreplace")  # where the terminal knows ASCII only
         self._is_utf8 = (getattr(sys.stdout, "encoding", None) or "utf-8").lower().replace("-", "") == "utf8"
 
     # -- lines ----------------------------------------------------------------------------------------------------
@@ -271,6 +274,7 @@ IN_SHELL = {
         "Check KINTO_AUTH, or --auth; for --from-server KINTO_FROM_AUTH, for --to-server KINTO_TO_AUTH"
     ),
     "See .violations, mend them, or push(force=True)": "kinto-orm schema check lists them: mend them, or add --force",
+    " or the bucket refused it: .errors has the fields.": " or the bucket refused it.",
     "error.reconcile(known={id: last_modified}) gives the difference to the records that you have": (
         "without its token, kinto-orm changes prints every record"
     ),

@@ -106,6 +106,18 @@ class TestPipes:
         assert len((tmp_path / "out").read_text().splitlines()) == 303
 
 
+@pytest.mark.usefixtures("kinto")
+def test_a_terminal_of_ascii_shows_other_characters_escaped(cfg: Collection[Record]) -> None:
+    cfg.records.create(id="d", data={"title": "日本" * 200})
+    settings = environment(PYTHONIOENCODING="ascii", TERM="dumb")
+
+    done, shown = show_in_terminal(
+        lambda end: subprocess.run([*PROGRAM, "list", "main/cfg"], env=settings, stdout=end, stderr=end, check=False)
+    )
+
+    assert (done.returncode, "\\u65e5\\u672c" in shown) == (0, True)
+
+
 class TestSecrets:
     """Every verb, with the same secret as the user's password and as a password that is stored."""
 
