@@ -420,6 +420,6 @@ COMMANDS = (
         "kinto-orm delete main/cfg --filter done=true --max-deletes 10%",
         add_delete_options,
         run_delete,
-        "Run the same command again, with --if-exists, to delete the rest.",
+        "Run the same command again to delete the rest; names need --if-exists.",
     ),
 )

@@ -129,7 +129,8 @@ def _is_quiet(options: argparse.Namespace) -> bool:
 
 def said_of_interrupt(command: Command, screen: Screen) -> str:
     """Return what Ctrl-C left behind, and how to go on."""
-    stored = f"The server has confirmed {counted(screen.stored, 'change')}. " if screen.stored else ""
+    count = screen.stored or screen.written
+    stored = f"The server has confirmed {counted(count, 'change')}. " if count else ""
     return f"{stored}{command.after_interrupt}"
 
 

@@ -15,7 +15,7 @@ import sys
 import textwrap
 import unicodedata
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from enum import IntEnum
 from itertools import chain, islice
@@ -58,7 +58,9 @@ class Screen:
         self.is_closed = False
         """Whether the reader of a pipe has gone: what writes goes on, what only reads may stop."""
         self.stored = 0
-        """How many changes the server has confirmed."""
+        """How many changes the server has confirmed, one by one."""
+        self.written = 0
+        """How many changes the steps of a job have told."""
         self.is_quiet = is_quiet
         self._has_colours = self.is_for_people and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
         if isinstance(sys.stdout, io.TextIOWrapper):
@@ -73,10 +75,10 @@ class Screen:
         self._write("\n".join(lines) + "\n")
 
     def hang(self, text: str, indent: int, colour: str = "") -> None:
-        """Print a line; the words that do not fit into the terminal go on below, with this indentation."""
-        wrapper = textwrap.TextWrapper(break_on_hyphens=False)
-        wrapper.width, wrapper.subsequent_indent = shutil.get_terminal_size().columns, " " * indent
-        self.say(wrapper.fill(text), colour)
+        """Print a line; what does not fit into the terminal goes on below, with this indentation."""
+        width = max(shutil.get_terminal_size().columns - indent, 1)
+        lines = textwrap.wrap(text[indent:], width, break_on_hyphens=False)
+        self.say(text[:indent] + f"\n{' ' * indent}".join(lines), colour)
 
     def show(self, value: JSON, *, indent: int | None = None) -> None:
         """Print a JSON value: one line, or several with ``indent``."""
@@ -205,11 +207,17 @@ class Screen:
         ``beside_output`` says that rows are printed all the time, in a terminal too.
         """
         is_free = is_file(sys.stdout) or (is_terminal(sys.stdout) and self.is_for_people and not beside_output)
-        if self.is_quiet or not is_free:
-            yield lambda done, total, what: None
-            return
-        with progress_bar() as draw:
-            yield draw
+        with nullcontext(_draw_nothing) if self.is_quiet or not is_free else progress_bar() as draw:
+            last = 0
+
+            def tell(done: int, total: int | None, what: str) -> None:
+                nonlocal last
+                if what in WRITING_STEPS:  # of a load, each collection begins with 0
+                    self.written += done - last if done > last else done
+                    last = done
+                draw(done, total, what)
+
+            yield tell
 
     def confirm(self, question: str, *, is_confirmed: bool) -> None:
         """Ask before something that cannot be undone; raise ``GuardError`` for any answer but yes.
@@ -223,6 +231,12 @@ class Screen:
         print(f"{escaped(question)} [y/N] ", end="", file=sys.stderr, flush=True)
         if sys.stdin.readline().strip().lower() not in ("y", "yes"):
             raise GuardError("Nothing was done.")
+
+
+WRITING_STEPS = ("write records", "delete records")
+
+
+def _draw_nothing(done: int, total: int | None, what: str) -> None: ...
 
 
 def can_ask() -> bool:
@@ -278,6 +292,7 @@ IN_SHELL = {
     "error.reconcile(known={id: last_modified}) gives the difference to the records that you have": (
         "without its token, kinto-orm changes prints every record"
     ),
+    " refresh() it where that may have changed.": "",
     "Check server_url": "Check the URL of the server",
     "Is server_url": "Is that URL",
     "server_url is": "The URL of the server is",

@@ -8,6 +8,7 @@ import pytest
 from command_line import Command
 
 from kinto_orm import Client, Collection, Group, Record
+from kinto_orm.cli import screen
 
 
 @pytest.fixture
@@ -82,3 +83,20 @@ def test_a_copy_goes_to_another_server(
     assert (dry.code, dry.lines[0]["path"]) == (1, "/buckets/copied")
     assert (run.code, run.err.splitlines()[0]) == (0, "kinto-orm: 3 created")
     assert kinto("list", "copied/cfg", "--count").lines == [3]
+
+
+def test_ctrl_c_says_how_much_of_a_load_is_stored(
+    kinto: Command, cfg: Collection[Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(done: int, total: int | None, what: str) -> None:
+        if what == "write records":
+            raise KeyboardInterrupt
+
+    kinto("dump", "main", tmp_path / "dump", "--horizon", "0")
+    with monkeypatch.context() as patched:
+        patched.setattr(screen, "_draw_nothing", interrupt)
+        first = kinto("load", tmp_path / "dump", "--as", "other")
+    second = kinto("load", tmp_path / "dump", "--as", "other")
+
+    assert (first.code, "The server has confirmed 3 changes." in first.err) == (130, True)
+    assert (second.code, second.err.partition("\n")[0]) == (0, "kinto-orm: 3 unchanged")
