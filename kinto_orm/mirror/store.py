@@ -181,7 +181,7 @@ class Store:
     def _set_up(self, connection: sqlite3.Connection) -> None:
         application = _number(connection, "PRAGMA application_id")
         if not application and not _number(connection, "SELECT count(*) FROM sqlite_master"):
-            connection.execute("PRAGMA journal_mode = WAL")
+            connection.executescript("PRAGMA page_size = 8192; PRAGMA journal_mode = WAL;")
             (server,) = connection.execute("SELECT quote(?)", (self.server_url,)).fetchone()
             # Another process may do the same now.
             connection.executescript(f"{_SCHEMA} INSERT OR IGNORE INTO meta VALUES ('server', {server}); COMMIT;")
