@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -140,6 +141,26 @@ def test_a_forked_child_can_go_on(mirror: Mirror) -> None:
 
     assert os.waitpid(child, 0)[1] == 0
     assert Todo.records.count() == 2
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_the_background_goes_on_in_a_forked_child(tmp_path: Path) -> None:
+    mirror = Mirror(tmp_path / "forked.sqlite", Client(URL, retry=0))
+    parent, synced = os.getpid(), threading.Event()
+
+    def note(result: object) -> None:
+        if os.getpid() != parent:
+            synced.set()
+
+    mirror.start(every=3600, on_result=note)  # where no server is: the result has the error
+
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if synced.wait(60) else 1)
+
+    assert os.waitpid(child, 0)[1] == 0
+    mirror.close()
 
 
 def test_threads_share_a_mirror(mirror: Mirror) -> None:
