@@ -1,4 +1,7 @@
-"""A change feed beside writers that commit late: on PostgreSQL, whose timestamps are older than their transactions."""
+"""Change feeds, and pages of one state, beside writers that commit late.
+
+On PostgreSQL, timestamps are older than the transactions that write them.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +9,13 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 from racing import SECONDS, Connect, clients, connect_to, make_collection, race, records_of
 from servers import Servers
 
-from kinto_orm import Client
+from kinto_orm import Client, ConflictError
 
 HORIZON = 2.0
 """In seconds; no batch of these tests takes as long."""
@@ -77,3 +81,50 @@ def test_a_feed_misses_nothing_and_gives_nothing_twice(
     assert len(stored) == WRITERS * BATCHES * (SIZE - 2)
     deleted = {id for kind, id, _ in given if kind == "deleted"}
     assert len(deleted) == WRITERS * BATCHES * 2
+
+
+@pytest.mark.parametrize("settings", ["stock", "our"])
+def test_pages_of_one_state_hold_no_half_transaction(
+    request: pytest.FixtureRequest, settings: str, bucket: str
+) -> None:
+    connect: Connect = connect_to(request.getfixturevalue(f"{settings}_servers"), bucket)
+    states: list[dict[str, int]] = []
+    is_over = threading.Event()
+
+    def count_up(client: Client, number: int) -> Callable[[], None]:
+        def writing() -> None:
+            mine, n = records_of(client).get_many([f"{number}-{index}" for index in range(SIZE)]), 0
+            while not is_over.is_set():
+                for _ in range(5):
+                    n += 1
+                    with client.unit_of_work():
+                        for one in mine:
+                            one.data["n"] = n
+                            one.save()
+                is_over.wait(2 * HORIZON)
+
+        return writing
+
+    def read(client: Client) -> Callable[[], None]:
+        def reading() -> None:
+            deadline = time.monotonic() + SECONDS
+            try:
+                while len(states) < 3 and time.monotonic() < deadline:
+                    with suppress(ConflictError):  # others went on writing
+                        found = records_of(client).page_size(3).consistent(horizon=HORIZON / 2)
+                        states.append({one.id: one.data["n"] for one in found})
+            finally:
+                is_over.set()
+
+        return reading
+
+    with clients(connect, WRITERS) as (reader, *writers):
+        records = make_collection(reader)
+        records.bulk_create(
+            {"id": f"{number}-{index}", "n": 0} for number in range(WRITERS - 1) for index in range(SIZE)
+        )
+        race([read(reader), *(count_up(one, number) for number, one in enumerate(writers))])
+
+    assert len(states) == 3
+    for state in states:
+        assert {(id[0], n) for id, n in state.items()} == {("0", state["0-0"]), ("1", state["1-0"])}

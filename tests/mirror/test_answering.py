@@ -189,6 +189,8 @@ def test_the_mirror_answers_as_the_server_does(sides: tuple[Side, Side], seed: i
         requests = [built(drawn, side) for side in sides]
         while requests and pages < 8:
             expected, actual = (side.answer(one) for side, one in zip(sides, requests, strict=True))
+            if expected[0] == 400 and "_token" in requests[0].query:
+                break  # Kinto gives tokens of lists and objects, and does not take them back
             assert expected == actual, drawn
             assert len(server.timestamps) == len(mirror.timestamps)
             requests = following(sides, requests)
