@@ -16,23 +16,16 @@ logger = logging.getLogger("kinto_orm")
 
 
 class Repetition:
-    """Calls ``work`` every so many seconds, the first time at once unless it is said.
+    """Calls ``work`` every so many seconds, the first time at once.
 
     Each wait is longer or shorter at random by at most a fifth, so that many processes do not ask at the same moment.
     Errors of kinto_orm are given to ``on_error``, and the next call comes at its time.
     """
 
-    def __init__(
-        self,
-        work: Callable[[], object],
-        every: float,
-        on_error: Callable[[KintoError], object],
-        *,
-        at_once: bool = True,
-    ) -> None:
+    def __init__(self, work: Callable[[], object], every: float, on_error: Callable[[KintoError], object]) -> None:
         if not 0 < check_seconds("every", every) < threading.TIMEOUT_MAX / 2:
             raise InvalidValueError(f"every is a number of seconds above 0, not {every}.")
-        self._work, self._every, self._on_error, self._at_once = work, every, on_error, at_once
+        self._work, self._every, self._on_error = work, every, on_error
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -51,8 +44,7 @@ class Repetition:
             self._thread.join()
 
     def _run(self, stopped: threading.Event) -> None:
-        seconds = 0 if self._at_once else self._every
-        while not stopped.wait(seconds):
+        while not stopped.is_set():
             try:
                 self._work()
             except KintoError as error:
@@ -60,7 +52,7 @@ class Repetition:
             except Exception:
                 # The caller's own code, or a fault of ours: the thread goes on, and the log has it.
                 logger.exception("The work in the background failed")
-            seconds = self._every * random.uniform(0.8, 1.2)
+            stopped.wait(self._every * random.uniform(0.8, 1.2))
 
 
 _running: weakref.WeakSet[Repetition] = weakref.WeakSet()

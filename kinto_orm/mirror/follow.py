@@ -54,7 +54,7 @@ class Followed(Generic[M]):
         self._place = self._source.locate()
         self._path = self._place.path.object(check_id(id))
         self._every, self._value = every, default
-        self._repetition = Repetition(lambda: client.run(self.__kinto_refresh__()), every, self._note, at_once=False)
+        self._repetition = Repetition(lambda: client.run(self.__kinto_refresh__()), every, self._note)
         self._kept: list[Any] = [0, 0, 0, None]
         """When the server was asked and when it answered, in seconds; the timestamp and the data of the value."""
         self._functions: list[Callable[[M], object]] = []

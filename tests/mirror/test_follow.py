@@ -52,11 +52,13 @@ def online(kinto_server: EmbeddedServer, todos: Collection[Record], wire: Wire) 
 
 @pytest.fixture
 def start(online: Client, tmp_path: Path) -> Iterator[Callable[..., Followed[Settings]]]:
-    """Return a function that follows the record, seldom unless it is said; all are ended at last."""
+    """Return a function that follows the record, without the thread unless it is said; all are ended at last."""
     started: list[Followed[Settings]] = []
 
     def begin(every: float = 3600, **options: Any) -> Followed[Settings]:
         started.append(follow(online, Settings, id="prod", every=every, path=tmp_path / "follow.sqlite", **options))
+        if every == 3600:
+            started[-1]._repetition.stop()
         return started[-1]
 
     yield begin
