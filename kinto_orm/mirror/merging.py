@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal, TypeAlias
 
+from kinto_orm.errors import ProtocolError
 from kinto_orm.mirror.store import Row
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, is_same, is_stored_as
 from kinto_orm.protocol.merge import Merged, merge_data
@@ -22,7 +23,10 @@ Effect: TypeAlias = Literal["none", "pulled", "merged", "parked"]
 Side: TypeAlias = Literal["mine", "theirs"]
 
 
-def text_of(data: Mapping[str, JSON] | None) -> str:
+NO_BASE = "null"
+
+
+def text_of(data: Mapping[str, JSON]) -> str:
     """Return the data as it is stored in the file."""
     return encode(data).decode()
 
@@ -31,13 +35,15 @@ def data_of(text: str | None) -> JSONObject | None:
     """Return stored data; ``None`` for a deletion."""
     if text is None:
         return None
-    found: JSONObject | None = decode(text.encode(), "a record of the mirror's file")
+    found: JSONObject = decode(text.encode(), "a record of the mirror's file")
+    if not isinstance(found, dict):
+        raise ProtocolError(f"A record of the mirror's file is no JSON object: {text!r:.60}.")
     return found
 
 
 def base_of(row: Row) -> JSONObject | None:
     """Return the data that both sides had in common last; ``None`` where there was none."""
-    return data_of(row.theirs if row.base is None else row.base)
+    return None if row.base == NO_BASE else data_of(row.theirs if row.base is None else row.base)
 
 
 def edited(row: Row, data: JSONObject | None, version: int) -> Row:
@@ -168,7 +174,7 @@ def _with_mine(row: Row, data: JSONObject, theirs: JSONObject, version: int) -> 
 
 def _parked(row: Row, known: Row) -> tuple[Row, Effect]:
     """Return the row in conflict with what is known of the server; "null" is the base where there is none."""
-    base = row.base or row.theirs or text_of(None)
+    base = row.base or row.theirs or NO_BASE
     return replace(row, theirs=known.theirs, modified=known.modified, base=base, is_parked=True), "parked"
 
 

@@ -33,16 +33,17 @@ ON_SERVER = "theirs IS NOT NULL"
 
 _SCHEMA = f"""
 BEGIN IMMEDIATE;
-CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 CREATE TABLE IF NOT EXISTS collections (
-    number INTEGER PRIMARY KEY, path TEXT NOT NULL UNIQUE, version INTEGER NOT NULL,
+    number INTEGER PRIMARY KEY, version INTEGER NOT NULL,
+    path TEXT NOT NULL UNIQUE CHECK (path GLOB '/buckets/?*/collections/?*'),
     cursor INTEGER NOT NULL DEFAULT 0, timestamp INTEGER NOT NULL DEFAULT 0
-);
+) STRICT;
 CREATE TABLE IF NOT EXISTS records (
     collection INTEGER NOT NULL REFERENCES collections (number), id TEXT NOT NULL, version INTEGER NOT NULL,
     mine TEXT, theirs TEXT, modified INTEGER, base TEXT, is_parked INTEGER NOT NULL DEFAULT 0,
     sent TEXT, refused INTEGER, error TEXT, PRIMARY KEY (collection, id)
-);
+) STRICT;
 CREATE UNIQUE INDEX IF NOT EXISTS records_by_version ON records (collection, version);
 CREATE INDEX IF NOT EXISTS records_on_server ON records (collection, modified) WHERE {ON_SERVER};
 CREATE INDEX IF NOT EXISTS records_to_push ON records (collection, id) WHERE {UNPUSHED};

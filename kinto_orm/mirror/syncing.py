@@ -9,6 +9,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
@@ -107,7 +108,7 @@ def sync_collections(
             if failure is not None:
                 result.errors.append(SyncError("", None, failure))
             if pauses:
-                store.set_note(_PAUSED_UNTIL, str(time.time() + pauses[-1]))
+                store.set_note(_PAUSED_UNTIL, str(math.ceil(time.time() + pauses[-1])))
     finally:
         remove_observer(note_pause)
     for reset in resets:
@@ -118,7 +119,8 @@ def sync_collections(
 
 def find_obstacle(store: Store, online: Client) -> Flow[KintoError | None]:
     """Return the error for which no sync can begin; raise ``MirrorFileError`` where the file is another user's."""
-    left = float(store.note(_PAUSED_UNTIL) or 0) - time.time()
+    noted = store.note(_PAUSED_UNTIL) or ""
+    left = (int(noted) if noted.isdecimal() else 0) - time.time()
     if 0 < left <= MOST_BACKOFF:
         return BackoffError(f"Nothing was sent: the server asks for a pause of {left:.0f} s more.", retry_after=left)
     try:

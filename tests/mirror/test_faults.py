@@ -21,9 +21,9 @@ from kinto_orm import (
     Collection,
     InvalidTypeError,
     InvalidValueError,
+    KintoError,
     MirrorFileError,
     OfflineError,
-    ProtocolError,
     Record,
 )
 from kinto_orm.mirror import Mirror
@@ -223,19 +223,39 @@ def test_a_file_that_may_not_be_written_is_read_and_not_synced(device: Device, t
 
 
 @pytest.mark.parametrize("column", ["mine", "theirs", "base", "sent"])
-def test_a_record_that_was_tampered_with_is_not_sent(device: Device, todos: Collection[Record], column: str) -> None:
+@pytest.mark.parametrize("text", ['{"x', "null", "[5]"])
+def test_a_record_that_was_tampered_with_is_not_sent(
+    device: Device, todos: Collection[Record], column: str, text: str
+) -> None:
     for id in ("a", "b"):
         put(todos, id, x=1)
     device.sync()
     device.save("b", x=2)
     with device.mirror._store.transaction() as connection:
-        connection.execute(f"UPDATE records SET {column} = '{{\"x' WHERE id = 'a'")
+        connection.execute(f"UPDATE records SET {column} = ? WHERE id = 'a'", (text,))
 
-    with suppress(ProtocolError):
-        device.sync()
+    for use in (device.sync, lambda: device.data, lambda: device.mirror.conflicts, lambda: device.save("a", x=3)):
+        with suppress(KintoError):
+            use()
 
     assert todos.records.get("a").data == {"x": 1}
     assert device.mirror.verify().ok is (column != "theirs")
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE collections SET path = 'elsewhere'",
+        "UPDATE collections SET cursor = 'soon'",
+        "UPDATE records SET mine = x'ff'",
+        "UPDATE records SET is_parked = 'yes'",
+    ],
+)
+def test_the_file_takes_no_values_of_other_types(device: Device, tampering: str) -> None:
+    device.save("a", x=1)
+
+    with pytest.raises(MirrorFileError), device.mirror._store.transaction() as connection:
+        connection.execute(tampering)
 
 
 def test_verify_reports_what_was_tampered_with(device: Device, todos: Collection[Record]) -> None:
