@@ -23,9 +23,6 @@ Effect: TypeAlias = Literal["none", "pulled", "merged", "parked"]
 Side: TypeAlias = Literal["mine", "theirs"]
 
 
-NO_BASE = "null"
-
-
 def text_of(data: Mapping[str, JSON]) -> str:
     """Return the data as it is stored in the file."""
     return encode(data).decode()
@@ -43,7 +40,7 @@ def data_of(text: str | None) -> JSONObject | None:
 
 def base_of(row: Row) -> JSONObject | None:
     """Return the data that both sides had in common last; ``None`` where there was none."""
-    return None if row.base == NO_BASE else data_of(row.theirs if row.base is None else row.base)
+    return None if row.base == "null" else data_of(row.theirs if row.base is None else row.base)
 
 
 def edited(row: Row, data: JSONObject | None, version: int) -> Row:
@@ -174,7 +171,7 @@ def _with_mine(row: Row, data: JSONObject, theirs: JSONObject, version: int) -> 
 
 def _parked(row: Row, known: Row) -> tuple[Row, Effect]:
     """Return the row in conflict with what is known of the server; "null" is the base where there is none."""
-    base = row.base or row.theirs or NO_BASE
+    base = row.base or row.theirs or "null"
     return replace(row, theirs=known.theirs, modified=known.modified, base=base, is_parked=True), "parked"
 
 

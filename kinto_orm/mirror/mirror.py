@@ -243,5 +243,5 @@ class Mirror:
 
 def _log(result: MirrorResult | KintoError) -> None:
     if isinstance(result, KintoError) or not result.ok:
-        said = result if isinstance(result, KintoError) else f"{len(result.conflicts)} conflicts, {result.errors}"
+        said = result if isinstance(result, KintoError) else (*result.errors, *result.conflicts)
         logger.warning("A sync of the mirror left something: %s", said)

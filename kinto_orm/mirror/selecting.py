@@ -125,8 +125,6 @@ class Selection:
         """Return the JSON text of a row, with the fields that were asked for."""
         if self._fields is None:
             return row_text(*row)
-        if row[2] is not None and self._fields == ENVELOPE_KEYS:
-            return row_text(row[0], row[1], "{}")
         return json.dumps(_pick(whole(row), self._fields), ensure_ascii=False)
 
 
