@@ -32,6 +32,7 @@ from sybil.parsers.myst import CodeBlockParser, PythonCodeBlockParser
 import kinto_orm
 from kinto_orm import Bucket, CachedQuery, Client, Collection, Query, RecordManager, SyncPlan, errors
 from kinto_orm.cli.program import COMMANDS
+from kinto_orm.cli.screen import Exit
 from kinto_orm.server import EmbeddedServer, listening
 from kinto_orm.server.application import DEFAULT_SETTINGS
 
@@ -304,6 +305,12 @@ def test_the_page_on_the_command_names_each_verb() -> None:
     page = (ROOT / "docs" / "command.md").read_text("utf-8")
 
     assert [name for name in COMMANDS if not re.search(rf"\b{name.split()[-1]}\b", page)] == []
+
+
+def test_the_exit_codes_of_the_command_are_those_of_the_table() -> None:
+    rows = table_rows(ROOT / "docs" / "command.md")
+
+    assert [int(cells[0]) for cells in rows if cells[0].isdigit()] == list(Exit)
 
 
 def test_errors_and_modules_that_the_pages_name_are_there() -> None:
