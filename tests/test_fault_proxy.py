@@ -109,10 +109,14 @@ def test_a_reset_is_one(proxy: FaultProxy) -> None:
 def test_a_server_that_hangs_has_applied_the_request(proxy: FaultProxy, put: Any, stored: Any) -> None:
     proxy.plan(hang_after)
 
-    with pytest.raises(requests.ReadTimeout):
-        put(timeout=1)
+    with ThreadPoolExecutor(1) as pool:
+        hanging = pool.submit(put)
+        while not proxy.seen or proxy.seen[-1].status is None:
+            threading.Event().wait(0.005)
 
-    assert stored() == 1
+        assert (stored(), hanging.done()) == (1, False)
+        proxy.stop()
+        assert isinstance(hanging.exception(timeout=30), requests.ConnectionError)
 
 
 def test_a_bad_gateway_hides_what_was_done(proxy: FaultProxy, put: Any, stored: Any) -> None:

@@ -30,18 +30,23 @@ from kinto_orm.server import EmbeddedServer
 
 
 @pytest.fixture
-def flushable() -> Iterator[Client]:
+def flushable(kinto_client: Client) -> Client:
     """A client of a server that anybody can empty."""
-    with EmbeddedServer.memory(flush=True) as server, Client.embedded(server=server) as client:
-        yield client
+    return kinto_client
+
+
+@pytest.fixture(scope="module")
+def server_without_plugins() -> Iterator[EmbeddedServer]:
+    with EmbeddedServer.memory(includes="", **{"multiauth.policies": "basicauth"}) as server:
+        yield server
 
 
 @pytest.fixture
-def bare() -> Iterator[Client]:
+def bare(server_without_plugins: EmbeddedServer) -> Iterator[Client]:
     """A client of a server without plugins."""
-    settings = {"includes": "", "multiauth.policies": "basicauth"}
-    with EmbeddedServer.memory(**settings) as server, Client.embedded(server=server) as client:
+    with Client.embedded(server=server_without_plugins) as client:
         yield client
+    server_without_plugins.flush()
 
 
 # -- how the server is ------------------------------------------------------------------------------------------------

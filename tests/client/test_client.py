@@ -112,7 +112,7 @@ def wire(kinto_client: Client) -> Wiretap:
     return tap(kinto_client)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def own_server() -> Iterator[EmbeddedServer]:
     with EmbeddedServer.memory() as server:
         yield server
