@@ -1,10 +1,9 @@
-"""The house: who imports whom, and how large a room may be."""
+"""The house: who imports what, and how large a room may be. ``tox -e imports`` checks the layers."""
 
 import ast
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from importlinter.api import read_configuration
@@ -52,15 +51,6 @@ OPTIONAL_IMPORTS = {
 }
 
 FunctionNode = ast.FunctionDef | ast.AsyncFunctionDef
-
-
-def test_import_contracts_hold() -> None:
-    # In another process: it configures logging, which would switch off our logger for the tests that follow.
-    program = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imports(no_cache=True))"
-
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False, capture_output=True, text=True)
-
-    assert done.returncode == 0, done.stdout
 
 
 def test_every_pure_module_is_under_the_contract_on_io() -> None:
@@ -111,7 +101,7 @@ def test_own_modules_are_not_imported_for_type_checkers_only() -> None:
     blocks = [
         (module, node)
         for module in MODULES
-        if module != FACE
+        if module != FACE and "TYPE_CHECKING" in module.read_text("utf-8")
         for node in ast.walk(parse(module))
         if isinstance(node, ast.If) and is_type_checking(node.test)
     ]
@@ -123,7 +113,8 @@ def test_own_modules_are_not_imported_for_type_checkers_only() -> None:
 
 def test_only_extras_are_imported_inside_functions() -> None:
     optional = set[str]().union(*OPTIONAL_IMPORTS.values())
-    functions = [(module, node) for module in MODULES for node in ast.walk(parse(module)) if is_function(node)]
+    some = [module for module in MODULES if re.search(r"^ +(import|from) ", module.read_text("utf-8"), re.MULTILINE)]
+    functions = [(module, node) for module in some for node in ast.walk(parse(module)) if is_function(node)]
 
     imported = {(name(module), one) for module, function in functions for one in imported_names(function)}
 
@@ -142,7 +133,8 @@ def test_uncovered_lines_say_why() -> None:
 def test_tests_use_no_mocks() -> None:
     mocks = {"mock", "mock.mock", "pytest_mock", "unittest.mock"}
 
-    assert [name(module) for module in TESTS if mocks & set(imported_names(parse(module)))] == []
+    some = [module for module in TESTS if "mock" in module.read_text("utf-8")]
+    assert [name(module) for module in some if mocks & set(imported_names(parse(module)))] == []
 
 
 def exists(room: str) -> bool:
@@ -174,6 +166,7 @@ def is_function(node: ast.AST) -> bool:
     return isinstance(node, FunctionNode)
 
 
+@cache
 def parse(module: Path) -> ast.Module:
     return ast.parse(module.read_text("utf-8"), filename=str(module))
 
