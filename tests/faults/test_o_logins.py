@@ -72,7 +72,7 @@ def test_o05_a_dripping_connection_meets_the_deadline(serve: Serve) -> None:
 
     started = time.monotonic()
     transport = HttpTransport(serve(PROVIDERS).url, auth=logging_in(act, timeout=0.4))
-    with contextlib.closing(transport), pytest.raises(LoginFailedError, match="within the time"):
+    with contextlib.closing(transport), pytest.raises(LoginFailedError):
         transport.send(Request("GET", "/buckets/b"))
 
     assert time.monotonic() - started < 15  # to read all of it takes longer
