@@ -122,7 +122,9 @@ class ClientRunner:
             while True:
                 request = self._admit(flow, item)
                 try:
-                    self._keep_if_dry(request)
+                    if self._options.dry_mode and request.is_write:
+                        observe(request, None)
+                        raise self._dry_run.keep(request)
                     self._connection.writes += request.is_write
                     response = await send(request)
                 except KintoError as error:
@@ -241,12 +243,6 @@ class ClientRunner:
         if request.is_write and (unit := open_unit(self)) is not None:
             unit.admit(flow, f"{request.method} {request.path}")
         return request
-
-    def _keep_if_dry(self, request: Request) -> None:
-        """Keep a write of a dry client, and raise ``DryRunError`` in place of its answer."""
-        if self._options.dry_mode and request.is_write:
-            observe(request, None)
-            raise self._dry_run.keep(request)
 
     def plan(self) -> Plan:
         """Return the writes that ``dry_mode`` kept, of this client and its dry clones, with their requests, in order.

@@ -131,10 +131,6 @@ class Exchange:
         url = self.server_url.rstrip("/") + self.request.target
         return AskedRequest(self.request.method, path, url, self.request.body)
 
-    def show_response(self) -> GivenResponse | None:
-        """Return the answer as exceptions show it."""
-        return None if self.response is None else given_response(self.response)
-
 
 def given_response(response: Response) -> GivenResponse:
     """Return the response with the names of ``requests``."""
@@ -147,7 +143,7 @@ def translate(error: KintoError, exchange: Exchange) -> KintoException:
 
     A ``KintoException`` is returned as it is, with request and response.
     """
-    asked, given = exchange.show_request(), exchange.show_response()
+    asked, given = exchange.show_request(), None if exchange.response is None else given_response(exchange.response)
     if isinstance(error, KintoBatchException):
         return error  # its exceptions are translated already
     if isinstance(error, KintoException):

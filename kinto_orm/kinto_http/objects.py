@@ -6,7 +6,7 @@ This module translates the reference client's arguments; the repository encodes 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar, cast
 
@@ -68,13 +68,10 @@ def _object_params(params: Mapping[str, Any]) -> list[tuple[str, str]]:
     if unknown := ", ".join(name for name in params if not name.startswith("_")):
         raise InvalidFilterError(f"Reading one object takes no parameter {unknown}: Kinto would ignore it.")
     given = {name: value for name, value in params.items() if value is not None}
-    return [(name, field_list(value) if name == "_fields" else str(value)) for name, value in given.items()]
-
-
-def field_list(given: str | Iterable[str]) -> str:
-    """Return the names of fields as one text; raise ``InvalidFilterError`` for an invalid name."""
-    names = given.split(",") if isinstance(given, str) else given
-    return ",".join(check_field_name(name.strip()) for name in names)
+    if (fields := given.get("_fields")) is not None:
+        names = fields.split(",") if isinstance(fields, str) else fields
+        given["_fields"] = ",".join(check_field_name(name.strip()) for name in names)
+    return [(name, str(value)) for name, value in given.items()]
 
 
 def create(

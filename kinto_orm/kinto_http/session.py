@@ -208,7 +208,9 @@ class Session:
             raise TypeError(f"request() takes no {unknown}=; of the options of requests it takes {known}.")
         body = payload_of(data, permissions, payload)
         path, _, query = path_below(self, endpoint).partition("?")
-        query = "&".join(filter(None, [query, encode_query(plain_params(params or {}))]))
+        query = "&".join(
+            filter(None, [query, encode_query([(one, _plain(one, value)) for one, value in (params or {}).items()])])
+        )
         asked = Request(method.upper(), path, query, dict(headers or {}))
         if asked.is_write:
             asked = _add_body(asked, body, files)
@@ -328,11 +330,6 @@ def payload_of(data: Any, permissions: Any, payload: Mapping[str, Any] | None = 
     if permissions is not None:
         body["permissions"] = permissions.as_dict() if hasattr(permissions, "as_dict") else permissions
     return body
-
-
-def plain_params(params: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return the parameters as text: strings unchanged, other values as JSON, lists of choices joined by commas."""
-    return [(name, _plain(name, value)) for name, value in params.items()]
 
 
 def _plain(name: str, value: Any) -> str:

@@ -85,12 +85,9 @@ def records_equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
 
 
 def _without_server_keys(record: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in record.items() if key != "last_modified" and not _is_schema_time(key, value)}
-
-
-def _is_schema_time(key: str, value: object) -> bool:
     # Where a collection has a schema, the server writes its timestamp into the records; other values are the user's.
-    return key == "schema" and isinstance(value, int)
+    own = {"last_modified"} | ({"schema"} if isinstance(record.get("schema"), int) else set())
+    return {key: value for key, value in record.items() if key not in own}
 
 
 def collection_diff(

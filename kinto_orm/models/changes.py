@@ -13,16 +13,20 @@ from kinto_orm.models.data import (
     current_data,
     freeze,
     has_data,
+    json_copy,
+    new_data,
     own_extra,
     remove_key,
     restore_fields,
     text_of,
     undeclared,
 )
+from kinto_orm.models.envelope import FRESH, NewObjects, bare, envelope_in, put_in_envelope
 from kinto_orm.models.loading import become_loaded
 from kinto_orm.models.permissions import permission_lists
 from kinto_orm.protocol.accounts import hide
 from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, is_same, parse_timestamp
+from kinto_orm.protocol.paging import without_envelope
 from kinto_orm.protocol.patches import (
     BasicPatch,
     JSONPatch,
@@ -83,6 +87,29 @@ def change_of(
         changed, complete = permissions.changes() or None, permissions.complete()
     change = Change(holder, verb, state, data, changed, complete, options, patch)
     change.mark = mark
+    return change
+
+
+def creation_of(given: Any, model: type[Any], new: NewObjects) -> Change[Any] | None:
+    """Return the change that creates the record, or a plain one of the dictionary, encoded for a batch; ``None``
+    where that takes a closer look.
+    """
+    one, data = given, None
+    if isinstance(given, model):
+        codec = codec_of(type(given))
+        if envelope_in(given) is FRESH and codec.is_surely_written and not codec.secrets:
+            data = new_data(given, codec)
+    elif type(given) is dict and "id" not in given and codec_of(model).is_surely_plain:
+        data = json_copy(given)
+        if data is not None:
+            data.pop("last_modified", None)  # as in a dump of another list
+            one = bare(model, {"id": None, "last_modified": None}, new)
+    change = None if data is None else new.creations.encode(one, data, new)
+    if change is not None:
+        id = vars(one)["id"] = change.state.path.id
+        put_in_envelope(one, new)
+        if one is not given:
+            new.undeclared[id] = change.data
     return change
 
 
@@ -213,7 +240,19 @@ def redo(model: Any, edits: Edits) -> None:
         model.permissions[name] = principals
 
 
-def accept(
+def accept(model: Any, change: Change[Any], row: JSONObject, shown: ShownPermissions, page: bytes) -> bool:
+    """Take the row of the answer to a change that was stored as it was sent, unless the object was edited since."""
+    mark = change.mark
+    if not isinstance(mark, NewObjects):
+        return accept_stored(model, change, without_envelope(row), row["last_modified"], shown)
+    if not mark.accept(model, row, shown, page):
+        return False
+    if wires := codec_of(type(model)).wires:
+        model.__pydantic_fields_set__.update(wires)
+    return True
+
+
+def accept_stored(
     model: Any, change: Change[Any], stored: JSONObject, last_modified: int | None, shown: ShownPermissions
 ) -> bool:
     """Take the state after a change that was stored as it was sent, without validation; return whether it was taken.
@@ -223,7 +262,7 @@ def accept(
     """
     codec, envelope, mark = codec_of(type(model)), model.__kinto_envelope__(), change.mark
     has_more = len(stored) != len(change.data)  # the timestamp of the collection's schema
-    if mark is None or (has_more and "schema" in codec.fields):
+    if not isinstance(mark, Mark) or (has_more and "schema" in codec.fields):
         return False
     # Both are replaced, never changed.
     is_untouched = envelope.touched is mark.touched and envelope.absent is mark.absent

@@ -117,6 +117,8 @@ class Codec:
         self._names_by_key = {key: name for name, keys in self.read_keys.items() for key in keys}
         self.is_bare = schema.is_bare
         """Whether the fields are all that there is to read: no validator of the class, nothing that is called after."""
+        self.is_surely_plain = self.is_bare and not own
+        """Whether an object is nothing but its undeclared keys."""
         self._page = schema.page_validator()
         self._part = schema.part_validator()
         self._writer = schema.writer()
@@ -409,7 +411,8 @@ def codec_of(model: type[Any]) -> Codec:
 def invalid(model: type[Any], error: ValidationError, of: str = "") -> InvalidValueError:
     """Return pydantic's error as ours, without the values; ``of`` names the value that does not fit."""
     complaints = "; ".join(
-        f"{'.'.join(map(str, _place(one['loc']))) or model.__name__}: {one['msg']}{_of_type(one)}"
+        f"{'.'.join(map(str, _place(one['loc']))) or model.__name__}: {one['msg']}"
+        + ("" if one["type"] == "missing" else f" (it is of type {type(one['input']).__name__})")
         for one in error.errors(include_url=False, include_context=False)
     )
     return InvalidValueError(f"{of}{model.__name__}: {complaints[:600]}")
@@ -418,10 +421,6 @@ def invalid(model: type[Any], error: ValidationError, of: str = "") -> InvalidVa
 def _place(loc: Sequence[str | int]) -> Sequence[str | int]:
     # That of a row begins with its place in the page.
     return loc[2:] if loc[:1] == ("data",) and len(loc) > 1 and isinstance(loc[1], int) else loc
-
-
-def _of_type(complaint: Any) -> str:
-    return "" if complaint["type"] == "missing" else f" (it is of type {type(complaint['input']).__name__})"
 
 
 def _complete(model: type[Any]) -> None:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from kinto_orm.errors import InvalidIdError, InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.models.codec import Codec, codec_of, invalid, readable_text
 from kinto_orm.models.data import check_editable, current_data, replace_extra
-from kinto_orm.models.envelope import Envelope, is_kinto_object, is_model, put_in_envelope
+from kinto_orm.models.envelope import FRESH, Envelope, is_kinto_object, is_model, put_in_envelope
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, to_json_object
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.repository.state import Status
@@ -43,18 +43,15 @@ def address(model: Any) -> tuple[Any, ...]:
     return (model.__kinto_kind__, *known_parent_ids(model), model.__dict__["id"])
 
 
-def data_or_none(model: Any) -> JSONObject | None:
-    """Return the data, where the object has any."""
-    envelope = model.__kinto_envelope__()
-    return None if envelope.status in (Status.REFERENCE, Status.DELETED) else current_data(model)
-
-
 def comparable_data(model: Any) -> JSONObject | None:
     """Return the data with each field as the model writes it, whatever the server's spelling is: undeclared keys, at
     every depth, as they are.
     """
-    data = data_or_none(model)
-    if not data or model.__kinto_envelope__().is_partial:
+    envelope = model.__kinto_envelope__()
+    if envelope.status in (Status.REFERENCE, Status.DELETED):
+        return None
+    data = current_data(model)
+    if not data or envelope.is_partial:
         return data
     codec = codec_of(type(model))
     now = codec.dump(model) if codec.fields else {}
@@ -102,29 +99,40 @@ def copy_as(model: Any, update: Mapping[str, Any]) -> Any:
 
 
 ENVELOPE_ARGUMENTS = ("id", "bucket", "collection", "client", "permissions", "data")
-_ENVELOPE = frozenset(ENVELOPE_ARGUMENTS)
 
 
-def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]) -> None:
+def construct(model: Any, /, *positional: Any, **arguments: Any) -> None:
     """Fill a new object from the arguments; send nothing. Raises ``KintoError`` for arguments that do not fit."""
     cls = type(model)
+    codec = codec_of(cls)
+    if positional or not arguments.keys() <= codec.fields.keys():
+        _construct(model, cls, codec, positional, arguments)
+        return
+    try:
+        cls.__pydantic_validator__.validate_python(arguments, self_instance=model, by_alias=True, by_name=False)
+    except ValidationError as error:
+        raise invalid(cls, error) from error
+    own = model.__dict__
+    own["id"] = own["last_modified"] = None
+    put_in_envelope(model, FRESH)
+
+
+def _construct(
+    model: Any, cls: type[Any], codec: Codec, positional: tuple[Any, ...], arguments: dict[str, Any]
+) -> None:
+    """Fill an object that is given more than fields by their wire names."""
     if positional:
+        parent = cls.__kinto_parent__
+        example = "id=…" if parent is None else f"{parent.__kinto_kind__.value}=…, data=…"
         raise InvalidTypeError(
-            f"{cls.__name__} takes keyword arguments only, not {positional[0]!r:.60}: write {_example(cls)}."
+            f"{cls.__name__} takes keyword arguments only, not {positional[0]!r:.60}: write {cls.__name__}({example})."
         )
-    given: dict[str, Any] = {}
-    if not _ENVELOPE.isdisjoint(arguments):
-        given = {name: arguments.pop(name) for name in ENVELOPE_ARGUMENTS if name in arguments}
+    given = {name: arguments.pop(name) for name in ENVELOPE_ARGUMENTS if name in arguments}
     whole = given.get("data")
     record_model = arguments.pop("model", None) if cls.__kinto_kind__ is Kind.COLLECTION else None
     if whole is not None and arguments:
         raise InvalidTypeError(f"{cls.__name__}: give fields or data=, not both ({', '.join(arguments)}).")
-    codec = codec_of(cls)
-    is_by_wire = arguments.keys() <= codec.fields.keys()
-    if whole is not None:
-        data = _given_data(whole)
-    else:
-        data = arguments if is_by_wire else _given_fields(cls, codec, arguments)
+    data = _given_data(whole) if whole is not None else _given_fields(cls, codec, arguments)
     id = _given_id(given.get("id"), data, cls.__kinto_kind__) if given or "id" in data else None
     try:
         if whole is None:
@@ -142,7 +150,9 @@ def construct(model: Any, positional: tuple[Any, ...], arguments: dict[str, Any]
     if given:
         _take_parents(cls, envelope, given)
     if record_model is not None:
-        envelope.record_model = _checked_model(record_model)
+        if not (is_model(record_model) and record_model.__kinto_kind__ is Kind.RECORD):
+            raise InvalidTypeError(f"model= takes a class of records, not {record_model!r:.60}.")
+        envelope.record_model = record_model
     put_in_envelope(model, envelope)
     if given.get("permissions") is not None:
         model.permissions.assign(given["permissions"])
@@ -156,11 +166,6 @@ def _refusal(cls: type[Any], id: str | None, error: ValidationError) -> InvalidV
     return InvalidValueError(
         f"{refusal}. To patch or delete the record of that id without its fields: {cls.__name__}.records.ref({id!r})."
     )
-
-
-def _example(cls: type[Any]) -> str:
-    parent = cls.__kinto_parent__
-    return f"{cls.__name__}(id=…)" if parent is None else f"{cls.__name__}({parent.__kinto_kind__.value}=…, data=…)"
 
 
 def _given_data(whole: Any) -> JSONObject:
@@ -208,12 +213,6 @@ def _take_parents(cls: type[Any], envelope: Envelope, given: dict[str, Any]) -> 
         if not (is_kinto_object(value) and value.__kinto_kind__.value == name):
             value = check_id(value, name)
         setattr(envelope, name, value)
-
-
-def _checked_model(model: Any) -> Any:
-    if model is None or (is_model(model) and model.__kinto_kind__ is Kind.RECORD):
-        return model
-    raise InvalidTypeError(f"model= takes a class of records, not {model!r:.60}.")
 
 
 def replace_data(model: Any, data: JSONObject) -> None:

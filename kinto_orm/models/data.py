@@ -197,12 +197,6 @@ def own_extra(model: Any) -> JSONObject:
     return envelope.extra
 
 
-def plain_data(model: Any) -> JSONObject:
-    """Return the data of an object whose class declares no fields: a dictionary, whose edits are the object's."""
-    page = shared_page(model)
-    return own_extra(model) if page is None else page.take(model.__dict__["id"])
-
-
 def replace_extra(envelope: Envelope, data: JSONObject) -> None:
     """Make these the undeclared keys, in the very dictionary that the user may hold."""
     if envelope.extra is None:
@@ -262,11 +256,9 @@ def freeze(model: Any, envelope: Envelope, codec: Codec) -> tuple[JSONObject, Ma
     snapshot = envelope.data
     if codec.is_surely_written and not (envelope.extra or envelope.absent or envelope.is_partial):
         if snapshot is None:
-            text = codec.write(model)
-            if is_surely_carried(text):
-                data: JSONObject = from_json(text)
-                if None not in data.values():
-                    return data, Mark(envelope.touched, envelope.absent, None, {})
+            new = new_data(model, codec)
+            if new is not None:
+                return new, Mark(envelope.touched, envelope.absent, None, {})
         else:
             changes = _changes(model, envelope, codec, snapshot)
             if is_surely_carried(changes.text):
@@ -274,6 +266,25 @@ def freeze(model: Any, envelope: Envelope, codec: Codec) -> tuple[JSONObject, Ma
                 return data, Mark(envelope.touched, envelope.absent, None, changes.now)
     now = codec.dump(model) if codec.varies else {}
     return _frozen_data(model, envelope, codec), Mark(envelope.touched, envelope.absent, text_of(envelope.extra), now)
+
+
+def new_data(model: Any, codec: Codec) -> JSONObject | None:
+    """Return the fields of a new object as the data to be sent; ``None`` where that takes a closer look."""
+    text = codec.write(model)
+    if not is_surely_carried(text):
+        return None
+    data: JSONObject = from_json(text)
+    return None if None in data.values() else data
+
+
+def json_copy(data: JSONObject) -> JSONObject | None:
+    """Return a copy of what is JSON already; ``None`` where that takes a closer look."""
+    try:
+        text = encode(data)
+        copied: JSONObject = from_json(text)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    return copied if is_surely_carried(text) and copied == data else None
 
 
 def text_of(extra: JSONObject | None) -> bytes | None:

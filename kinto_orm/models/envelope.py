@@ -7,23 +7,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import copy
+from threading import Lock
 from typing import Any
 
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, decode, pause_collector
-from kinto_orm.protocol.paging import ENVELOPE_KEYS, rows_of, without_envelope
+from kinto_orm.protocol.paging import rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
+from kinto_orm.protocol.responses import ShownPermissions
+from kinto_orm.repository import Creations
 from kinto_orm.repository.state import Change, FlowRunner, Status
 
 
 class PageSnapshot:
     """The rows of a page as they arrived, decoded at the first use."""
 
-    __slots__ = ("_rows", "_untaken", "body", "has_varying_defaults", "path", "taken", "texts")
+    __slots__ = ("_rows", "_untaken", "body", "has_varying_defaults", "path", "shown", "taken", "texts")
 
-    def __init__(self, body: bytes, path: PluralPath) -> None:
+    def __init__(self, body: bytes, path: PluralPath, shown: ShownPermissions = None) -> None:
         self.body = body
         self.path = path
+        self.shown = shown
+        """The permissions of each row, where the answer shows them."""
         self.texts: dict[type[Any], Mapping[str, bytes]] = {}
         """For a class, the fields that tell whether a row was edited in place, as JSON text, by id."""
         self.has_varying_defaults = False
@@ -48,16 +53,19 @@ class PageSnapshot:
 
     def take(self, id: str) -> JSONObject:
         """Return the data of a row for its user, without a copy: what it was is read from the bytes again."""
-        if id not in self.taken:
-            assert self._untaken is not None  # whose rows are plain
+        row = self.taken.get(id)
+        if row is None:
+            if self._untaken is None:
+                self.keep(rows_of(decode(self.body, str(self.path)), self.path))
+            assert self._untaken is not None
             row = self.taken[id] = self._untaken.pop(id)
-            for key in ENVELOPE_KEYS:
-                row.pop(key, None)
-        return self.taken[id]
+            del row["id"]
+            row.pop("last_modified", None)
+        return row
 
 
 class Envelope:
-    """The state of one object, or (with a page) of all the rows of that page, which is never changed."""
+    """The state of one object."""
 
     __slots__ = (
         "absent",
@@ -107,17 +115,6 @@ class Envelope:
         """The last change whose answer got lost."""
         self.record_model: Any = None
 
-    def of_row(self, model: Any) -> Envelope:
-        """Return an envelope for one row of the page alone."""
-        assert self.page is not None
-        id = model.__dict__["id"]
-        own = Envelope(self.status, client=self.client, parent=self.parent)
-        own.data = without_envelope(self.page.row(id))
-        own.extra = self.page.taken.get(id)
-        if self.page.has_varying_defaults:
-            own.before = decode(self.page.texts[type(model)][id], id)
-        return own
-
     def copy(self) -> Envelope:
         """Return a second envelope in the same state, for a copy of the object."""
         other = Envelope(self.status, client=self.client, parent=self.parent)
@@ -135,6 +132,74 @@ class Envelope:
         return self.permissions
 
 
+_putting = Lock()
+
+
+class SharedEnvelope(Envelope):
+    """The state of several objects, until one of them is looked at: the rows of a page, or new ones. Never changed."""
+
+    __slots__ = ()
+
+    def put_instead(self, model: Any, envelope: Envelope) -> Envelope:
+        """Give the object that envelope, unless another thread has given it one; return the one that it has."""
+        slot = type(model)._envelope
+        with _putting:
+            now: Envelope = slot.__get__(model)
+            if now is self:
+                slot.__set__(model, envelope)
+                return envelope
+        return now
+
+    def own(self, model: Any) -> Envelope:
+        """Return an envelope for the one object alone."""
+        own = Envelope(self.status, client=self.client, parent=self.parent)
+        if self.page is not None:
+            id = model.__dict__["id"]
+            own.data = without_envelope(self.page.row(id))
+            own.extra = self.page.taken.get(id)
+            if self.page.has_varying_defaults:
+                own.before = decode(self.page.texts[type(model)][id], id)
+            if self.page.shown is not None:
+                own.permissions = Permissions(type(model).__kinto_kind__, self.page.shown)
+        return own
+
+
+class NewObjects(SharedEnvelope):
+    """The state of the new records of one bulk verb on their way: their ids were drawn for them."""
+
+    __slots__ = ("_answer", "creations", "undeclared")
+
+    def __init__(self, creations: Creations, *, client: FlowRunner, parent: Any) -> None:
+        super().__init__(Status.NEW, client=client, parent=parent)
+        self.creations = creations
+        self.undeclared: dict[str, JSONObject] = {}
+        """The data of records whose class declares no fields, by id."""
+        self._answer = SharedEnvelope(Status.LOADED)
+        """The state of those that were stored with the last answer."""
+
+    def own(self, model: Any) -> Envelope:
+        """Return an envelope for the one object alone."""
+        own = super().own(model)
+        own.has_drawn_id, own.extra = True, copy_json(self.undeclared.get(model.__dict__["id"]))
+        return own
+
+    def accept(self, model: Any, row: JSONObject, shown: ShownPermissions, page: bytes) -> bool:
+        """Make the object a row of this page, unless somebody has looked at it; return whether it was done."""
+        answer = self._answer
+        if answer.page is None or answer.page.body is not page or answer.page.shown is not shown:
+            answer = self._answer = SharedEnvelope(Status.LOADED, client=self.client, parent=self.parent)
+            answer.page = PageSnapshot(page, self.creations.path, shown)
+        if self.put_instead(model, answer) is not answer:
+            return False
+        model.__dict__["last_modified"] = row["last_modified"]
+        self.undeclared.pop(row["id"], None)
+        return True
+
+
+FRESH = SharedEnvelope(Status.NEW)
+"""That of new objects which were given nothing but fields."""
+
+
 def put_in_envelope(model: Any, envelope: Envelope) -> None:
     """Give the object its envelope."""
     type(model)._envelope.__set__(model, envelope)
@@ -143,10 +208,19 @@ def put_in_envelope(model: Any, envelope: Envelope) -> None:
 def shared_page(model: Any) -> PageSnapshot | None:
     """Return the page that the object is a row of; ``None`` where it has a separate envelope."""
     try:
+        page: PageSnapshot | None = type(model)._envelope.__get__(model).page
+    except AttributeError:
+        return None
+    return page
+
+
+def envelope_in(model: Any) -> Envelope | None:
+    """Return the envelope as it is, which may be shared; ``None`` for an object that pydantic made."""
+    try:
         envelope: Envelope = type(model)._envelope.__get__(model)
     except AttributeError:
         return None
-    return envelope.page
+    return envelope
 
 
 def shared_row(model: Any) -> JSONObject | None:

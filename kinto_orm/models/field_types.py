@@ -347,10 +347,6 @@ def _read_from_json(promises: Promises, schema: Any, config: Config) -> FieldTyp
     return promises.of(schema[key], config)._replace(**_UNCERTAIN)
 
 
-def _chain(promises: Promises, schema: Any, config: Config) -> FieldType:
-    return promises.of(schema["steps"][-1], config)._replace(**_UNCERTAIN)
-
-
 def _union(promises: Promises, schema: Any, config: Config) -> FieldType:
     # Of two types one may read what the other has written.
     return _joined([promises.of(one, config) for one in _children(schema)])._replace(is_lossless=False)
@@ -409,7 +405,7 @@ _READERS: Mapping[str, Callable[[Promises, Any, Config], FieldType]] = {
     "custom-error": _validated,
     "lax-or-strict": _read_from_json,
     "json-or-python": _read_from_json,
-    "chain": _chain,
+    "chain": lambda promises, schema, config: promises.of(schema["steps"][-1], config)._replace(**_UNCERTAIN),
     "union": _union,
     "tagged-union": _union,
     "list": _container,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, MutableMapping
 from inspect import getattr_static
-from typing import TYPE_CHECKING, Any, ClassVar, Never, NoReturn, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Never, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +17,7 @@ from kinto_orm.models.changes import (
     NO_EDITS,
     PatchInput,
     accept,
+    accept_stored,
     change_of,
     patch_of,
     redo,
@@ -33,9 +34,16 @@ from kinto_orm.models.construction import (
     to_dict,
     unpickle,
 )
-from kinto_orm.models.data import has_changed, has_data, is_clean, plain_data, set_field, set_key, undeclared
+from kinto_orm.models.data import has_changed, has_data, is_clean, own_extra, set_field, set_key, undeclared
 from kinto_orm.models.data_view import Data
-from kinto_orm.models.envelope import Envelope, is_kinto_object, put_in_envelope, shared_row
+from kinto_orm.models.envelope import (
+    Envelope,
+    SharedEnvelope,
+    is_kinto_object,
+    put_in_envelope,
+    shared_page,
+    shared_row,
+)
 from kinto_orm.models.loading import fetched, find_parent, load, mark_deleted, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
@@ -43,7 +51,6 @@ from kinto_orm.protocol.json_values import JSONObject, TimestampInput, is_same, 
 from kinto_orm.protocol.merge import Merged, merge_data
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id, draw_id
-from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.state import (
     Change,
@@ -89,10 +96,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         permissions: Settable[Permissions, PermissionsInput | None] = argument(default=None)
         client: Given[FlowRunner | None, FlowRunner | None] = argument(default=None)
     else:
-
-        def __init__(self, *positional, **arguments):
-            construct(self, positional, arguments)
-
+        __init__ = construct
         # Else pydantic calls __init__ for every row that it validates.
         __init__.__pydantic_base_init__ = True
 
@@ -119,7 +123,10 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
             Where the class declares no fields it is a dictionary, else a mapping that checks each key.
             """
-            return Data(self) if codec_of(type(self)).fields else plain_data(self)
+            if type(self).__pydantic_fields__:
+                return Data(self)
+            page = shared_page(self)
+            return own_extra(self) if page is None else page.take(self.__dict__["id"])
 
         @property
         def permissions(self):
@@ -138,7 +145,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             return find_attribute(self, name)
 
         def __delattr__(self, name):
-            refuse_deletion(self, name)
+            kept = f"{type(self).__name__}.{name} cannot be deleted"
+            raise ReadOnlyError(f"{kept}; a key of the data can: del .data[{name!r}].")
 
     # -- state ----------------------------------------------------------------------------------------------------
 
@@ -288,9 +296,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             # pydantic made the object (model_validate, a field of another model): it has no parent yet.
             envelope = Envelope(Status.NEW)
             put_in_envelope(self, envelope)
-        if envelope.page is not None:
-            envelope = envelope.of_row(self)
-            put_in_envelope(self, envelope)
+        while isinstance(envelope, SharedEnvelope):
+            envelope = envelope.put_instead(self, envelope.own(self))
         return envelope
 
     def __kinto_runner__(self) -> FlowRunner:
@@ -362,10 +369,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     def __kinto_is_clean__(self) -> bool:
         return is_clean(self)
 
-    def __kinto_accept__(
-        self, change: Change[Any], stored: JSONObject, last_modified: int, shown: ShownPermissions
-    ) -> bool:
-        return accept(self, change, stored, last_modified, shown)
+    __kinto_accept__ = accept
 
     def __kinto_apply_state__(self, state: ObjectState, change: Change[Any] | None) -> None:
         if state.status is Status.DELETED:
@@ -374,7 +378,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         stored, edits = state.data, NO_EDITS
         if change is not None and stored is not None:
             is_as_sent = change.patch is None and is_same(stored, change.data)
-            if is_as_sent and accept(self, change, stored, state.last_modified, state.permissions):
+            if is_as_sent and accept_stored(self, change, stored, state.last_modified, state.permissions):
                 vars(self)["id"] = state.path.id
                 return
             edits = unsent_edits(self, change)
@@ -525,8 +529,3 @@ def _private_attribute(model: Any, name: str) -> Any:
     if name not in private:
         raise AttributeError(f"{type(model).__name__}.{name} was never set.")
     return private[name]
-
-
-def refuse_deletion(model: Any, name: str) -> NoReturn:
-    """Raise ``ReadOnlyError``: attributes stay, keys of the data can be deleted."""
-    raise ReadOnlyError(f"{type(model).__name__}.{name} cannot be deleted; a key of the data can: del .data[{name!r}].")

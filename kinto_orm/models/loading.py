@@ -15,6 +15,7 @@ from kinto_orm.models.data import apply_snapshot, remember_defaults, remember_te
 from kinto_orm.models.envelope import (
     Envelope,
     PageSnapshot,
+    SharedEnvelope,
     bare,
     is_kinto_object,
     put_in_envelope,
@@ -127,7 +128,7 @@ def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: Flow
     Raises ``InvalidValueError`` for a row that does not fit the model, unless they are skipped or kept, and
     ``ProtocolError`` for a malformed page.
     """
-    shared = Envelope(Status.LOADED, client=runner, parent=parent)
+    shared = SharedEnvelope(Status.LOADED, client=runner, parent=parent)
     shared.page = PageSnapshot(rows.page.body, rows.path)
     if not rows.is_partial and not rows.may_hold_tombstones:
         try:

@@ -15,22 +15,23 @@ from collections.abc import (
     Sequence,
     Sized,
 )
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import IO, Any, TypeVar, cast, overload
 from uuid import UUID
 
-from kinto_orm.errors import InvalidTypeError, KintoError
+from kinto_orm.errors import InvalidTypeError, KintoError, NotStageableError
 from kinto_orm.jobs.applying import OnOutcome, SyncReport
 from kinto_orm.jobs.changes import ChangeFeed, Watch
 from kinto_orm.jobs.planning import Fields, SyncOptions
 from kinto_orm.jobs.plans import SyncPlan, make_plan, sync
 from kinto_orm.jobs.sources import Rows
-from kinto_orm.models.changes import change_of
+from kinto_orm.models.changes import change_of, creation_of
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import is_clean
 from kinto_orm.models.editing import Editing, find_or_create
-from kinto_orm.models.envelope import Envelope, shared_page
+from kinto_orm.models.envelope import Envelope, NewObjects, shared_page
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
 from kinto_orm.models.permissions import PermissionsInput
@@ -44,7 +45,7 @@ from kinto_orm.protocol.messages import Content, DownloadOptions
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id, draw_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place, Reading, check_count
-from kinto_orm.repository import get, require_kind
+from kinto_orm.repository import Creations, get, require_kind
 from kinto_orm.repository.state import FlowRunner, OnConflict, OnInvalid, Progress, Status, Verb
 from kinto_orm.unit_of_work import (
     Answered,
@@ -58,6 +59,7 @@ from kinto_orm.unit_of_work import (
 )
 
 M = TypeVar("M", bound=KintoObject)
+T = TypeVar("T")
 
 
 class Manager(HistoryMixin[M]):
@@ -286,7 +288,11 @@ class Manager(HistoryMixin[M]):
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
             raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
         place.runner.refuse_staging(f"{name}()")
-        return Bulk(changes_of(objects, partial(self._change, verb, name, place), verb), place.runner)
+        new: NewObjects | None = None
+        if name.endswith("_create") and place.path.kind is Kind.RECORD:
+            with suppress(NotStageableError):  # which each object gets
+                new = NewObjects(Creations(place.path), client=place.runner, parent=place.parent)
+        return Bulk(changes_of(objects, partial(self._change, verb, name, place, new), verb), place.runner)
 
     def __kinto_bulk__(self, verb: Verb, name: str, objects: Iterable[Any]) -> Bulk[M]:
         return self._bulk(verb, name, objects, self._source.locate())
@@ -304,8 +310,12 @@ class Manager(HistoryMixin[M]):
         total = len(objects) if isinstance(objects, Sized) else None
         return raise_for_report((yield from report_of(bulk, on_outcome, progress, total)), name)
 
-    def _change(self, verb: Verb, name: str, place: Place, given: M | Mapping[str, Any]) -> Answered[M]:
+    def _change(
+        self, verb: Verb, name: str, place: Place, new: NewObjects | None, given: M | Mapping[str, Any]
+    ) -> Answered[M]:
         source: ModelSource = self.reading.source  # type: ignore[assignment]  # as in _source: once for each object
+        if new is not None and (creation := creation_of(given, source.model, new)) is not None:
+            return creation
         one: Any = given
         if not isinstance(one, source.plain) and not isinstance(one, source.model):
             if not isinstance(given, Mapping):
@@ -414,17 +424,7 @@ class RecordManager(Manager[M]):
         ``TooManyDeletesError`` before anything is written, and ``CommitError`` (with ``.report``) at the end where
         records were not stored.
         """
-        return self._run(
-            partial(
-                sync,
-                rows,
-                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
-                self._rows(),
-                on_conflict,
-                progress,
-                on_outcome,
-            )
-        )
+        return self._run(self._do(sync, rows, key, fields, delete, max_deletes, on_conflict, progress, on_outcome))
 
     async def async_(
         self,
@@ -440,15 +440,7 @@ class RecordManager(Manager[M]):
     ) -> SyncReport:
         """Like :meth:`sync`; files and temporary tables are used in a thread."""
         return await self._arun(
-            partial(
-                sync,
-                rows,
-                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
-                self._rows(),
-                on_conflict,
-                progress,
-                on_outcome,
-            )
+            self._do(sync, rows, key, fields, delete, max_deletes, on_conflict, progress, on_outcome)
         )
 
     def plan(
@@ -462,15 +454,7 @@ class RecordManager(Manager[M]):
         progress: Progress | None = None,
     ) -> SyncPlan:
         """Return what :meth:`sync` would do, as a plan that can be printed, saved and applied; only reads are sent."""
-        return self._run(
-            partial(
-                make_plan,
-                rows,
-                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
-                self._rows(),
-                progress,
-            )
-        )
+        return self._run(self._do(make_plan, rows, key, fields, delete, max_deletes, progress))
 
     async def aplan(
         self,
@@ -483,15 +467,7 @@ class RecordManager(Manager[M]):
         progress: Progress | None = None,
     ) -> SyncPlan:
         """Like :meth:`plan`."""
-        return await self._arun(
-            partial(
-                make_plan,
-                rows,
-                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
-                self._rows(),
-                progress,
-            )
-        )
+        return await self._arun(self._do(make_plan, rows, key, fields, delete, max_deletes, progress))
 
     def diff(
         self,
@@ -531,6 +507,11 @@ class RecordManager(Manager[M]):
 
     def _rows(self) -> ModelRows:
         return ModelRows(self._source)
+
+    def _do(self, job: Callable[..., Flow[T]], *arguments: Any) -> Callable[[Place], Flow[T]]:
+        rows, key, fields, delete, max_deletes, *rest = arguments
+        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
+        return partial(job, rows, options, self._rows(), *rest)
 
     def attachment(self, record: M) -> Attachment | None:
         """Return the record's attachment, as it was last read; ``None`` where it has none. Sends nothing.

@@ -81,7 +81,7 @@ def changeset_query(
         raise InvalidValueError("changeset() takes expected= or bust_cache=True, not both.")
     wanted = parse_timestamp(expected, "expected") if expected is not None else after or 0
     if bust_cache:
-        wanted = bust()
+        wanted = random.choice(_BUSTING)  # for which every cache on the way must ask the server
     if after is not None and wanted < after:
         raise InvalidValueError(
             f"changeset(): expected={wanted} is older than since={after}: the server has no answer."
@@ -89,11 +89,6 @@ def changeset_query(
     return ChangesetQuery(
         after, wanted, [(name, value) for name, value in (filters or {}).items() if value is not None]
     )
-
-
-def bust() -> int:
-    """Return a value of ``_expected`` for which every cache on the way must ask the server."""
-    return random.choice(_BUSTING)
 
 
 def read_changeset(ids: tuple[str, ...], query: ChangesetQuery, what: str, runner: FlowRunner) -> Flow[Changeset]:

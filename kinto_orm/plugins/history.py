@@ -129,7 +129,8 @@ class Snapshot(Generic[M]):
         if deleted is not None and deleted > self.timestamp:
             raise incomplete_history(f"{path} (the collection was deleted since, and created again)", self.timestamp)
         found = yield from self._snapshot(path)
-        changed = yield from self._changed_since(place)
+        rows = yield from _all_rows(place, Selection(since=self.timestamp, fields=("id",)))
+        changed = {row["id"] for row in rows}  # which were created, changed or deleted since
         if deleted is not None:
             # The server also finds what was in the collection before it was deleted.
             found = [row for row in found if row["id"] not in changed or row.get("last_modified", 0) > deleted]
@@ -147,11 +148,6 @@ class Snapshot(Generic[M]):
             )
         raise_for_status(response, "GET", url)
         return rows_of(content(response, f"GET {url}"), path)
-
-    def _changed_since(self, place: Place) -> Flow[set[str]]:
-        """Return the ids of the records that were created, changed or deleted since."""
-        rows = yield from _all_rows(place, Selection(since=self.timestamp, fields=("id",)))
-        return {row["id"] for row in rows}
 
     def _check_is_complete(self, missing: Iterable[str], place: Place) -> Flow[None]:
         """Raise ``HistoryIncompleteError`` unless the history shows that all these were created since."""

@@ -100,7 +100,9 @@ def apply_json_patch(
     they are ``None``.
     """
     steps = _read_operations(operations)
-    document: JSONObject = {"data": _with_own_keys(data, id, last_modified), "permissions": _as_objects(permissions)}
+    known = {"id": id, "last_modified": last_modified}
+    unknown = {key: _UNKNOWN if value is None else value for key, value in known.items()}
+    document: JSONObject = {"data": {**unknown, **copy_json(dict(data))}, "permissions": _as_objects(permissions)}
     own = {key: document["data"][key] for key in _SERVER_KEYS if key in document["data"]}
     for step in steps:
         if permissions is None and step.concerns(("permissions",)):
@@ -110,12 +112,6 @@ def apply_json_patch(
         _APPLY[step.op](step, document)
     patched = _data_of(document, own, steps)
     return Patched(patched, None if permissions is None else _permissions_of(document, permissions, steps))
-
-
-def _with_own_keys(data: Mapping[str, JSON], id: str | None, last_modified: int | None) -> JSONObject:
-    known = {"id": id, "last_modified": last_modified}
-    own = {key: _UNKNOWN if value is None else value for key, value in known.items()}
-    return {**own, **copy_json(dict(data))}
 
 
 def _as_objects(permissions: Mapping[str, Iterable[str]] | None) -> JSONObject:

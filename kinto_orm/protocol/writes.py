@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from enum import Enum
+from functools import partial
 from typing import NamedTuple, TypeAlias, TypeVar, cast
 
 from kinto_orm.errors import InvalidValueError, NotStageableError, PermissionsUnknownError
@@ -115,10 +116,6 @@ def encode_entry(write: Write) -> JSONObject:
     return entry
 
 
-def _encode_delete(write: Write) -> Encoding:
-    return "DELETE", None, None
-
-
 def _encode_whole(write: Write) -> Encoding:
     body: JSONObject = {} if write.new is None else {"data": write.new}
     if write.permissions:
@@ -130,10 +127,6 @@ def _encode_whole(write: Write) -> Encoding:
             )
         body["permissions"] = write.all_permissions
     return "PUT", JSON_TYPE, body
-
-
-def _encode_update_alone(write: Write) -> Encoding:
-    return _encode_update(write, may_merge=True)
 
 
 def _encode_update(write: Write, *, may_merge: bool = False) -> Encoding:
@@ -217,9 +210,9 @@ def _check_whole(write: Write) -> None:
 
 _ALONE: Mapping[Action, Callable[[Write], Encoding]] = {
     Action.PUT: _encode_whole,
-    Action.UPDATE: _encode_update_alone,
+    Action.UPDATE: partial(_encode_update, may_merge=True),
     Action.PATCH: _encode_patch_alone,
-    Action.DELETE: _encode_delete,
+    Action.DELETE: lambda write: ("DELETE", None, None),
 }
 _IN_BATCH: Mapping[Action, Callable[[Write], Encoding]] = {
     **_ALONE,

@@ -35,7 +35,9 @@ def with_keywords(reading: Reading[M], keywords: Mapping[str, Any]) -> Reading[M
     conditions: list[Condition] = []
     for name, value in keywords.items():
         if name.startswith("_"):
-            reading = _with_native(reading, name, value)
+            if name not in _NATIVE:
+                raise InvalidFilterError(f"Kinto would ignore {name}=; it knows {', '.join(_NATIVE)}.")
+            reading = _NATIVE[name](reading, value)
         else:
             conditions.append(_keyword_condition(reading, *split_keyword(name, declared), value))
     return _with_conditions(reading, conditions)
@@ -176,24 +178,16 @@ def _order_name(reading: Reading[M], one: Any) -> str:
     return f"-{field}" if sign == "-" else field
 
 
-def _with_native(reading: Reading[M], name: str, value: Any) -> Reading[M]:
-    if name not in _NATIVE:
-        raise InvalidFilterError(f"Kinto would ignore {name}=; it knows {', '.join(_NATIVE)}.")
-    return _NATIVE[name](reading, value)
-
-
-def _limited(reading: Reading[M], value: Any) -> Reading[M]:
-    # Kinto's keyword has Kinto's order: the newest first.
-    return reading.select(limit=check_count(value, "_limit"), is_newest_first=reading.selection.order is None)
-
-
 def _names(value: Any) -> list[Any]:
     return [name.strip() for name in value.split(",")] if isinstance(value, str) else list(value)
 
 
 _NATIVE: dict[str, Callable[[Reading[Any], Any], Reading[Any]]] = {
     "_sort": lambda reading, value: ordered(reading, _names(value)),
-    "_limit": _limited,
+    # Kinto's keyword has Kinto's order: the newest first.
+    "_limit": lambda one, value: one.select(
+        limit=check_count(value, "_limit"), is_newest_first=one.selection.order is None
+    ),
     "_fields": lambda reading, value: narrowed(reading, _names(value)),
     "_since": lambda reading, value: reading.select(since=moment(value, "_since")),
     "_before": lambda reading, value: reading.select(before=moment(value, "_before")),

@@ -23,7 +23,7 @@ from kinto_orm.protocol.paging import (
 )
 from kinto_orm.protocol.paths import Kind, ListPath, PluralPath
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository import get, ids_in_chunks, require_kind
+from kinto_orm.repository import get, ids_in_chunks, or_none, require_kind
 from kinto_orm.repository.state import FlowRunner, ObjectState, OnInvalid, Stateful
 
 T = TypeVar("T")
@@ -364,13 +364,7 @@ class Reading(Generic[M]):
 
     def get_or_none(self, id: str) -> Callable[[Place], Flow[M | None]]:
         """Return the flow of :meth:`get`, with ``None`` where there is no such object."""
-        return lambda place: self._get_or_none(id, place)
-
-    def _get_or_none(self, id: str, place: Place) -> Flow[M | None]:
-        try:
-            return (yield from self.get(id)(place))
-        except NotFoundError:
-            return None
+        return lambda place: or_none(self.get(id)(place))
 
     def get_many(self, ids: Sequence[str]) -> Callable[[Place], Flow[list[M]]]:
         """Return the flow that reads the objects of these ids that exist, in the order of the ids."""
@@ -418,13 +412,10 @@ class Reading(Generic[M]):
         found: list[JSONObject] = []
         while (flow := walk.next_page()) is not None:
             page = yield from flow
-            found += [_picked(row, names) for row in page.objects]
+            for row in page.objects:
+                picked = ((name, _value_at(row, name)) for name in names)
+                found.append({name: value for name, value in picked if value is not _MISSING})
         return found
-
-
-def _picked(row: JSONObject, names: Iterable[str]) -> JSONObject:
-    found = ((name, _value_at(row, name)) for name in names)
-    return {name: value for name, value in found if value is not _MISSING}
 
 
 def _value_at(row: JSONObject, name: str) -> JSON:

@@ -287,7 +287,9 @@ class FoundTable:
                 return pa.chunked_array(_of_one_type(arrays, pa))
             except pa.ArrowException:
                 pass
-        kept = [array if chunks.get(page, none)[1] else _as_text(array, pa) for page, array in enumerate(arrays)]
+        kept = [
+            array if chunks.get(page, none)[1] else _texts(array.to_pylist(), pa) for page, array in enumerate(arrays)
+        ]
         return pa.chunked_array(kept, pa.string())
 
 
@@ -303,10 +305,6 @@ def _of_one_type(arrays: Sequence[Any], pa: Any) -> list[Any]:
     schemas = [pa.schema([("it", one.type)]) for one in arrays] or [pa.schema([("it", pa.null())])]
     whole = pa.unify_schemas(schemas, promote_options="permissive").field("it").type
     return [one.cast(whole) for one in arrays] or [pa.nulls(0)]
-
-
-def _as_text(array: Any, pa: Any) -> Any:
-    return _texts(array.to_pylist(), pa)
 
 
 def _texts(values: Iterable[JSON], pa: Any) -> Any:

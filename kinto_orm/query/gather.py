@@ -11,10 +11,11 @@ from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
 from uuid import UUID
 
-from kinto_orm.errors import KintoError, NotFoundError, UsageError
+from kinto_orm.errors import KintoError, UsageError
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Place
 from kinto_orm.query.query import Query
+from kinto_orm.repository import or_none
 from kinto_orm.repository.state import FlowRunner, Stateful
 from kinto_orm.unit_of_work.batches import gather_reads
 from kinto_orm.unit_of_work.staging import Fetchable, check_source
@@ -88,7 +89,7 @@ class Gathering:
 
     def get_or_none(self, source: Fetchable[H], id: str | UUID) -> Deferred[H | None]:
         """Read the object of that id, or ``None`` where there is none. Takes a model, a manager or a query."""
-        return self._add(_fetch_or_none(_fetch(source, self._runner, id)))
+        return self._add(or_none(_fetch(source, self._runner, id)))
 
     def _ending(self, query: Query[Any], ending: Callable[[Place], Flow[T]]) -> Deferred[T]:
         place = query.reading.source.locate()
@@ -129,10 +130,3 @@ class Gathering:
 def _fetch(source: Fetchable[H], runner: FlowRunner, id: str | UUID) -> Flow[H]:
     check_source(source)
     return source.__kinto_fetch__(runner, id)
-
-
-def _fetch_or_none(flow: Flow[H]) -> Flow[H | None]:
-    try:
-        return (yield from flow)
-    except NotFoundError:
-        return None

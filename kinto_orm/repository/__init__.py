@@ -18,6 +18,7 @@ from kinto_orm.repository.reads import (
     get_or_create,
     get_or_none,
     ids_in_chunks,
+    or_none,
     read_server_info,
     require_capability,
     require_kind,
@@ -33,6 +34,7 @@ from kinto_orm.repository.reconciling import (
 )
 from kinto_orm.repository.verbs import (
     SERVER_OWNED,
+    Creations,
     check_data,
     encode_change,
     is_schema_timestamp,
@@ -42,6 +44,7 @@ from kinto_orm.repository.verbs import (
 
 __all__ = [
     "SERVER_OWNED",
+    "Creations",
     "Verdict",
     "check_data",
     "conditions_about",
@@ -55,6 +58,7 @@ __all__ = [
     "ids_in_chunks",
     "incomplete_history",
     "is_schema_timestamp",
+    "or_none",
     "plan",
     "read_permissions",
     "read_server_info",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from kinto_orm.errors import HistoryIncompleteError, ResponseError
 from kinto_orm.protocol.entries import HistoryEntry, history_entry
 from kinto_orm.protocol.filters import Condition, condition, encode_conditions
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode
+from kinto_orm.protocol.json_values import JSONObject, decode
 from kinto_orm.protocol.paging import encode_query, entries_of, read_page
 from kinto_orm.protocol.paths import EntriesPath, Kind, ListPath, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow
@@ -47,17 +47,13 @@ def _check_is_kept(capability: JSONObject, path: ListPath | ObjectPath) -> None:
     """Raise ``HistoryIncompleteError`` where the capability says that the history excludes the object."""
     excluded = capability.get("excluded_resources")
     for one in excluded if isinstance(excluded, list) else ():
-        uri = _uri_of(one)
+        named = one if isinstance(one, dict) else {}
+        uri = "".join(f"/{kind.plural}/{named[kind.value]}" for kind in Kind if kind.value in named)
         if uri and f"{path}/".startswith(f"{uri}/"):
             raise HistoryIncompleteError(
                 f"The server keeps no history of {path}: its setting history.exclude_resources names {uri}. "
                 "What it kept before that is in bucket.history."
             )
-
-
-def _uri_of(excluded: JSON) -> str:
-    named = excluded if isinstance(excluded, dict) else {}
-    return "".join(f"/{kind.plural}/{named[kind.value]}" for kind in Kind if kind.value in named)
 
 
 def read_version(path: ObjectPath, last_modified: int, runner: FlowRunner) -> Flow[JSONObject | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from kinto_orm.errors import CapabilityMissingError, NotFoundError
 from kinto_orm.protocol.json_values import JSONObject
@@ -15,6 +15,8 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.reconciling import reconcile
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Status, WriteOptions
 from kinto_orm.repository.verbs import plan
+
+T = TypeVar("T")
 
 _REMEDIES = {
     "accounts": "add kinto.plugins.accounts to its kinto.includes",
@@ -87,8 +89,13 @@ def get_or_create(change: Change[Any], *, strict: bool = False) -> Flow[tuple[Ob
 
 def get_or_none(path: ObjectPath) -> Flow[ObjectState | None]:
     """Return the object; ``None`` for a 404 (and only for that)."""
+    return or_none(get(path))
+
+
+def or_none(flow: Flow[T]) -> Flow[T | None]:
+    """Return the result of the flow; ``None`` where it ends with a 404."""
     try:
-        return (yield from get(path))
+        return (yield from flow)
     except NotFoundError:
         return None
 

@@ -38,7 +38,7 @@ from kinto_orm.protocol.responses import (
 )
 from kinto_orm.protocol.writes import Action, Flow, PermissionLists, Write
 from kinto_orm.repository.state import Change, ObjectState, Status, Verb
-from kinto_orm.repository.verbs import SERVER_OWNED, without_schema_timestamp
+from kinto_orm.repository.verbs import SERVER_OWNED, plan, without_schema_timestamp
 
 METHODS = {Action.PUT: "PUT", Action.UPDATE: "PATCH", Action.PATCH: "PATCH", Action.DELETE: "DELETE"}
 
@@ -97,7 +97,8 @@ def reconcile_at_once(change: Change[Any], response: Response) -> Verdict:
 
 
 def _written(change: Change[Any]) -> Write:
-    assert change.write is not None, "the change was never encoded"
+    change.write = change.write or plan(change)
+    assert change.write is not None, "nothing of the change was sent"
     return change.write
 
 

@@ -159,8 +159,8 @@ class Change(Generic[H]):
     is_reconciled: bool = field(default=False, init=False)
     again: Change[H] | None = field(default=None, init=False)
     """The form to send next time: an earlier change whose answer got lost was found, and the object took its state."""
-    sent: Change[H] | None = field(default=None, init=False)
-    """The form in which it was stored; ``None`` where nothing was stored."""
+    other_form: Change[H] | None = field(default=None, init=False)
+    """The form in which it was stored, where that is another one: a change that refers to itself is freed late."""
     answer: ObjectState | JSONObject | None = field(default=None, init=False)
     """The server's answer to it: a state, or the body of which :attr:`after` makes one."""
 
@@ -173,6 +173,11 @@ class Change(Generic[H]):
             found.append(earlier)
             earlier = earlier.state.in_doubt
         return found
+
+    @property
+    def sent(self) -> Change[H] | None:
+        """The form in which it was stored; ``None`` where nothing was stored."""
+        return None if self.answer is None else self.other_form or self
 
     @property
     def only_asks(self) -> bool:
@@ -231,12 +236,11 @@ class Stateful(Protocol):
         """Take the new state; edits that ``change`` did not send stay as unsaved changes."""
         ...
 
-    def __kinto_accept__(
-        self, change: Change[Any], stored: JSONObject, last_modified: int, shown: ShownPermissions
-    ) -> bool:
+    def __kinto_accept__(self, change: Change[Any], row: JSONObject, shown: ShownPermissions, page: bytes) -> bool:
         """Take the state after a change that was stored as it was sent, unless the object was edited since the call.
 
-        ``stored`` is the data of the answer without ``id`` and ``last_modified``. Returns whether the state was taken.
+        ``row`` is the data of the answer, ``page`` the JSON text of a page of all rows that were stored with it.
+        Returns whether the state was taken.
         """
         ...
 

@@ -5,15 +5,18 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-con
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 from kinto_orm.errors import DeletedObjectError, InvalidValueError, NotLoadedError, PartialObjectError
 from kinto_orm.protocol.accounts import check_json_patch, check_password
 from kinto_orm.protocol.json_values import JSON, JSONObject, is_same
 from kinto_orm.protocol.patches import JSONPatch
-from kinto_orm.protocol.paths import Kind
+from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, draw_id
 from kinto_orm.protocol.writes import ABSENT, UNCONDITIONAL, Action, Precondition, Write, encode_entry
-from kinto_orm.repository.state import NO_OPTIONS, Change, Status, Verb
+from kinto_orm.repository.state import NO_OPTIONS, Change, ObjectState, Status, Verb
+
+H = TypeVar("H")
 
 SERVER_OWNED = ("last_modified", "deleted", "__permissions__")
 """Keys of ``data`` that only the server sets: it would act on them, not store them."""
@@ -36,6 +39,28 @@ def encode_change(change: Change[Any]) -> bool:
         return False
     change.entry = encode_entry(write)
     return True
+
+
+class Creations:
+    """The creations of records of one list, encoded for a batch: what is the same for all is looked at once."""
+
+    def __init__(self, path: PluralPath) -> None:
+        """Raise ``NotStageableError`` for a list that a batch cannot write to."""
+        self.path = path
+        sample = path.object("0")
+        self._entry = encode_entry(Write(sample, Action.PUT, ABSENT, new={}))
+        self._begin = str(sample)[:-1]
+
+    def encode(self, holder: H, data: JSONObject, mark: Any) -> Change[H] | None:
+        """Return the change that stores the object under a new id; ``None`` where that takes a closer look."""
+        if not _SERVER_OWNED.isdisjoint(data):
+            return None
+        id = draw_id(self.path.kind)
+        path = ObjectPath(self.path.kind, (*self.path.parent_ids, id))
+        change = Change(holder, Verb.SAVE, ObjectState(path, Status.NEW, has_drawn_id=True), data, all_permissions={})
+        change.mark = mark
+        change.entry = {**self._entry, "path": self._begin + id, "body": {"data": data}}
+        return change
 
 
 def plan(change: Change[Any]) -> Write | None:
@@ -67,7 +92,9 @@ def check_data(change: Change[Any]) -> None:
     """Raise ``InvalidValueError`` where the user set a key that only the server sets."""
     state = change.state
     known = state.data or {}
-    wanted = change.data if change.verb is not Verb.PATCH else _patched_data(change)
+    wanted = change.data
+    if change.patch is not None:
+        wanted = {} if isinstance(change.patch, JSONPatch) else change.patch.body.get("data", {})
     if state.path.kind is Kind.ACCOUNT:
         _check_password(change, wanted)
     for key in () if _SERVER_OWNED.isdisjoint(wanted) else SERVER_OWNED:
@@ -110,11 +137,6 @@ def without_schema_timestamp(kind: Kind, data: JSONObject) -> JSONObject:
     return {key: value for key, value in data.items() if key != "schema"}
 
 
-def _patched_data(change: Change[Any]) -> JSONObject:
-    assert change.patch is not None
-    return {} if isinstance(change.patch, JSONPatch) else change.patch.body.get("data", {})
-
-
 def _plan_save(change: Change[Any]) -> Write | None:
     state = change.state
     if state.status is Status.NEW:
@@ -134,25 +156,17 @@ def _plan_save(change: Change[Any]) -> Write | None:
     )
 
 
-def _plan_replace(change: Change[Any]) -> Write:
-    return _put(change, _creating(change) if change.state.status is Status.NEW else _matching(change))
-
-
 def _plan_patch(change: Change[Any]) -> Write:
     state = change.state
     known = None if state.permissions is None else {name: sorted(given) for name, given in state.permissions.items()}
     return Write(state.path, Action.PATCH, _matching(change), old=state.data, patch=change.patch, all_permissions=known)
 
 
-def _plan_delete(change: Change[Any]) -> Write:
-    return Write(change.state.path, Action.DELETE, _matching(change), old=change.state.data)
-
-
-_PLANS = {
+_PLANS: Mapping[Verb, Callable[[Change[Any]], Write | None]] = {
     Verb.SAVE: _plan_save,
-    Verb.REPLACE: _plan_replace,
+    Verb.REPLACE: lambda one: _put(one, _creating(one) if one.state.status is Status.NEW else _matching(one)),
     Verb.PATCH: _plan_patch,
-    Verb.DELETE: _plan_delete,
+    Verb.DELETE: lambda one: Write(one.state.path, Action.DELETE, _matching(one), old=one.state.data),
 }
 
 

@@ -223,15 +223,11 @@ def quiet() -> Generator[None]:
 def _environment_ignored() -> Generator[None]:
     """Hide variables like ``KINTO_STORAGE_URL``: an embedded server must never open, nor flush, a real database."""
     utils: Any = import_module("kinto.core.utils")
-    original, utils.read_env = utils.read_env, _as_given
+    original, utils.read_env = utils.read_env, lambda key, value: value
     try:
         yield
     finally:
         utils.read_env = original
-
-
-def _as_given(key: str, value: Any) -> Any:
-    return value
 
 
 @contextmanager

@@ -78,7 +78,9 @@ class Cluster:
 
     def secret(self) -> str:
         """Return the secret that is kept with the data, by which users are known again after a restart."""
-        return self._open_home().secret()
+        if self._home is None:
+            raise UsageError(f"The embedded PostgreSQL on {self.folder} was stopped: make another one.")
+        return self._home.secret()
 
     def revive(self) -> bool:
         """Start PostgreSQL again if it has died, and return whether it had; in a forked child do nothing.
@@ -113,11 +115,6 @@ class Cluster:
     @property
     def _data(self) -> Path:
         return self.folder / "postgresql"
-
-    def _open_home(self) -> DataFolder:
-        if self._home is None:
-            raise UsageError(f"The embedded PostgreSQL on {self.folder} was stopped: make another one.")
-        return self._home
 
     def _prepare(self, home: DataFolder) -> None:
         """Find or make everything that a start needs."""

@@ -103,10 +103,6 @@ def _is_any_of(value: Any, wanted: Any) -> bool:
     return any(order(each) == key for each in wanted)
 
 
-def _contains_any(value: Any, wanted: Any) -> bool:
-    return isinstance(value, list) and any(_is_any_of(each, wanted) for each in value)
-
-
 def _ordered(compare: Callable[[Any, Any], bool]) -> Callable[[Any, Any], bool]:
     return lambda value, wanted: compare(order(value), order(wanted))
 
@@ -123,7 +119,7 @@ OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "LIKE": is_like,
     "HAS": lambda value, wanted: (value is not ABSENT) == bool(wanted),
     "CONTAINS": contains,
-    "CONTAINS_ANY": _contains_any,
+    "CONTAINS_ANY": lambda value, wanted: isinstance(value, list) and any(_is_any_of(one, wanted) for one in value),
 }
 """The comparisons, by the names that Kinto has for them."""
 

@@ -138,10 +138,11 @@ class MemoryPermission:
         """Return the permissions of each object, by name."""
         if permissions is not None:
             return self._own().get_objects_permissions(objects_ids, permissions)
-        return [self._own().get_objects_permissions([id], self._names_of(id))[0] for id in objects_ids]
-
-    def _names_of(self, object_id: str) -> list[str]:
-        return [name for name in sorted(self._names) if f"permission:{object_id}:{name}" in self._store]
+        found = []
+        for id in objects_ids:
+            names = [name for name in sorted(self._names) if f"permission:{id}:{name}" in self._store]
+            found += self._own().get_objects_permissions([id], names)
+        return found
 
     def _replace(self, key: str) -> None:
         """Replace a set that Kinto is about to change by a copy: a snapshot may hold it."""

@@ -67,7 +67,8 @@ class Programs(NamedTuple):
                 stderr=subprocess.STDOUT,
                 cwd=data,
                 pass_fds=descriptors,
-                env=clean_environment(os.environ),
+                # Without the user's own PostgreSQL and locale.
+                env={k: v for k, v in os.environ.items() if not k.startswith(("PG", "LC_", "LANG"))} | {"LC_ALL": "C"},
                 start_new_session=True,
                 umask=0o077,
                 user=None if self.owner is None else self.owner.uid,
@@ -143,19 +144,10 @@ def copy_programs(folder: Path, target: Path) -> Path:
     install = folder.parent
     package = install.parent
     # The programs find their libraries by relative paths: beside the package on Linux, inside of it on macOS.
-    unneeded = shutil.ignore_patterns(*UNNEEDED, *unneeded_programs(folder))
+    programs = [entry.name for entry in folder.iterdir() if entry.name not in NEEDED_PROGRAMS]
+    unneeded = shutil.ignore_patterns(*UNNEEDED, *programs)
     shutil.copytree(install, target / package.name / install.name, ignore=unneeded)
     for libraries in (package.with_name(f"{package.name}.libs"), package / ".dylibs"):
         if libraries.exists():
             shutil.copytree(libraries, target / libraries.relative_to(package.parent))
     return target / package.name / install.name / folder.name
-
-
-def unneeded_programs(folder: Path) -> list[str]:
-    """Return the names of the programs that a server does without."""
-    return [entry.name for entry in folder.iterdir() if entry.name not in NEEDED_PROGRAMS]
-
-
-def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment without the user's own PostgreSQL and locale."""
-    return {k: v for k, v in environment.items() if not k.startswith(("PG", "LC_", "LANG"))} | {"LC_ALL": "C"}

@@ -163,7 +163,10 @@ def parse_auth(auth: AuthInput) -> Authenticator | None:
     if isinstance(given, str):
         return _parse_text(given)
     if isinstance(given, tuple):
-        return _parse_pair(cast(tuple[object, ...], given))
+        pair = cast(tuple[str, ...], given)
+        if len(pair) != 2:
+            raise ConfigurationError(f"An auth tuple is (user, password), not {len(pair)} items.")
+        return BasicAuth(*pair)
     if callable(given) and not isinstance(given, type):
         return cast(Authenticator, given)
     raise ConfigurationError(f"auth is {_FORMS}, not {_described(given)}.")
@@ -285,12 +288,6 @@ def _parse_text(text: str) -> Authenticator:
     if not colon:
         raise ConfigurationError(f"This auth string has neither a scheme nor a colon. auth is {_FORMS}.")
     return BasicAuth(user, password)
-
-
-def _parse_pair(pair: tuple[object, ...]) -> Authenticator:
-    if len(pair) != 2:
-        raise ConfigurationError(f"An auth tuple is (user, password), not {len(pair)} items.")
-    return BasicAuth(*cast(tuple[str, str], pair))
 
 
 def _described(given: object) -> str:

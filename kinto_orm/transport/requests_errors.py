@@ -58,7 +58,9 @@ def translate(error: Exception, name: str, *, is_read: bool) -> KintoError:
     kind, text = _classified(causes)
     if is_read:
         text = text.replace(UNSURE, HARMLESS)
-    translated = kind(f"{name}: {text}{_reason(causes)}")
+    # Only what the operating system says: other texts may contain the URL of a proxy, with its password.
+    reasons = [f" ({cause.strerror})" for cause in causes if isinstance(cause, OSError) and cause.strerror]
+    translated = kind(f"{name}: {text}{''.join(reasons[-1:])}")
     translated.__cause__ = scrubbed(error)
     return translated
 
@@ -160,9 +162,3 @@ def _causes_of(error: BaseException) -> Iterator[BaseException]:
     for inner in (error.__cause__, getattr(error, "reason", None), *error.args):
         if isinstance(inner, BaseException):
             yield from _causes_of(inner)
-
-
-def _reason(causes: list[BaseException]) -> str:
-    # Only what the operating system says: other texts may contain the URL of a proxy, with its password.
-    reasons = [cause.strerror for cause in causes if isinstance(cause, OSError) and cause.strerror]
-    return f" ({reasons[-1]})" if reasons else ""

@@ -150,7 +150,7 @@ class Bulk(Generic[S]):
 def _is_to_be_sent(one: Change[Any], holders: set[int]) -> bool:
     """Encode the change, and return whether it is sent; give it its outcome where it is not."""
     try:
-        if not encode_change(one):
+        if one.entry is None and not encode_change(one):
             one.status = "unchanged"
             return False
         if id(one.holder) in holders:
@@ -187,6 +187,7 @@ def report_of(
             done += len(answered)
             if answered and progress is not None:
                 progress(done, total, "write records")
+            answered = ()  # so that no more than one batch is in memory
     except Exception as error:
         add_note(error, report)
         raise

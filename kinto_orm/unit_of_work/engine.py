@@ -51,7 +51,6 @@ from kinto_orm.repository.conflicts import IN_DOUBT, is_abort, make_resolvable, 
 from kinto_orm.repository.state import (
     Change,
     FlowRunner,
-    ObjectState,
     OnConflict,
     Outcome,
     OutcomeStatus,
@@ -109,7 +108,10 @@ def send_batch(changes: Sequence[Change[Any]], runner: FlowRunner, options: Comm
     """
     sending = _Sending(runner, options)
     yield from sending.begin(changes)
-    return not _ends_all(sending.failure)
+    failure = sending.failure
+    if isinstance(failure, ResponseError):
+        return failure.status < 500 and failure.status not in _OF_ANY_WRITE
+    return not isinstance(failure, TransportError)
 
 
 def carry_out(change: Change[S], runner: FlowRunner) -> Flow[None]:
@@ -187,26 +189,25 @@ class _Sending(Batches[Change[Any]]):
         # Checked before anything is accepted: an answer that undoes others, or answers a repeated request.
         if response.is_repeated or is_rolled_back(response):
             return False
-        for answer in found:
-            if type(answer) is not dict or answer.get("status") not in _STORED:
-                return False
+        if not all(type(answer) is dict and answer.get("status") in _STORED for answer in found):
+            return False
         bodies = [answer.get("body") for answer in found]
         if self.lock is not None:
             del bodies[0]
         shown: ShownPermissions = None
         permissions: JSON = None
-        for one, body, stored in zip(batch, bodies, stored_as_sent(batch, bodies), strict=True):
-            is_taken = False
-            if stored is not None:
-                with suppress(ProtocolError):  # which is raised again below
-                    if body.get("permissions") != permissions:  # mostly they are the same for all
-                        shown = shown_permissions(body.get("permissions"))
-                        permissions = body.get("permissions")
-                    is_taken = one.holder.__kinto_accept__(one, stored, body["data"]["last_modified"], shown)
-            if is_taken:
+        rows, page = stored_as_sent(batch, bodies)
+        for one, body, row in zip(batch, bodies, rows, strict=True):
+            if row is not None and body.get("permissions") != permissions:  # mostly they are the same for all
+                try:
+                    shown = shown_permissions(body.get("permissions"))
+                    permissions = body.get("permissions")
+                except ProtocolError:
+                    row = None  # it is raised again below
+            if row is not None and one.holder.__kinto_accept__(one, row, shown, page):
                 asked = one.origin or one
                 asked.status = "created" if asked.state.status is Status.NEW else "updated"
-                asked.error, asked.sent, asked.answer = None, one, body
+                asked.error, asked.other_form, asked.answer = None, None if one is asked else one, body
             else:
                 self._settle(one, _accepted(one, Response(200, content=body)))
         return True
@@ -223,7 +224,10 @@ class _Sending(Batches[Change[Any]]):
                 # What was below something that was rolled back was refused for want of that.
                 is_void = index < answers.void or (answers.void > 0 and answer.status in (403, 404))
                 if is_void and answer.is_repeated and answer.status >= 400 and answer.status != 409:
-                    batch[index] = one = _in_doubt(one)
+                    # With a first attempt in doubt, which may be why the second one was refused.
+                    lost = replace(one, state=one.state._replace(in_doubt=doubted(one)))
+                    lost.write, lost.entry, lost.origin, lost.was_lost = one.write, one.entry, one.origin or one, True
+                    batch[index] = one = lost
                 if answer.status < 300 and not is_void and not answers.is_undone:
                     verdicts.append(_accepted(one, answer))
                 else:
@@ -347,10 +351,14 @@ class _Sending(Batches[Change[Any]]):
             self._fail(one, self.status_of(verdict), verdict)
             return
         asked, state, is_theirs = one.origin or one, verdict.state, verdict.change is None
-        asked.status = status_of_success(asked.state, state)
-        if is_theirs or (verdict.is_clean and asked.status != "deleted"):
+        if state.status is Status.DELETED and not is_theirs:
+            asked.status = "deleted"
+        elif is_theirs or verdict.is_clean:
             asked.status = "unchanged"
-        asked.error, asked.is_reconciled, asked.sent = None, verdict.reconciled, verdict.change
+        else:
+            asked.status = "created" if asked.state.status is Status.NEW else "updated"
+        asked.error, asked.is_reconciled = None, verdict.reconciled
+        asked.other_form = None if verdict.change is asked else verdict.change
         asked.answer = None if is_theirs or verdict.is_clean else state
         try:
             one.holder.__kinto_apply_state__(state, verdict.change)
@@ -452,45 +460,39 @@ _SAVING = (Verb.SAVE, Verb.REPLACE)
 _FAILED = (TransportError, ProtocolError, ResponseError)
 
 
-def stored_as_sent(batch: Sequence[Change[Any]], bodies: Sequence[JSON]) -> list[JSONObject | None]:
-    """Return the stored data of each change that the server has as it was sent; ``None`` for any other.
+def stored_as_sent(batch: Sequence[Change[Any]], bodies: Sequence[JSON]) -> tuple[list[JSONObject | None], bytes]:
+    """Return the row of each change that the server has as it was sent, ``None`` for any other; and a page, as
+    JSON text, of the rows that have the keys that were sent.
 
     PostgreSQL changes the order of keys and makes 1e22 an integer, so values are compared by their JSON; a collection
     with a schema adds the schema's timestamp.
     """
-    found: list[JSONObject | None] = []
-    sent_values, stored_values = [], []
+    rows: list[JSONObject | None] = []
+    sent: list[JSONObject] = []
+    stored: list[JSONObject] = []
     for one, body in zip(batch, bodies, strict=True):
-        stored = None
-        data: Any = body.get("data") if type(body) is dict else None
+        row: Any = body.get("data") if type(body) is dict else None
         # What several calls made together is not what the object looks like.
-        is_whole = type(data) is dict and one.verb in _SAVING and one.seen is None
-        if is_whole and data.get("id") == one.state.path.ids[-1] and type(data.get("last_modified")) is int:
-            stored, sent = data.copy(), one.data
-            del stored["id"], stored["last_modified"]
-            if stored.keys() == sent.keys() or _has_schema_too(one, stored):
-                sent_values.append(list(sent.values()))
-                stored_values.append(list(map(stored.__getitem__, sent)))
-            else:
-                stored = None
-        found.append(stored)
-    if encode(sent_values) == encode(stored_values):
-        return found
+        if type(row) is dict and one.verb in _SAVING and one.seen is None and type(row.get("last_modified")) is int:
+            wanted = {**one.data, "id": one.state.path.ids[-1]}
+            if "schema" in row and is_schema_timestamp(one.state.path.kind, row["schema"]):
+                wanted.setdefault("schema", row["schema"])
+            wanted["last_modified"] = row["last_modified"]
+            if wanted.keys() == row.keys():
+                sent.append(wanted)
+                stored.append(row)
+                rows.append(row)
+                continue
+        rows.append(None)
+    page = encode({"data": stored})
+    if encode({"data": sent}) == page:
+        return rows, page
+    sent = [dict(zip(row, map(one.__getitem__, row), strict=True)) for one, row in zip(sent, stored, strict=True)]
+    if encode({"data": sent}) == page:
+        return rows, page
     # Nested keys in another order, or something that was not stored as it was sent.
-    same = map(is_same, sent_values, stored_values)
-    return [None if stored is None or not next(same) else stored for stored in found]
-
-
-def _has_schema_too(one: Change[Any], stored: JSONObject) -> bool:
-    is_with_schema = stored.keys() - one.data.keys() == {"schema"} and one.data.keys() <= stored.keys()
-    return is_with_schema and is_schema_timestamp(one.state.path.kind, stored["schema"])
-
-
-def _in_doubt(one: Change[Any]) -> Change[Any]:
-    """Return the change, with a first attempt in doubt that may be why the second one was refused."""
-    lost = replace(one, state=one.state._replace(in_doubt=doubted(one)))
-    lost.write, lost.entry, lost.origin, lost.was_lost = one.write, one.entry, one.origin or one, True
-    return lost
+    same = map(is_same, sent, stored)
+    return [None if row is None or not next(same) else row for row in rows], page
 
 
 def _accepted(one: Change[Any], answer: Response) -> Verdict | KintoError:
@@ -508,20 +510,6 @@ def _is_of_others(error: KintoError) -> bool:
 
 _OF_ANY_WRITE = (401, 405, 410, 429)
 """The refusals of a batch that do not depend on its content: no credentials, read-only, shut down, too many."""
-
-
-def _ends_all(failure: KintoError | None) -> bool:
-    """Return whether a batch that failed as a whole, for this reason, says that the next one will fail, too."""
-    if isinstance(failure, ResponseError):
-        return failure.status >= 500 or failure.status in _OF_ANY_WRITE
-    return isinstance(failure, TransportError)
-
-
-def status_of_success(before: ObjectState, after: ObjectState) -> OutcomeStatus:
-    """Return the status of a write that brought the object from the one state to the other."""
-    if after.status is Status.DELETED:
-        return "deleted"
-    return "created" if before.status is Status.NEW else "updated"
 
 
 def status_of_refusal(error: KintoError) -> OutcomeStatus:

@@ -154,7 +154,10 @@ def coalesce(before: Change[Any], after: Change[Any]) -> Change[Any] | None:
 
     Raises ``NotStageableError`` where no single operation has the effect of both.
     """
-    if _moved_on(before, after):
+    was, now = before.state, after.state
+    if (was.status, was.last_modified) != (now.status, now.last_modified):
+        # The object was loaded again in between. A change of its old state could only conflict, or silently undo the
+        # server's new one.
         return after
     if after.verb is Verb.DELETE:
         return _combine_delete(before, after)
@@ -176,12 +179,6 @@ def restart(after: Change[Any]) -> Change[Any] | None:
 
 def _deleted_here(change: Change[Any]) -> NotStageableError:
     return NotStageableError(f"{change.state.path} is deleted in this unit: it cannot be patched.")
-
-
-def _moved_on(before: Change[Any], after: Change[Any]) -> bool:
-    # The object was loaded again in between. A change of its old state could only conflict, or silently undo the
-    # server's new one.
-    return (before.state.status, before.state.last_modified) != (after.state.status, after.state.last_modified)
 
 
 def _options(before: Change[Any], after: Change[Any]) -> WriteOptions:

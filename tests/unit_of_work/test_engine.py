@@ -60,9 +60,7 @@ class Thing:
         self.adopts = adopts
         self.doubt: Change[Any] | None = None
 
-    def __kinto_accept__(
-        self, change: Change[Any], stored: dict[str, Any], last_modified: int, shown: ShownPermissions
-    ) -> bool:
+    def __kinto_accept__(self, change: Change[Any], row: dict[str, Any], shown: ShownPermissions, page: bytes) -> bool:
         return False
 
     def __kinto_apply_state__(self, state: ObjectState, change: Change[Any] | None) -> None:

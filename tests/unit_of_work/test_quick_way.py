@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
@@ -31,12 +33,10 @@ class Todo(Record):
     late_edit: ClassVar[Callable[[Any], object] | None] = None
     """An edit that is made when the answer has come, and the object does not know yet."""
 
-    def __kinto_accept__(
-        self, change: Change[Any], stored: dict[str, Any], last_modified: int, shown: ShownPermissions
-    ) -> bool:
+    def __kinto_accept__(self, change: Change[Any], row: dict[str, Any], shown: ShownPermissions, page: bytes) -> bool:
         if (edit := type(self).late_edit) is not None:
             edit(self)
-        is_taken = super().__kinto_accept__(change, stored, last_modified, shown)
+        is_taken = super().__kinto_accept__(change, row, shown, page)
         if is_taken:
             self.quick.append(self.title)
         return is_taken
@@ -74,6 +74,71 @@ def test_creations_take_the_quick_way(todos: Collection[Todo]) -> None:
 
     assert (len(Todo.quick), Todo.detailed) == (COUNT, [])
     assert all(not one.is_new and not one.is_dirty for one in made)
+
+
+def test_new_dictionaries_become_plain_records_the_quick_way(todos: Collection[Todo]) -> None:
+    rows = [{"title": f"Todo {number}", "place": {"zebra": 1, "ant": number}} for number in range(COUNT)]
+    plain = Collection(bucket=todos.bucket, id=todos.id, client=todos.client)
+
+    made = [outcome.object for outcome in plain.records.stream_create(rows)]
+    rows[0]["title"] = "Edited"
+    made[1].data["place"]["ant"] = 5
+    made[2].data["more"] = 6
+
+    assert [one.is_dirty for one in made[:4]] == [False, True, True, False]
+    assert [one.data["title"] for one in made] == [f"Todo {number}" for number in range(COUNT)]
+    assert all("write" in one.permissions for one in made)
+    plain.records.bulk_update(made)
+    assert {one.id: dict(one.data) for one in plain.records.all()} == {one.id: dict(one.data) for one in made}
+
+
+def test_a_dictionary_that_the_input_uses_again_is_stored_as_it_was(todos: Collection[Todo]) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        row: dict[str, Any] = {"tags": []}
+        for number in range(3):
+            row["number"] = number
+            row["tags"].append(number)
+            yield row
+
+    plain = Collection(bucket=todos.bucket, id=todos.id, client=todos.client)
+    made = [outcome.object for outcome in plain.records.stream_create({**row, "title": "t"} for row in rows())]
+    made += [outcome.object for outcome in plain.records.stream_create(rows())]
+
+    assert [one.data["tags"] for one in made] == [[0], [0, 1], [0, 1, 2]] * 2
+    assert [one.refresh().data["number"] for one in made] == [0, 1, 2] * 2
+
+
+def test_a_new_object_that_is_looked_at_while_it_travels_takes_what_was_stored(
+    todos: Collection[Todo], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = [new(number) for number in range(3)]
+    monkeypatch.setattr(Todo, "late_edit", lambda one: repr(one) if one.title == "Todo 1" else None)
+
+    todos.records.bulk_create(made)
+
+    assert [one.is_new or one.is_dirty for one in made] == [False] * 3
+    assert (sorted(Todo.quick), Todo.detailed) == (["Todo 0", "Todo 2"], ["Todo 1"])
+    assert [one.refresh().title for one in made] == ["Todo 0", "Todo 1", "Todo 2"]
+
+
+def test_a_change_is_freed_without_a_collection(todos: Collection[Todo]) -> None:
+    made: list[weakref.ref[Todo]] = []
+
+    def objects() -> Iterator[Todo]:
+        for number in range(COUNT):
+            one = new(number)
+            made.append(weakref.ref(one))
+            yield one
+
+    gc.collect()
+    gc.disable()
+    try:
+        todos.records.bulk_create(objects())
+        left = [one for one in made if one() is not None]
+    finally:
+        gc.enable()
+
+    assert left == []
 
 
 def test_units_of_changed_records_take_the_quick_way(todos: Collection[Todo]) -> None:
