@@ -184,7 +184,7 @@ class NewObjects(SharedEnvelope):
         return own
 
     def accept(self, model: Any, row: JSONObject, shown: ShownPermissions, page: bytes) -> bool:
-        """Make the object a row of this page, unless somebody has looked at it; return whether it was done."""
+        """Make the object a row of this page, unless its user has looked at it; return whether it was done."""
         answer = self._answer
         if answer.page is None or answer.page.body is not page or answer.page.shown is not shown:
             answer = self._answer = SharedEnvelope(Status.LOADED, client=self.client, parent=self.parent)
