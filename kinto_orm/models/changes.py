@@ -78,7 +78,7 @@ def change_of(
         hide(state.path.plural, codec.secrets)
     data: JSONObject = {}
     mark: Mark | None = None
-    if state.status is Status.NEW or has_data(model):
+    if state.status is Status.NEW or (state.status is Status.LOADED and not state.is_partial) or has_data(model):
         data, mark = freeze(model, envelope, codec)
     permissions = envelope.permissions
     changed: PermissionLists | None = None
@@ -268,7 +268,8 @@ def accept_stored(
     is_untouched = envelope.touched is mark.touched and envelope.absent is mark.absent
     if not is_untouched or (envelope.extra if mark.extra is None else text_of(envelope.extra) != mark.extra):
         return False
-    if envelope.permissions is not None and _unsent_permissions(model, change, change.permissions or {}):
+    set_ones = None if envelope.permissions is None else envelope.permissions.changes()
+    if set_ones and _unsent_permissions(model, change, change.permissions or {}):
         return False
     if envelope.data is None or envelope.data.keys() != stored.keys():
         object.__setattr__(model, "__pydantic_fields_set__", codec.names_in(stored))
