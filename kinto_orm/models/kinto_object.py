@@ -36,14 +36,7 @@ from kinto_orm.models.construction import (
 )
 from kinto_orm.models.data import has_changed, has_data, is_clean, own_extra, set_field, set_key, undeclared
 from kinto_orm.models.data_view import Data
-from kinto_orm.models.envelope import (
-    Envelope,
-    SharedEnvelope,
-    is_kinto_object,
-    put_in_envelope,
-    shared_page,
-    shared_row,
-)
+from kinto_orm.models.envelope import Envelope, SharedEnvelope, is_kinto_object, put_in_envelope, shared_row
 from kinto_orm.models.loading import fetched, find_parent, load, mark_deleted, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
@@ -125,7 +118,10 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             """
             if type(self).__pydantic_fields__:
                 return Data(self)
-            page = shared_page(self)
+            try:
+                page = _get_envelope(self).page
+            except AttributeError:
+                page = None  # pydantic made the object
             return own_extra(self) if page is None else page.take(self.__dict__["id"])
 
         @property

@@ -149,9 +149,9 @@ def _load_at_once(codec: Codec, rows: LoadedRows, shared: Envelope) -> list[Any]
         page.keep(decoded)
         objects = codec.load_plain(decoded)
     deque(map(codec.model._envelope.__set__, objects, repeat(shared)), maxlen=0)
-    for number, one in enumerate(objects):
-        if one.__dict__["id"] is None:
-            raise ProtocolError(f"Row {number} of the answer to {rows.path} has no id.")
+    ids = [one.__dict__["id"] for one in objects]
+    if None in ids:
+        raise ProtocolError(f"Row {ids.index(None)} of the answer to {rows.path} has no id.")
     if codec.varies:
         page.has_varying_defaults = True
         remember_texts(objects, page, codec)

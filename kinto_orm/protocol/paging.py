@@ -252,9 +252,10 @@ def _before_all_of(tombstones: Sequence[JSONObject]) -> str:
 def rows_of(body: JSON, path: ListPath) -> list[JSONObject]:
     """Return the rows of a list; raise ``ProtocolError`` where the body is no list, or a row has no id."""
     rows = entries_of(body, path)
-    for number, row in enumerate(rows):
-        if not isinstance(row.get("id"), str):
-            raise ProtocolError(f"Row {number} of the answer to {path} has no id.")
+    kinds = [type(row.get("id")) for row in rows]
+    if not _TEXTS.issuperset(kinds):
+        number = next(number for number, kind in enumerate(kinds) if kind is not str)
+        raise ProtocolError(f"Row {number} of the answer to {path} has no id.")
     return rows
 
 
@@ -273,10 +274,13 @@ def entries_of(body: JSON, path: ListPath) -> list[JSONObject]:
     entries = body.get("data") if isinstance(body, dict) else None
     if not isinstance(entries, list):
         raise ProtocolError(f"The answer to {path} holds no list.")
-    for number, entry in enumerate(entries):
-        if not isinstance(entry, dict):
-            raise ProtocolError(f"Row {number} of the answer to {path} has no id.")
+    if not _OBJECTS.issuperset(map(type, entries)):
+        number = next(number for number, entry in enumerate(entries) if type(entry) is not dict)
+        raise ProtocolError(f"Row {number} of the answer to {path} has no id.")
     return entries
+
+
+_TEXTS, _OBJECTS = frozenset({str}), frozenset({dict})
 
 
 def timestamped_rows(page: RawPage, path: ListPath) -> list[JSONObject]:
