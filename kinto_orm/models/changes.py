@@ -91,9 +91,7 @@ def change_of(
 
 
 def creation_of(given: Any, model: type[Any], new: NewObjects) -> Change[Any] | None:
-    """Return the change that creates the record, or a plain one of the dictionary, encoded for a batch; ``None``
-    where that takes a closer look.
-    """
+    """Return the encoded change that creates the record; ``None`` where that takes a closer look."""
     one, data = given, None
     if isinstance(given, model):
         codec = codec_of(type(given))

@@ -7,6 +7,7 @@ declares are kept, at every depth.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, NamedTuple, Never
 
@@ -279,12 +280,11 @@ def new_data(model: Any, codec: Codec) -> JSONObject | None:
 
 def json_copy(data: JSONObject) -> JSONObject | None:
     """Return a copy of what is JSON already; ``None`` where that takes a closer look."""
-    try:
-        text = encode(data)
-        copied: JSONObject = from_json(text)
-    except (ValueError, TypeError, RecursionError):
-        return None
-    return copied if is_surely_carried(text) and copied == data else None
+    with suppress(ValueError, TypeError, RecursionError):
+        copied: JSONObject = from_json(text := encode(data))
+        if copied == data and is_surely_carried(text):
+            return copied
+    return None
 
 
 def text_of(extra: JSONObject | None) -> bytes | None:

@@ -134,7 +134,8 @@ def _encode_update(write: Write, *, may_merge: bool = False) -> Encoding:
     body: JSONObject = {"permissions": write.permissions} if write.permissions else {}
     old, changed = write.old, changed_keys(write.old, write.new)
     removes = not old.keys() <= write.new.keys()
-    merge = merge_patch(old, write.new) if may_merge and (removes or _is_nested(old, changed)) else None
+    nested = (isinstance(value, dict) and isinstance(old.get(key), dict) for key, value in changed.items())
+    merge = merge_patch(old, write.new) if may_merge and (removes or any(nested)) else None
     if merge is None and not removes:
         if changed or not body:
             body["data"] = changed
@@ -148,12 +149,6 @@ def _encode_update(write: Write, *, may_merge: bool = False) -> Encoding:
             )
         return _encode_whole(write)
     return "PATCH", MERGE_PATCH_TYPE, {"data": merge, **body}
-
-
-def _is_nested(old: Mapping[str, JSON], changed: JSONObject) -> bool:
-    if dict not in map(type, changed.values()):
-        return False
-    return any(isinstance(value, dict) and isinstance(old.get(key), dict) for key, value in changed.items())
 
 
 def _encode_patch_alone(write: Write) -> Encoding:

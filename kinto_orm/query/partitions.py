@@ -84,7 +84,8 @@ class Partitioner(NamedTuple):
         count, recent, low, high = yield from self._look()
         ranges = [IdRange(None, None, count)]
         parts = min(parts_for(count), count)
-        letters = _letters(recent)
+        start = len(_beginning(recent))
+        letters = frozenset("".join(one[start:] for one in recent))  # for UUIDs, hexadecimal digits
         if parts > 1 and count > FEW:
             # Ids that are spread evenly need no more.
             ranges = yield from self._counted(ranges[0], spread(low, high, parts, letters))
@@ -149,12 +150,6 @@ class Partitioner(NamedTuple):
             if error is not None:
                 raise error
         return [value for value, _ in found]
-
-
-def _letters(ids: Sequence[str]) -> frozenset[str]:
-    """Return the letters of the ids after their common beginning: hexadecimal digits for UUIDs."""
-    start = len(_beginning(ids))
-    return frozenset("".join(one[start:] for one in ids))
 
 
 def _beginning(texts: Sequence[str]) -> str:
