@@ -166,11 +166,6 @@ class Edits:
     removed: tuple[str, ...] = ()
     permissions: Mapping[str, list[str]] = field(default_factory=dict)
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether the server gets everything."""
-        return not (self.fields or self.extra or self.removed or self.permissions)
-
 
 NO_EDITS = Edits()
 

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from wiretap import Wiretap
 
-from kinto_orm import Client, Collection, InvalidTypeError, InvalidValueError, Record
+from kinto_orm import Client, Collection, InvalidTypeError, InvalidValueError, JSONPatch, Record
 
 RESERVED = ["data", "client", "collection", "save", "permissions", "schema", "records", "is_dirty", "_envelope", ""]
 
@@ -636,12 +636,34 @@ def test_a_patch_of_a_changed_key_settles_it(todo: Todo) -> None:
     assert todo.priority == 7 and not todo.is_dirty
 
 
+def test_a_json_patch_settles_the_keys_that_it_names(todo: Todo) -> None:
+    todo.title, todo.priority = "Mine", 7
+    todo.data["a/b"] = 1
+    todo.permissions["read"] = ["system.Everyone"]
+    patch = [
+        {"op": "replace", "path": "/data/title", "value": "Theirs"},
+        {"op": "add", "path": "/data/a~1b", "value": 2},
+    ]
+
+    todo.patch(JSONPatch(patch))
+
+    assert (todo.title, todo.priority, todo.data["a/b"], todo.permissions["read"]) == (
+        "Theirs",
+        7,
+        2,
+        {"system.Everyone"},
+    )
+    assert todo.save().refresh().priority == 7 and not todo.is_dirty
+
+
 def test_a_patch_of_a_new_object_leaves_its_data_unsaved(todo: Todo, todos: Collection) -> None:
     mine = Todo(id="x", title="Mine", priority=2)
 
+    mine.data["note"] = 1
     mine.patch(done=True)
 
     assert mine.is_dirty
+    del mine.data["note"]
     assert mine.save().data == {"title": "Mine", "source": {"app": "other"}, "done": True, "priority": 2}
 
 
