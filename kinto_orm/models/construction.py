@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
-from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,7 +12,8 @@ from kinto_orm.errors import InvalidIdError, InvalidTypeError, InvalidValueError
 from kinto_orm.models.codec import Codec, codec_of, invalid, readable_text
 from kinto_orm.models.data import check_editable, current_data, replace_extra
 from kinto_orm.models.envelope import FRESH, Envelope, is_kinto_object, is_model, put_in_envelope
-from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, to_json_object
+from kinto_orm.models.undeclared import normal
+from kinto_orm.protocol.json_values import JSONObject, copy_json, to_json_object
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.repository.state import Status
 
@@ -57,20 +57,9 @@ def comparable_data(model: Any) -> JSONObject | None:
     now = codec.dump(model) if codec.fields else {}
     fields = {key: codec.types[codec.fields[key]] for key in now}
     return {
-        key: _normal(value, now[key], keeps_defaults=not fields[key].varies) if key in now else value
+        key: normal(value, now[key], keeps_defaults=not fields[key].varies) if key in now else value
         for key, value in data.items()
     }
-
-
-def _normal(data: JSON, now: JSON, *, keeps_defaults: bool) -> JSON:
-    """Return ``now`` with the keys that only ``data`` has; its own ones go, unless ``keeps_defaults``."""
-    if isinstance(data, dict) and isinstance(now, dict):
-        normal = partial(_normal, keeps_defaults=keeps_defaults)
-        others = {key: normal(value, now[key]) if key in now else value for key, value in data.items()}
-        return {**now, **others} if keeps_defaults else others
-    if isinstance(data, list) and isinstance(now, list) and len(data) == len(now):
-        return [_normal(*pair, keeps_defaults=keeps_defaults) for pair in zip(data, now, strict=True)]
-    return now
 
 
 def to_dict(model: Any) -> JSONObject:
@@ -147,6 +136,7 @@ def _construct(
     envelope = Envelope(Status.NEW, client=given.get("client"))
     others = {} if data.keys() <= codec.fields.keys() else {k: v for k, v in data.items() if k not in codec.fields}
     envelope.extra = to_json_object(others) if whole is None and others else others
+    envelope.given = None if whole is None or codec.is_surely_written else data
     if given:
         _take_parents(cls, envelope, given)
     if record_model is not None:
@@ -234,7 +224,7 @@ def replace_data(model: Any, data: JSONObject) -> None:
     envelope.absent = {key: dumped[key] for key in codec.fields if key not in data and key in dumped}
 
 
-_KEPT = ("status", "data", "extra", "before", "touched", "absent", "permissions", "is_partial", "record_model")
+_KEPT = ("status", "data", "given", "extra", "before", "touched", "absent", "permissions", "is_partial", "record_model")
 
 
 def pickled(model: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from kinto_orm.errors import (
 from kinto_orm.models.codec import Codec, codec_of, invalid
 from kinto_orm.models.envelope import Envelope, PageSnapshot, bare, put_in_envelope, shared_page
 from kinto_orm.models.field_types import IMMUTABLE
-from kinto_orm.models.undeclared import ABSENT, with_undeclared
+from kinto_orm.models.undeclared import ABSENT, normal, with_undeclared
 from kinto_orm.protocol.json_values import (
     JSON,
     JSONObject,
@@ -140,6 +140,13 @@ def _new_data(model: Any, envelope: Envelope) -> JSONObject:
     """Return the data that the server has not shown yet."""
     codec = codec_of(type(model))
     now = codec.dump(model) if codec.fields else {}
+    if envelope.given is not None:
+        before = codec.dump(codec.load(envelope.given))
+        for key in before.keys() & now.keys() & envelope.given.keys():
+            if isinstance(envelope.given[key], (dict, list)):
+                whole = codec.respell[codec.fields[key]](envelope.given[key], before[key])
+                whole = normal(whole, before[key], keeps_defaults=True)
+                now[key] = with_undeclared(whole, before[key], now[key], (key,), keeps_defaults=True)
     # A default of None means "not there".
     given: set[str] = set() if _means_absent(model, None) else model.__pydantic_fields_set__
     unset = [key for key, value in now.items() if value is None and codec.fields[key] not in given]

@@ -75,6 +75,7 @@ class Envelope:
         "collection",
         "data",
         "extra",
+        "given",
         "has_drawn_id",
         "in_doubt",
         "is_partial",
@@ -100,6 +101,8 @@ class Envelope:
         self.page: PageSnapshot | None = None
         self.data: JSONObject | None = None
         """The snapshot: what the server last sent; replaced, never changed."""
+        self.given: JSONObject | None = None
+        """The data that a new object was made of, where undeclared keys may be inside of its fields."""
         self.before: JSONObject | None = None
         """The fields as the snapshot makes them, as JSON values, once it was asked."""
         self.touched: frozenset[str] = frozenset()
@@ -118,7 +121,18 @@ class Envelope:
     def copy(self) -> Envelope:
         """Return a second envelope in the same state, for a copy of the object."""
         other = Envelope(self.status, client=self.client, parent=self.parent)
-        kept = ("bucket", "collection", "data", "before", "touched", "absent", "is_partial", "in_doubt", "record_model")
+        kept = (
+            "bucket",
+            "collection",
+            "data",
+            "given",
+            "before",
+            "touched",
+            "absent",
+            "is_partial",
+            "in_doubt",
+            "record_model",
+        )
         for name in kept:
             setattr(other, name, getattr(self, name))
         other.extra = copy_json(self.extra)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
+from functools import partial
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
@@ -111,6 +112,17 @@ def _has_undeclared(stored: JSON, before: JSON) -> bool:
     if isinstance(stored, list) and isinstance(before, list):
         return len(stored) != len(before) or any(map(_has_undeclared, stored, before))
     return False
+
+
+def normal(data: JSON, now: JSON, *, keeps_defaults: bool) -> JSON:
+    """Return ``now`` with the keys that only ``data`` has; its own ones go, unless ``keeps_defaults``."""
+    if isinstance(data, dict) and isinstance(now, dict):
+        inner = partial(normal, keeps_defaults=keeps_defaults)
+        others = {key: inner(value, now[key]) if key in now else value for key, value in data.items()}
+        return {**now, **others} if keeps_defaults else others
+    if isinstance(data, list) and isinstance(now, list) and len(data) == len(now):
+        return [normal(*pair, keeps_defaults=keeps_defaults) for pair in zip(data, now, strict=True)]
+    return now
 
 
 def difference(value: Any, again: Any, path: _Path) -> str | None:

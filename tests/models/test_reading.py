@@ -336,6 +336,29 @@ def test_j03_undeclared_keys_inside_of_fields_are_kept(kinto_client: Client, row
     assert not Nested.records.get("x").is_dirty
 
 
+@pytest.mark.parametrize("way", ["constructor", "bulk_create", "get_or_create", "sync", "copy", "edited"])
+def test_j03_undeclared_keys_inside_of_fields_are_kept_in_new_records(row: Any, way: str) -> None:
+    if way == "bulk_create":
+        Nested.records.bulk_create([{"id": "new", **STORED}])
+    elif way == "get_or_create":
+        Nested.records.get_or_create("new", STORED)
+    elif way == "sync":
+        Nested.records.sync([{"id": "new", **STORED}])
+    elif way == "copy":
+        Nested.records.get(row(**STORED)).model_copy(update={"id": "new"}).save()
+    else:
+        made = Nested(id="new", data=STORED)
+        if way == "edited":
+            made.one.x = made.many[1].x = 9
+            made.by_key["b"] = In(x=9)
+        made.save()
+        assert not made.is_dirty and made == Nested.records.get("new")
+
+    stored = dict(Item.records.get("new").data)
+    assert undeclared_values(stored) == undeclared_values(STORED)
+    assert repr(stored).count("9") == (3 if way == "edited" else 0)
+
+
 def test_j03_the_smallest_example(row: Any) -> None:
     row(one={"x": 1, "theirs": "K"}, many=[{"x": 1, "theirs": "K"}])
     one = Nested.records.get("x")
