@@ -207,12 +207,10 @@ def own_extra(model: Any) -> JSONObject:
 
 def replace_extra(envelope: Envelope, data: JSONObject) -> None:
     """Make these the undeclared keys, in the very dictionary that the user may hold."""
-    if envelope.extra is None:
-        envelope.extra = data
-    else:
-        held = dict(data)
-        envelope.extra.clear()
-        envelope.extra.update(held)
+    held = dict(data)
+    envelope.extra = {} if envelope.extra is None else envelope.extra
+    envelope.extra.clear()
+    envelope.extra.update(held)
 
 
 def apply_snapshot(model: Any, fresh: Any, data: JSONObject) -> None:

@@ -121,19 +121,8 @@ class Envelope:
     def copy(self) -> Envelope:
         """Return a second envelope in the same state, for a copy of the object."""
         other = Envelope(self.status, client=self.client, parent=self.parent)
-        kept = (
-            "bucket",
-            "collection",
-            "data",
-            "given",
-            "before",
-            "touched",
-            "absent",
-            "is_partial",
-            "in_doubt",
-            "record_model",
-        )
-        for name in kept:
+        kept = ("data", "given", "before", "touched", "absent", "is_partial", "in_doubt")
+        for name in (*kept, "bucket", "collection", "record_model"):
             setattr(other, name, getattr(self, name))
         other.extra = copy_json(self.extra)
         other.permissions = copy(self.permissions)

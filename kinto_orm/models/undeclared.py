@@ -64,7 +64,9 @@ def _merged(stored: JSONObject, before: JSONObject, now: JSONObject, path: _Path
 
 
 def _paired(stored: list[JSON], before: list[JSON], now: list[JSON], path: _Path, keeps_defaults: bool) -> list[JSON]:  # noqa: FBT001
-    if not any(isinstance(item, (dict, list)) or _is_large(item) for item in stored):
+    # PostgreSQL has made an integer of a large float, which is read as one, and could not be sent.
+    large = [item for item in stored if isinstance(item, float) and not MIN_INTEGER <= item <= MAX_INTEGER]
+    if not large and not any(isinstance(item, (dict, list)) for item in stored):
         return stored if is_same(before, now) else now
     is_matched = len(stored) == len(before)
     old = dict.fromkeys(range(len(stored)))
@@ -90,11 +92,6 @@ def _paired(stored: list[JSON], before: list[JSON], now: list[JSON], path: _Path
             "model does not declare: change one item at a time, or give the whole list to patch() of a fresh object."
         )
     return paired
-
-
-def _is_large(item: JSON) -> bool:
-    # PostgreSQL has made an integer of this float, which is read as one, and could not be sent.
-    return isinstance(item, float) and not MIN_INTEGER <= item <= MAX_INTEGER
 
 
 def _find(item: JSON, index: int, old: Mapping[int, None], before: list[JSON]) -> int | None:
@@ -142,13 +139,9 @@ def _is_equal(value: Any, again: Any) -> bool:
         # A subclass of text or a number is written as one; True is no number.
         is_basic = isinstance(value, (str, int, float)) and not isinstance(value, bool) and not isinstance(again, bool)
         return is_basic and bool(value == again)
-    if not _has_equality(type(value)):
+    if not any("__eq__" in vars(one) for one in type(value).__mro__[:-1]):
         return vars(value) == vars(again) if hasattr(value, "__dict__") else repr(value) == repr(again)
     return bool(value == again)
-
-
-def _has_equality(kind: Any) -> bool:
-    return any("__eq__" in vars(one) for one in kind.__mro__[:-1])
 
 
 def _parts(value: Any) -> Mapping[Any, Any] | None:
