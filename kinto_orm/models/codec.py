@@ -105,6 +105,7 @@ class Codec:
         self.is_surely_written = (
             bool(own)
             and not (self.is_written_whole or self.varies or self.excluded or self.conditional)
+            and not model.model_config.get("frozen")
             and all(
                 one.is_lossless and one.is_checked_by_dump and not one.holds_times and len(self.read_keys[name]) == 1
                 for name, one in self.types.items()

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.models.codec import Codec, codec_of, invalid, readable_text
-from kinto_orm.models.data import check_editable, current_data, replace_extra
+from kinto_orm.models.data import check_editable, current_data, replace_extra, restore_fields
 from kinto_orm.models.envelope import FRESH, Envelope, is_kinto_object, is_model, put_in_envelope
 from kinto_orm.models.undeclared import normal
 from kinto_orm.protocol.json_values import JSONObject, copy_json, to_json_object
@@ -82,8 +82,14 @@ def copy_as(model: Any, update: Mapping[str, Any]) -> Any:
         own = copied.__kinto_envelope__()
         own.parent, own.bucket, own.collection = envelope.parent, envelope.bucket, envelope.collection
         own.record_model = envelope.record_model
-    for name, value in values.items():
-        setattr(copied, name, value)
+    if type(model).model_config.get("frozen") and values:
+        codec = codec_of(type(model))
+        given = codec.encode(codec.by_wire(values, "model_copy()"))
+        fresh = codec.load({**current_data(copied), **given})
+        restore_fields(copied, {name: fresh.__dict__[name] for wire, name in codec.fields.items() if wire in given})
+    else:
+        for name, value in values.items():
+            setattr(copied, name, value)
     return copied
 
 

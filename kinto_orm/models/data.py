@@ -310,7 +310,10 @@ def _frozen_data(model: Any, envelope: Envelope, codec: Codec) -> JSONObject:
     for key in () if ENVELOPE_KEYS.isdisjoint(changed) else ENVELOPE_KEYS & changed.keys():
         _refuse_key(key)
     if envelope.status is Status.LOADED and (changed or len(data) < len(snapshot)):
-        check_editable(model)
+        # The fields of a frozen object are set in a copy of it only; others were edited in place.
+        is_set = len(data) >= len(snapshot) and all(codec.fields.get(key) in envelope.touched for key in changed)
+        if not is_set or envelope.is_partial:
+            check_editable(model)
     checked = _carried(changed, envelope.extra)
     sent = {key: checked[key] if key in checked else snapshot[key] for key in data} if snapshot else checked
     _check_comes_back(model, codec, names, sent)

@@ -774,6 +774,38 @@ def test_a_frozen_model_is_changed_by_nothing(wire: Wiretap) -> None:
             edit()
 
 
+class Whole(Item):
+    """All of it is written in the quick way."""
+
+    model_config = ConfigDict(frozen=True)
+
+    note: str = ""
+    tags: list[str] = []
+
+
+class Holding(Whole):
+    day: date | str | None = None
+    inner: Inner | None = None
+
+
+@pytest.mark.parametrize("model", [Whole, Holding])
+def test_a_copy_of_a_frozen_object_may_be_changed_and_saved(wire: Wiretap, model: Any) -> None:
+    Item(id="x", data={"note": "a", "tags": ["1"], "theirs": 1}).save()
+    one = model.records.get("x")
+    other = one.model_copy(update={"note": "b"})
+    assert (one.note, one.is_dirty, other.note, other.is_dirty) == ("a", False, "b", True)
+    other.save()
+    assert raw() == {"note": "b", "tags": ["1"], "theirs": 1} and not other.is_dirty
+    other.model_copy(update={"id": "y", "tags": ["2"]}).save()
+    assert dict(Item.records.get("y").data) == {"note": "b", "tags": ["2"], "theirs": 1}
+
+    with pytest.raises(InvalidValueError, match="note"):
+        other.model_copy(update={"note": 5})
+    other.tags.append("3")
+    with pytest.raises(ReadOnlyError, match="frozen"):
+        other.save()
+
+
 def test_a_decimal_keeps_its_digits(wire: Wiretap) -> None:
     class Priced(Item):
         price: Decimal = Decimal(0)
