@@ -643,3 +643,11 @@ def test_a_patch_cannot_change_the_id(kinto_client: Client, todos: Collection[Re
 def test_a_model_takes_keywords_only(todos: Collection[Record]) -> None:
     with pytest.raises(InvalidTypeError, match="Record takes keyword arguments only"):
         Record(todos)  # type: ignore[call-arg]  # the mistake that is tested
+
+
+def test_the_records_of_a_collection_are_of_a_class_of_records(payments: Bucket) -> None:
+    no_models: list[Any] = [Bucket, Collection, int, "Record"]
+
+    for model in no_models:
+        with pytest.raises(InvalidTypeError, match="class of records"):
+            Collection(bucket=payments, id="c", model=model)
