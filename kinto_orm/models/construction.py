@@ -87,9 +87,9 @@ def copy_as(model: Any, update: Mapping[str, Any]) -> Any:
         given = codec.encode(codec.by_wire(values, "model_copy()"))
         fresh = codec.load({**current_data(copied), **given})
         restore_fields(copied, {name: fresh.__dict__[name] for wire, name in codec.fields.items() if wire in given})
-    else:
-        for name, value in values.items():
-            setattr(copied, name, value)
+        return copied
+    for name, value in values.items():
+        setattr(copied, name, value)
     return copied
 
 

@@ -60,10 +60,7 @@ def _with_changes(envelope: Envelope, codec: Codec, snapshot: JSONObject, change
         return snapshot
     data = dict(snapshot)
     if extra is not None:
-        for key in snapshot:
-            if key not in codec.fields and key not in extra:
-                del data[key]
-        data.update(extra)
+        data = {key: value for key, value in snapshot.items() if key in codec.fields or key in extra} | extra
     data.update(changes)  # which also say what goes: other names of a field
     return {key: value for key, value in data.items() if value is not ABSENT} if ABSENT in changes.values() else data
 
@@ -310,9 +307,8 @@ def _frozen_data(model: Any, envelope: Envelope, codec: Codec) -> JSONObject:
     for key in () if ENVELOPE_KEYS.isdisjoint(changed) else ENVELOPE_KEYS & changed.keys():
         _refuse_key(key)
     if envelope.status is Status.LOADED and (changed or len(data) < len(snapshot)):
-        # The fields of a frozen object are set in a copy of it only; others were edited in place.
         is_set = len(data) >= len(snapshot) and all(codec.fields.get(key) in envelope.touched for key in changed)
-        if not is_set or envelope.is_partial:
+        if not is_set or envelope.is_partial:  # fields of a frozen object are set in a copy of it only
             check_editable(model)
     checked = _carried(changed, envelope.extra)
     sent = {key: checked[key] if key in checked else snapshot[key] for key in data} if snapshot else checked
@@ -370,9 +366,8 @@ def _check_comes_back(model: Any, codec: Codec, names: Collection[str], data: JS
 
 def _is_doubtful(codec: Codec, name: str, model: Any, data: JSONObject) -> bool:
     promised = codec.types[name]
-    if codec.is_written_whole or name in codec.conditional:
-        return True
-    if not promised.is_lossless or len(codec.read_keys[name]) > 1:
+    is_lossless = promised.is_lossless and len(codec.read_keys[name]) == 1
+    if not is_lossless or codec.is_written_whole or name in codec.conditional:
         return True
     # Values of immutable types were validated when they were set.
     return not promised.is_checked_by_dump and type(model.__dict__[name]) not in IMMUTABLE

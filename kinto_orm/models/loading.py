@@ -162,7 +162,9 @@ def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, share
     for row in rows_of(decode(rows.page.body, str(rows.path)), rows.path):
         if rows.may_hold_tombstones and is_tombstone(row):
             if not rows.skips_tombstones:
-                yield _tombstone(model, row, shared)
+                yield _at(
+                    blank(model, row["id"], Envelope(Status.DELETED, client=shared.client, parent=shared.parent)), row
+                )
         elif rows.is_partial:
             yield _partial(model, row, shared)
         else:
@@ -189,11 +191,6 @@ def _loaded(one: Any, row: JSONObject, shared: Envelope) -> Any:
     put_in_envelope(one, envelope)
     remember_defaults(one, envelope)
     return one
-
-
-def _tombstone(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
-    envelope = Envelope(Status.DELETED, client=shared.client, parent=shared.parent)
-    return _at(blank(model, row["id"], envelope), row)
 
 
 def _partial(model: type[Any], row: JSONObject, shared: Envelope) -> Any:
