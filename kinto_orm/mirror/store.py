@@ -109,7 +109,8 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str], server_url: str) -> None:
         self._connection: sqlite3.Connection | None = None
-        self.enter_process()
+        self._lease: sqlite3.Connection | None = None
+        self._lock, self._is_in_transaction = threading.RLock(), False
         self.path = os.path.abspath(path)
         # The URL of an embedded server changes with each start.
         self.server_url = "embedded" if server_url.endswith(".embedded/v1") else server_url
@@ -123,7 +124,18 @@ class Store:
         """Begin anew, as after a fork: SQLite forbids to use, and to close, what another process opened."""
         if self._connection is not None:
             _inherited.append(self._connection)
-        self._connection, self._lock, self._is_in_transaction = None, threading.RLock(), False
+        if self._lease is not None:
+            # It is the parent's; open, SQLite would take it for a sync of this process. There is nothing in its file.
+            self._lease.close()
+        self._connection = self._lease = None
+
+    def hold(self) -> None:
+        """Let no other thread use the file until this one calls :meth:`let_go`."""
+        self._lock.acquire()
+
+    def let_go(self) -> None:
+        """Let the threads go on."""
+        self._lock.release()
 
     def release(self) -> None:
         """Close the file; the next call opens it again."""
@@ -361,13 +373,35 @@ class Store:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
                 raise MirrorFileError(f"{self.path}-sync cannot be used: {error}.") from error
             return None
+        self._lease = connection
         return connection
 
 
 _stores: weakref.WeakSet[Store] = weakref.WeakSet()
 
+_forking = threading.local()
+
+
+def _before_fork() -> None:
+    # A child that is forked in the middle of a transaction has its locks, and no thread that gives them back.
+    _forking.stores = sorted(_stores, key=id)  # always in one order: two threads may fork at once
+    for store in _forking.stores:
+        store.hold()
+
+
+def _after_fork_in_parent() -> None:
+    for store in _forking.stores:
+        store.let_go()
+
+
+def _after_fork_in_child() -> None:
+    for store in _forking.stores:
+        store.enter_process()
+        store.let_go()
+
+
 if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, where nothing forks
-    os.register_at_fork(after_in_child=lambda: list(map(Store.enter_process, list(_stores))))
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def json_path(field: str) -> str:

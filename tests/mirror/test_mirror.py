@@ -27,6 +27,7 @@ from kinto_orm import (
     OfflineError,
     ProtocolError,
     Record,
+    RequestEvent,
 )
 from kinto_orm.mirror import Mirror
 
@@ -155,6 +156,32 @@ def test_the_background_goes_on_in_a_forked_child(tmp_path: Path) -> None:
     child = os.fork()
     if child == 0:
         os._exit(0 if synced.wait(60) else 1)
+
+    assert os.waitpid(child, 0)[1] == 0
+    mirror.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_that_is_forked_in_a_sync_waits_for_it_and_syncs(tmp_path: Path) -> None:
+    asking, may_go_on = threading.Event(), threading.Event()
+
+    def hold(event: RequestEvent) -> None:
+        asking.set()
+        may_go_on.wait(60)
+
+    mirror = Mirror(tmp_path / "forked.sqlite", Client(URL, retry=0, on_request=hold))
+    mirror.start(every=3600)
+    assert asking.wait(60)
+
+    child = os.fork()
+    if child == 0:
+        may_go_on.set()
+        synced = threading.Thread(target=mirror.sync, daemon=True)
+        synced.start()
+        synced.join(30)
+        os._exit(1 if synced.is_alive() else 0)
+    may_go_on.set()
 
     assert os.waitpid(child, 0)[1] == 0
     mirror.close()
