@@ -11,8 +11,8 @@ import socket
 import ssl
 import sys
 import threading
-from collections.abc import Generator, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,24 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.pluginmanager.register(Canary(), "canary")
 
 
-# Coverage counts what tests call, in this process. It would double the time of code that it does not measure, so it
-# rests while a test is prepared, and while Kinto starts and answers; in tests/server, backends of ours run in Kinto.
-_OF_COVERAGE = sys.gettrace(), threading.gettrace()
 _answer, _start = EmbeddedServer.wsgi, embedded.build_application
-if "PYTEST_XDIST_WORKER" in os.environ:
-    os.environ.pop("COVERAGE_PROCESS_CONFIG", None)
-
-
-@contextmanager
-def _traced(by: Any, in_threads: Any) -> Generator[None]:
-    before = sys.gettrace(), threading.gettrace()
-    sys.settrace(by)
-    threading.settrace(in_threads)
-    try:
-        yield
-    finally:
-        sys.settrace(before[0])
-        threading.settrace(before[1])  # type: ignore[arg-type]  # it may be None
 
 
 def _answer_untraced(self: EmbeddedServer, environ: Any, start_response: Any, /) -> Any:
@@ -77,25 +60,26 @@ def _answer_untraced(self: EmbeddedServer, environ: Any, start_response: Any, /)
 
 
 def _start_untraced(settings: Mapping[str, Any]) -> Any:
-    with _traced(None, None):
+    tracer, of_threads = sys.gettrace(), threading.gettrace()  # Kinto starts in another thread
+    sys.settrace(None)
+    threading.settrace(None)  # type: ignore[arg-type]  # as Python documents it
+    try:
         return _start(settings)
+    finally:
+        sys.settrace(tracer)
+        threading.settrace(of_threads)  # type: ignore[arg-type]  # it may be None
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    if _OF_COVERAGE == (None, None):
-        return (yield)
-    is_of_server = Path(__file__).with_name("server") in item.path.parents
-    EmbeddedServer.wsgi = _answer if is_of_server else _answer_untraced  # type: ignore[method-assign]
-    embedded.build_application = _start_untraced
-    with _traced(None, None):
-        return (yield)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Coverage rests while Kinto starts and answers: it would double the time of code that it does not measure.
 
-
-@pytest.hookimpl(wrapper=True, trylast=True)
-def pytest_runtest_call() -> Generator[None, object, object]:
-    with _traced(*_OF_COVERAGE):
-        return (yield)
+    In ``tests/server`` it goes on: backends of ours run inside of Kinto.
+    """
+    if sys.gettrace() is not None:
+        goes_on = Path(__file__).with_name("server") in item.path.parents
+        EmbeddedServer.wsgi = _answer if goes_on else _answer_untraced  # type: ignore[method-assign]
+        embedded.build_application = _start if goes_on else _start_untraced
 
 
 @pytest.fixture(scope="session")
