@@ -59,7 +59,6 @@ from kinto_orm.unit_of_work import (
 )
 
 M = TypeVar("M", bound=KintoObject)
-T = TypeVar("T")
 
 
 class Manager(HistoryMixin[M]):
@@ -424,7 +423,8 @@ class RecordManager(Manager[M]):
         ``TooManyDeletesError`` before anything is written, and ``CommitError`` (with ``.report``) at the end where
         records were not stored.
         """
-        return self._run(self._do(sync, rows, key, fields, delete, max_deletes, on_conflict, progress, on_outcome))
+        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
+        return self._run(partial(sync, rows, options, self._rows(), on_conflict, progress, on_outcome))
 
     async def async_(
         self,
@@ -439,9 +439,8 @@ class RecordManager(Manager[M]):
         on_outcome: OnOutcome | None = None,
     ) -> SyncReport:
         """Like :meth:`sync`; files and temporary tables are used in a thread."""
-        return await self._arun(
-            self._do(sync, rows, key, fields, delete, max_deletes, on_conflict, progress, on_outcome)
-        )
+        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
+        return await self._arun(partial(sync, rows, options, self._rows(), on_conflict, progress, on_outcome))
 
     def plan(
         self,
@@ -454,7 +453,8 @@ class RecordManager(Manager[M]):
         progress: Progress | None = None,
     ) -> SyncPlan:
         """Return what :meth:`sync` would do, as a plan that can be printed, saved and applied; only reads are sent."""
-        return self._run(self._do(make_plan, rows, key, fields, delete, max_deletes, progress))
+        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
+        return self._run(partial(make_plan, rows, options, self._rows(), progress))
 
     async def aplan(
         self,
@@ -467,7 +467,8 @@ class RecordManager(Manager[M]):
         progress: Progress | None = None,
     ) -> SyncPlan:
         """Like :meth:`plan`."""
-        return await self._arun(self._do(make_plan, rows, key, fields, delete, max_deletes, progress))
+        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
+        return await self._arun(partial(make_plan, rows, options, self._rows(), progress))
 
     def diff(
         self,
@@ -507,11 +508,6 @@ class RecordManager(Manager[M]):
 
     def _rows(self) -> ModelRows:
         return ModelRows(self._source)
-
-    def _do(self, job: Callable[..., Flow[T]], *arguments: Any) -> Callable[[Place], Flow[T]]:
-        rows, key, fields, delete, max_deletes, *rest = arguments
-        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
-        return partial(job, rows, options, self._rows(), *rest)
 
     def attachment(self, record: M) -> Attachment | None:
         """Return the record's attachment, as it was last read; ``None`` where it has none. Sends nothing.
