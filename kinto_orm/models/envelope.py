@@ -5,6 +5,7 @@ No state is stored for each row of a page: the page's bytes are the snapshot of 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from copy import copy
 from threading import Lock
@@ -136,6 +137,9 @@ class Envelope:
 
 
 _putting = Lock()
+if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, where nothing forks
+    # A child that is forked while another thread has it would wait for ever.
+    os.register_at_fork(before=_putting.acquire, after_in_parent=_putting.release, after_in_child=_putting.release)
 
 
 class SharedEnvelope(Envelope):

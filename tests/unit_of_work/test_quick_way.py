@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import os
+import threading
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -11,6 +13,7 @@ import pytest
 from servers import BACKENDS
 
 from kinto_orm import Bucket, Client, Collection, Record
+from kinto_orm.models import envelope
 from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.repository.state import Change, ObjectState
 from kinto_orm.server import EmbeddedServer
@@ -240,3 +243,26 @@ def test_later_edits_are_compared_with_what_was_stored_last(todos: Collection[To
     one.save()
     assert todos.records.get(one.id or "") == one
     assert Todo.detailed == []
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_child_can_look_at_objects_that_another_thread_was_looking_at() -> None:
+    is_held, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with envelope._putting:
+            is_held.set()
+            may_end.wait(60)
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    assert is_held.wait(60)
+    threading.Timer(0.1, may_end.set).start()
+
+    child = os.fork()  # waits for the thread
+    if child == 0:
+        os._exit(0 if envelope._putting.acquire(timeout=30) else 1)
+
+    assert os.waitpid(child, 0)[1] == 0
+    thread.join()
