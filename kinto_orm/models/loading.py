@@ -21,7 +21,7 @@ from kinto_orm.models.envelope import (
     put_in_envelope,
 )
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.json_values import JSONObject, decode, pause_collector
+from kinto_orm.protocol.json_values import JSONObject, decode, may_overflow, pause_collector
 from kinto_orm.protocol.paging import is_tombstone, rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.responses import ShownPermissions
@@ -143,6 +143,8 @@ def _load_at_once(codec: Codec, rows: LoadedRows, shared: Envelope) -> list[Any]
     page = shared.page
     assert page is not None
     if codec.fields:
+        if not codec.is_surely_finite and may_overflow(rows.page.body):
+            decode(rows.page.body, str(rows.path))  # refuses them outside texts; pydantic would take them as numbers
         objects = codec.load_page(rows.page.body)
     else:  # the page is decoded for the data anyway
         decoded = rows_of(decode(rows.page.body, str(rows.path)), rows.path)

@@ -6,7 +6,6 @@ https://docs.kinto-storage.org/en/stable/api/1.x/errors.html
 from __future__ import annotations
 
 import ast
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -30,7 +29,7 @@ from kinto_orm.errors import (
     ServiceGoneError,
     UnauthorizedError,
 )
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode, may_overflow
+from kinto_orm.protocol.json_values import JSON, JSONObject, read_json
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import ObjectPath
 
@@ -80,14 +79,9 @@ def content(response: Response, what: str) -> JSON:
         return response.content
     check_json_type(response, what)
     try:
-        found = decode(response.body, what)
-        if may_overflow(response.body):
-            json.dumps(found, allow_nan=False)
-    except ProtocolError as error:
-        raise protocol_error(response, what, "the answer is not JSON") from error.__cause__
+        return read_json(response.body)
     except ValueError as error:
-        raise protocol_error(response, what, "a number in the answer is too large for a float") from error
-    return found
+        raise protocol_error(response, what, f"the answer {error}") from error
 
 
 def check_json_type(response: Response, what: str) -> None:
