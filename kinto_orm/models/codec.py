@@ -118,9 +118,8 @@ class Codec:
         self._names_by_key = {key: name for name, keys in self.read_keys.items() for key in keys}
         self.is_bare = schema.is_bare
         """Whether the fields are all that there is to read: no validator of the class, nothing that is called after."""
-        self.is_surely_finite = self.is_bare and not any(
-            one is None or float in one[0] | one[1] for one in kinds.values()
-        )
+        has_floats = any(one is None or float in one[0] | one[1] for one in kinds.values())
+        self.is_surely_finite = self.is_bare and not has_floats
         """Whether no value can be a float that is too large, whatever number is in the row."""
         self.is_surely_plain = self.is_bare and not own
         """Whether an object is nothing but its undeclared keys."""
