@@ -82,13 +82,13 @@ class Broken(requests.adapters.BaseAdapter):
 
 @pytest.mark.parametrize("awaits", [False, True])
 def test_a_server_that_is_down_is_told_and_asked_again(
-    todos: Collection[Record], kinto_server: EmbeddedServer, awaits: bool
+    todos: Collection[Record], server: EmbeddedServer, awaits: bool
 ) -> None:
     todos.records.create(id="a", data={"n": 1})
     errors: list[KintoError] = []
     session = requests.Session()
-    session.mount(kinto_server.url, Broken(kinto_server, 3))
-    with Client(kinto_server.url, session=session, auth=("user", "embedded"), retry=0) as client:
+    session.mount(server.url, Broken(server, 3))
+    with Client(server.url, session=session, auth=("user", "embedded"), retry=0) as client:
         records = client.bucket("payments").collection("todos").records
         watch = records.watch(every=0, horizon=0, on_error=errors.append)
 
@@ -99,7 +99,7 @@ def test_a_server_that_is_down_is_told_and_asked_again(
 
         assert said([found]) == [("changed", "a")]
         assert [type(one) for one in errors] == [ConnectionLostError] * 3
-        session.mount(kinto_server.url, Broken(kinto_server, 1))
+        session.mount(server.url, Broken(server, 1))
         with pytest.raises(ConnectionLostError):
             next(iter(records.watch(every=0)))
 
