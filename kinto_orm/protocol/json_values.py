@@ -248,6 +248,10 @@ def encode(value: JSON) -> bytes:
         return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
+_MOST_FROZEN_BY_PYTHON = 1_000
+"""More objects than Python 3.12 freezes as it starts; a program that calls ``gc.freeze()`` freezes many more."""
+
+
 @contextmanager
 def pause_collector() -> Generator[None]:
     """Pause garbage collection: thousands of new objects that all stay alive make it the largest cost of a page."""
@@ -259,7 +263,7 @@ def pause_collector() -> Generator[None]:
         yield
     finally:
         if was_enabled:
-            if gc.get_freeze_count() == 0:
+            if gc.get_freeze_count() < _MOST_FROZEN_BY_PYTHON:  # else the program froze its objects
                 # Both together move the young objects to the oldest generation, without looking at them.
                 gc.freeze()
                 gc.unfreeze()
