@@ -12,9 +12,9 @@ from itertools import islice
 from pathlib import PurePath
 from typing import Any, Literal, Protocol, TypeAlias, cast
 
-from kinto_orm.errors import InvalidTypeError, InvalidValueError, KintoError, ProtocolError
+from kinto_orm.errors import InvalidTypeError, InvalidValueError, KintoError
 from kinto_orm.jobs.comparing import GivenRow
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode
+from kinto_orm.protocol.json_values import JSON, JSONObject, parse_json
 from kinto_orm.protocol.paging import is_tombstone
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query import Page, PageWalk, Place, Query, RawRows
@@ -259,9 +259,9 @@ def _at(where: str, call: Callable[[Any], JSONObject], argument: Any) -> JSONObj
 
 def _parse(text: str, where: str) -> JSON:
     try:
-        return decode(text.encode(), where)
-    except (ProtocolError, UnicodeEncodeError) as error:
-        raise InvalidValueError(f"{where} is not JSON: {error.__cause__ or error}.") from error
+        return parse_json(text.encode("utf-8", "surrogatepass"))
+    except ValueError as error:
+        raise InvalidValueError(f"{where} {error}.") from error
 
 
 def _object(value: JSON, where: str) -> JSONObject:

@@ -59,6 +59,7 @@ from kinto_orm.unit_of_work import (
 )
 
 M = TypeVar("M", bound=KintoObject)
+T = TypeVar("T")
 
 
 class Manager(HistoryMixin[M]):
@@ -423,8 +424,7 @@ class RecordManager(Manager[M]):
         ``TooManyDeletesError`` before anything is written, and ``CommitError`` (with ``.report``) at the end where
         records were not stored.
         """
-        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
-        return self._run(partial(sync, rows, options, self._rows(), on_conflict, progress, on_outcome))
+        return self._run(self._job(sync, rows, key, fields, delete, max_deletes, on_conflict, progress, on_outcome))
 
     async def async_(
         self,
@@ -439,8 +439,9 @@ class RecordManager(Manager[M]):
         on_outcome: OnOutcome | None = None,
     ) -> SyncReport:
         """Like :meth:`sync`; files and temporary tables are used in a thread."""
-        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
-        return await self._arun(partial(sync, rows, options, self._rows(), on_conflict, progress, on_outcome))
+        return await self._arun(
+            self._job(sync, rows, key, fields, delete, max_deletes, on_conflict, progress, on_outcome)
+        )
 
     def plan(
         self,
@@ -453,8 +454,7 @@ class RecordManager(Manager[M]):
         progress: Progress | None = None,
     ) -> SyncPlan:
         """Return what :meth:`sync` would do, as a plan that can be printed, saved and applied; only reads are sent."""
-        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
-        return self._run(partial(make_plan, rows, options, self._rows(), progress))
+        return self._run(self._job(make_plan, rows, key, fields, delete, max_deletes, progress))
 
     async def aplan(
         self,
@@ -467,8 +467,7 @@ class RecordManager(Manager[M]):
         progress: Progress | None = None,
     ) -> SyncPlan:
         """Like :meth:`plan`."""
-        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
-        return await self._arun(partial(make_plan, rows, options, self._rows(), progress))
+        return await self._arun(self._job(make_plan, rows, key, fields, delete, max_deletes, progress))
 
     def diff(
         self,
@@ -508,6 +507,11 @@ class RecordManager(Manager[M]):
 
     def _rows(self) -> ModelRows:
         return ModelRows(self._source)
+
+    def _job(self, job: Callable[..., Flow[T]], *arguments: Any) -> Callable[[Place], Flow[T]]:
+        rows, key, fields, delete, max_deletes, *rest = arguments
+        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
+        return partial(job, rows, options, self._rows(), *rest)
 
     def attachment(self, record: M) -> Attachment | None:
         """Return the record's attachment, as it was last read; ``None`` where it has none. Sends nothing.

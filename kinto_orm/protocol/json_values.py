@@ -286,13 +286,13 @@ def decode(body: bytes, what: str) -> JSON:
     Raises ``ProtocolError`` for anything that is not exactly JSON in UTF-8, and for numbers that no float holds.
     """
     try:
-        return read_json(body)
+        return parse_json(body)
     except ValueError as error:
         excerpt = body[:200].decode("utf-8", "replace")
         raise ProtocolError(f"The answer to {what} {error}; it begins {excerpt!r}.") from error
 
 
-def read_json(body: bytes) -> JSON:
+def parse_json(body: bytes) -> JSON:
     """Return the JSON value. Raises ``ValueError``, which says what is wrong with it."""
     try:
         value = from_json(body, allow_inf_nan=False)

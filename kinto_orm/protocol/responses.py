@@ -29,7 +29,7 @@ from kinto_orm.errors import (
     ServiceGoneError,
     UnauthorizedError,
 )
-from kinto_orm.protocol.json_values import JSON, JSONObject, read_json
+from kinto_orm.protocol.json_values import JSON, JSONObject, parse_json
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import ObjectPath
 
@@ -79,7 +79,7 @@ def content(response: Response, what: str) -> JSON:
         return response.content
     check_json_type(response, what)
     try:
-        return read_json(response.body)
+        return parse_json(response.body)
     except ValueError as error:
         raise protocol_error(response, what, f"the answer {error}") from error
 

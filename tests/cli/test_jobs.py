@@ -54,7 +54,7 @@ class TestSync:
         bad = kinto("sync", "main/cfg", "-", stdin='{"id": "a"}\nnonsense\n')
         assert (bad.code, bad.err) == (
             2,
-            "kinto-orm: line 2 of stdin is not JSON: Expecting value: line 1 column 1 (char 0).\n",
+            "kinto-orm: line 2 of stdin is not JSON (Expecting value: line 1 column 1 (char 0)).\n",
         )
 
     def test_what_list_prints_is_what_sync_takes(self, kinto: Command, cfg: Collection[Record]) -> None:
