@@ -80,7 +80,9 @@ class Followed(Generic[M]):
         self._repetition.stop()
         self._store.release()
 
-    def __kinto_begin__(self) -> Followed[M]:
+    def __kinto_begin__(self) -> Flow[Followed[M]]:
+        """Refresh for the first time, and begin to refresh in the background."""
+        yield from self.__kinto_refresh__()
         self._repetition.start()
         return self
 
@@ -152,9 +154,7 @@ def follow(
     the server. ``collection`` is by default that of the model. With a ``default``, the first start may be offline;
     without one, it raises the errors of the server. Raises ``MirrorFileError`` for a file of another server or user.
     """
-    followed = Followed(client, model, collection, id, path, default, every)
-    client.run(followed.__kinto_refresh__())
-    return followed.__kinto_begin__()
+    return client.run(Followed(client, model, collection, id, path, default, every).__kinto_begin__())
 
 
 async def afollow(
@@ -168,6 +168,4 @@ async def afollow(
     every: float = 30,
 ) -> Followed[M]:
     """Like :func:`follow`."""
-    followed = Followed(client, model, collection, id, path, default, every)
-    await client.arun(followed.__kinto_refresh__())
-    return followed.__kinto_begin__()
+    return await client.arun(Followed(client, model, collection, id, path, default, every).__kinto_begin__())
