@@ -214,11 +214,8 @@ def put_in_envelope(model: Any, envelope: Envelope) -> None:
 
 def shared_page(model: Any) -> PageSnapshot | None:
     """Return the page that the object is a row of; ``None`` where it has a separate envelope."""
-    try:
-        page: PageSnapshot | None = type(model)._envelope.__get__(model).page
-    except AttributeError:
-        return None
-    return page
+    envelope = envelope_in(model)
+    return None if envelope is None else envelope.page
 
 
 def envelope_in(model: Any) -> Envelope | None:
