@@ -224,10 +224,7 @@ class _Sending(Batches[Change[Any]]):
                 # What was below something that was rolled back was refused for want of that.
                 is_void = index < answers.void or (answers.void > 0 and answer.status in (403, 404))
                 if is_void and answer.is_repeated and answer.status >= 400 and answer.status != 409:
-                    # With a first attempt in doubt, which may be why the second one was refused.
-                    lost = replace(one, state=one.state._replace(in_doubt=doubted(one)))
-                    lost.write, lost.entry, lost.origin, lost.was_lost = one.write, one.entry, one.origin or one, True
-                    batch[index] = one = lost
+                    batch[index] = one = _in_doubt(one)
                 if answer.status < 300 and not is_void and not answers.is_undone:
                     verdicts.append(_accepted(one, answer))
                 else:
@@ -493,6 +490,13 @@ def stored_as_sent(batch: Sequence[Change[Any]], bodies: Sequence[JSON]) -> tupl
     # Nested keys in another order, or something that was not stored as it was sent.
     same = map(is_same, sent, stored)
     return [None if row is None or not next(same) else row for row in rows], page
+
+
+def _in_doubt(one: Change[Any]) -> Change[Any]:
+    """Return the change, with a first attempt in doubt that may be why the second one was refused."""
+    lost = replace(one, state=one.state._replace(in_doubt=doubted(one)))
+    lost.write, lost.entry, lost.origin, lost.was_lost = one.write, one.entry, one.origin or one, True
+    return lost
 
 
 def _accepted(one: Change[Any], answer: Response) -> Verdict | KintoError:
