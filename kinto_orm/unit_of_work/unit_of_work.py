@@ -120,10 +120,7 @@ class UnitOfWork:
         path = change.state.path
         with self._lock:
             self._check_open()
-            known = self._staged.get(path) if path not in self._cancelled else None
-            other = known.holder if known is not None else self._loaded.get(path)
-            if other is not None and other is not change.holder:
-                raise DuplicateObjectError(f"{path} is in this unit already, as another Python object: use that one.")
+            self._check_identity(change.holder, path)
             if path in self._on_its_way:
                 raise UnitOfWorkError(f"{path} is being sent: stage it again when the commit has ended.")
             frozen = change if change.patch is None else freeze(change)
@@ -132,11 +129,7 @@ class UnitOfWork:
                 unsaved = change.holder.__kinto_change__(Verb.SAVE)
                 if encode_change(unsaved):
                     self._staged[path] = unsaved
-            combined: Change[Any] | None = frozen
-            if path in self._cancelled:
-                combined = restart(frozen)
-            elif path in self._staged:
-                combined = coalesce(self._staged[path], frozen)
+            combined = self._combined(path, frozen)
             if combined is None:
                 self._cancelled.add(path)
                 self._staged[path] = frozen
@@ -145,6 +138,12 @@ class UnitOfWork:
                 self._staged[path] = combined
                 self._cancelled.discard(path)
         return change.holder
+
+    def _combined(self, path: ObjectPath, after: Change[Any]) -> Change[Any] | None:
+        if path in self._cancelled:
+            return restart(after)
+        before = self._staged.get(path)
+        return after if before is None else coalesce(before, after)
 
     def save(
         self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
@@ -226,6 +225,12 @@ class UnitOfWork:
         """Return the one Python object of that path, where the unit has it."""
         staged = self._staged.get(path)
         return staged.holder if staged is not None else self._loaded.get(path)
+
+    def _check_identity(self, holder: Stateful, path: ObjectPath) -> None:
+        known = self._staged.get(path) if path not in self._cancelled else None
+        other = known.holder if known is not None else self._loaded.get(path)
+        if other is not None and other is not holder:
+            raise DuplicateObjectError(f"{path} is in this unit already, as another Python object: use that one.")
 
     def _check_open(self) -> None:
         if self._is_closed:
