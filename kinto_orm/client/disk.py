@@ -215,7 +215,7 @@ class _Lists:
 
 
 class _LastingLists(_Lists):
-    """Lists in a file: each change is one transaction, on the disk when it returns."""
+    """Lists in a file, which one job uses at a time: each change is one transaction, on the disk when it returns."""
 
     _columns = "key TEXT, position INTEGER, body BLOB, PRIMARY KEY (key, position)"
 
@@ -227,6 +227,10 @@ class _LastingLists(_Lists):
             self._refuse(error)
 
     def _begin(self) -> None:
+        # Two runs of one job would each take the other's writes for those of an interrupted one. The lock ends with
+        # its process. https://www.sqlite.org/pragma.html#pragma_locking_mode
+        self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
+        self._database.execute("PRAGMA busy_timeout = 500")
         found = self._database.execute("PRAGMA application_id").fetchone()[0]
         if found != _APPLICATION_ID:
             if self._database.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]:
@@ -234,6 +238,8 @@ class _LastingLists(_Lists):
                 self._refuse(None)
             self._database.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
         self._database.execute("PRAGMA synchronous = FULL")
+        with self._database:
+            self._database.execute("BEGIN EXCLUSIVE")
 
     def add(self, name: str, entries: Iterable[Entry]) -> None:
         table = self._table(name)
@@ -247,7 +253,11 @@ class _LastingLists(_Lists):
             self._database.execute("BEGIN IMMEDIATE")
             self._database.executemany(f"DELETE FROM {table} WHERE key = ?", ((key,) for key in keys))
 
-    def _refuse(self, error: Exception | None) -> NoReturn:
+    def _refuse(self, error: sqlite3.Error | None) -> NoReturn:
+        if error is not None and getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY:
+            raise UsageError(
+                f"{self._path} is in use: another run of the job is at work. Wait for its end, then run it again."
+            ) from error
         raise UsageError(
             f"{self._path} cannot be used as a state file of kinto_orm ({error or 'it belongs to another program'}): "
             "give the path of a new file."

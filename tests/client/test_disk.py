@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import shutil
 import sqlite3
 import warnings
 from collections.abc import Iterator
@@ -96,8 +97,18 @@ def test_lists_in_a_file_are_there_for_the_next_one_at_once(kinto_client: Client
     first.add("rows", [Entry("a", 0, b"2")])
     first.remove("rows", ["b"])
 
-    # The first one is still open, as it is where its process was killed.
-    assert kinto_client.disk.open_lists(file).find("rows", ["a", "b"]) == {"a": b"2"}
+    # The first one is still open, as it is where its process is killed.
+    left = shutil.copy(file, tmp_path / "left.sqlite")
+    assert kinto_client.disk.open_lists(left).find("rows", ["a", "b"]) == {"a": b"2"}
+
+
+def test_lists_in_a_file_are_used_by_one_job_at_a_time(kinto_client: Client, tmp_path: Path) -> None:
+    first = kinto_client.disk.open_lists(tmp_path / "job.sqlite")
+
+    with pytest.raises(UsageError, match=r"job\.sqlite is in use"):
+        kinto_client.disk.open_lists(tmp_path / "job.sqlite")
+    first.close()
+    kinto_client.disk.open_lists(tmp_path / "job.sqlite").close()
 
 
 @pytest.mark.parametrize("content", ["text", "tables"])
