@@ -169,7 +169,9 @@ def read_manifest(folder: Folder) -> Manifest:
 def _collection_of(found: JSONObject) -> DumpedCollection:
     made = DumpedCollection(**found)
     numbers = (made.count, made.timestamp)
-    if not isinstance(made.folder, str) or any(type(one) is not int for one in numbers):
+    names = {} if made.attachments is None else dict(made.attachments)
+    is_named = all(name is None or isinstance(name, str) for name in names.values())
+    if not isinstance(made.folder, str) or any(type(one) is not int for one in numbers) or not is_named:
         raise InvalidValueError(f"{found!r:.100} is no collection")
     return made
 

@@ -310,6 +310,17 @@ def test_a_folder_of_something_else_is_left_alone(bucket: Bucket, folder: Path) 
         dumped(bucket, folder)
 
 
+@pytest.mark.parametrize("attachments", [[1], "x", {"r1": 5}], ids=repr)
+def test_a_manifest_whose_files_make_no_sense_is_refused(bucket: Bucket, folder: Path, attachments: Any) -> None:
+    dumped(bucket, folder)
+    found = manifest(folder)
+    found["collections"]["todos"]["attachments"] = attachments
+    (folder / "MANIFEST.json").write_text(json.dumps(found))
+
+    with pytest.raises(InvalidValueError, match="cannot be read as a manifest"):
+        dumped(bucket, folder)
+
+
 def test_a_bucket_that_is_not_there_makes_no_folder(kinto_client: Client, folder: Path) -> None:
     with pytest.raises(ForbiddenError):
         kinto_client.bucket("nowhere").dump(folder)
