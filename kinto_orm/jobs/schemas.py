@@ -224,8 +224,8 @@ class SchemaDiff(Generic[M]):
     def pending(self) -> list[M]:
         """Return the records that were not written since the schema of the collection was changed.
 
-        The server never checked them against it. The history tells when that was; without one, every edit of the
-        collection counts, a step of its review, too.
+        The server never checked them against it. One that does not fit the model is a plain ``Record``. The history
+        tells when the schema was changed; without one, every edit of the collection counts, a step of its review, too.
         """
         return self._source.runner.run(self._pending())
 
@@ -279,9 +279,10 @@ class SchemaDiff(Generic[M]):
         if not isinstance((state.data or {}).get("schema"), dict):
             raise UsageError(f"{source.path} has no schema, so no record waits for being checked: push() it first.")
         moment = yield from _moment_of_schema(state, source.runner)
+        records = Reading(source.records.source, source.records.selection, "keep")
         found: list[M] = []
         for one in (condition("schema", "lt", moment), condition("schema", "has", value=False)):
-            found += yield from source.records.select(conditions=(one,)).all(source.place)
+            found += yield from records.select(conditions=(one,)).all(source.place)
         return found
 
     def differences(self) -> Iterator[tuple[str, JSON, JSON]]:

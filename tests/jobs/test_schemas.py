@@ -293,6 +293,15 @@ def pending(todos: Collection[Record]) -> list[str]:
     return sorted(one.id for one in todos.schema_diff(Todo).pending())
 
 
+def test_records_that_the_model_cannot_load_are_pending_too(todos: Collection[Record]) -> None:
+    fill(todos, 1, {"title": 1}, {})
+    todos.schema_diff(Todo).push(force=True)
+
+    found = todos.schema_diff(Todo).pending()
+
+    assert sorted((one.id, type(one)) for one in found) == [("r0000", Todo), ("w0", Record), ("w1", Record)]
+
+
 def test_without_a_history_every_edit_of_the_collection_counts() -> None:
     includes = str(DEFAULT_SETTINGS["includes"]).replace("kinto.plugins.history", "")
     with EmbeddedServer.memory(includes=includes) as server, Client.embedded(server=server) as client:
