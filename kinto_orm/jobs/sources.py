@@ -218,9 +218,9 @@ def read_csv(
     https://www.rfc-editor.org/rfc/rfc4180
     """
     reader = csv.reader(lines, strict=True)
-    header = _header(_next_row(reader, name), name)
+    header = _header(_next_row(reader, f"line 1 of {name}"), name)
     start = reader.line_num + 1
-    while (cells := _next_row(reader, name)) is not None:
+    while (cells := _next_row(reader, f"line {start} of {name}")) is not None:
         if cells:
             where = f"line {start} of {name}"
             if len(cells) > len(header):
@@ -230,11 +230,13 @@ def read_csv(
         start = reader.line_num + 1
 
 
-def _next_row(reader: Any, name: str) -> list[str] | None:
+def _next_row(reader: Any, where: str) -> list[str] | None:
     try:
         return cast("list[str] | None", next(reader, None))
     except csv.Error as error:
-        raise InvalidValueError(f"line {reader.line_num} of {name}: {error}.") from error
+        is_large = "field limit" in str(error)
+        hint = ": perhaps a quote is not closed; csv.field_size_limit() takes larger cells" if is_large else ""
+        raise InvalidValueError(f"{where}: {error}{hint}.") from error
 
 
 def _header(names: list[str] | None, name: str) -> list[str]:

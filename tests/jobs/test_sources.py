@@ -99,6 +99,8 @@ def test_a_row_is_counted_by_its_first_line() -> None:
         ("id,n\na,1\nb,1,2\n", "line 3 of rows.csv: it has 3 cells, the header has 2"),
         ('id\n"a\n', "line 2 of rows.csv: "),
         ('id\n"a"b\n', "line 2 of rows.csv: "),
+        ('id,name\na,"x\nb,y\nc,z\n', "line 2 of rows.csv: unexpected end of data"),
+        ('id,name\na,x\nb,"' + "y\n" * 70_000, r"line 3 of rows.csv: .*a quote is not closed.*csv\.field_size_limit"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_refused(text: str, says: str) -> None:
