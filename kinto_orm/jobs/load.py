@@ -42,6 +42,7 @@ from kinto_orm.protocol.paging import RawPages, encode_query, read_state, rows_o
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.query import PageWalk, Place, RawRows, Selection
+from kinto_orm.query.writing import allowed_deletes
 from kinto_orm.repository import encode_change, get, require_capability
 from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.disk import FilePath, Folder
@@ -302,7 +303,7 @@ class _Load:
     def _check_deletes(self, path: ObjectPath) -> Flow[None]:
         limit = self._options.max_deletes
         count = (yield from read_state(PluralPath(Kind.RECORD, path.ids))).count
-        if count > (limit * count if isinstance(limit, float) else limit):
+        if count > allowed_deletes(limit, count):
             raise TooManyDeletesError(
                 f"{path} is not in the dump, and max_deletes={limit} does not allow its {count} records to be deleted. "
                 "Nothing was written."

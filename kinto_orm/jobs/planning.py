@@ -16,6 +16,7 @@ from kinto_orm.errors import (
     InvalidTypeError,
     InvalidValueError,
     KintoError,
+    NotLoadedError,
     TooManyDeletesError,
 )
 from kinto_orm.jobs.comparing import (
@@ -208,7 +209,9 @@ class Planning:
             values = self.codec.values_of(value)
             key = wanted.of(values if wanted.is_id else self.codec.key_values(values, wanted.names))
             if key is None:
-                raise InvalidValueError(f"it has no {wanted} to be matched by; key= names other fields")
+                is_there = all(values.get(name) is not None for name in wanted.names)
+                what = f"its {wanted} is no text, number or boolean" if is_there else f"it has no {wanted}"
+                raise InvalidValueError(f"{what} to be matched by; key= names other fields")
             return check_id(key, kind=Kind.RECORD) if wanted.is_id else key
         except (InvalidInputError, InvalidTypeError) as error:
             raise _located(error, source, position) from error
@@ -226,7 +229,7 @@ class Planning:
         mode = "given" if source.is_partial and self.options.mode is None else self.options.mode
         try:
             data, mentioned = self.codec.encode(value, mode)
-        except (InvalidInputError, InvalidTypeError) as error:
+        except (InvalidInputError, InvalidTypeError, NotLoadedError) as error:
             raise _located(error, source, position) from error
         return GivenRow(self._rules.own(data), mentioned)
 
@@ -309,10 +312,10 @@ class Planning:
                 f"The source is empty, and {self.place.path} has {total} records: to delete them all, say "
                 "max_deletes=1.0. Nothing was written."
             )
-        if counts.delete > allowed_deletes(limit, total):
+        if counts.delete > (allowed := allowed_deletes(limit, total)):
             raise TooManyDeletesError(
                 f"{counts.delete} of the {total} records of {self.place.path} are not in the source, and "
-                f"max_deletes={limit} allows fewer to be deleted. Nothing was written."
+                f"max_deletes={limit} allows {allowed}. Nothing was written."
             )
 
     def _tell(self, done: int, what: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
 from kinto_orm.errors import (
@@ -52,9 +53,10 @@ def check_max_deletes(max_deletes: int | float) -> int | float:
     return max_deletes
 
 
-def allowed_deletes(max_deletes: int | float, total: int) -> float:
+def allowed_deletes(max_deletes: int | float, total: int) -> int:
     """Return the number of deletions that the limit allows of that many records."""
-    return max_deletes * total if isinstance(max_deletes, float) else max_deletes
+    # A share is the decimal number that was written: 0.29 of 100 are 29, though 0.29 * 100 is less in floats.
+    return int(Fraction(str(max_deletes)) * total) if isinstance(max_deletes, float) else max_deletes
 
 
 # -- delete -----------------------------------------------------------------------------------------------------------
@@ -119,9 +121,8 @@ def _delete_guarded(
     if matches_nothing(selection.conditions):
         return 0
     query = encode_query(selection.parameters())
-    allowed: float = max_deletes
-    if isinstance(max_deletes, float):
-        allowed = allowed_deletes(max_deletes, (yield from read_count(place.path, "")))
+    total = (yield from read_count(place.path, "")) if isinstance(max_deletes, float) else 0
+    allowed = allowed_deletes(max_deletes, total)
     tally = _Tally(progress)
     for attempt in range(1, MOST_LOOKS + 1):
         # The count holds for that state of the list: other clients may add to what is selected at any time.
@@ -130,7 +131,7 @@ def _delete_guarded(
         if tally.total > allowed:
             raise TooManyDeletesError(
                 f"{seen.count} records of {place.path} match, {tally.done} were deleted, and max_deletes={max_deletes} "
-                f"allows {int(allowed)}. No more was deleted."
+                f"allows {allowed}. No more was deleted."
             )
         if seen.count == 0:
             break

@@ -28,6 +28,7 @@ from kinto_orm import (
     InvalidIdError,
     InvalidTypeError,
     InvalidValueError,
+    NotLoadedError,
     NotStageableError,
     Record,
     SchemaValidationError,
@@ -349,6 +350,30 @@ def test_a_key_that_comes_twice_is_refused_with_both_positions(
     assert wire.requests == []
 
 
+@in_memory
+@pytest.mark.parametrize("value", [[1], {"a": 1}, float("nan"), "\ud800"], ids=repr)
+def test_a_row_whose_key_can_be_matched_with_nothing_is_refused(
+    todos: Collection[Record], wire: Wiretap, value: Any
+) -> None:
+    with pytest.raises(InvalidValueError, match="row 2 of the source: its k is no text, number or boolean"):
+        todos.records.sync([{"k": 1}, {"k": value}], key="k")
+    assert wire.requests == []
+
+
+def test_the_id_of_a_key_that_another_client_changed_is_a_conflict(todos: Collection[Record]) -> None:
+    todos.records.sync([{"k": "a", "n": 1}], key="k")
+    (record,) = todos.records
+    record.data["k"] = "b"
+    record.save()
+
+    with pytest.raises(CommitError) as caught:
+        todos.records.sync([{"k": "a", "n": 2}, {"k": "b", "n": 3}], key="k")
+
+    (failed,) = caught.value.report.failed
+    assert (failed.status, failed.object.id) == ("conflict", record.id)
+    assert stored(todos) == {record.id: {"k": "b", "n": 3}}
+
+
 def test_two_records_of_one_key_are_refused_with_both_ids(todos: Collection[Record], wire: Wiretap) -> None:
     todos.records.bulk_create([{"id": "one", "k": 1}, {"id": "two", "k": 1.0}, {"id": "three", "k": True}])
     wire.requests.clear()
@@ -378,6 +403,19 @@ def test_a_row_that_cannot_be_written_is_refused_with_its_position(
 ) -> None:
     with pytest.raises(error, match=says):
         todos.records.sync([{"id": "a"}, row])
+    assert writes(wire) == []
+
+
+@in_memory
+def test_a_tombstone_is_no_row(todos: Collection[Record], wire: Wiretap) -> None:
+    todos.records.bulk_create(rows(2))
+    before = todos.records.timestamp() or 0
+    todos.records.get("r0000").delete()
+    gone = todos.records.since(before).all()
+    wire.requests.clear()
+
+    with pytest.raises(NotLoadedError, match=r"row 2 of the source: .*has no data"):
+        todos.records.sync([{"id": "a"}, *gone])
     assert writes(wire) == []
 
 
@@ -430,7 +468,16 @@ def test_an_empty_source_empties_the_collection_where_that_is_said(todos: Collec
 @in_memory
 @pytest.mark.parametrize(
     ("limit", "left", "is_refused"),
-    [(0.5, 4, True), (0.5, 5, False), (5, 5, False), (5, 4, True), (0, 9, True), (1, 9, False), (1.0, 1, False)],
+    [
+        (0.5, 4, True),
+        (0.5, 5, False),
+        (5, 5, False),
+        (5, 4, True),
+        (0, 9, True),
+        (0.0, 9, True),
+        (1, 9, False),
+        (1.0, 1, False),
+    ],
 )
 def test_no_more_than_max_deletes_are_deleted(
     todos: Collection[Record], wire: Wiretap, limit: float, left: int, is_refused: bool
@@ -444,6 +491,18 @@ def test_no_more_than_max_deletes_are_deleted(
         assert writes(wire) == []
     else:
         assert todos.records.sync(rows(left), delete=True, max_deletes=limit).deleted == 10 - left
+
+
+@in_memory
+def test_a_share_allows_exactly_its_part(todos: Collection[Record]) -> None:
+    todos.records.sync(rows(100))  # 0.29 * 100 is less than 29 in floats
+
+    with pytest.raises(TooManyDeletesError, match="30 of the 100 records"):
+        todos.records.sync(rows(70), delete=True, max_deletes=0.29)
+    assert todos.records.sync(rows(71), delete=True, max_deletes=0.29).deleted == 29
+    assert todos.records.filter(min_n=69).delete(max_deletes=2) == 2
+    todos.records.sync(rows(100))
+    assert todos.records.filter(max_n=28).delete(max_deletes=0.29) == 29
 
 
 def test_guards_are_one_kind_of_error() -> None:
