@@ -5,17 +5,21 @@ On PostgreSQL, timestamps are older than the transactions that write them.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
+from typing import Any, TypeAlias
 
 import pytest
 from racing import SECONDS, Connect, clients, connect_to, make_collection, race, records_of
 from servers import Servers
 
-from kinto_orm import Client, ConflictError
+from kinto_orm import Client, ConflictError, Record
 
 HORIZON = 2.0
 """In seconds; no batch of these tests takes as long."""
@@ -23,6 +27,9 @@ HORIZON = 2.0
 WRITERS = 3
 BATCHES = 10
 SIZE = 10
+
+SECONDS_OF_WATCHING = float(os.environ.get("KINTO_ORM_SECONDS_OF_WATCHING", "4"))
+"""Longer by hand: KINTO_ORM_SECONDS_OF_WATCHING=600."""
 
 
 def write(client: Client, number: int) -> None:
@@ -81,6 +88,75 @@ def test_a_feed_misses_nothing_and_gives_nothing_twice(
     assert len(stored) == WRITERS * BATCHES * (SIZE - 2)
     deleted = {id for kind, id, _ in given if kind == "deleted"}
     assert len(deleted) == WRITERS * BATCHES * 2
+
+
+SHARED = [f"shared-{index}" for index in range(SIZE)]
+
+
+def write_on(client: Client, number: int) -> int:
+    """Write batches until the time is over: of shared records, and of new ones, some of which are deleted later.
+
+    Return the number of batches.
+    """
+    collection, n, until = client.bucket().collection("c"), 0, time.monotonic() + SECONDS_OF_WATCHING
+    while time.monotonic() < until:
+        n += 1
+        with client.unit_of_work():
+            for id in SHARED[n % 2 :: 2]:
+                Record(id=id, data={"by": number, "n": n}, collection=collection).replace(safe=False)
+            for index in range(3):
+                collection.records.create(id=f"{number}-{n}-{index}", data={"n": n})
+            if n > 3:
+                collection.records.ref(f"{number}-{n - 3}-0").delete()
+    return n
+
+
+Given: TypeAlias = Mapping[str, list[tuple[str, int, dict[str, Any]]]]
+"""The changes that a watch gave, by id: kind, timestamp and data of each."""
+
+
+def watch(client: Client) -> Given:
+    """Watch the collection until it has a record ``end``."""
+    given: defaultdict[str, list[tuple[str, int, dict[str, Any]]]] = defaultdict(list)
+    for change in records_of(client).watch(every=0.05, max_every=1):
+        record = change.record
+        if record.id == "end":
+            return given
+        data = {} if change.kind == "deleted" else dict(record.data)
+        given[record.id].append((change.kind, record.last_modified or 0, data))
+    raise AssertionError("a watch does not end")
+
+
+@pytest.mark.parametrize("settings", ["stock", "our"])
+def test_a_watch_gives_each_change_in_order_per_record(
+    request: pytest.FixtureRequest, settings: str, bucket: str
+) -> None:
+    connect: Connect = connect_to(request.getfixturevalue(f"{settings}_servers"), bucket)
+    seconds = SECONDS_OF_WATCHING + SECONDS
+    with clients(connect, WRITERS + 1) as (reader, *writers), ThreadPoolExecutor(1) as thread:
+        make_collection(reader).bulk_create({"id": id} for id in SHARED)
+        watching = thread.submit(watch, reader)
+        try:
+            batches = race([partial(write_on, one, number) for number, one in enumerate(writers)], seconds)
+        finally:
+            records_of(writers[0]).create(id="end")
+        given = watching.result(SECONDS)
+        stored = {one.id: one.last_modified for one in records_of(reader) if one.id != "end"}
+
+    assert stored == {id: changes[-1][1] for id, changes in given.items() if changes[-1][0] == "changed"}
+    for id, changes in given.items():
+        timestamps = [timestamp for _, timestamp, _ in changes]
+        assert len(timestamps) == len(set(timestamps)), id
+        # At READ COMMITTED, a writer that waits for another one stores the timestamp that it drew before.
+        assert timestamps == sorted(timestamps) or settings == "stock", id
+        for number in range(WRITERS):
+            counted = [data["n"] for _, _, data in changes if data.get("by") == number]
+            assert counted == sorted(counted), id
+    for number, count in enumerate(batches):
+        created = {f"{number}-{n}-{index}" for n in range(1, count + 1) for index in range(3)}
+        deleted = {f"{number}-{n}-0" for n in range(1, count - 2)}
+        assert created - deleted == {id for id in stored if id.startswith(f"{number}-")}
+        assert deleted <= {id for id, changes in given.items() if changes[-1][0] == "deleted"}
 
 
 @pytest.mark.parametrize("settings", ["stock", "our"])
