@@ -147,10 +147,14 @@ def _native(text: str) -> Any:
         return text
 
 
+_quoted = json.JSONEncoder().encode
+"""What ``json.dumps`` calls at last: for a text, checking its arguments takes longer than its work."""
+
+
 def row_text(id: str, version: int, mine: str | None) -> str:
     """Return the JSON text of a record, or of the tombstone of a deleted one."""
     rest = '"deleted":true}' if mine is None else mine[1:]
-    return f'{{"id":{json.dumps(id)},"last_modified":{version}{"" if rest == "}" else ","}{rest}'
+    return f'{{"id":{_quoted(id)},"last_modified":{version}{"" if rest == "}" else ","}{rest}'
 
 
 def whole(row: StoredRow) -> JSONObject:
@@ -185,9 +189,11 @@ def _in_sql(one: Filter) -> tuple[str, list[Any]]:
             return "id IN (SELECT value FROM json_each(?))", [json.dumps(values)]
     is_small = not isinstance(value, int) or -_LARGEST <= value <= _LARGEST
     if one.operator == "EQ" and type(value) in _TYPES and is_small and re.fullmatch(r"[\w.]+", one.field):
-        # The type, because true is 1 there, and an array its text.
-        path, types = json_path(one.field), _TYPES[type(value)]
-        return f"json_extract(mine, {path}) = ? AND json_type(mine, {path}) IN {types}", [value]
+        path = json_path(one.field)
+        clause = f"json_extract(mine, {path}) = ?"
+        # There, true is 1, and an array is its text.
+        is_mistakable = value[:1] in ("[", "{") if isinstance(value, str) else value in (0, 1)
+        return f"{clause} AND json_type(mine, {path}) IN {_TYPES[type(value)]}" if is_mistakable else clause, [value]
     return "", []
 
 

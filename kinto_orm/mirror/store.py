@@ -149,30 +149,29 @@ class Store:
     @contextmanager
     def transaction(self, *, writes: bool = True) -> Generator[sqlite3.Connection]:
         """Run the block as one transaction: all of it is stored when the block ends cleanly, else nothing."""
-        with self._opened() as connection:
-            if self._is_in_transaction:
-                yield connection
-                return
-            connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-            self._is_in_transaction = True
+        with self._lock:
             try:
-                yield connection
-                connection.execute("COMMIT")
-            finally:
-                self._is_in_transaction = False
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
+                connection = self._connection or self._open()
+                if self._is_in_transaction:
+                    yield connection
+                    return
+                connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+                self._is_in_transaction = True
+                try:
+                    yield connection
+                    connection.execute("COMMIT")
+                finally:
+                    self._is_in_transaction = False
+                    if connection.in_transaction:
+                        connection.execute("ROLLBACK")
+            except sqlite3.Error as error:
+                raise self._error(error) from error
 
     def _read(self, query: str, *values: Any) -> list[Any]:
         """Return what a query finds; by itself, it is a transaction."""
-        with self._opened() as connection:
-            return connection.execute(query, values).fetchall()
-
-    @contextmanager
-    def _opened(self) -> Generator[sqlite3.Connection]:
         with self._lock:
             try:
-                yield self._connection or self._open()
+                return (self._connection or self._open()).execute(query, values).fetchall()
             except sqlite3.Error as error:
                 raise self._error(error) from error
 
