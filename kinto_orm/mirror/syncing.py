@@ -83,11 +83,11 @@ def sync_collections(
     """
     result = MirrorResult()
     resets: list[ServerResetError] = []
-    pauses: list[float] = []
+    paused_until = 0.0
 
     def note_pause(request: Request, response: Response | None) -> None:
-        asked = "" if response is None else response.headers.get("backoff", "")
-        pauses.extend([seconds] if (seconds := whole_seconds(asked.strip())) else [])
+        nonlocal paused_until
+        paused_until = _pause_until(response) or paused_until
 
     add_observer(note_pause)
     try:
@@ -107,14 +107,20 @@ def sync_collections(
                     break
             if failure is not None:
                 result.errors.append(SyncError("", None, failure))
-            if pauses:
-                store.set_note(_PAUSED_UNTIL, str(math.ceil(time.time() + pauses[-1])))
+            if paused_until > time.time():
+                store.set_note(_PAUSED_UNTIL, str(math.ceil(paused_until)))
     finally:
         remove_observer(note_pause)
     for reset in resets:
         reset.result = result
         raise reset
     return result
+
+
+def _pause_until(response: Response | None) -> float | None:
+    """Return the end of the pause that the server asks for, in seconds since the epoch."""
+    seconds = None if response is None else whole_seconds(response.headers.get("backoff", "").strip())
+    return time.time() + seconds if seconds else None
 
 
 def find_obstacle(store: Store, online: Client) -> Flow[KintoError | None]:

@@ -7,6 +7,7 @@ import http.client
 import inspect
 import json
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,20 @@ def test_nothing_is_sent_while_the_server_asks_for_a_pause(device: Device, todos
     result = device.sync()
 
     assert not result.ok and isinstance(result.errors[0].error, BackoffError) and device.wire.sent == []
+
+
+def test_a_pause_that_was_waited_out_is_over(device: Device, todos: Collection[Record]) -> None:
+    device.online.server_info()
+
+    def ask(request: Any, answer: requests.Response) -> None:
+        answer.headers["Backoff"] = "1"
+        device.wire.after = None
+
+    device.wire.after = ask
+    began = time.time()
+
+    assert device.sync().ok and time.time() - began >= 1
+    assert device.sync().ok
 
 
 def test_a_file_of_another_user_is_refused(device: Device, todos: Collection[Record]) -> None:
