@@ -10,9 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import threading
 import time
-import weakref
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -20,6 +18,7 @@ from operator import attrgetter
 from typing import Any
 
 from kinto_orm.errors import MirrorFileError
+from kinto_orm.forks import fork_lock
 
 APPLICATION_ID = 0x4B4D4952
 """The number by which SQLite files of a program are known: KMIR."""
@@ -110,11 +109,10 @@ class Store:
     def __init__(self, path: str | os.PathLike[str], server_url: str) -> None:
         self._connection: sqlite3.Connection | None = None
         self._lease: sqlite3.Connection | None = None
-        self._lock, self._is_in_transaction = threading.RLock(), False
+        self._lock, self._is_in_transaction = fork_lock(self.enter_process), False
         self.path = os.path.abspath(path)
         # The URL of an embedded server changes with each start.
         self.server_url = "embedded" if server_url.endswith(".embedded/v1") else server_url
-        _stores.add(self)
         with self.transaction():
             pass  # a bad file is refused now
 
@@ -128,14 +126,6 @@ class Store:
             # It is the parent's; open, SQLite would take it for a sync of this process. There is nothing in its file.
             self._lease.close()
         self._connection = self._lease = None
-
-    def hold(self) -> None:
-        """Let no other thread use the file until this one calls :meth:`let_go`."""
-        self._lock.acquire()
-
-    def let_go(self) -> None:
-        """Let the threads go on."""
-        self._lock.release()
 
     def release(self) -> None:
         """Close the file; the next call opens it again."""
@@ -374,33 +364,6 @@ class Store:
             return None
         self._lease = connection
         return connection
-
-
-_stores: weakref.WeakSet[Store] = weakref.WeakSet()
-
-_forking = threading.local()
-
-
-def _before_fork() -> None:
-    # A child that is forked in the middle of a transaction has its locks, and no thread that gives them back.
-    _forking.stores = sorted(_stores, key=id)  # always in one order: two threads may fork at once
-    for store in _forking.stores:
-        store.hold()
-
-
-def _after_fork_in_parent() -> None:
-    for store in _forking.stores:
-        store.let_go()
-
-
-def _after_fork_in_child() -> None:
-    for store in _forking.stores:
-        store.enter_process()
-        store.let_go()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, where nothing forks
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
 
 
 def json_path(field: str) -> str:

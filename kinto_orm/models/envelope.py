@@ -5,12 +5,11 @@ No state is stored for each row of a page: the page's bytes are the snapshot of 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from copy import copy
-from threading import Lock
 from typing import Any
 
+from kinto_orm.forks import fork_lock
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, decode, pause_collector
 from kinto_orm.protocol.paging import rows_of, without_envelope
@@ -136,10 +135,7 @@ class Envelope:
         return self.permissions
 
 
-_putting = Lock()
-if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, where nothing forks
-    # A child that is forked while another thread has it would wait for ever.
-    os.register_at_fork(before=_putting.acquire, after_in_parent=_putting.release, after_in_child=_putting.release)
+_putting = fork_lock()
 
 
 class SharedEnvelope(Envelope):

@@ -13,12 +13,13 @@ import threading
 import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from kinto_orm.errors import ConnectionFailedError, KintoError, UsageError
+from kinto_orm.forks import fork_lock
 from kinto_orm.server.adapter import WSGIAdapter, read_whole
 from kinto_orm.server.application import (
     PREFIX,
@@ -52,7 +53,7 @@ class EmbeddedServer:
     """The settings that Kinto was started with, without its secret."""
 
     def __init__(self, settings: Mapping[str, Setting], cluster: Cluster | None = None) -> None:
-        self.lock = threading.RLock()
+        self.lock = fork_lock(self.after_fork_in_child)
         self.url = f"http://kinto-{secrets.token_hex(4)}.embedded/v1"
         self.settings = MappingProxyType({name: value for name, value in settings.items() if name != SECRET})
         self._app: WSGIApplication | None = build_application(settings)
@@ -60,7 +61,6 @@ class EmbeddedServer:
         self._failure: str | None = None
         # Also runs when the server is garbage collected, and at the latest when Python ends.
         self._stop = weakref.finalize(self, _stop, own_services(self._app), cluster)
-        _fork_safe.add(self)
 
     @classmethod
     def memory(cls, *, flush: bool = False, **settings: Setting) -> Self:
@@ -188,39 +188,6 @@ def _stop(services: Iterable[object], cluster: Cluster | None) -> None:
     forget(services)
     if cluster is not None:
         cluster.stop()
-
-
-# A fork copies the thread that forks and no other: the request of another thread would stay half done in the child,
-# with the lock taken and a database connection that both processes use. So a fork waits until no request runs, as it
-# does for the handlers of logging, and the child then forgets the connections it inherited.
-
-_fork_safe: weakref.WeakSet[EmbeddedServer] = weakref.WeakSet()
-_forking = threading.local()
-
-
-def before_fork() -> None:
-    """Wait until no server runs a request, and keep it so."""
-    _forking.stack = ExitStack()
-    _forking.servers = sorted(_fork_safe, key=id)  # always in one order: two threads may fork at once
-    for server in _forking.servers:
-        _forking.stack.enter_context(server.lock)
-
-
-def after_fork_in_parent() -> None:
-    """Let the requests go on."""
-    _forking.stack.close()
-    del _forking.servers
-
-
-def after_fork_in_child() -> None:
-    """Forget what belongs to the parent, and let requests go on."""
-    for server in _forking.servers:
-        server.after_fork_in_child()
-    after_fork_in_parent()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - not on Windows, where nothing forks
-    os.register_at_fork(before=before_fork, after_in_parent=after_fork_in_parent, after_in_child=after_fork_in_child)
 
 
 # The server serialises the calls; the other threads are there because a slow reader of a large answer occupies one.

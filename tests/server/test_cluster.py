@@ -18,11 +18,11 @@ import requests
 from servers import IS_OPEN_TO_OTHERS
 
 from kinto_orm.errors import ConfigurationError, MissingExtraError, UsageError
+from kinto_orm.forks import after_fork_in_child, before_fork
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.application import import_extra
 from kinto_orm.server.cluster import Cluster, find_postmaster
 from kinto_orm.server.data_folder import SOCKETS, posix_module, read_pid_file
-from kinto_orm.server.embedded import after_fork_in_child, before_fork
 from kinto_orm.server.programs import owner_of
 
 pytest_plugins = ["pytester"]
