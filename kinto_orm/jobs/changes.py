@@ -9,7 +9,6 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
 from __future__ import annotations
 
 import json
-import random
 import zlib
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +36,7 @@ from kinto_orm.protocol.paging import (
     encode_query,
     is_tombstone,
     list_timestamp,
+    random_wait,
     read_rows,
     read_state,
     settled_until,
@@ -253,7 +253,7 @@ class Watch(ChangeFeed[M]):
     def _next_wait(self) -> float:
         """Return the wait after a poll in which nothing came: each is twice as long, and not the same everywhere."""
         seconds, self._wait = self._wait, min(2 * self._wait, self._most)
-        return seconds * random.uniform(0.8, 1.2)
+        return random_wait(seconds)
 
     def _tell(self, error: KintoError) -> None:
         if self._on_error is None:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import logging
 import os
-import random
 import threading
 import weakref
 from collections.abc import Callable
 
 from kinto_orm.errors import InvalidValueError, KintoError
-from kinto_orm.protocol.paging import check_seconds
+from kinto_orm.protocol.paging import check_seconds, random_wait
 
 logger = logging.getLogger("kinto_orm")
 
 
 class Repetition:
-    """Calls ``work`` every so many seconds, the first time at once.
+    """Calls ``work`` about every so many seconds, the first time at once.
 
-    Each wait is longer or shorter at random by at most a fifth, so that many processes do not ask at the same moment.
+    The waits differ, so that many processes do not ask at the same moment.
     Errors of kinto_orm are given to ``on_error``, and the next call comes at its time.
     """
 
@@ -52,7 +51,7 @@ class Repetition:
             except Exception:
                 # The caller's own code, or a fault of ours: the thread goes on, and the log has it.
                 logger.exception("The work in the background failed")
-            stopped.wait(self._every * random.uniform(0.8, 1.2))
+            stopped.wait(random_wait(self._every))
 
 
 _running: weakref.WeakSet[Repetition] = weakref.WeakSet()

@@ -5,6 +5,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/pagination.html
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -362,3 +363,8 @@ def check_seconds(name: str, value: object) -> float:
     if not value >= 0:
         raise InvalidValueError(f"{name} is a number of seconds from 0 up, not {value}.")
     return value
+
+
+def random_wait(seconds: float) -> float:
+    """Return the seconds to wait, at random a fifth more or less: not all clients ask at the same moment."""
+    return seconds * random.uniform(0.8, 1.2)
