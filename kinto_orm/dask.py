@@ -17,7 +17,7 @@ from kinto_orm.errors import CommitError, InvalidTypeError, InvalidValueError, U
 from kinto_orm.models import KintoObject, Manager
 from kinto_orm.query import Partition, Query, empty_table, import_extra, read_columns, to_pandas
 from kinto_orm.repository.state import FlowRunner
-from kinto_orm.unit_of_work import BulkReport
+from kinto_orm.unit_of_work import BulkReport, refuse_staging
 
 M = TypeVar("M", bound=KintoObject)
 
@@ -58,7 +58,7 @@ def dataframe(query: Query[M], partitions: int, *, client: Connect | None = None
     """
     from_map = import_extra("dask.dataframe", "dataframe()", "dask").from_map
     read = _ReadFrame(_checked_connect(client))
-    empty = to_pandas(empty_table(query.reading))
+    empty = to_pandas(empty_table(query.__kinto_reading__()))
     return from_map(read, list(query.partitions(partitions)), meta=empty, label="kinto-records")
 
 
@@ -76,9 +76,10 @@ class _ReadFrame:
 
     def __call__(self, part: Partition[Any], columns: Sequence[str] | None = None) -> Any:
         here = part if self.connect is None else part.on(self.connect)
-        names = empty_table(here.reading).column_names if columns is None else list(columns)
-        place = here.reading.source.locate()
-        return to_pandas(place.runner.run(place.asked(read_columns(here.reading, names, place))))
+        reading = here.__kinto_reading__()
+        names = empty_table(reading).column_names if columns is None else list(columns)
+        place = reading.source.locate()
+        return to_pandas(place.runner.run(place.asked(read_columns(reading, names, place))))
 
 
 # -- write --------------------------------------------------------------------------------------------------------
@@ -121,9 +122,10 @@ def _write_back(verb: BulkVerb, objects: Any, records: Manager[Any], client: Con
     import_extra("distributed", f"{verb}()", "dask")
     if not hasattr(objects, "to_delayed") or not isinstance(records, Manager):
         raise InvalidTypeError(f"{verb}() takes a bag and where it belongs (Todo.records), not {objects!r:.60}.")
-    place = records.reading.source.locate()
-    place.runner.refuse_staging(f"{verb}() of a bag")
-    fixed = Manager(replace(records.reading, source=records.reading.source.fixed(place.runner, place.path)))
+    reading = records.__kinto_reading__()
+    place = reading.source.locate()
+    refuse_staging(place.runner, f"{verb}() of a bag")
+    fixed = Manager(replace(reading, source=reading.source.fixed(place.runner, place.path)))
     part = _Part(_new_name(f"kinto-{verb}"), 0, fixed, verb, _checked_connect(client))
     return _sum_up(verb, _run([replace(part, number=n) for n in range(objects.npartitions)], objects, _scheduler(verb)))
 
@@ -163,8 +165,9 @@ def _write_all(records: Manager[Any], verb: BulkVerb, connect: Connect | None, o
     report = BulkReport()
     try:
         if connect is not None:
-            source = records.reading.source
-            records = Manager(replace(records.reading, source=source.fixed(connect(), source.locate().path)))
+            reading = records.__kinto_reading__()
+            source = reading.source.fixed(connect(), reading.source.locate().path)
+            records = Manager(replace(reading, source=source))
         if verb == "bulk_create":
             _check_ids(objects)
         write: Callable[..., BulkReport] = getattr(records, verb)

@@ -45,16 +45,10 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
         "clear_plan",
         "clone",
         "close",
-        "describe_server",
         "embedded",
-        "fetch_file",
-        "forget_lock",
         "gather",
         "get_endpoint",
         "plan",
-        "prepare_lock",
-        "read_file",
-        "refuse_staging",
         "unit_of_work",
     },
     KintoObject: {"model_construct", "model_copy", "to_dict"},
@@ -67,15 +61,13 @@ WITHOUT_IO: dict[type[Any], set[str]] = {
     RecordManager: {"as_of", "attachment", "changes", "edit", "history", "unsaved", "watch"},
     SyncPlan: {"as_json"},
     Query: {"before", "cached", "exclude", "filter", "limit", "only", "order_by", "page_size", "parallel", "since"},
-    UnitOfWork: {"admit", "delete", "patch", "plan", "replace", "rollback", "save", "stage"},
+    UnitOfWork: {"delete", "patch", "plan", "replace", "rollback", "save"},
 }
 """Methods that ask the server nothing, and so need no twin."""
 
 RUNNERS = {
     *(
         (Client, "run"),
-        (Client, "run_concurrently"),
-        (Client, "perform"),
         (Client, "close"),
         (Query, "pages"),
         (Manager, "pages"),
@@ -130,7 +122,8 @@ class Plain(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
-        node.attr = {"arun": "run", "_arun": "_run", "asave": "save", "aperform": "perform"}.get(node.attr, node.attr)
+        node.attr = node.attr.replace("__kinto_aperform__", "__kinto_perform__")
+        node.attr = {"arun": "run", "_arun": "_run", "asave": "save"}.get(node.attr, node.attr)
         return node
 
 

@@ -241,7 +241,7 @@ def run_changes(options: argparse.Namespace, screen: Screen) -> Exit:
         if state is None:
             screen.note(f"kinto-orm: go on with --since {feed.token}")
         else:
-            client.disk.write_text(state, [f"{feed.token}\n"])
+            client.__kinto_disk__.write_text(state, [f"{feed.token}\n"])
     return Exit.DONE
 
 

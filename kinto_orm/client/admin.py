@@ -19,6 +19,7 @@ from kinto_orm.protocol.responses import content, raise_for_status, read_documen
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.reads import require_capability
 from kinto_orm.repository.state import FlowRunner, ObjectState, Status
+from kinto_orm.unit_of_work import refuse_staging
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def read_deployment() -> Flow[JSONObject]:
 
 def flush(runner: FlowRunner, *, everything: bool) -> Flow[None]:
     """Remove all objects of all users from the server."""
-    runner.refuse_staging("flush()")
+    refuse_staging(runner, "flush()")
     if not everything:
         raise UsageError(
             "flush() removes all objects, permissions and accounts of all users on that server, history included, "

@@ -57,7 +57,7 @@ class CollectionsBulk:
 
     def run(self) -> dict[Collection[Any], BulkReport]:
         """Write, with threads."""
-        work = self._runner.run_concurrently(self._sequences(), workers=self._workers, ordered=False)
+        work = self._runner.__kinto_run_all__(self._sequences(), workers=self._workers, ordered=False)
         with self._noting_what_is_stored(), closing(work) as batches:
             for _ in batches:
                 self._tell()
@@ -65,7 +65,7 @@ class CollectionsBulk:
 
     async def arun(self) -> dict[Collection[Any], BulkReport]:
         """Write, with tasks of the event loop."""
-        work = self._runner.arun_concurrently(self._sequences(), workers=self._workers, ordered=False)
+        work = self._runner.__kinto_arun_all__(self._sequences(), workers=self._workers, ordered=False)
         with self._noting_what_is_stored():
             async with aclosing(work) as batches:
                 async for _ in batches:

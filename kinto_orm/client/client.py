@@ -206,11 +206,11 @@ class Client(AdminMixin):
         The server is asked once, unless ``refresh``.
         https://docs.kinto-storage.org/en/stable/api/1.x/utilities.html
         """
-        return copy_json(self.run(self.describe_server(refresh=refresh)))
+        return copy_json(self.run(self.__kinto_describe_server__(refresh=refresh)))
 
     async def aserver_info(self, *, refresh: bool = False) -> JSONObject:
         """Like :meth:`server_info`."""
-        return copy_json(await self.arun(self.describe_server(refresh=refresh)))
+        return copy_json(await self.arun(self.__kinto_describe_server__(refresh=refresh)))
 
     @property
     def buckets(self) -> Manager[Bucket]:

@@ -17,7 +17,7 @@ from typing import NoReturn, cast
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.repository.disk import Entry, FileDigest, FilePath, Folder, NewFile, SortedLists, TemporaryFolder
-from kinto_orm.transport.files import PART, part_of
+from kinto_orm.transport.files import PART, part_of, read_content
 
 _AT_ONCE = 500
 """The number of keys that one SQLite statement looks for."""
@@ -47,6 +47,8 @@ class LocalDisk:
             new.close()
         finally:
             new.discard()
+
+    read_content = staticmethod(read_content)
 
     def open_folder(self, path: FilePath) -> Folder:
         """Return the folder, which need not be there."""

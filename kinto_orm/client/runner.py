@@ -19,16 +19,14 @@ from kinto_orm.client.disk import LocalDisk
 from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, DryRunError, KintoError
 from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.json_values import JSONObject, decode
-from kinto_orm.protocol.messages import BlockingTask, Content, DownloadOptions, Pause, Request, Response, Target
+from kinto_orm.protocol.messages import BlockingTask, DownloadOptions, Pause, Request, Response, Target
 from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow, Write, encode_request
 from kinto_orm.repository import read_server_info
 from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.state import Change, OnInvalid, Stateful, activate, deactivate, observe
-from kinto_orm.transport.files import read_content
-from kinto_orm.unit_of_work import carry_out, create_lock, lock_write
+from kinto_orm.unit_of_work import carry_out, refuse_staging, stage
 from kinto_orm.unit_of_work.staging import Plan, PlannedWrite
-from kinto_orm.unit_of_work.unit_of_work import open_unit
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Stateful)
@@ -88,12 +86,12 @@ class ClientRunner:
         return self._options.strict_retry
 
     @property
-    def writes(self) -> int:
+    def __kinto_writes__(self) -> int:
         """The number of writes that this client and its clones have sent so far."""
         return self._connection.writes
 
     @property
-    def disk(self) -> Disk:
+    def __kinto_disk__(self) -> Disk:
         """The disk of this machine: the flows of jobs read files and sort rows there."""
         return _DISK
 
@@ -160,68 +158,46 @@ class ClientRunner:
             return _read_clock()
         return await self._connection.transport.asend(request)
 
-    def run_concurrently(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
+    def __kinto_run_all__(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
         """Yield the results of several sequences of flows, moved by this number of threads.
 
         ``ordered``: one sequence after the other. An error of a flow is raised here, and the other flows stop.
         """
         return in_threads(ConcurrentFlows(sequences, workers, ordered=ordered), self.run)
 
-    async def arun_concurrently(
+    async def __kinto_arun_all__(
         self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool
     ) -> AsyncGenerator[T]:
-        """Like :meth:`run_concurrently`, by tasks of the event loop."""
+        """Like :meth:`__kinto_run_all__`, by tasks of the event loop."""
         async with aclosing(in_tasks(ConcurrentFlows(sequences, workers, ordered=ordered), self.arun)) as results:
             async for result in results:
                 yield result
 
-    def perform(self, change: Change[H]) -> H:
+    def __kinto_perform__(self, change: Change[H]) -> H:
         """Carry out the change now, or stage it in the open unit of work; return its holder."""
-        unit = open_unit(self)
-        if unit is not None:
-            return unit.stage(change)
-        self.run(carry_out(change, self))
+        if not stage(change, self):
+            self.run(carry_out(change, self))
         return change.holder
 
-    async def aperform(self, change: Change[H]) -> H:
-        """Like :meth:`perform`."""
-        unit = open_unit(self)
-        if unit is not None:
-            return unit.stage(change)
-        await self.arun(carry_out(change, self))
+    async def __kinto_aperform__(self, change: Change[H]) -> H:
+        """Like :meth:`__kinto_perform__`."""
+        if not stage(change, self):
+            await self.arun(carry_out(change, self))
         return change.holder
 
-    def refuse_staging(self, what: str) -> None:
-        """Raise ``NotStageableError`` inside a unit of work of this client; ``what`` names the refused call."""
-        if (unit := open_unit(self)) is not None:
-            unit.admit(None, what)
+    @property
+    def __kinto_locks__(self) -> set[ObjectPath]:
+        """The locks whose objects exist; for a dry client, as planned: others share its connection."""
+        return self._dry_run.locks if self._options.dry_mode else self._connection.locks
 
-    def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
-        """Return the flow whose result is the write by which a unit of work takes this lock."""
-        known, dry_run = self._connection.locks, self._dry_run
-        if path not in known and path not in dry_run.locks:
-            yield from create_lock(path)
-            # Clients that are not dry share the connection, and for them a planned lock does not exist.
-            (dry_run.locks if self._options.dry_mode else known).add(path)
-        return lock_write(path)
-
-    def forget_lock(self, path: ObjectPath) -> None:
-        """Forget that the object of this lock exists: it may have been deleted."""
-        self._connection.locks.discard(path)
-
-    def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
+    def __kinto_describe_server__(self, *, refresh: bool = False) -> Flow[JSONObject]:
         """Return the flow whose result is the server's description, which clones share and must not change."""
         connection = self._connection
         if connection.server_info is None or refresh:
             connection.server_info = yield from read_server_info()
         return connection.server_info
 
-    def read_file(self, file: Content) -> Flow[bytes]:
-        """Return the flow that reads the content of a file."""
-        response = yield BlockingTask(path="a file", work=lambda: Response(200, body=read_content(file)))
-        return response.body
-
-    def fetch_file(
+    def __kinto_fetch_file__(
         self, url: str, target: Target, *, size: int | None, sha256: str | None, options: DownloadOptions
     ) -> Flow[None]:
         """Return the flow that downloads a file, from any host and without credentials."""
@@ -240,8 +216,8 @@ class ClientRunner:
         if lacks := self._options.lacks:
             missing = ", ".join(f"{name}=…" for name in sorted(lacks))
             raise CredentialsMissingError(f"This client came out of a pickle, without secrets: use clone({missing}).")
-        if request.is_write and (unit := open_unit(self)) is not None:
-            unit.admit(flow, f"{request.method} {request.path}")
+        if request.is_write:
+            refuse_staging(self, f"{request.method} {request.path}", flow)
         return request
 
     def plan(self) -> Plan:

@@ -79,7 +79,7 @@ class Applying:
         timestamp = self.planned.timestamp
         if not self.planned.counts.changes or timestamp is None:
             return (yield from self.write("apply"))
-        info = yield from self.planned.place.runner.describe_server()
+        info = yield from self.planned.place.runner.__kinto_describe_server__()
         limit = batch_limit(info) or DEFAULT_BATCH_LIMIT
         # The guard takes the place of one change.
         is_atomic = ATOMIC_CAPABILITY in info.get("capabilities", {}) and self.planned.counts.changes < limit

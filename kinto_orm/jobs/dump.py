@@ -73,7 +73,7 @@ def dump(
     Raises ``UsageError`` for a folder that holds something else, ``OSError`` where it cannot be written.
     """
     check_callbacks(progress=progress)
-    folder = runner.disk.open_folder(target)
+    folder = runner.__kinto_disk__.open_folder(target)
     return (yield from _Dump(path, folder, runner, check_horizon(horizon), progress).run())
 
 
@@ -97,7 +97,7 @@ class _Dump:
         """The URL of the files of records; ``None`` where the server has no plugin for them."""
 
     def run(self) -> Flow[DumpReport]:
-        info = yield from self._runner.describe_server()
+        info = yield from self._runner.__kinto_describe_server__()
         attachments = info.get("capabilities", {}).get("attachments")
         self._base_url = attachments.get("base_url") if isinstance(attachments, dict) else None
         bucket = yield from get(self._path)
@@ -117,7 +117,7 @@ class _Dump:
         """Return the id of the bucket, which has another one than its path where that says ``default``."""
         if self._path.id != "default":
             return self._path.id
-        info = yield from self._runner.describe_server()
+        info = yield from self._runner.__kinto_describe_server__()
         id = info.get("user", {}).get("bucket")
         if not isinstance(id, str):
             raise ProtocolError("The server does not say which bucket is the default one.")
@@ -291,7 +291,7 @@ class _Dump:
             target = self._folder.path(name)
             url = attachment.url(self._base_url)
             try:
-                yield from self._runner.fetch_file(
+                yield from self._runner.__kinto_fetch_file__(
                     url, target, size=attachment.size, sha256=attachment.hash, options=_REPLACE_OTHERS
                 )
             except ResponseError as error:

@@ -20,7 +20,7 @@ from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository import get_or_none
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Outcome, Stateful, Status, Verb
-from kinto_orm.unit_of_work import commit, raise_unless_stored
+from kinto_orm.unit_of_work import commit, raise_unless_stored, refuse_staging
 
 NO_SCHEMAS: Mapping[ObjectPath, NamedSchema] = {}
 
@@ -36,7 +36,7 @@ def ensure(
     stored, and ``SchemaDiffersError``, before anything is sent, where a collection has another schema, or
     none and records.
     """
-    runner.refuse_staging("ensure()")
+    refuse_staging(runner, "ensure()")
     to_create = _to_create(objects)
     for path in schemas:
         yield from require_enforcement(path, runner, "ensure(schema=True)")

@@ -56,6 +56,7 @@ from kinto_orm.unit_of_work import (
     full_batch,
     raise_for_report,
     raise_unless_stored,
+    refuse_staging,
     report_of,
 )
 from kinto_orm.unit_of_work.batches import gather_reads
@@ -150,9 +151,9 @@ def load(source: FilePath, target: Target, options: LoadOptions) -> Flow[LoadRep
     way of ``timestamps``: all before anything is sent. Raises ``CommitError`` (with ``.report``) where something was
     not stored, ``VerificationError`` where the server has something else in the end.
     """
-    target.runner.refuse_staging("load()")
+    refuse_staging(target.runner, "load()")
     records = options.check()
-    folder = target.runner.disk.open_folder(source)
+    folder = target.runner.__kinto_disk__.open_folder(source)
     manifest = yield from call_blocking("a dump", partial(_read_checked, folder))
     return (yield from _Load(folder, manifest, target, options, records).run())
 
@@ -162,8 +163,8 @@ def copy(
 ) -> Flow[LoadReport]:
     """Load what is dumped of a bucket into a folder that is temporary."""
     options.check()
-    target.runner.refuse_staging("copy_to()")
-    folder = yield from call_blocking("a copy", runner.disk.open_temporary_folder)
+    refuse_staging(target.runner, "copy_to()")
+    folder = yield from call_blocking("a copy", runner.__kinto_disk__.open_temporary_folder)
     try:
         yield from dump(path, folder.location, runner, horizon=horizon, progress=options.progress)
         flow = load(folder.location, target, options)
@@ -202,7 +203,7 @@ class _Load:
         """The plans for the records of collections that exist."""
 
     def run(self) -> Flow[LoadReport]:
-        info = yield from self._runner.describe_server()
+        info = yield from self._runner.__kinto_describe_server__()
         user = info.get("user") or {}
         self._user, self._is_reviewed = user.get("id"), "signer" in info.get("capabilities", {})
         if self._bucket == "default":
@@ -485,7 +486,7 @@ class _Load:
 
     def _check_timestamps(self, dumped: DumpedCollection, now: int) -> None:
         """Raise ``InvalidValueError`` where the records cannot be stored with the timestamps that they have."""
-        seen: Spool[str] = Spool(self._runner.disk, lambda _, id: id.encode(), bytes.decode)
+        seen: Spool[str] = Spool(self._runner.__kinto_disk__, lambda _, id: id.encode(), bytes.decode)
         before = ""
         try:
             for row in _read_rows(self._runner, self._folder, dumped):
@@ -551,7 +552,7 @@ class _Load:
 def _read_rows(runner: FlowRunner, folder: Folder, dumped: DumpedCollection) -> Iterator[JSONObject]:
     """Read the records of a collection."""
     name = folder.path(dumped.records)
-    for number, line in enumerate(runner.disk.read_lines(name), 1):
+    for number, line in enumerate(runner.__kinto_disk__.read_lines(name), 1):
         row: Any = decode(line.encode(), f"line {number} of {dumped.records}")
         if not isinstance(row, dict) or not isinstance(row.get("id"), str):
             raise InvalidValueError(f"line {number} of {name} is no record.")

@@ -171,9 +171,11 @@ class Planning:
         ``TooManyDeletesError``.
         """
         source = open_source(rows, self.codec, self._runner)
-        changes = PlannedChanges(self._runner.disk)
+        changes = PlannedChanges(self._runner.__kinto_disk__)
         given = Spool[Any](
-            self._runner.disk, lambda position, value: encode(list(self._encode(source, position, value))), _decode_row
+            self._runner.__kinto_disk__,
+            lambda position, value: encode(list(self._encode(source, position, value))),
+            _decode_row,
         )
         try:
             yield from self._collect(source, given)
@@ -258,7 +260,7 @@ class Planning:
             yield from call_blocking("rows", lambda keyed=keyed: changes.add(comparison.take(keyed)))  # type: ignore[misc]
 
     def _compare_by_key(self, comparison: Comparison[Any], changes: PlannedChanges) -> Flow[None]:
-        records: Spool[JSONObject] = Spool(self._runner.disk, _encode_record, _decode_record)
+        records: Spool[JSONObject] = Spool(self._runner.__kinto_disk__, _encode_record, _decode_record)
         try:
             walk = self._walk()
             while (flow := walk.next_page()) is not None:
@@ -298,7 +300,7 @@ class Planning:
         bucket, collection = self.place.path.parent_ids
         if bucket == "default":
             # The same bucket has another name, too.
-            info = yield from self._runner.describe_server()
+            info = yield from self._runner.__kinto_describe_server__()
             bucket = info.get("user", {}).get("bucket", bucket)
         return f"/buckets/{bucket}/collections/{collection}/records?{self.options.key}="
 

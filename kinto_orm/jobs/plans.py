@@ -19,6 +19,7 @@ from kinto_orm.query import Place
 from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.disk import FilePath
 from kinto_orm.repository.state import FlowRunner, OnConflict, Progress
+from kinto_orm.unit_of_work import refuse_staging
 
 FORMAT = "kinto_orm plan, version 1"
 """The first value of each file with a plan."""
@@ -100,11 +101,11 @@ class SyncPlan:
 
     def _apply(self, progress: Progress | None, on_outcome: OnOutcome | None) -> Flow[SyncReport]:
         check_callbacks(progress=progress, on_outcome=on_outcome)
-        self._planned.place.runner.refuse_staging("apply() of a plan")
+        refuse_staging(self._planned.place.runner, "apply() of a plan")
         return Applying(self._planned, progress=progress, on_outcome=on_outcome).apply()
 
     def _save(self, path: FilePath) -> Flow[None]:
-        disk = self._planned.place.runner.disk
+        disk = self._planned.place.runner.__kinto_disk__
         return call_blocking("a plan", lambda: disk.write_text(path, self._pieces()))
 
     def _header(self) -> JSONObject:
@@ -147,7 +148,7 @@ def sync(
 ) -> Flow[SyncReport]:
     """Make the collection equal to the rows: compare both sides, then write the differences."""
     check_callbacks(progress=progress, on_outcome=on_outcome)
-    place.runner.refuse_staging("sync()")
+    refuse_staging(place.runner, "sync()")
     planned = yield from Planning(place, codec, options, progress).plan(rows)
     try:
         return (yield from Applying(planned, on_conflict, progress, on_outcome).write("sync"))
@@ -169,13 +170,13 @@ def load_plan(
 def _read_plan(
     path: FilePath, runner: FlowRunner, records_of: Callable[[str, str], tuple[Place, RowCodec]]
 ) -> SyncPlan:
-    text = "".join(runner.disk.read_lines(path))
+    text = "".join(runner.__kinto_disk__.read_lines(path))
     try:
         document = decode(text.encode(), "a plan")
         if document["format"] != FORMAT:
             raise InvalidValueError(f"its format is {document['format']!r:.60}, and not {FORMAT!r}")
         place, codec = records_of(check_id(document["bucket"]), check_id(document["collection"]))
-        planned = Planned(place, codec, PlannedChanges(runner.disk), document["timestamp"], document["key"])
+        planned = Planned(place, codec, PlannedChanges(runner.__kinto_disk__), document["timestamp"], document["key"])
         planned.changes.add(map(_change_of, document["changes"]))
         planned.changes.counts = PlanCounts(**document["counts"])
     except (InvalidInputError, ProtocolError, KeyError, TypeError, AttributeError) as error:

@@ -20,6 +20,7 @@ from kinto_orm.protocol.reviews import ReviewRules, ReviewStatus, ReviewStep, st
 from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
 from kinto_orm.repository import get
 from kinto_orm.repository.state import FlowRunner, Stateful, add_observer, remove_observer
+from kinto_orm.unit_of_work import refuse_staging
 
 H = TypeVar("H", bound=Stateful)
 
@@ -94,7 +95,7 @@ class Publication(Generic[H]):
     def _begin(self) -> Flow[None]:
         if self._is_open:
             raise UsageError(f"This publication of {self._path} is open already: make another one.")
-        self._runner.refuse_staging("publication()")
+        refuse_staging(self._runner, "publication()")
         yield from self._flows.require(self.collection.__kinto_path__(), "publication()", self._runner)
         self._written, self.is_requested = Written(self._path), False
         self._start = (yield from read_timestamp(self._path)) or 0
@@ -139,7 +140,7 @@ class Publication(Generic[H]):
 
     def _is_left_over(self) -> Flow[bool]:
         """Return whether this user's own changes wait, for which an earlier run did not ask for a review."""
-        user = (yield from self._runner.describe_server()).get("user")
+        user = (yield from self._runner.__kinto_describe_server__()).get("user")
         state = yield from get(self.collection.__kinto_path__())
         data = state.data or {}
         is_own = isinstance(user, dict) and data.get("last_edit_by") == user.get("id")

@@ -27,7 +27,7 @@ from kinto_orm.query import Place, Reading, import_extra
 from kinto_orm.repository import conditions_about, get, history_path, require_capability, require_history
 from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.state import FlowRunner, ObjectState, Progress, Stateful, Verb, WriteOptions
-from kinto_orm.unit_of_work import carry_out
+from kinto_orm.unit_of_work import carry_out, refuse_staging
 
 M = TypeVar("M", bound=Stateful)
 
@@ -252,7 +252,7 @@ class SchemaDiff(Generic[M]):
 
     def _push(self, *, force: bool) -> Flow[None]:
         source = self._source
-        source.runner.refuse_staging("push() of a schema")
+        refuse_staging(source.runner, "push() of a schema")
         if self.is_empty:
             return
         yield from require_enforcement(source.path, source.runner, "push()")
@@ -373,7 +373,7 @@ def _moment_of_schema(state: ObjectState, runner: FlowRunner) -> Flow[int]:
     """Return when the collection got the schema that it has, as far as its history tells; else its own timestamp."""
     path, moment = state.path, state.last_modified or 0
     schema = (state.data or {}).get("schema")
-    info = yield from runner.describe_server()
+    info = yield from runner.__kinto_describe_server__()
     try:
         if "history" in info.get("capabilities", {}):
             yield from require_history("pending()", path, runner)

@@ -87,7 +87,7 @@ def open_source(rows: Rows, codec: RowCodec, runner: FlowRunner) -> Source:
     another kind.
     """
     if isinstance(rows, (str, os.PathLike)):
-        return _open_file(rows, codec, runner.disk)
+        return _open_file(rows, codec, runner.__kinto_disk__)
     if isinstance(rows, Query):
         return _QueryRows(rows, runner)
     if isinstance(rows, (Mapping, bytes)) or hasattr(rows, "__kinto_change__") or not hasattr(rows, "__iter__"):
@@ -163,7 +163,7 @@ class _QueryRows:
     """The records that a query selects, as the server has them; a query of another client is run by that one."""
 
     def __init__(self, query: Query[Any], runner: FlowRunner) -> None:
-        reading = query.reading
+        reading = query.__kinto_reading__()
         self._place = reading.source.locate()
         self._is_ours = self._place.runner is runner
         self._walk: PageWalk[JSONObject] = PageWalk(RawRows(), self._place, reading.selection, "raise")

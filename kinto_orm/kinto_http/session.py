@@ -270,7 +270,7 @@ def change_session(session: Any, changes: Mapping[str, Any]) -> Any:
 def describe_server(session: Any, *, refresh: bool = False) -> Flow[Any]:
     """Return the description of the session's server; it is asked once, where the session can keep it."""
     client = getattr(session, "client", None)
-    return client.describe_server(refresh=refresh) if isinstance(client, OurClient) else read_server_info()
+    return client.__kinto_describe_server__(refresh=refresh) if isinstance(client, OurClient) else read_server_info()
 
 
 def convert_auth(auth: Any, server_url: str | None = None) -> Any:

@@ -29,6 +29,7 @@ from kinto_orm.protocol.paging import check_horizon
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.building import field_names
+from kinto_orm.unit_of_work import refuse_staging
 
 M = TypeVar("M", bound=Record)
 
@@ -91,7 +92,7 @@ class Mirror:
         if bucket is None:
             bucket = getattr(which, "__kinto_bucket__", None) or self.client.default_bucket
         collection: Collection[Any] = self.client.bucket(check_id(bucket, "bucket")).collection(which)
-        names = field_names(collection.records.reading, indexes, "indexes") if indexes else ()
+        names = field_names(collection.records.__kinto_reading__(), indexes, "indexes") if indexes else ()
         self._store.add_collection(str(collection.__kinto_path__()), names)
         return collection
 
@@ -150,7 +151,7 @@ class Mirror:
         self, given: Sequence[Collection[Any]], on_conflict: object, on_reset: object, *, push: bool
     ) -> Flow[MirrorResult]:
         options = self._options(on_conflict, on_reset, push=push)
-        self._online.refuse_staging("mirror.sync()")
+        refuse_staging(self._online, "mirror.sync()")
         return sync_collections(self._store, self._online, self._chosen(given), options)
 
     def verify(self, *collections: Collection[Any]) -> VerifyReport:
@@ -178,7 +179,7 @@ class Mirror:
         and ``OSError`` where it cannot be read.
         """
         ((number, online),) = self._chosen([collection])
-        rows = read_dump(path, self._online.disk)
+        rows = read_dump(path, self._online.__kinto_disk__)
         return self._sync_of(number, online).load_dump(rows)
 
     def _sync_of(self, number: int, online: Collection[Record]) -> CollectionSync:

@@ -130,7 +130,7 @@ def find_obstacle(store: Store, online: Client) -> Flow[KintoError | None]:
     if 0 < left <= MOST_BACKOFF:
         return BackoffError(f"Nothing was sent: the server asks for a pause of {left:.0f} s more.", retry_after=left)
     try:
-        info = yield from online.describe_server()
+        info = yield from online.__kinto_describe_server__()
     except (TransportError, ResponseError, ProtocolError) as error:
         return error
     user = info.get("user")
@@ -147,7 +147,7 @@ class CollectionSync:
         self._store = store
         self._number = number
         self._online = online
-        self._source = online.records.reading.source
+        self._source = online.records.__kinto_reading__().source
         self._place = self._source.locate()
         self._list = self._place.path
         self._url = str(self._list)

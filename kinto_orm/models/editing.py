@@ -24,7 +24,7 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import Place
 from kinto_orm.repository import get, get_or_create, get_or_none, require_kind
 from kinto_orm.repository.state import FlowRunner, Verb
-from kinto_orm.unit_of_work import carry_out
+from kinto_orm.unit_of_work import carry_out, refuse_staging
 
 M = TypeVar("M", bound=KintoObject)
 
@@ -42,7 +42,7 @@ def find_or_create(
     ``InvalidValueError``, the object is read, and the error raised where there is none.
     """
     runner = place.runner
-    runner.refuse_staging("get_or_create() or update_or_create()")
+    refuse_staging(runner, "get_or_create() or update_or_create()")
     yield from require_kind(place.path.kind, runner)
     try:
         one = make()
@@ -110,7 +110,7 @@ class Editing(Generic[M]):
 
     def _attempts(self) -> Iterator[Attempt[M]]:
         place = self.locate()
-        place.runner.refuse_staging("edit()")
+        refuse_staging(place.runner, "edit()")
         for number in range(1, self.attempts + 1):
             yield Attempt(self, place, number)
 

@@ -385,7 +385,7 @@ class Collection(_Typed[R], KintoObject):
         else:
             wanted = schema_of(given, enforce_formats=enforce_formats)
             name = f"the schema of {given.__name__}"
-        reading = record_manager_of(given, plain=Record, parent=self).reading
+        reading = record_manager_of(given, plain=Record, parent=self).__kinto_reading__()
         return compare_schema(SchemaSource(self, reading, reading.source.locate(), name), wanted)
 
     def model_source(self) -> str:
@@ -515,7 +515,7 @@ def holders_of(one: Any, client: FlowRunner) -> Sequence[KintoObject]:
 
 def load_target(runner: FlowRunner) -> Target:
     """Return the server of a client as a load sees it; raise ``InvalidTypeError`` for what is no client."""
-    if not hasattr(runner, "refuse_staging"):
+    if not hasattr(runner, "__kinto_perform__"):
         raise InvalidTypeError(
             f"A bucket is copied to a client, of this server or of another one, not to {runner!r:.60}."
         )

@@ -190,7 +190,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         have. Where others are faster again and again, it raises ``ConflictError``.
         https://docs.kinto-storage.org/en/stable/api/1.x/records.html
         """
-        return self.__kinto_runner__().perform(
+        return self.__kinto_runner__().__kinto_perform__(
             change_of(
                 self, Verb.SAVE, safe=safe, if_match=if_match, if_not_exists=if_not_exists, on_conflict=on_conflict
             )
@@ -205,7 +205,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         on_conflict: OnConflict | None = None,
     ) -> Self:
         """Like :meth:`save`."""
-        return await self.__kinto_runner__().aperform(
+        return await self.__kinto_runner__().__kinto_aperform__(
             change_of(
                 self, Verb.SAVE, safe=safe, if_match=if_match, if_not_exists=if_not_exists, on_conflict=on_conflict
             )
@@ -216,11 +216,13 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
         Raises ``ConflictError`` where another client was faster.
         """
-        return self.__kinto_runner__().perform(change_of(self, Verb.REPLACE, safe=safe, if_match=if_match))
+        return self.__kinto_runner__().__kinto_perform__(change_of(self, Verb.REPLACE, safe=safe, if_match=if_match))
 
     async def areplace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
         """Like :meth:`replace`."""
-        return await self.__kinto_runner__().aperform(change_of(self, Verb.REPLACE, safe=safe, if_match=if_match))
+        return await self.__kinto_runner__().__kinto_aperform__(
+            change_of(self, Verb.REPLACE, safe=safe, if_match=if_match)
+        )
 
     def patch(
         self,
@@ -236,7 +238,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         Takes wire names and values (a mapping for names such as ``safe``), or a ``BasicPatch``, ``MergePatch`` or
         ``JSONPatch``. Raises ``ConflictError`` where another client was faster, ``NotFoundError`` where it is gone.
         """
-        return self.__kinto_runner__().perform(
+        return self.__kinto_runner__().__kinto_perform__(
             change_of(self, Verb.PATCH, patch_of(self, changes, values), safe=safe, if_match=if_match)
         )
 
@@ -250,7 +252,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         **values: Any,
     ) -> Self:
         """Like :meth:`patch`."""
-        return await self.__kinto_runner__().aperform(
+        return await self.__kinto_runner__().__kinto_aperform__(
             change_of(self, Verb.PATCH, patch_of(self, changes, values), safe=safe, if_match=if_match)
         )
 
@@ -260,7 +262,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         Deletes the objects below it, too. Raises ``ConflictError`` where it was changed since it was last read, and
         ``NotFoundError`` where it is gone.
         """
-        return self.__kinto_runner__().perform(
+        return self.__kinto_runner__().__kinto_perform__(
             change_of(self, Verb.DELETE, safe=safe, if_match=if_match, if_exists=if_exists)
         )
 
@@ -268,7 +270,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False
     ) -> Self:
         """Like :meth:`delete`."""
-        return await self.__kinto_runner__().aperform(
+        return await self.__kinto_runner__().__kinto_aperform__(
             change_of(self, Verb.DELETE, safe=safe, if_match=if_match, if_exists=if_exists)
         )
 

@@ -55,6 +55,7 @@ from kinto_orm.unit_of_work import (
     changes_of,
     outcome_of,
     raise_for_report,
+    refuse_staging,
     report_of,
 )
 
@@ -69,7 +70,7 @@ class Manager(HistoryMixin[M]):
 
     @property
     def _source(self) -> ModelSource:
-        return cast(ModelSource, self.reading.source)
+        return cast(ModelSource, self._reading.source)
 
     def ref(self, id: str | UUID) -> M:
         """Return a reference to the object of that id: ``patch``, ``delete`` and ``refresh`` work without loading it.
@@ -287,7 +288,7 @@ class Manager(HistoryMixin[M]):
     def _bulk(self, verb: Verb, name: str, objects: Iterable[Any], place: Place) -> Bulk[M]:
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
             raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
-        place.runner.refuse_staging(f"{name}()")
+        refuse_staging(place.runner, f"{name}()")
         new: NewObjects | None = None
         if name.endswith("_create") and place.path.kind is Kind.RECORD:
             with suppress(NotStageableError):  # which each object gets
@@ -313,7 +314,7 @@ class Manager(HistoryMixin[M]):
     def _change(
         self, verb: Verb, name: str, place: Place, new: NewObjects | None, given: M | Mapping[str, Any]
     ) -> Answered[M]:
-        source: ModelSource = self.reading.source  # type: ignore[assignment]  # as in _source: once for each object
+        source: ModelSource = self._reading.source  # type: ignore[assignment]  # as in _source: once for each object
         if new is not None and (creation := creation_of(given, source.model, new)) is not None:
             return creation
         one: Any = given

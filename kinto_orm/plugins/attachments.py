@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -31,7 +32,7 @@ from kinto_orm.protocol.json_values import JSONObject, encode, is_same, is_store
 from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Response, Target
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.responses import StoredObject, error_of, existing_object, raise_for_status, read_object
-from kinto_orm.protocol.writes import Flow
+from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.repository import get, get_or_none, plan, require_capability, without_schema_timestamp
 from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
 from kinto_orm.repository.state import (
@@ -45,6 +46,7 @@ from kinto_orm.repository.state import (
     Verb,
     WriteOptions,
 )
+from kinto_orm.unit_of_work import refuse_staging
 
 H = TypeVar("H", bound=Stateful)
 
@@ -65,10 +67,11 @@ def attach(
     ``UnsavedChangesError`` for a record with changes. Raises ``AmbiguousWriteError`` where the record does not show
     whether the file was stored.
     """
-    runner.refuse_staging("attach()")
+    refuse_staging(runner, "attach()")
     name = name_of(file, filename)
     yield from require_capability(CAPABILITY, "attach()", runner)
-    upload = Upload((yield from runner.read_file(file)), name, mimetype)
+    content = yield from call_blocking("a file", partial(runner.__kinto_disk__.read_content, file))
+    upload = Upload(content, name, mimetype)
     change = FileChange(holder.__kinto_change__(Verb.SAVE), Verb.ATTACH, runner, safe)
     change.check()
     if _has_already(change.state, upload, filename, mimetype):
@@ -92,7 +95,7 @@ def detach(holder: H, runner: FlowRunner, *, safe: bool) -> Flow[Outcome[H]]:
 
     Raises the errors of :func:`attach`, and ``NotFoundError`` where there is no record.
     """
-    runner.refuse_staging("detach()")
+    refuse_staging(runner, "detach()")
     yield from require_capability(CAPABILITY, "detach()", runner)
     change = FileChange(holder.__kinto_change__(Verb.SAVE), Verb.DETACH, runner, safe)
     change.check()
@@ -122,7 +125,7 @@ def download(holder: Stateful, target: Target, runner: FlowRunner, options: Down
     if not isinstance(base_url, str):
         raise ProtocolError("The server does not say where its attachments are: base_url is missing in its settings.")
     url = found.url(base_url)
-    yield from runner.fetch_file(url, place, size=found.size, sha256=found.hash, options=options)
+    yield from runner.__kinto_fetch_file__(url, place, size=found.size, sha256=found.hash, options=options)
     return place if isinstance(place, Path) else None
 
 

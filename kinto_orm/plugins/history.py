@@ -44,7 +44,7 @@ from kinto_orm.repository import (
     without_schema_timestamp,
 )
 from kinto_orm.repository.state import Change, ObjectState, Stateful, Status, Verb
-from kinto_orm.unit_of_work import carry_out
+from kinto_orm.unit_of_work import carry_out, refuse_staging
 
 M = TypeVar("M", bound=Stateful)
 T = TypeVar("T")
@@ -60,7 +60,7 @@ class Snapshot(Generic[M]):
     https://docs.kinto-storage.org/en/stable/api/1.x/history.html
     """
 
-    source: Source[M]
+    _source: Source[M]
     timestamp: int
     """The time, in milliseconds since the epoch."""
 
@@ -109,7 +109,7 @@ class Snapshot(Generic[M]):
             found = yield from version_at(path, self.timestamp, exists=found is not None)
         if found is None or found.status is Status.DELETED:
             raise NotFoundError(f"{path} did not exist at {self.timestamp}.", status=404, method="GET", path=str(path))
-        return self.source.load_one(found, place)
+        return self._source.load_one(found, place)
 
     def _all(self, place: Place) -> Flow[list[M]]:
         rows = yield from self._rows(place)
@@ -117,7 +117,7 @@ class Snapshot(Generic[M]):
         loaded = LoadedRows(
             page, place.path, on_invalid=place.runner.on_invalid, is_partial=False, may_hold_tombstones=False
         )
-        return list(self.source.load(loaded, place))
+        return list(self._source.load(loaded, place))
 
     def _count(self, place: Place) -> Flow[int]:
         return len((yield from self._rows(place)))
@@ -165,18 +165,18 @@ class Snapshot(Generic[M]):
                     raise incomplete_history(str(place.path.object(id)), self.timestamp)
 
     def _run(self, ending: Callable[[Place], Flow[T]]) -> T:
-        place = self.source.locate()
+        place = self._source.locate()
         return place.runner.run(ending(place))
 
     async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
-        place = self.source.locate()
+        place = self._source.locate()
         return await place.runner.arun(ending(place))
 
     def __bool__(self) -> NoReturn:
         raise UsageError("A snapshot has no truth value, because finding out costs a request: use .count().")
 
     def __repr__(self) -> str:
-        return f"<Snapshot of all {self.source.kind.plural} at {self.timestamp}>"
+        return f"<Snapshot of all {self._source.kind.plural} at {self.timestamp}>"
 
 
 def _all_rows(place: Place[Any], selection: Selection) -> Flow[list[JSONObject]]:
@@ -232,7 +232,7 @@ class HistoryMixin(Query[R]):
 
         Nothing is sent before the query ends.
         """
-        place = self.reading.source.locate()
+        place = self._reading.source.locate()
         path = _path_of(one, place)
         return history_of(lambda: (place.runner, path.ids[0]), path)
 
@@ -241,10 +241,10 @@ class HistoryMixin(Query[R]):
 
         Iterate over it, or end it with ``all``, ``count`` or ``get``. Raises ``UsageError`` for other kinds of objects.
         """
-        kind = self.reading.source.kind
+        kind = self._reading.source.kind
         if kind is not Kind.RECORD:
             raise UsageError(f"as_of() is for records: Kinto has no snapshots of {kind.plural}; look at history(id).")
-        return Snapshot(self.reading.source, moment(timestamp, "as_of"))
+        return Snapshot(self._reading.source, moment(timestamp, "as_of"))
 
     def revert(self, one: R | str | UUID, /, *, to: TimestampInput | HistoryEntry) -> R:
         """Store the object as it was at that time, or after that entry of its history, and return it.
@@ -273,7 +273,7 @@ class _Reverting(NamedTuple, Generic[R]):
 
     def flow(self, place: Place) -> Flow[R]:
         """Store the old version and return the object."""
-        place.runner.refuse_staging("revert()")
+        refuse_staging(place.runner, "revert()")
         path = _path_of(self.id if self.given is None else self.given, place)
         if isinstance(self.when, HistoryEntry):
             _check_is_about(self.when, path)
@@ -343,8 +343,8 @@ def _reverting(query: Query[R], one: R | str | UUID, to: TimestampInput | Histor
     when = to if isinstance(to, HistoryEntry) else parse_timestamp(to, "to")
     if not isinstance(one, str | UUID):
         _check_is_clean(one)
-        return _Reverting(query.reading.source, one, "", when).flow
-    return _Reverting(query.reading.source, None, check_id(one), when).flow
+        return _Reverting(query.__kinto_reading__().source, one, "", when).flow
+    return _Reverting(query.__kinto_reading__().source, None, check_id(one), when).flow
 
 
 def _path_of(one: Revertible | str | UUID, place: Place) -> ObjectPath:

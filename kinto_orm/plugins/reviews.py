@@ -27,6 +27,7 @@ from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
 from kinto_orm.repository import get, require_capability
 from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Stateful, Status, Verb
+from kinto_orm.unit_of_work import refuse_staging
 
 H = TypeVar("H", bound=Stateful)
 
@@ -47,9 +48,9 @@ def review(holder: H, step: ReviewStep, message: str | None = None, *, seen: Tim
         raise InvalidTypeError(f"The message of a review is text, not {message!r:.60}.")
     timestamp = None if seen is None else parse_timestamp(seen, "seen")
     runner = holder.__kinto_runner__()
-    runner.refuse_staging(f"{step.name.lower()} of a review")
+    refuse_staging(runner, f"{step.name.lower()} of a review")
     rules = yield from require_rules(holder.__kinto_path__(), f"A review ({step.name.lower()})", runner)
-    user = (yield from runner.describe_server()).get("user")
+    user = (yield from runner.__kinto_describe_server__()).get("user")
     own_id = user.get("id") if isinstance(user, dict) else None
     review = Review(holder.__kinto_change__(Verb.SAVE), step, message, runner, own_id)
     before = yield from review.look(rules, timestamp)

@@ -42,7 +42,7 @@ class ConditionalReads(Generic[M]):
 
     __slots__ = ()
 
-    reading: Reading[M]
+    _reading: Reading[M]
 
     def cached(
         self, *, max_age: float = 60, horizon: float = 10, revalidate: float = 900, stale_ok: bool = False
@@ -59,7 +59,7 @@ class ConditionalReads(Generic[M]):
         :attr:`~kinto_orm.CachedQuery.error`; it asks again after ``max_age``. Whatever the server refuses is raised.
         https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
         """
-        return CachedQuery(self.reading, max_age, horizon, revalidate, stale_ok)
+        return CachedQuery(self._reading, max_age, horizon, revalidate, stale_ok)
 
     def consistent(self, *, horizon: float = 10) -> list[M]:
         """Return all the objects, as they were together at one moment, also where they are on several pages.
@@ -69,18 +69,18 @@ class ConditionalReads(Generic[M]):
         Raises ``ConflictError`` where others go on writing: three times, the pages were no state of the list.
         https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
         """
-        return self._run(partial(_read_state, self.reading, check_horizon(horizon)))
+        return self._run(partial(_read_state, self._reading, check_horizon(horizon)))
 
     async def aconsistent(self, *, horizon: float = 10) -> list[M]:
         """Like :meth:`consistent`."""
-        return await self._arun(partial(_read_state, self.reading, check_horizon(horizon)))
+        return await self._arun(partial(_read_state, self._reading, check_horizon(horizon)))
 
     def _run(self, ending: Callable[[Place], Flow[T]]) -> T:
-        place = self.reading.source.locate()
+        place = self._reading.source.locate()
         return place.runner.run(place.asked(ending(place)))
 
     async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
-        place = self.reading.source.locate()
+        place = self._reading.source.locate()
         return await place.runner.arun(place.asked(ending(place)))
 
 
@@ -253,12 +253,12 @@ class CachedQuery(Generic[M]):
 
     def _is_fresh(self, kept: _Kept[M], now: int) -> bool:
         is_young = 0 <= now - kept.asked_at < self._max_age * 1000
-        return is_young and kept.writes == kept.place.runner.writes
+        return is_young and kept.writes == kept.place.runner.__kinto_writes__
 
     # -- the flows ------------------------------------------------------------------------------------------------
 
     def _answer(self, place: Place, *, refresh: bool) -> Flow[list[M]]:
-        kept, now, writes = self._kept, (yield from pause()), place.runner.writes
+        kept, now, writes = self._kept, (yield from pause()), place.runner.__kinto_writes__
         if kept is not None and (kept.place.runner is not place.runner or kept.place.path != place.path):
             kept = None
         if kept is not None and not refresh and open_unit(place.runner) is None and self._is_fresh(kept, now):

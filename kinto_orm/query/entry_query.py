@@ -22,6 +22,7 @@ from kinto_orm.query.execution import LoadedRows, PageWalk, Place, Reading, Sele
 from kinto_orm.query.writing import delete_selected
 from kinto_orm.repository import conditions_about, require_capability, require_history
 from kinto_orm.repository.state import FlowRunner
+from kinto_orm.unit_of_work import refuse_staging
 
 E = TypeVar("E")
 T = TypeVar("T")
@@ -107,8 +108,8 @@ class EntryQuery(Generic[E]):
     Each ending raises ``CapabilityMissingError`` where the server lacks the plugin, before anything else is sent.
     """
 
-    source: EntrySource[E]
-    selection: Selection
+    _source: EntrySource[E]
+    _selection: Selection
 
     # -- refine ---------------------------------------------------------------------------------------------------
 
@@ -121,9 +122,9 @@ class EntryQuery(Generic[E]):
         """
         for one in conditions:
             if isinstance(one, Condition):
-                self.source.resolve_field(one.field)
+                self._source.resolve_field(one.field)
         reading = building.with_expressions(self._reading, conditions)
-        return self._refined(self.source.checked(building.with_keywords(reading, keywords).selection))
+        return self._refined(self._source.checked(building.with_keywords(reading, keywords).selection))
 
     def limit(self, count: int) -> Self:
         """Select the first ``count`` entries, on however many pages."""
@@ -141,16 +142,16 @@ class EntryQuery(Generic[E]):
     # -- end ------------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[E]:
-        place = self.source.find()
+        place = self._source.find()
         walk = self._walk(place)
-        place.runner.run(self.source.require(place))
+        place.runner.run(self._source.require(place))
         while (flow := walk.next_page()) is not None:
             yield from place.runner.run(flow).objects
 
     async def __aiter__(self) -> AsyncIterator[E]:
-        place = self.source.find()
+        place = self._source.find()
         walk = self._walk(place)
-        await place.runner.arun(self.source.require(place))
+        await place.runner.arun(self._source.require(place))
         while (flow := walk.next_page()) is not None:
             for one in (await place.runner.arun(flow)).objects:
                 yield one
@@ -191,14 +192,14 @@ class EntryQuery(Generic[E]):
 
     @property
     def _reading(self) -> Reading[Any]:
-        return Reading(cast(Source[Any], self.source), self.selection)  # the source loads entries, not objects
+        return Reading(cast(Source[Any], self._source), self._selection)  # the source loads entries, not objects
 
     def _refined(self, selection: Selection) -> Self:
-        return type(self)(self.source, replace(selection, is_newest_first=False))
+        return type(self)(self._source, replace(selection, is_newest_first=False))
 
     def _walk(self, place: Place[Any], fields: tuple[str, ...] = ()) -> PageWalk[Any]:
-        selection = replace(self.selection, order=self.selection.order or self.source.order, fields=fields)
-        return PageWalk(self.source, place, selection, "raise")
+        selection = replace(self._selection, order=self._selection.order or self._source.order, fields=fields)
+        return PageWalk(self._source, place, selection, "raise")
 
     def _all(self, place: Place[Any], fields: tuple[str, ...] = ()) -> Flow[list[E]]:
         return (yield from self._walk(place, fields).rest())
@@ -215,26 +216,26 @@ class EntryQuery(Generic[E]):
         return (yield from self._first(place)) is not None
 
     def _run(self, ending: Callable[[Place[Any]], Flow[T]], *, writes: str = "") -> T:
-        place = self.source.find()
+        place = self._source.find()
         return place.runner.run(self._required(ending, place, writes))
 
     async def _arun(self, ending: Callable[[Place[Any]], Flow[T]], *, writes: str = "") -> T:
-        place = self.source.find()
+        place = self._source.find()
         return await place.runner.arun(self._required(ending, place, writes))
 
     def _required(self, ending: Callable[[Place[Any]], Flow[T]], place: Place[Any], writes: str) -> Flow[T]:
         if writes:
-            place.runner.refuse_staging(writes)
-        yield from self.source.require(place)
+            refuse_staging(place.runner, writes)
+        yield from self._source.require(place)
         return (yield from ending(place))
 
     def __bool__(self) -> NoReturn:
         raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")
 
     def __repr__(self) -> str:
-        size = "all" if self.selection.limit is None else self.selection.limit
-        what = encode_query(self.selection.parameters()) or "no filter"
-        return f"<{type(self).__name__} of {size} {self.source.plural}: {what}>"
+        size = "all" if self._selection.limit is None else self._selection.limit
+        what = encode_query(self._selection.parameters()) or "no filter"
+        return f"<{type(self).__name__} of {size} {self._source.plural}: {what}>"
 
 
 class History(EntryQuery[HistoryEntry]):
@@ -276,7 +277,7 @@ class History(EntryQuery[HistoryEntry]):
         return await self._arun(self._purging(if_match, everything=everything), writes="purge()")
 
     def _purging(self, if_match: TimestampInput | None, *, everything: bool) -> Callable[[Place[Any]], Flow[int]]:
-        selection = self.selection
+        selection = self._selection
         selection.check_deletion("purge", everything=everything)
         timestamp = None if if_match is None else parse_timestamp(if_match, "if_match")
 

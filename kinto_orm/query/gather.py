@@ -73,15 +73,15 @@ class Gathering:
 
     def count(self, query: Query[Any]) -> Deferred[int]:
         """Read the number of objects of the query."""
-        return self._ending(query, query.reading.count)
+        return self._ending(query, query.__kinto_reading__().count)
 
     def exists(self, query: Query[Any]) -> Deferred[bool]:
         """Read whether the query has any object."""
-        return self._ending(query, query.reading.exists)
+        return self._ending(query, query.__kinto_reading__().exists)
 
     def timestamp(self, query: Query[Any]) -> Deferred[int | None]:
         """Read the timestamp of the query's whole list, in milliseconds."""
-        return self._ending(query, query.reading.timestamp)
+        return self._ending(query, query.__kinto_reading__().timestamp)
 
     def get(self, source: Fetchable[H], id: str | UUID) -> Deferred[H]:
         """Read the object of that id. Takes a model, a manager or a query."""
@@ -92,7 +92,7 @@ class Gathering:
         return self._add(or_none(_fetch(source, self._runner, id)))
 
     def _ending(self, query: Query[Any], ending: Callable[[Place], Flow[T]]) -> Deferred[T]:
-        place = query.reading.source.locate()
+        place = query.__kinto_reading__().source.locate()
         if place.runner is not self._runner:
             raise UsageError(f"{query!r} belongs to another client than this block.")
         return self._add(ending(place))

@@ -86,7 +86,7 @@ _DELETE = "this deletes all that the query selects; for one object write .ref({i
 class Query(ConditionalReads[M]):
     """A lazy selection: nothing is sent before it ends, and each iteration reads anew."""
 
-    reading: Reading[M]
+    _reading: Reading[M]
 
     _grows: ClassVar[bool] = True
     """Whether an iteration begins with a small page."""
@@ -107,7 +107,7 @@ class Query(ConditionalReads[M]):
         the number of objects; with ``pages=float("inf")`` it is the number on each page. Raises ``InvalidFilterError``
         for conditions that Kinto would refuse or ignore.
         """
-        reading = building.with_expressions(self.reading, conditions)
+        reading = building.with_expressions(self._reading, conditions)
         reading = building.with_keywords(reading, keywords)
         reading = building.with_page_count(reading, pages)
         return Query(building.with_policy(reading, on_invalid))
@@ -117,7 +117,7 @@ class Query(ConditionalReads[M]):
 
         A list of values is excluded value by value. Objects without the field stay.
         """
-        return Query(building.without(self.reading, conditions, keywords))
+        return Query(building.without(self._reading, conditions, keywords))
 
     def order_by(self, *fields: object) -> Query[M]:
         """Sort by these fields; ``"-name"`` for the largest first.
@@ -125,11 +125,11 @@ class Query(ConditionalReads[M]):
         No object comes twice, also where the loop itself saves it. While others write, each object comes exactly once
         only in an order that never changes for an object, such as ``id`` (the default).
         """
-        return Query(building.ordered(self.reading, fields))
+        return Query(building.ordered(self._reading, fields))
 
     def only(self, *fields: object) -> Query[M]:
         """Read these fields only; such objects cannot be saved."""
-        return Query(building.narrowed(self.reading, fields))
+        return Query(building.narrowed(self._reading, fields))
 
     def limit(self, count: int) -> Query[M]:
         """Select the first ``count`` objects, on however many pages."""
@@ -152,7 +152,7 @@ class Query(ConditionalReads[M]):
         return self._select(before=building.moment(timestamp, "before"))
 
     def __getitem__(self, part: slice) -> Query[M]:
-        return Query(building.sliced(self.reading, part))
+        return Query(building.sliced(self._reading, part))
 
     def partitions(self, count: int) -> tuple[Partition[M], ...]:
         """Return at most ``count`` parts of the query, disjoint and complete, in the order of ids.
@@ -161,11 +161,11 @@ class Query(ConditionalReads[M]):
         They hold about equal numbers of objects. Each part is a query, and can be pickled. Raises ``UsageError`` where
         the query has an order other than by id, or a limit.
         """
-        return self._run(partial(_partitioned, self.reading, building.check_count(count, "partitions", least=1)))
+        return self._run(partial(_cut, self._reading, building.check_count(count, "partitions", least=1)))
 
     async def apartitions(self, count: int) -> tuple[Partition[M], ...]:
         """Like :meth:`partitions`."""
-        return await self._arun(partial(_partitioned, self.reading, building.check_count(count, "partitions", least=1)))
+        return await self._arun(partial(_cut, self._reading, building.check_count(count, "partitions", least=1)))
 
     def parallel(self, threads: int, *, ordered: bool = True) -> ParallelQuery[M]:
         """Return an iterable of the same objects, whose pages are fetched by this number of threads.
@@ -174,7 +174,7 @@ class Query(ConditionalReads[M]):
         query is read one page ahead. Without ``ordered``, objects come as they arrive. It is faster only where the
         server has several processes.
         """
-        return ParallelQuery(self.reading, building.check_count(threads, "parallel", 1, MOST_THREADS), ordered)
+        return ParallelQuery(self._reading, building.check_count(threads, "parallel", 1, MOST_THREADS), ordered)
 
     # -- end ------------------------------------------------------------------------------------------------------
 
@@ -189,93 +189,93 @@ class Query(ConditionalReads[M]):
 
     def pages(self) -> Iterator[Page[M]]:
         """Yield the pages, one after the other."""
-        place = self.reading.source.locate()
-        walk = self.reading.walk(place, grows=self._grows)
+        place = self._reading.source.locate()
+        walk = self._reading.walk(place, grows=self._grows)
         while (flow := walk.next_page()) is not None:
             yield place.runner.run(place.asked(flow))
 
     async def apages(self) -> AsyncIterator[Page[M]]:
         """Like :meth:`pages`."""
-        place = self.reading.source.locate()
-        walk = self.reading.walk(place, grows=self._grows)
+        place = self._reading.source.locate()
+        walk = self._reading.walk(place, grows=self._grows)
         while (flow := walk.next_page()) is not None:
             yield await place.runner.arun(place.asked(flow))
 
     def all(self) -> list[M]:
         """Return all the objects, in a list."""
-        return self._run(self.reading.all)
+        return self._run(self._reading.all)
 
     async def aall(self) -> list[M]:
         """Like :meth:`all`."""
-        return await self._arun(self.reading.all)
+        return await self._arun(self._reading.all)
 
     def first(self) -> M | None:
         """Return the first object; ``None`` where there is none."""
-        return self._run(self.reading.first)
+        return self._run(self._reading.first)
 
     async def afirst(self) -> M | None:
         """Like :meth:`first`."""
-        return await self._arun(self.reading.first)
+        return await self._arun(self._reading.first)
 
     def one(self) -> M:
         """Return the only object; raise ``NotFoundError`` for none and ``MultipleObjectsError`` for several."""
-        return self._run(self.reading.one)
+        return self._run(self._reading.one)
 
     async def aone(self) -> M:
         """Like :meth:`one`."""
-        return await self._arun(self.reading.one)
+        return await self._arun(self._reading.one)
 
     @_advising(_GET)
     def get(self, id: str | UUID) -> M:
         """Return the object of that id; an unrefined query gives it its permissions. Raises ``NotFoundError``."""
-        return self._run(self.reading.get(self._checked(id)))
+        return self._run(self._reading.get(self._checked(id)))
 
     @_advising(_GET)
     async def aget(self, id: str | UUID) -> M:
         """Like :meth:`get`."""
-        return await self._arun(self.reading.get(self._checked(id)))
+        return await self._arun(self._reading.get(self._checked(id)))
 
     @_advising(_GET_OR_NONE)
     def get_or_none(self, id: str | UUID) -> M | None:
         """Return the object of that id; ``None`` where there is none."""
-        return self._run(self.reading.get_or_none(self._checked(id)))
+        return self._run(self._reading.get_or_none(self._checked(id)))
 
     @_advising(_GET_OR_NONE)
     async def aget_or_none(self, id: str | UUID) -> M | None:
         """Like :meth:`get_or_none`."""
-        return await self._arun(self.reading.get_or_none(self._checked(id)))
+        return await self._arun(self._reading.get_or_none(self._checked(id)))
 
     def get_many(self, ids: Iterable[str | UUID]) -> list[M]:
         """Return the objects of these ids that exist, in the order of the ids: one request, or a few for many ids."""
-        return self._run(self.reading.get_many(building.check_ids(ids, self.reading.source.kind)))
+        return self._run(self._reading.get_many(building.check_ids(ids, self._reading.source.kind)))
 
     async def aget_many(self, ids: Iterable[str | UUID]) -> list[M]:
         """Like :meth:`get_many`."""
-        return await self._arun(self.reading.get_many(building.check_ids(ids, self.reading.source.kind)))
+        return await self._arun(self._reading.get_many(building.check_ids(ids, self._reading.source.kind)))
 
     def count(self) -> int:
         """Return the number of objects; tombstones are not counted."""
-        return self._run(self.reading.count)
+        return self._run(self._reading.count)
 
     async def acount(self) -> int:
         """Like :meth:`count`."""
-        return await self._arun(self.reading.count)
+        return await self._arun(self._reading.count)
 
     def exists(self) -> bool:
         """Return whether there is any object."""
-        return self._run(self.reading.exists)
+        return self._run(self._reading.exists)
 
     async def aexists(self) -> bool:
         """Like :meth:`exists`."""
-        return await self._arun(self.reading.exists)
+        return await self._arun(self._reading.exists)
 
     def values(self, *fields: object) -> list[JSONObject]:
         """Return these fields of each object, as plain dictionaries."""
-        return self._run(self.reading.values(building.field_names(self.reading, fields, "values")))
+        return self._run(self._reading.values(building.field_names(self._reading, fields, "values")))
 
     async def avalues(self, *fields: object) -> list[JSONObject]:
         """Like :meth:`values`."""
-        return await self._arun(self.reading.values(building.field_names(self.reading, fields, "values")))
+        return await self._arun(self._reading.values(building.field_names(self._reading, fields, "values")))
 
     def to_arrow(self, *, progress: Progress | None = None) -> Any:
         """Return the objects as a ``pyarrow.Table`` (extra ``arrow``), read page by page.
@@ -286,35 +286,35 @@ class Query(ConditionalReads[M]):
         Without a model, it has a column for each key of any page. ``progress`` is called after each page with the
         number of objects read, their total, and of what. Raises ``InvalidValueError`` for values that do not fit.
         """
-        return self._run(partial(read_arrow, self.reading, progress))
+        return self._run(partial(read_arrow, self._reading, progress))
 
     async def ato_arrow(self, *, progress: Progress | None = None) -> Any:
         """Like :meth:`to_arrow`."""
-        return await self._arun(partial(read_arrow, self.reading, progress))
+        return await self._arun(partial(read_arrow, self._reading, progress))
 
     def to_pandas(self, *, progress: Progress | None = None) -> Any:
         """Return the objects as a ``pandas.DataFrame`` (extra ``pandas``); otherwise like :meth:`to_arrow`."""
-        return self._run(partial(read_pandas, self.reading, progress))
+        return self._run(partial(read_pandas, self._reading, progress))
 
     async def ato_pandas(self, *, progress: Progress | None = None) -> Any:
         """Like :meth:`to_pandas`."""
-        return await self._arun(partial(read_pandas, self.reading, progress))
+        return await self._arun(partial(read_pandas, self._reading, progress))
 
     def to_polars(self, *, progress: Progress | None = None) -> Any:
         """Return the objects as a ``polars.DataFrame`` (extra ``polars``); otherwise like :meth:`to_arrow`."""
-        return self._run(partial(read_polars, self.reading, progress))
+        return self._run(partial(read_polars, self._reading, progress))
 
     async def ato_polars(self, *, progress: Progress | None = None) -> Any:
         """Like :meth:`to_polars`."""
-        return await self._arun(partial(read_polars, self.reading, progress))
+        return await self._arun(partial(read_polars, self._reading, progress))
 
     def timestamp(self) -> int | None:
         """Return the timestamp of the whole list, in milliseconds; each change of an object moves it."""
-        return self._run(self.reading.timestamp)
+        return self._run(self._reading.timestamp)
 
     async def atimestamp(self) -> int | None:
         """Like :meth:`timestamp`."""
-        return await self._arun(self.reading.timestamp)
+        return await self._arun(self._reading.timestamp)
 
     @_advising(f"{_DELETE}delete()")
     def delete(
@@ -327,14 +327,16 @@ class Query(ConditionalReads[M]):
         deletes only in the counted state of the list. ``progress`` is called with the number deleted, the total or
         ``None``, and the step.
         """
-        return self._run(delete(self.reading, everything=everything, max_deletes=max_deletes, progress=progress))
+        return self._run(delete(self._reading, everything=everything, max_deletes=max_deletes, progress=progress))
 
     @_advising(f"{_DELETE}adelete()")
     async def adelete(
         self, *, everything: bool = False, max_deletes: int | float | None = None, progress: Progress | None = None
     ) -> int:
         """Like :meth:`delete`."""
-        return await self._arun(delete(self.reading, everything=everything, max_deletes=max_deletes, progress=progress))
+        return await self._arun(
+            delete(self._reading, everything=everything, max_deletes=max_deletes, progress=progress)
+        )
 
     def update(
         self,
@@ -357,7 +359,7 @@ class Query(ConditionalReads[M]):
         ``progress`` is called with the number of objects done, their total, and the step; ``on_outcome`` with each
         outcome. Raises ``CommitError`` (with ``.report``) where objects were not stored; the others were.
         """
-        return self._run(update(self.reading, change, values, UpdateOptions(state, on_conflict, progress, on_outcome)))
+        return self._run(update(self._reading, change, values, UpdateOptions(state, on_conflict, progress, on_outcome)))
 
     async def aupdate(
         self,
@@ -372,20 +374,24 @@ class Query(ConditionalReads[M]):
     ) -> BulkReport:
         """Like :meth:`update`; the file is used in a thread."""
         return await self._arun(
-            update(self.reading, change, values, UpdateOptions(state, on_conflict, progress, on_outcome))
+            update(self._reading, change, values, UpdateOptions(state, on_conflict, progress, on_outcome))
         )
 
     # -- the rest -------------------------------------------------------------------------------------------------
 
+    def __kinto_reading__(self) -> Reading[M]:
+        """Return the list and the selection, for jobs and gatherings."""
+        return self._reading
+
     def __kinto_locate__(self, runner: FlowRunner, id: str | UUID) -> ObjectPath:
-        return self.reading.source.locate().path.object(self._checked(id))
+        return self._reading.source.locate().path.object(self._checked(id))
 
     def __kinto_fetch__(self, runner: FlowRunner, id: str | UUID) -> Flow[M]:
         """Return the flow of ``get(id)``, for a unit of work."""
-        place = self.reading.source.locate()
+        place = self._reading.source.locate()
         if place.runner is not runner:
             raise UsageError(f"{self!r} belongs to another client than this block.")
-        return self.reading.get(self._checked(id))(place)
+        return self._reading.get(self._checked(id))(place)
 
     if not TYPE_CHECKING:  # else checkers would take any name for an attribute
 
@@ -404,16 +410,16 @@ class Query(ConditionalReads[M]):
         raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")
 
     def __repr__(self) -> str:
-        selection = self.reading.selection
+        selection = self._reading.selection
         size = "all" if selection.limit is None else selection.limit
         what = encode_query(selection.parameters()) or "no filter"
-        return f"<Query of {size} {self.reading.source.kind.plural}: {what}>"
+        return f"<Query of {size} {self._reading.source.kind.plural}: {what}>"
 
     def _select(self, **changes: Any) -> Query[M]:
-        return Query(self.reading.select(**changes))
+        return Query(self._reading.select(**changes))
 
     def _checked(self, id: str | UUID) -> str:
-        return check_id(id, kind=self.reading.source.kind)
+        return check_id(id, kind=self._reading.source.kind)
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -436,8 +442,8 @@ class Partition(Query[M]):
     def on(self, client: FlowRunner | Callable[[], FlowRunner]) -> Partition[M]:
         """Return the same part, read by this client, or by the one that the function returns."""
         runner = client() if callable(client) else client
-        source = self.reading.source
-        reading = replace(self.reading, source=source.fixed(runner, source.locate().path))
+        source = self._reading.source
+        reading = replace(self._reading, source=source.fixed(runner, source.locate().path))
         return Partition(reading, self.start, self.stop, self.size)
 
     def read(self, client: FlowRunner | Callable[[], FlowRunner] | None = None) -> Iterator[M]:
@@ -453,7 +459,7 @@ class Partition(Query[M]):
 _OF_WHOLE_LISTS = ("changes", "sync", "plan", "diff")
 
 
-def _partitioned(reading: Reading[M], count: int, place: Place) -> Flow[tuple[Partition[M], ...]]:
+def _cut(reading: Reading[M], count: int, place: Place) -> Flow[tuple[Partition[M], ...]]:
     fixed = replace(reading, source=reading.source.fixed(place.runner, place.path))
     return tuple(
         Partition(one.narrow(fixed), one.start, one.stop, one.count)
@@ -472,9 +478,9 @@ class ParallelQuery(Generic[M]):
     that.
     """
 
-    reading: Reading[M]
-    threads: int
-    ordered: bool
+    _reading: Reading[M]
+    _threads: int
+    _ordered: bool
 
     def __iter__(self) -> Iterator[M]:
         with closing(self.pages()) as pages:
@@ -489,33 +495,35 @@ class ParallelQuery(Generic[M]):
 
     def pages(self) -> Generator[Page[M]]:
         """Yield the pages, in order or as they arrive. Each says whether its range of ids has more."""
-        place = self.reading.source.locate()
+        place = self._reading.source.locate()
         walks = place.runner.run(place.asked(self._walks(place)))
-        return place.runner.run_concurrently(walks, workers=self.threads, ordered=self.ordered)
+        return place.runner.__kinto_run_all__(walks, workers=self._threads, ordered=self._ordered)
 
     async def apages(self) -> AsyncGenerator[Page[M]]:
         """Like :meth:`pages`."""
-        place = self.reading.source.locate()
+        place = self._reading.source.locate()
         walks = await place.runner.arun(place.asked(self._walks(place)))
-        async with aclosing(place.runner.arun_concurrently(walks, workers=self.threads, ordered=self.ordered)) as pages:
+        async with aclosing(
+            place.runner.__kinto_arun_all__(walks, workers=self._threads, ordered=self._ordered)
+        ) as pages:
             async for page in pages:
                 yield page
 
     def __repr__(self) -> str:
-        return f"<ParallelQuery of {self.reading.source.kind.plural}, {self.threads} threads>"
+        return f"<ParallelQuery of {self._reading.source.kind.plural}, {self._threads} threads>"
 
     def _walks(self, place: Place) -> Flow[list[NextFlow[Page[M]]]]:
-        if self.threads == 1:
-            return [self.reading.walk(place).next_page]  # one thread needs no ranges
-        ranges = yield from cut_into_ranges(self.reading, place, self._parts)
-        return [one.narrow(self.reading).walk(place).next_page for one in ranges]
+        if self._threads == 1:
+            return [self._reading.walk(place).next_page]  # one thread needs no ranges
+        ranges = yield from cut_into_ranges(self._reading, place, self._parts)
+        return [one.narrow(self._reading).walk(place).next_page for one in ranges]
 
     def _parts(self, count: int) -> int:
         """Return the number of ranges for so many objects: of a page each, so that they can be fetched in order."""
-        size = self.reading.selection.page_size or PAGE_SIZE
+        size = self._reading.selection.page_size or PAGE_SIZE
         if count <= size:
             return 1
         # A range slightly larger than a page would cost a second page.
         pages = math.ceil(count * (1 + TOLERANCE) / size)
         # The same number for each thread.
-        return min(math.ceil(pages / self.threads), MOST_RANGES // self.threads) * self.threads
+        return min(math.ceil(pages / self._threads), MOST_RANGES // self._threads) * self._threads

@@ -36,6 +36,7 @@ from kinto_orm.unit_of_work import (
     change_of,
     outcome_of,
     raise_for_report,
+    refuse_staging,
 )
 
 M = TypeVar("M", bound=Stateful)
@@ -71,7 +72,7 @@ def delete(
     limit = None if max_deletes is None else check_max_deletes(max_deletes)
 
     def flow(place: Place) -> Flow[int]:
-        place.runner.refuse_staging("delete() of a query")
+        refuse_staging(place.runner, "delete() of a query")
         if limit is None:
             return (yield from delete_selected(reading.selection, place, reading.count, progress=progress))
         return (yield from _delete_guarded(reading.selection, place, limit, progress))
@@ -216,7 +217,7 @@ class _Updating(Generic[M]):
 
     def run(self) -> Flow[BulkReport]:
         """Update all that is selected. Raises ``CommitError`` where objects were not stored."""
-        self._place.runner.refuse_staging("update() of a query")
+        refuse_staging(self._place.runner, "update() of a query")
         if self._progress is not None:
             self._total = yield from self._reading.count(self._place)
         if (state := self._state) is not None:
@@ -320,7 +321,7 @@ class Journal:
     """
 
     def __init__(self, runner: FlowRunner, path: FilePath, job: str) -> None:
-        self._lists: SortedLists = runner.disk.open_lists(path)
+        self._lists: SortedLists = runner.__kinto_disk__.open_lists(path)
         found = self._lists.find("job", ["job"]).get("job")
         if found is not None and found.decode() != job:
             self._lists.close()

@@ -222,19 +222,19 @@ class ConflictResolution(NamedTuple):
 
     def overwrite(self) -> Stateful:
         """Return the object, written over the server's version."""
-        return self.runner.perform(self._rebased())
+        return self.runner.__kinto_perform__(self._rebased())
 
     async def aoverwrite(self) -> Stateful:
         """Like :meth:`overwrite`."""
-        return await self.runner.aperform(self._rebased())
+        return await self.runner.__kinto_aperform__(self._rebased())
 
     def merge(self) -> Stateful:
         """Return the object, with the changes of both sides."""
-        return self.runner.perform(self.runner.run(self._merged()))
+        return self.runner.__kinto_perform__(self.runner.run(self._merged()))
 
     async def amerge(self) -> Stateful:
         """Like :meth:`merge`."""
-        return await self.runner.aperform(await self.runner.arun(self._merged()))
+        return await self.runner.__kinto_aperform__(await self.runner.arun(self._merged()))
 
     def _rebased(self) -> Change[Stateful]:
         return rebase(self.change, self.error)

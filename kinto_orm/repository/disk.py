@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol, TypeAlias
 
+from kinto_orm.protocol.messages import Content
+
 FilePath: TypeAlias = str | os.PathLike[str]
 
 
@@ -134,6 +136,10 @@ class Disk(Protocol):
 
     def write_text(self, path: FilePath, pieces: Iterable[str]) -> None:
         """Write a UTF-8 file; it takes its place only when it is whole. Raises ``OSError``."""
+        ...
+
+    def read_content(self, file: Content) -> bytes:
+        """Return the whole content of the file. Raises ``InvalidTypeError`` for other objects, ``OSError``."""
         ...
 
     def open_folder(self, path: FilePath) -> Folder:

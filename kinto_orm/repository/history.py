@@ -58,7 +58,7 @@ def _check_is_kept(capability: JSONObject, path: ListPath | ObjectPath) -> None:
 
 def read_version(path: ObjectPath, last_modified: int, runner: FlowRunner) -> Flow[JSONObject | None]:
     """Return the object's data at that very timestamp; ``None`` where the history does not show it."""
-    info = yield from runner.describe_server()
+    info = yield from runner.__kinto_describe_server__()
     if path.kind is Kind.ACCOUNT or "history" not in info.get("capabilities", {}):
         return None
     try:
@@ -73,7 +73,7 @@ def read_permissions(path: ObjectPath, runner: FlowRunner) -> Flow[Mapping[str, 
 
     Every change of permissions is a write, so that the newest entry has those of now.
     """
-    info = yield from runner.describe_server()
+    info = yield from runner.__kinto_describe_server__()
     capability = info.get("capabilities", {}).get("history")
     if path.kind is Kind.ACCOUNT or not isinstance(capability, dict):
         return None

@@ -38,7 +38,7 @@ def require_capability(name: str, what: str, runner: FlowRunner) -> Flow[JSONObj
     Raises ``CapabilityMissingError``, which names the plugin, where the server does not advertise it.
     """
     for refresh in (False, True):  # it may have been added since the server was asked
-        info = yield from runner.describe_server(refresh=refresh)
+        info = yield from runner.__kinto_describe_server__(refresh=refresh)
         found = info.get("capabilities", {}).get(name)
         if isinstance(found, dict):
             return found

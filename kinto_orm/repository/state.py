@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeAlias,
 from kinto_orm.errors import ConflictError, KintoError, NotBoundError
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.merge import Merged
-from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Response, Target
+from kinto_orm.protocol.messages import DownloadOptions, Request, Response, Target
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.responses import ShownPermissions, StoredObject, stored_object
@@ -306,12 +306,12 @@ class FlowRunner(Protocol):
         ...
 
     @property
-    def writes(self) -> int:
+    def __kinto_writes__(self) -> int:
         """The number of writes that were sent so far."""
         ...
 
     @property
-    def disk(self) -> Disk:
+    def __kinto_disk__(self) -> Disk:
         """The disk of this machine."""
         ...
 
@@ -323,43 +323,32 @@ class FlowRunner(Protocol):
         """Return the result of the flow; wait without blocking the event loop."""
         ...
 
-    def run_concurrently(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
+    def __kinto_run_all__(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
         """Yield the results of several sequences of flows, moved by so many threads."""
         ...
 
-    def arun_concurrently(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> AsyncGenerator[T]:
-        """Like :meth:`run_concurrently`."""
+    def __kinto_arun_all__(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> AsyncGenerator[T]:
+        """Like :meth:`__kinto_run_all__`."""
         ...
 
-    def perform(self, change: Change[S]) -> S:
+    def __kinto_perform__(self, change: Change[S]) -> S:
         """Carry out the change, or stage it in the open unit of work; return its holder."""
         ...
 
-    async def aperform(self, change: Change[S]) -> S:
-        """Like :meth:`perform`."""
+    async def __kinto_aperform__(self, change: Change[S]) -> S:
+        """Like :meth:`__kinto_perform__`."""
         ...
 
-    def refuse_staging(self, what: str) -> None:
-        """Raise ``NotStageableError`` inside a unit of work; ``what`` names the refused call."""
+    @property
+    def __kinto_locks__(self) -> set[ObjectPath]:
+        """The locks whose objects are known to exist."""
         ...
 
-    def prepare_lock(self, path: ObjectPath) -> Flow[Write]:
-        """Return the write that takes this lock; make sure once that its object exists."""
-        ...
-
-    def forget_lock(self, path: ObjectPath) -> None:
-        """Check again, the next time, that the object of this lock exists: it could not be taken."""
-        ...
-
-    def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
+    def __kinto_describe_server__(self, *, refresh: bool = False) -> Flow[JSONObject]:
         """Return the server's description of itself, to be read; ask once."""
         ...
 
-    def read_file(self, file: Content) -> Flow[bytes]:
-        """Return the whole content of the file."""
-        ...
-
-    def fetch_file(
+    def __kinto_fetch_file__(
         self, url: str, target: Target, *, size: int | None, sha256: str | None, options: DownloadOptions
     ) -> Flow[None]:
         """Put a file of any host there, once it is known to be the right one."""

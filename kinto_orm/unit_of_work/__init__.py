@@ -15,7 +15,7 @@ from kinto_orm.unit_of_work.bulk import (
     report_of,
 )
 from kinto_orm.unit_of_work.engine import CommitOptions, carry_out, commit, raise_unless_stored
-from kinto_orm.unit_of_work.unit_of_work import create_lock, lock_of, lock_write
+from kinto_orm.unit_of_work.unit_of_work import lock_of, open_unit, refuse_staging, stage
 
 __all__ = [
     "Answered",
@@ -29,12 +29,13 @@ __all__ = [
     "change_of",
     "changes_of",
     "commit",
-    "create_lock",
     "full_batch",
     "lock_of",
-    "lock_write",
+    "open_unit",
     "outcome_of",
     "raise_for_report",
     "raise_unless_stored",
+    "refuse_staging",
     "report_of",
+    "stage",
 ]

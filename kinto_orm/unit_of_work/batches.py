@@ -154,7 +154,7 @@ class Batches(Generic[E]):
 
 def full_batch(runner: FlowRunner) -> Flow[int]:
     """Return how many entries a batch holds on that client's server."""
-    return batch_limit((yield from runner.describe_server())) or DEFAULT_BATCH_LIMIT
+    return batch_limit((yield from runner.__kinto_describe_server__())) or DEFAULT_BATCH_LIMIT
 
 
 def gather_reads(flows: Sequence[Flow[Any]], runner: FlowRunner) -> Flow[list[tuple[Any, KintoError | None]]]:
@@ -163,7 +163,7 @@ def gather_reads(flows: Sequence[Flow[Any]], runner: FlowRunner) -> Flow[list[tu
     A batch of reads takes the server as long as the reads by themselves, and is no snapshot; it saves round trips.
     """
     reads = [_Read(flow) for flow in flows]
-    info = yield from runner.describe_server()
+    info = yield from runner.__kinto_describe_server__()
     settings = info.get("settings")
     # A read-only server refuses every POST.
     is_readonly = isinstance(settings, dict) and settings.get("readonly") is True

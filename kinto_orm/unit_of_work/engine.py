@@ -158,7 +158,7 @@ class _Sending(Batches[Change[Any]]):
         yield from self.send(changes)
 
     def _ask_server(self, count: int, *, refresh: bool = False) -> Flow[None]:
-        info = yield from self._runner.describe_server(refresh=refresh)
+        info = yield from self._runner.__kinto_describe_server__(refresh=refresh)
         if self.is_atomic and ATOMIC_CAPABILITY not in info.get("capabilities", {}):
             raise AtomicityUnavailableError(
                 f"The server does not have the capability {ATOMIC_CAPABILITY!r}, so it cannot store all or nothing: "
@@ -249,7 +249,7 @@ class _Sending(Batches[Change[Any]]):
         lock = self._options.lock
         if lock is None or answers.lock is None or (answers.lock.status < 300 and not answers.is_lock_void):
             return None
-        self._runner.forget_lock(lock.path)
+        self._runner.__kinto_locks__.discard(lock.path)
         why = (
             "was undone by a 409 in its batch"
             if answers.is_lock_void

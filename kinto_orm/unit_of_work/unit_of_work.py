@@ -67,9 +67,22 @@ _open_units: ContextVar[tuple[UnitOfWork, ...]] = ContextVar("kinto_orm_open_uni
 def open_unit(runner: FlowRunner) -> UnitOfWork | None:
     """Return this client's unit of work around the current context, also one that was left elsewhere."""
     for unit in reversed(_open_units.get()):
-        if unit.runner is runner:
+        if unit.client is runner:
             return unit
     return None
+
+
+def stage(change: Change[Any], runner: FlowRunner) -> bool:
+    """Stage the change in the open unit of this client; return whether there is one."""
+    if (unit := open_unit(runner)) is not None:
+        unit.__kinto_stage__(change)
+    return unit is not None
+
+
+def refuse_staging(runner: FlowRunner, what: str, flow: Flow[Any] | None = None) -> None:
+    """Raise ``NotStageableError`` inside a unit of this client, unless the flow is its commit; ``what`` is refused."""
+    if (unit := open_unit(runner)) is not None:
+        unit.__kinto_admit__(flow, what)
 
 
 class UnitOfWork:
@@ -92,7 +105,8 @@ class UnitOfWork:
         if atomic and chunked:
             raise UnitOfWorkError("A unit of work is atomic or chunked: several batches are never all or nothing.")
         check_policy(on_conflict)
-        self.runner = runner
+        self.client = runner
+        """The client whose writes are staged."""
         self._options = CommitOptions(atomic=atomic, on_conflict=on_conflict, chunked=chunked)
         self._common_lock = None if lock is None else lock_of(lock, runner)
         self._lock = threading.RLock()
@@ -115,7 +129,7 @@ class UnitOfWork:
 
     # -- staging --------------------------------------------------------------------------------------------------
 
-    def stage(self, change: Change[H]) -> H:
+    def __kinto_stage__(self, change: Change[Any]) -> None:
         """Take the change into the unit; it becomes one operation with an earlier one of the same object."""
         path = change.state.path
         with self._lock:
@@ -137,7 +151,6 @@ class UnitOfWork:
                 encode_change(combined)  # raises now, not at the end, where a batch cannot carry it
                 self._staged[path] = combined
                 self._cancelled.discard(path)
-        return change.holder
 
     def _combined(self, path: ObjectPath, after: Change[Any]) -> Change[Any] | None:
         if path in self._cancelled:
@@ -183,16 +196,16 @@ class UnitOfWork:
         """Put this context inside the block for one call."""
         if isinstance(holder, type) or not hasattr(holder, "__kinto_runner__"):
             raise InvalidTypeError(f"{verb}() takes an object to stage, not {holder!r:.60}.")
-        activate(self.runner)
+        activate(self.client)
         around = _open_units.get()
         _open_units.set((*around, self))
         try:
-            if holder.__kinto_runner__() is not self.runner:
+            if holder.__kinto_runner__() is not self.client:
                 raise NotStageableError(f"{holder!r} belongs to another client than this unit of work.")
             yield
         finally:
             _open_units.set(around)
-            deactivate(self.runner)
+            deactivate(self.client)
 
     def get(self, source: Fetchable[H], id: str | UUID) -> H:
         """Return the object of that id: one path gives one Python object, also where it is staged already.
@@ -200,16 +213,16 @@ class UnitOfWork:
         The server is asked only the first time. An object that is changed but not staged joins the commit. Takes a
         model, a manager or a query.
         """
-        return self.runner.run(self._get(source, id))
+        return self.client.run(self._get(source, id))
 
     async def aget(self, source: Fetchable[H], id: str | UUID) -> H:
         """Like :meth:`get`."""
-        return await self.runner.arun(self._get(source, id))
+        return await self.client.arun(self._get(source, id))
 
     def _get(self, source: Fetchable[H], id: str | UUID) -> Flow[H]:
         self._check_open()
         check_source(source)
-        path = source.__kinto_locate__(self.runner, id)
+        path = source.__kinto_locate__(self.client, id)
         if (known := self._known(path)) is not None:
             if isinstance(source, type) and not isinstance(known, source):
                 raise DuplicateObjectError(
@@ -217,7 +230,7 @@ class UnitOfWork:
                     "get() it by one model."
                 )
             return cast(H, known)
-        loaded = yield from source.__kinto_fetch__(self.runner, id)
+        loaded = yield from source.__kinto_fetch__(self.client, id)
         with self._lock:
             return cast(H, self._known(path) or self._loaded.setdefault(path, loaded))
 
@@ -236,7 +249,7 @@ class UnitOfWork:
         if self._is_closed:
             raise UnitClosedError("This unit of work was left: open another one with client.unit_of_work().")
 
-    def admit(self, flow: Flow[Any] | None, what: str) -> None:
+    def __kinto_admit__(self, flow: Flow[Any] | None, what: str) -> None:
         """Raise unless the flow is the unit's own commit: no other flow may write inside the block."""
         if flow is None or flow is not self._commit_flow:
             self._check_open()
@@ -257,12 +270,12 @@ class UnitOfWork:
         with all outcomes where some were not stored: those stay staged, for a second commit.
         """
         self._check_open()
-        return _outcomes(self.runner.run(self._begin()))
+        return _outcomes(self.client.run(self._begin()))
 
     async def acommit(self) -> tuple[Outcome[Any], ...]:
         """Like :meth:`commit`."""
         self._check_open()
-        return _outcomes(await self.runner.arun(self._begin()))
+        return _outcomes(await self.client.arun(self._begin()))
 
     def rollback(self) -> None:
         """Forget the staged writes. No write that was sent is undone; the objects keep their local changes."""
@@ -287,14 +300,14 @@ class UnitOfWork:
                 in_staging_order = {**self._staged, **to_send}
             options = self._options
             if ordered and self._common_lock is not None:
-                options = options._replace(lock=(yield from self._common_lock.prepare(self.runner)))
+                options = options._replace(lock=(yield from self._common_lock.prepare(self.client)))
             if ordered:
-                yield from commit(ordered, self.runner, options)
+                yield from commit(ordered, self.client, options)
             answered = self._settle(in_staging_order)
         finally:
             self._on_its_way = frozenset()
             self._commit_flow = None
-        raise_unless_stored(answered, _Undo(self.runner, partial(self._compensate, answered)))
+        raise_unless_stored(answered, _Undo(self.client, partial(self._compensate, answered)))
         return answered
 
     def _compensate(self, answered: Sequence[Change[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
@@ -307,7 +320,7 @@ class UnitOfWork:
 
     def _undo(self, answered: Sequence[Change[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
         try:
-            return (yield from compensate(answered, self.runner))
+            return (yield from compensate(answered, self.client))
         finally:
             self._commit_flow = None
 
@@ -318,7 +331,7 @@ class UnitOfWork:
                 if one.status is None:  # it cancelled itself out, and was never sent
                     one.status = "unchanged"
                 if one.error is not None:
-                    make_resolvable(one.error, self.runner, one, partial(self._forget, path))
+                    make_resolvable(one.error, self.client, one, partial(self._forget, path))
                 if one.is_stored or one.status == "planned":
                     self._forget(path)
                 elif path in self._staged:
@@ -350,10 +363,10 @@ class UnitOfWork:
 
     def __enter__(self) -> Self:
         self._check_open()
-        around = open_unit(self.runner)
+        around = open_unit(self.client)
         if around is not None and not around._is_closed:
             raise NestedUnitError("A unit of work of this client is open already: units are not nested.")
-        activate(self.runner)
+        activate(self.client)
         _open_units.set((*_open_units.get(), self))
         return self
 
@@ -362,7 +375,7 @@ class UnitOfWork:
     ) -> None:
         try:
             if self._may_commit(kind):
-                self.runner.run(self._begin())
+                self.client.run(self._begin())
         finally:
             self._leave()
 
@@ -374,7 +387,7 @@ class UnitOfWork:
     ) -> None:
         try:
             if self._may_commit(kind):
-                await self.runner.arun(self._begin())
+                await self.client.arun(self._begin())
         finally:
             self._leave()
 
@@ -395,7 +408,7 @@ class UnitOfWork:
     def _leave(self) -> None:
         # Not Token.reset: a generator or a task may leave the block in another context than it was entered in.
         _open_units.set(tuple(unit for unit in _open_units.get() if unit is not self))
-        deactivate(self.runner)
+        deactivate(self.client)
 
     def __repr__(self) -> str:
         return f"<UnitOfWork of {len(self._staged)} staged objects{', left' if self._is_closed else ''}>"
@@ -449,8 +462,9 @@ class Lock(NamedTuple):
 
     def prepare(self, runner: FlowRunner) -> Flow[Write]:
         """Return the write that takes the lock; create the object of a name first, where it is missing."""
-        if self.is_named:
-            return (yield from runner.prepare_lock(self.path))
+        if self.is_named and self.path not in runner.__kinto_locks__:
+            yield from create_lock(self.path)
+            runner.__kinto_locks__.add(self.path)
         return lock_write(self.path)
 
 

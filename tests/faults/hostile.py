@@ -95,7 +95,7 @@ SLOW: dict[str, Script] = {
 }
 """Answers that end by the deadline alone."""
 
-VERBS = [(surface, verb) for surface, verb in TWINS if (surface, verb) not in {(Client, "perform"), (Client, "close")}]
+VERBS = [one for one in TWINS if one != (Client, "close")]
 """Every public verb that has a twin; a new one is called, too."""
 
 
@@ -141,7 +141,7 @@ class Scene:
             UnitOfWork: self.unit,
             EntryQuery: lambda: self.client.permissions,
             History: lambda: self.bucket.history,
-            Partition: lambda: Partition(self.records.filter().reading, "a", "z", 5),
+            Partition: lambda: Partition(self.records.filter().__kinto_reading__(), "a", "z", 5),
             Snapshot: lambda: self.records.as_of(1),
             SyncPlan: self.plan,
         }
@@ -185,8 +185,7 @@ class Scene:
             "decline": lambda: ("no",),
             "request_review": lambda: ("please",),
             "rollback": lambda: ("back",),
-            "run": lambda: (self.client.describe_server(refresh=True),),
-            "run_concurrently": lambda: ([iter([self.client.describe_server(refresh=True), None]).__next__],),
+            "run": lambda: (self.client.__kinto_describe_server__(refresh=True),),
             "load_plan": self.saved_plan,
             "dump": lambda: (self.folder / "dump",),
             "load": lambda: (self.folder,),
@@ -219,7 +218,6 @@ class Scene:
             "purge": {"everything": True},
             "revert": {"to": 1},
             "server_info": {"refresh": True},
-            "run_concurrently": {"workers": 1, "ordered": True},
             "patch": {"n": 5},
             "dump": {"horizon": 0.5},
         }

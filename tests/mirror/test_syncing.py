@@ -359,7 +359,7 @@ def test_records_with_timestamps_of_the_past_are_found(device: Device, todos: Co
     device.mirror._horizon = 0
     device.sync()
     body = json.dumps({"data": {"x": 7, "last_modified": 1_600_000_000_000}}).encode()
-    put_old = Request("PUT", f"{todos.records.reading.source.locate().path}/old", body=body)
+    put_old = Request("PUT", f"{todos.records.__kinto_reading__().source.locate().path}/old", body=body)
     assert device.online._connection.transport.send(put_old).status == 201
 
     assert device.sync().ok

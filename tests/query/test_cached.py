@@ -359,7 +359,7 @@ def test_where_others_go_on_writing_there_is_no_state(records: Any, wire: Wire, 
 
 
 def test_pages_are_read_when_the_list_has_been_quiet_for_a_horizon(records: Any) -> None:
-    reading = records.page_size(1).reading
+    reading = records.page_size(1).__kinto_reading__()
     place = reading.source.locate()
     date = {"date": "Sun, 29 Nov 2026 20:00:00 GMT"}
     now = 1_795_982_400_000

@@ -56,8 +56,8 @@ def wire(kinto_client: Client, todos: Collection[Record]) -> Wiretap:
 
 
 def columns_of(query: Query[Any], *names: str) -> Any:
-    place = query.reading.source.locate()
-    return place.runner.run(read_columns(query.reading, names, place))
+    place = query.__kinto_reading__().source.locate()
+    return place.runner.run(read_columns(query.__kinto_reading__(), names, place))
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_what_only_asks_for_is_narrowed_further(
 def test_an_empty_table_has_the_schema_of_a_full_one(wire: Wiretap, todos: Collection[Record]) -> None:
     query = todos.bucket.collection(Todo).records
 
-    empty = empty_table(query.reading)
+    empty = empty_table(query.__kinto_reading__())
 
     assert wire.requests == []
     assert (empty.num_rows, empty.schema) == (0, query.to_arrow().schema)
@@ -123,4 +123,4 @@ def test_an_empty_table_has_the_schema_of_a_full_one(wire: Wiretap, todos: Colle
 
 def test_without_a_model_the_columns_are_not_known_before(todos: Collection[Record]) -> None:
     with pytest.raises(UsageError, match="Only a model with declared fields"):
-        empty_table(todos.records.reading)
+        empty_table(todos.records.__kinto_reading__())

@@ -101,7 +101,7 @@ def test_refining_gives_a_new_query_and_asks_nothing(
 
 def test_a_query_cannot_be_changed(records: Manager[Record]) -> None:
     with pytest.raises(AttributeError):
-        records.filter(n=1).reading = records.reading  # type: ignore[misc]
+        records.filter(n=1)._reading = records.__kinto_reading__()  # type: ignore[misc]
 
 
 def test_nothing_is_asked_before_the_first_object(records: Manager[Record], sent: list[ResponseEvent]) -> None:
@@ -153,7 +153,7 @@ def test_a_query_without_a_client_is_made_but_not_read() -> None:
 
 def test_a_query_of_the_active_client_finds_its_collection_at_the_end(records: Manager[Record]) -> None:
     query = Record.records.filter(n=3)
-    client = records.reading.source.locate().runner
+    client = records.__kinto_reading__().source.locate().runner
     assert isinstance(client, Client)
     with client.clone(bucket="b", collection="c"):
         assert ids(query) == ["r03"]
@@ -295,7 +295,7 @@ def test_get_on_a_filtered_query_looks_among_what_matches(records: Manager[Recor
 def test_get_or_none_tells_missing_from_forbidden(records: Manager[Record]) -> None:
     assert records.get_or_none("unknown") is None
     assert records.filter(odd=True).get_or_none("r02") is None
-    runner = records.reading.source.locate().runner
+    runner = records.__kinto_reading__().source.locate().runner
     with pytest.raises(KintoError, match="403"):
         Bucket(id="unknown", client=runner).collections.get_or_none("c")
 
@@ -579,16 +579,13 @@ class Script:
     async def arun(self, flow: Flow[T]) -> T:
         return self.run(flow)
 
-    def refuse_staging(self, what: str) -> None:
-        """There is no unit of work here."""
-
-    def perform(self, holder: Any, intent: Any) -> Any:
+    def __kinto_perform__(self, holder: Any, intent: Any) -> Any:
         raise NotImplementedError
 
-    async def aperform(self, holder: Any, intent: Any) -> Any:
+    async def __kinto_aperform__(self, holder: Any, intent: Any) -> Any:
         raise NotImplementedError
 
-    def describe_server(self, *, refresh: bool = False) -> Flow[JSONObject]:
+    def __kinto_describe_server__(self, *, refresh: bool = False) -> Flow[JSONObject]:
         raise NotImplementedError
 
     def records(self) -> Query[Record]:
@@ -726,7 +723,7 @@ def test_rows_that_do_not_fit_their_model_are_skipped_or_kept(
 
 
 def test_a_unit_of_work_gets_objects_through_a_query(records: Manager[Record]) -> None:
-    client = records.reading.source.locate().runner
+    client = records.__kinto_reading__().source.locate().runner
     assert isinstance(client, Client)
     with client.unit_of_work() as uow:
         one = uow.get(records.filter(odd=True), "r03")

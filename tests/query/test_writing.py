@@ -312,7 +312,7 @@ def test_what_was_announced_and_changed_since_is_left_alone_and_reported(
 
 def announce(todos: Collection[Record], folder: Path, id: str, wanted: dict[str, Any], timestamp: int | None) -> None:
     client: Any = todos.client
-    lists = client.disk.open_lists(folder / "job.sqlite")
+    lists = client.__kinto_disk__.open_lists(folder / "job.sqlite")
     lists.add("announced", [Entry(id, 0, json.dumps([timestamp, wanted]).encode())])
     lists.close()
 

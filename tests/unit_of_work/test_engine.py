@@ -41,11 +41,11 @@ from kinto_orm.unit_of_work import (
     CommitOptions,
     Outcome,
     commit,
-    create_lock,
     raise_for_report,
     raise_unless_stored,
     report_of,
 )
+from kinto_orm.unit_of_work.unit_of_work import create_lock
 
 T = TypeVar("T")
 Answer = tuple[int, Any]
@@ -100,10 +100,9 @@ class Server:
         self.retry = retry
         self.capabilities = capabilities
         self.known = known
+        self.__kinto_locks__: set[ObjectPath] = set()
 
-    def forget_lock(self, path: ObjectPath) -> None: ...
-
-    def describe_server(self, *, refresh: bool = False) -> Flow[dict[str, Any]]:
+    def __kinto_describe_server__(self, *, refresh: bool = False) -> Flow[dict[str, Any]]:
         if refresh or not self.known:
             yield Request("GET", "/")
         if refresh and len(self.limits) > 1:
