@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 import kinto_orm
 from kinto_orm import (
@@ -34,6 +37,7 @@ from kinto_orm import (
 )
 from kinto_orm.models import KintoObject
 
+DOCS = Path(__file__).parents[1] / "docs"
 SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]
 SURFACES += [CachedQuery, EntryQuery, History, Partition, RecordManager, Snapshot, SyncPlan]
 
@@ -87,6 +91,20 @@ def own_methods(surface: type[Any]) -> dict[str, Any]:
     return {
         name: one for name, one in found.items() if inspect.isfunction(one) or isinstance(one, (property, classmethod))
     }
+
+
+def public_names(surface: type[Any]) -> set[str]:
+    """Return the names that a user sees on an object of the class: ours, without the twins."""
+    ours = [cls for cls in surface.__mro__ if cls.__module__.startswith("kinto_orm")]
+    found = {name for cls in ours for name in (*vars(cls), *vars(cls).get("__annotations__", {})) if name[0] != "_"}
+    return found - {twin_of(name) for name in found} - set(dir(BaseModel))
+
+
+def names_in_the_pages() -> set[str]:
+    """Return all words in the samples of docs/ and between backticks; api.md lists more."""
+    pages = [page for page in DOCS.glob("*.md") if page.name not in ("changelog.md", "coverage.md")]
+    text = "\n".join(page.read_text("utf-8") for page in pages)
+    return set(re.findall(r"\w+", " ".join(re.findall(r"(?ms)^```.*?^```|`[^`]+`", text))))
 
 
 def find_twins() -> Iterator[tuple[type[Any], str]]:
@@ -201,6 +219,18 @@ def test_every_public_method_is_documented() -> None:
     methods = {(surface, name): one for surface in SURFACES for name, one in own_methods(surface).items()}
 
     assert [one for one, method in methods.items() if not inspect.getdoc(method)] == []
+
+
+def test_every_public_name_of_a_class_is_in_the_documentation() -> None:
+    # All members of these are listed by Sphinx, which is enough for values.
+    listed = re.findall(r"autoclass:: (?:[a-z]\S*\.)?(\w+)\n   :members:\n", (DOCS / "api.md").read_text("utf-8"))
+    values = set(listed) - {surface.__name__ for surface in SURFACES}
+    classes = [one for name in kinto_orm.__all__ if inspect.isclass(one := getattr(kinto_orm, name))]
+    words = names_in_the_pages()
+
+    missing = {one.__name__: public_names(one) - words for one in classes if one.__name__ not in values}
+
+    assert [(name, sorted(names)) for name, names in missing.items() if names] == []
 
 
 def test_every_method_that_asks_the_server_has_a_twin() -> None:

@@ -84,7 +84,7 @@ def change_of(
     changed: PermissionLists | None = None
     complete: PermissionLists | None = {} if state.status is Status.NEW else None
     if permissions is not None:
-        changed, complete = permissions.changes() or None, permissions.complete()
+        changed, complete = permissions.__kinto_changes__() or None, permissions.__kinto_complete__()
     change = Change(holder, verb, state, data, changed, complete, options, patch)
     change.mark = mark
     return change
@@ -200,7 +200,7 @@ def _unsent_permissions(model: Any, change: Change[Any], sent: PermissionLists) 
     if permissions is None:  # none were set
         return {}
     patched = _patched(change.patch, "permissions")
-    changes = permissions.changes().items()
+    changes = permissions.__kinto_changes__().items()
     return {name: value for name, value in changes if sent.get(name) != value and name not in patched}
 
 
@@ -261,7 +261,7 @@ def accept_stored(
     is_untouched = envelope.touched is mark.touched and envelope.absent is mark.absent
     if not is_untouched or (envelope.extra if mark.extra is None else text_of(envelope.extra) != mark.extra):
         return False
-    set_ones = None if envelope.permissions is None else envelope.permissions.changes()
+    set_ones = None if envelope.permissions is None else envelope.permissions.__kinto_changes__()
     if set_ones and _unsent_permissions(model, change, change.permissions or {}):
         return False
     if envelope.data is None or envelope.data.keys() != stored.keys():

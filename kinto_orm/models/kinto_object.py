@@ -349,7 +349,7 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     def __kinto_state__(self, *, draw: bool = False) -> ObjectState:
         path = self.__kinto_path__(draw=draw)
         envelope = self.__kinto_envelope__()
-        known = envelope.permissions.known if envelope.permissions is not None else None
+        known = envelope.permissions.__kinto_known__ if envelope.permissions is not None else None
         return ObjectState(
             path,
             envelope.status,

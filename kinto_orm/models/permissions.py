@@ -72,14 +72,13 @@ class Permissions(Mapping[str, frozenset[str]]):
         return self._known is not None or all(name in self._assigned for name in self._kind.permissions)
 
     @property
-    def known(self) -> Mapping[str, frozenset[str]] | None:
-        """The permissions that the server has shown; ``None`` where it has not."""
+    def __kinto_known__(self) -> Mapping[str, frozenset[str]] | None:
         return self._known
 
     @property
     def is_dirty(self) -> bool:
         """Whether there is something to save."""
-        return bool(self.changes())
+        return bool(self.__kinto_changes__())
 
     def assign(self, permissions: PermissionsInput) -> None:
         """Set all permissions: those not named become empty."""
@@ -104,7 +103,7 @@ class Permissions(Mapping[str, frozenset[str]]):
         object.__setattr__(self, "_known", known)
         self._assigned.clear()
 
-    def changes(self) -> dict[str, list[str]]:
+    def __kinto_changes__(self) -> dict[str, list[str]]:
         """Return the permissions to save, by name, in the form of the wire."""
         if not self._assigned:
             return {}
@@ -115,7 +114,7 @@ class Permissions(Mapping[str, frozenset[str]]):
             if self._known is None or known.get(name, frozenset()) != principals
         }
 
-    def complete(self) -> PermissionLists | None:
+    def __kinto_complete__(self) -> PermissionLists | None:
         """Return all permissions as they shall be; ``None`` where some are unknown."""
         if self._known is None and not self.is_known:
             return None

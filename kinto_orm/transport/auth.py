@@ -96,10 +96,6 @@ class AuthorizationHeader(SecretAuth):
         """Return the value of the header."""
         return self._header.reveal()
 
-    def is_in(self, request: PreparedRequest) -> bool:
-        """Return whether the request has these credentials."""
-        return request.headers.get("Authorization") == self._header.reveal()
-
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._header})"
 

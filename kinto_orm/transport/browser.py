@@ -71,7 +71,7 @@ class BrowserOAuth(SecretAuth):
         root = _root(r)
         return self._tokens.get(root, lambda: self._log_in(root))(r)
 
-    def use_server(self, root: str, ask: Ask) -> None:
+    def __kinto_use_server__(self, root: str, ask: Ask) -> None:
         """Ask the server at this root URL by ``ask``; a client calls this, so that its own transport is used."""
         self._ask_by[root] = ask
 

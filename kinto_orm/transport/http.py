@@ -104,7 +104,7 @@ class HttpTransport:
         self._max_response_bytes = _checked_size(max_response_bytes)
         self._is_closed = False
         authenticator = parse_auth(auth)
-        use_server = getattr(authenticator, "use_server", None)
+        use_server = getattr(authenticator, "__kinto_use_server__", None)
         if use_server is not None:  # it asks the server how to log in, before it has credentials
             asking: dict[str, Any] = {"timeout": timeout, "verify": verify, "cert": cert, "proxies": proxies}
             asking |= {"trust_env": trust_env, "adapter": adapter, "policy": self._policy}

@@ -127,5 +127,5 @@ class TokenStore:
     def refuse(self, key: Hashable, refused: PreparedRequest) -> None:
         """Drop the token, if it is the one of this request; a newer one stays."""
         kept = self._kept.get(key)
-        if kept is not None and kept.auth.is_in(refused):
+        if kept is not None and refused.headers.get("Authorization") == kept.auth.reveal():
             kept.is_refused = True  # not taken out: another thread may just have put in a new one
