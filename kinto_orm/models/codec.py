@@ -12,7 +12,6 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, time
 from difflib import get_close_matches
-from enum import Enum
 from functools import partial
 from itertools import repeat
 from typing import Annotated, Any, cast
@@ -325,11 +324,11 @@ class Codec:
         if operator in ("in", "exclude"):
             return [self.condition_value(name, "", one) for one in value]
         if operator in ("contains", "contains_any"):
-            self._check_comparable(field, promised, "", value, 0)
+            self._check_comparable(field, promised, "", value)
             return [self._write_item(name, one) for one in value]
         wire = self.write_value(name, value)
         if value is not None or wire is not None:  # a field of the type Json has a text for None
-            self._check_comparable(field, promised, operator, value, wire)
+            self._check_comparable(field, promised, operator, value)
         return wire
 
     def check_order(self, name: str) -> None:
@@ -337,8 +336,7 @@ class Codec:
         if self.types[name].order == "":
             raise InvalidFilterError(f"{self.model.__name__}.{name}: {_NO_ORDER}")
 
-    def _check_comparable(self, field: str, promised: FieldType, operator: str, value: Any, wire: JSON) -> None:
-        is_number = isinstance(wire, (int, float)) and not isinstance(wire, bool)
+    def _check_comparable(self, field: str, promised: FieldType, operator: str, value: Any) -> None:
         if isinstance(value, time) and value.tzinfo is not None:
             raise InvalidFilterError(f"{field}: a time with a time zone has several texts: compare one without.")
         if promised.order == "plain" and not _is_json(value):
@@ -346,10 +344,9 @@ class Codec:
                 f"{field} may hold anything, and a {type(value).__name__} may be written in several ways: give the "
                 "field its type, or compare it with a JSON value."
             )
-        is_ordered = promised.order != "" or (is_number and not isinstance(value, Enum))
-        if operator in ("gt", "lt", "min", "max") and not is_ordered:
+        if operator in ("gt", "lt", "min", "max") and promised.order == "":
             raise InvalidFilterError(f"{field}: {_NO_ORDER}")
-        if operator in ("", "not") and not promised.has_one_spelling and not is_number:
+        if operator in ("", "not") and not promised.has_one_spelling:
             raise InvalidFilterError(
                 f"{field}: equal values may be written as different texts, and the server compares texts: give the "
                 "field a serializer to a number (return_type=float), or to one text for each value (OrderedText())."

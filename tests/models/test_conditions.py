@@ -61,6 +61,8 @@ class Row(Record, bucket="payments", collection="todos"):
     payload: Json = None
     literal: Literal["a", "b"] | None = None
     ip: IPv4Address | None = None
+    amount: Decimal | float | None = None
+    prices: list[Decimal] | None = None
     tags: list[str] | None = None
     labels: set[int] | None = None
     days: list[datetime] | None = None
@@ -157,6 +159,11 @@ def test_j08_the_example_of_the_documentation(store: Any) -> None:
         lambda: F(Row.price) > Decimal("9.5"),
         lambda: F(Row.price) == Decimal("9.5"),
         lambda: F("price") > Decimal("9.5"),
+        lambda: F(Row.amount) == 1.5,  # which equals Decimal("1.5"), a text on the wire
+        lambda: F(Row.amount) >= 1.5,
+        lambda: F(Row.amount).in_([1.5]),
+        lambda: F(Row.prices).contains(Decimal("9.5")),
+        lambda: F(Row.prices).contains_any(1, 2),
         lambda: F(Row.span) < timedelta(1),
         lambda: F(Row.t) > time(1, tzinfo=UTC),
         lambda: F(Row.ip) > IPv4Address("10.0.0.1"),
