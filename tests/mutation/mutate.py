@@ -61,10 +61,11 @@ class Mutant:
 
     @property
     def tests(self) -> list[str]:
-        """The tests of the room of the module."""
-        inside = self.module.relative_to(PACKAGE).parts
-        room = ROOT / "tests" / inside[0]
-        return [str(room)] if room.is_dir() else [str(ROOT / "tests" / f"test_{self.module.stem}.py")]
+        """The tests of the module, which most often find it, and then those of its room."""
+        room = ROOT / "tests" / self.module.relative_to(PACKAGE).parts[0]
+        folder = room if room.is_dir() else ROOT / "tests"
+        paths = [folder / f"test_{self.module.stem}.py", room]
+        return [str(path) for path in paths if path.exists()] or [str(around) for around in AROUND]
 
 
 def mutants_of(module: Path) -> Iterator[Mutant]:
@@ -144,10 +145,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=60, help="how many places to mutate")
     parser.add_argument("--seed", type=int, default=1, help="which ones")
-    parser.add_argument("--room", help="one room only: protocol, query, …")
+    parser.add_argument("--room", default=".", help="one room or module only: protocol, query/cached.py, …")
     parser.add_argument("--timeout", type=float, default=300, help="seconds for the tests of one mutant")
     arguments = parser.parse_args(argv)
-    modules = sorted((PACKAGE / arguments.room if arguments.room else PACKAGE).rglob("*.py"))
+    modules = sorted(PACKAGE.rglob(arguments.room if arguments.room.endswith(".py") else f"{arguments.room}/**/*.py"))
     everything = [mutant for module in modules for mutant in mutants_of(module)]
     chosen = random.Random(arguments.seed).sample(everything, min(arguments.count, len(everything)))
     survivors = 0
