@@ -142,14 +142,14 @@ def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: Flow
 def _load_at_once(codec: Codec, rows: LoadedRows, shared: Envelope) -> list[Any]:
     page = shared.page
     assert page is not None
-    if codec.fields:
-        if not codec.is_surely_finite and may_overflow(rows.page.body):
-            decode(rows.page.body, str(rows.path))  # refuses them outside texts; pydantic would take them as numbers
-        objects = codec.load_page(rows.page.body)
-    else:  # the page is decoded for the data anyway
+    if codec.is_surely_plain:  # the page is decoded for the data anyway
         decoded = rows_of(decode(rows.page.body, str(rows.path)), rows.path)
         page.keep(decoded)
         objects = codec.load_plain(decoded)
+    else:
+        if not codec.is_surely_finite and may_overflow(rows.page.body):
+            decode(rows.page.body, str(rows.path))  # refuses them outside texts; pydantic would take them as numbers
+        objects = codec.load_page(rows.page.body)
     deque(map(codec.model._envelope.__set__, objects, repeat(shared)), maxlen=0)
     ids = [one.__dict__["id"] for one in objects]
     if None in ids:
