@@ -14,7 +14,7 @@ from datetime import datetime, time
 from difflib import get_close_matches
 from functools import partial
 from itertools import repeat
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Never, cast
 
 from pydantic import (
     AliasChoices,
@@ -123,6 +123,7 @@ class Codec:
         self.is_surely_plain = self.is_bare and not own
         """Whether an object is nothing but its undeclared keys."""
         self._page = schema.page_validator()
+        self._envelopes = schema.page_validator(of_envelopes=True)
         self._part = schema.part_validator()
         self._writer = schema.writer()
 
@@ -134,11 +135,23 @@ class Codec:
         Raises pydantic's ``ValidationError``.
         """
         rows: list[Any] = self._page.validate_json(body, by_alias=True, by_name=False)["data"]
-        if not self.is_bare:
-            for one in rows:
-                one.__pydantic_fields_set__.difference_update(ENVELOPE_KEYS)
-            return rows
-        return self._objects(rows)
+        if self.is_bare:
+            return self._objects(rows)
+        # A validator of the class sees the envelope of a row, and has no say in it.
+        envelopes = self._envelopes.validate_json(body, by_alias=True, by_name=False)["data"]
+        for one, envelope in zip(rows, envelopes, strict=True):
+            if type(one) is not self.model:
+                self.refuse_returned(one)
+            one.__dict__.update(envelope)
+            one.__pydantic_fields_set__.difference_update(ENVELOPE_KEYS)
+        return rows
+
+    def refuse_returned(self, other: object) -> Never:
+        """Raise ``InvalidTypeError`` for a validator of the class that returned something else than the object."""
+        raise InvalidTypeError(
+            f"{self.model.__name__}: a model_validator returned another {type(other).__name__} than it was given: "
+            "return self (mode='after'), or what the handler returned (mode='wrap')."
+        )
 
     def _objects(self, values: list[dict[str, Any]]) -> list[Any]:
         objects: list[Any] = list(map(object.__new__, repeat(self.model, len(values))))
@@ -146,7 +159,7 @@ class Codec:
         return objects
 
     def load_plain(self, rows: Sequence[JSONObject]) -> list[Any]:
-        """Return the objects of decoded rows, where the class declares no fields."""
+        """Return the objects of decoded rows, where the class has nothing to read but the envelope."""
         try:
             envelopes = [{"id": row["id"], "last_modified": row["last_modified"]} for row in rows]
             if not _TIMESTAMPS.issuperset([type(one["last_modified"]) for one in envelopes]):
@@ -489,9 +502,9 @@ class _Schema:
         """Whether the fields are all that there is to read: no validator of the class, nothing that is called after."""
         self._whole = layers[0]
 
-    def page_validator(self) -> SchemaValidator:
+    def page_validator(self, *, of_envelopes: bool = False) -> SchemaValidator:
         """Return the validator of a page: its rows as dictionaries where that is all, else as objects."""
-        row = self._dictionary() if self.is_bare else self._whole
+        row = self._dictionary({} if of_envelopes else self.fields) if of_envelopes or self.is_bare else self._whole
         page = core_schema.typed_dict_schema({"data": core_schema.typed_dict_field(core_schema.list_schema(row))})
         return self._validator(page)
 
@@ -509,14 +522,14 @@ class _Schema:
         """Return the serializer of objects."""
         return SchemaSerializer(wire_schema(self._whole, self.config), None, _use_prebuilt=False)
 
-    def _dictionary(self) -> Any:
+    def _dictionary(self, declared: Mapping[str, Any]) -> Any:
         fields = {
             name: core_schema.typed_dict_field(
                 one["schema"],
                 required=one["schema"]["type"] != "default",
                 validation_alias=one.get("validation_alias", name),
             )
-            for name, one in self.fields.items()
+            for name, one in declared.items()
         }
         envelope = {
             name: core_schema.typed_dict_field(core_schema.with_default_schema(one, default=None), required=False)

@@ -104,9 +104,11 @@ def construct(model: Any, /, *positional: Any, **arguments: Any) -> None:
         _construct(model, cls, codec, positional, arguments)
         return
     try:
-        cls.__pydantic_validator__.validate_python(arguments, self_instance=model, by_alias=True, by_name=False)
+        made = cls.__pydantic_validator__.validate_python(arguments, self_instance=model, by_alias=True, by_name=False)
     except ValidationError as error:
         raise invalid(cls, error) from error
+    if made is not model:
+        codec.refuse_returned(made)
     own = model.__dict__
     own["id"] = own["last_modified"] = None
     put_in_envelope(model, FRESH)
@@ -128,16 +130,18 @@ def _construct(
     if whole is not None and arguments:
         raise InvalidTypeError(f"{cls.__name__}: give fields or data=, not both ({', '.join(arguments)}).")
     data = _given_data(whole) if whole is not None else _given_fields(cls, codec, arguments)
-    id = _given_id(given.get("id"), data, cls.__kinto_kind__) if given or "id" in data else None
+    id = _given_id(given.get("id"), data, cls.__kinto_kind__)
     try:
         if whole is None:
-            cls.__pydantic_validator__.validate_python(data, self_instance=model, by_alias=True, by_name=False)
+            made = cls.__pydantic_validator__.validate_python(data, self_instance=model, by_alias=True, by_name=False)
         else:
             # As JSON, so that strict models read dates and the like as they do in a page.
             text = readable_text(data, codec.fields)
-            cls.__pydantic_validator__.validate_json(text, self_instance=model, by_alias=True, by_name=False)
+            made = cls.__pydantic_validator__.validate_json(text, self_instance=model, by_alias=True, by_name=False)
     except ValidationError as error:
         raise _refusal(cls, id if not data else None, error) from error
+    if made is not model:
+        codec.refuse_returned(made)
     model.__dict__.update(id=id, last_modified=None)
     envelope = Envelope(Status.NEW, client=given.get("client"))
     others = {} if data.keys() <= codec.fields.keys() else {k: v for k, v in data.items() if k not in codec.fields}

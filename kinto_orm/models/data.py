@@ -478,9 +478,11 @@ def set_field(model: Any, name: str, value: Any) -> None:
         own.data, own.extra = envelope.data, envelope.extra
         put_in_envelope(scratch, own)
     try:
-        cls.__pydantic_validator__.validate_assignment(scratch, name, value)
+        made = cls.__pydantic_validator__.validate_assignment(scratch, name, value)
     except ValidationError as error:
         raise invalid(cls, error) from error
+    if made is not scratch:
+        codec.refuse_returned(made)
     now = scratch.__dict__
     values = {name: now[name]}
     if not codec.is_bare:  # a validator of the class may have set other fields

@@ -226,6 +226,23 @@ def test_j02_a_row_without_the_key_is_refused_by_every_way(kinto_client: Client,
             way()
 
 
+def test_j02_a_validator_of_a_class_without_fields_is_asked_by_every_way(row: Any) -> None:
+    class Checked(Item):
+        @model_validator(mode="before")
+        @classmethod
+        def check(cls, data: Any) -> Any:
+            if "bad" in data:
+                raise ValueError("it is bad")
+            return data
+
+    row(bad=1)
+    ways: list[Any] = [lambda: Checked.records.get("x"), Checked.records.all, lambda: Checked(data={"bad": 1})]
+
+    for way in ways:
+        with pytest.raises(InvalidValueError, match="it is bad"):
+            way()
+
+
 # -- undeclared keys, at every depth ----------------------------------------------------------------------------------
 
 
@@ -596,6 +613,75 @@ def test_j06_no_setting_reaches_the_envelope(kinto_client: Client, todos: Collec
         assert one.__kinto_path__() == todos.records.get(id).__kinto_path__(), way
     assert model.records.bulk_delete(model.records).deleted == 1
     assert not todos.records.exists()
+
+
+def lower(data: Any) -> Any:
+    return {key: value.lower() if isinstance(value, str) else value for key, value in data.items()}
+
+
+REWRITES: dict[str, Any] = {
+    "lower every text": lower,
+    "a new dictionary": lambda data: {"title": data.get("title", "")},
+    "take the timestamp out": lambda data: {key: value for key, value in data.items() if key != "last_modified"},
+    "an id of its own": lambda data: {**data, "id": "hacked", "last_modified": 5},
+}
+
+
+@pytest.mark.parametrize("way", REWRITES)
+def test_j06_no_validator_of_the_class_reaches_the_envelope(
+    kinto_client: Client, todos: Collection[Record], way: str
+) -> None:
+    class Rewritten(Item):
+        title: str = ""
+
+        @model_validator(mode="before")
+        @classmethod
+        def rewrite(cls, data: Any) -> Any:
+            return REWRITES[way](data)
+
+    stored = todos.records.create(id="Mixed-Case_1", data={"title": "x", "theirs": "K"})
+    for read, one in readings(Rewritten, "Mixed-Case_1", kinto_client).items():
+        assert (one.id, one.last_modified) == ("Mixed-Case_1", stored.last_modified), read
+        assert dict(one.data) == stored.data and not one.is_dirty, read
+
+    assert Rewritten.records.bulk_delete(Rewritten.records).deleted == 1
+
+
+RETURNED: dict[str, Any] = {
+    "nothing": lambda one: None,
+    "another object": lambda one: type(one).model_construct(title="other"),
+    "an object of another class": lambda one: Renamed.model_construct(name="other"),
+}
+
+
+@pytest.mark.parametrize("returned", RETURNED)
+@pytest.mark.parametrize("mode", ["after", "wrap"])
+def test_j07_a_validator_that_returns_another_object_is_refused(row: Any, mode: str, returned: str) -> None:
+    class Strange(Item):
+        title: str = ""
+
+        if mode == "after":
+
+            @model_validator(mode="after")
+            def after(self) -> Any:
+                return RETURNED[returned](self)
+
+        else:
+
+            @model_validator(mode="wrap")
+            @classmethod
+            def wrap(cls, data: Any, handler: Any) -> Any:
+                return RETURNED[returned](handler(data))
+
+    ways: list[Any] = [lambda: Strange(title="x"), lambda: Strange(id="y", data={"title": "x"})]
+    ways += [lambda: setattr(Strange.model_construct(id="x", title=""), "title", "x")]
+    if returned != "another object":  # of its class: a list takes what it is given
+        row(title="x")
+        ways += [lambda: Strange.records.get("x"), Strange.records.all]
+
+    for way in ways:
+        with pytest.raises(InvalidTypeError, match="Strange: a model_validator returned"):
+            way()
 
 
 @pytest.mark.parametrize("settings", ["to_camel", "to_pascal", "str_to_lower"])
