@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, time
 from difflib import get_close_matches
@@ -47,8 +47,8 @@ from kinto_orm.models.field_types import (
     wire_schema,
 )
 from kinto_orm.models.metaclass import inner_model, wire_name
-from kinto_orm.models.undeclared import difference
-from kinto_orm.protocol.json_values import JSON, JSONObject, encode, to_json_object, to_json_value
+from kinto_orm.models.undeclared import difference, parts_of
+from kinto_orm.protocol.json_values import JSON, JSONObject, encode, say_path, to_json_object, to_json_value
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind
 
@@ -123,7 +123,6 @@ class Codec:
         self.is_surely_plain = self.is_bare and not own
         """Whether an object is nothing but its undeclared keys."""
         self._page = schema.page_validator()
-        self._envelopes = schema.page_validator(of_envelopes=True)
         self._part = schema.part_validator()
         self._writer = schema.writer()
 
@@ -138,7 +137,7 @@ class Codec:
         if self.is_bare:
             return self._objects(rows)
         # A validator of the class sees the envelope of a row, and has no say in it.
-        envelopes = self._envelopes.validate_json(body, by_alias=True, by_name=False)["data"]
+        envelopes = _ENVELOPES.validate_json(body)["data"]
         for one, envelope in zip(rows, envelopes, strict=True):
             if type(one) is not self.model:
                 self.refuse_returned(one)
@@ -298,6 +297,7 @@ class Codec:
             _set_values(scratch, self.load_part(declared))
         except ValidationError as error:
             raise invalid(self.model, error) from error
+        refuse_naive(self.naive_datetimes(scratch.__dict__))
         return given | self.dump(scratch, [self.fields[key] for key in declared])
 
     def _as_json(self, key: str, value: object) -> Any:
@@ -314,6 +314,13 @@ class Codec:
                 value = self._part.validate_python({key: value})[name]
             self.check_equal(name, value, again)
         return written
+
+    def naive_datetimes(self, values: Mapping[str, Any]) -> list[tuple[str, datetime]]:
+        """Return the datetimes without timezone in the values of fields, at every depth, with their paths."""
+        timed = [
+            (wire, values[name]) for name, wire in self.wires.items() if name in values and self.types[name].holds_times
+        ]
+        return [one for wire, value in timed for one in _naive_datetimes(value, (wire,))]
 
     def check_equal(self, name: str, value: object, again: object) -> None:
         """Raise ``InvalidValueError`` where the value of a field was read again as another one."""
@@ -468,6 +475,25 @@ def _is_readable(value: JSON) -> bool:
     return True
 
 
+def refuse_naive(found: Iterable[tuple[str, datetime]]) -> None:
+    """Raise ``InvalidValueError`` for the first datetime without timezone."""
+    for path, value in found:
+        raise InvalidValueError(
+            f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
+        )
+
+
+def _naive_datetimes(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, datetime]]:
+    if type(value) in _JSON_SCALARS:
+        return
+    if isinstance(value, datetime) and value.tzinfo is None:
+        yield f"data.{say_path(path)}", value
+    parts = dict(enumerate(value)) if isinstance(value, (set, frozenset)) else parts_of(value) or {}
+    for key, item in parts.items():
+        yield from _naive_datetimes(key, path)
+        yield from _naive_datetimes(item, (*path, key if isinstance(key, int) else str(key)))
+
+
 _VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
 
 
@@ -502,11 +528,9 @@ class _Schema:
         """Whether the fields are all that there is to read: no validator of the class, nothing that is called after."""
         self._whole = layers[0]
 
-    def page_validator(self, *, of_envelopes: bool = False) -> SchemaValidator:
+    def page_validator(self) -> SchemaValidator:
         """Return the validator of a page: its rows as dictionaries where that is all, else as objects."""
-        row = self._dictionary({} if of_envelopes else self.fields) if of_envelopes or self.is_bare else self._whole
-        page = core_schema.typed_dict_schema({"data": core_schema.typed_dict_field(core_schema.list_schema(row))})
-        return self._validator(page)
+        return self._validator(_page_of(self._dictionary() if self.is_bare else self._whole))
 
     def part_validator(self) -> SchemaValidator:
         """Return the validator of some of the fields, of which none is required."""
@@ -522,20 +546,16 @@ class _Schema:
         """Return the serializer of objects."""
         return SchemaSerializer(wire_schema(self._whole, self.config), None, _use_prebuilt=False)
 
-    def _dictionary(self, declared: Mapping[str, Any]) -> Any:
+    def _dictionary(self) -> Any:
         fields = {
             name: core_schema.typed_dict_field(
                 one["schema"],
                 required=one["schema"]["type"] != "default",
                 validation_alias=one.get("validation_alias", name),
             )
-            for name, one in declared.items()
+            for name, one in self.fields.items()
         }
-        envelope = {
-            name: core_schema.typed_dict_field(core_schema.with_default_schema(one, default=None), required=False)
-            for name, one in _ENVELOPE.items()
-        }
-        return self._with_config({**fields, **envelope})
+        return self._with_config({**fields, **_ENVELOPE_FIELDS})
 
     def _with_config(self, fields: dict[str, Any]) -> Any:
         # A dictionary does not inherit the settings of what it is in.
@@ -570,6 +590,18 @@ _ENVELOPE: Mapping[str, Any] = {
     "last_modified": core_schema.nullable_schema(core_schema.int_schema(strict=False)),
 }
 
+
+_ENVELOPE_FIELDS = {
+    name: core_schema.typed_dict_field(core_schema.with_default_schema(one, default=None), required=False)
+    for name, one in _ENVELOPE.items()
+}
+
+
+def _page_of(row: Any) -> Any:
+    return core_schema.typed_dict_schema({"data": core_schema.typed_dict_field(core_schema.list_schema(row))})
+
+
+_ENVELOPES = SchemaValidator(_page_of(core_schema.typed_dict_schema(_ENVELOPE_FIELDS)))
 
 _skip: Any = SkipJsonSchema  # an annotation at run time, and a type for checkers
 

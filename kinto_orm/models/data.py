@@ -6,9 +6,8 @@ declares are kept, at every depth.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from datetime import datetime
 from typing import Any, NamedTuple, Never
 
 from pydantic import BaseModel, ValidationError
@@ -22,7 +21,7 @@ from kinto_orm.errors import (
     PartialObjectError,
     ReadOnlyError,
 )
-from kinto_orm.models.codec import Codec, codec_of, invalid
+from kinto_orm.models.codec import Codec, codec_of, invalid, refuse_naive
 from kinto_orm.models.envelope import Envelope, PageSnapshot, bare, put_in_envelope, shared_page
 from kinto_orm.models.field_types import IMMUTABLE
 from kinto_orm.models.undeclared import ABSENT, normal, with_undeclared
@@ -417,40 +416,11 @@ def remember_texts(objects: Collection[Any], page: PageSnapshot, codec: Codec) -
 
 def _refuse_naive_datetimes(model: Any, codec: Codec, names: Collection[str], snapshot: JSONObject | None) -> None:
     """Raise ``InvalidValueError`` for a changed datetime without timezone, unless the server sent it so."""
-    own = model.__dict__
-    found = [
-        one
-        for name in names
-        if codec.types[name].holds_times
-        for one in naive_datetimes(own[name], f"data.{codec.wires[name]}")
-    ]
-    if not found:
-        return
-    before = {} if snapshot is None else codec.load(snapshot).__dict__
-    known = {value for name in codec.wires if name in before for _, value in naive_datetimes(before[name], "")}
-    for path, value in found:
-        if value not in known:
-            raise InvalidValueError(
-                f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
-            )
-
-
-_TIMELESS = frozenset({str, int, float, bool, type(None)})
-
-
-def naive_datetimes(value: Any, path: str) -> Iterator[tuple[str, datetime]]:
-    """Yield the datetimes without timezone in the value, at every depth, with their paths."""
-    if type(value) in _TIMELESS:
-        return
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            yield path, value
-    elif isinstance(value, (dict, BaseModel)):
-        for key, item in (value if isinstance(value, dict) else value.__dict__).items():
-            yield from naive_datetimes(item, f"{path}.{key}")
-    elif isinstance(value, (list, tuple, set, frozenset)):
-        for index, item in enumerate(value):
-            yield from naive_datetimes(item, f"{path}[{index}]")
+    found = codec.naive_datetimes({name: model.__dict__[name] for name in names})
+    if found and snapshot is not None:
+        known = {value for _, value in codec.naive_datetimes(codec.load(snapshot).__dict__)}
+        found = [one for one in found if one[1] not in known]
+    refuse_naive(found)
 
 
 # -- changes ----------------------------------------------------------------------------------------------------------
@@ -478,11 +448,9 @@ def set_field(model: Any, name: str, value: Any) -> None:
         own.data, own.extra = envelope.data, envelope.extra
         put_in_envelope(scratch, own)
     try:
-        made = cls.__pydantic_validator__.validate_assignment(scratch, name, value)
+        cls.__pydantic_validator__.validate_assignment(scratch, name, value)
     except ValidationError as error:
         raise invalid(cls, error) from error
-    if made is not scratch:
-        codec.refuse_returned(made)
     now = scratch.__dict__
     values = {name: now[name]}
     if not codec.is_bare:  # a validator of the class may have set other fields

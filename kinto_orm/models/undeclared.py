@@ -6,6 +6,7 @@ the model writes the field now. The keys that the model loses in the second form
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import fields as dataclass_fields
 from dataclasses import is_dataclass
@@ -124,10 +125,10 @@ def normal(data: JSON, now: JSON, *, keeps_defaults: bool) -> JSON:
 
 def difference(value: Any, again: Any, path: _Path) -> str | None:
     """Return the path of the first part of a value that did not come back equal; ``None`` where all of it did."""
-    parts = _parts(value)
+    parts = parts_of(value)
     if parts is None or type(value) is not type(again):
         return None if _is_equal(value, again) else f"data.{say_path(path)}"
-    others = _parts(again) or {}
+    others = parts_of(again) or {}
     if parts.keys() != others.keys():
         return f"data.{say_path(path)}"
     found = (difference(item, others[key], (*path, key)) for key, item in parts.items())
@@ -144,7 +145,7 @@ def _is_equal(value: Any, again: Any) -> bool:
     return bool(value == again)
 
 
-def _parts(value: Any) -> Mapping[Any, Any] | None:
+def parts_of(value: Any) -> Mapping[Any, Any] | None:
     """Return the parts that a value is compared by; ``None`` where it is compared as a whole."""
     if isinstance(value, BaseModel):
         extra = value.__pydantic_extra__ or {}
@@ -153,6 +154,6 @@ def _parts(value: Any) -> Mapping[Any, Any] | None:
         return {one.name: getattr(value, one.name) for one in dataclass_fields(value)}
     if isinstance(value, dict):
         return value
-    if isinstance(value, (list, tuple)):
+    if isinstance(value, (list, tuple, deque)):
         return dict(enumerate(value))
     return None

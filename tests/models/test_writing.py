@@ -9,7 +9,9 @@ import json
 import pickle
 import pprint
 import re
+from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum
@@ -240,6 +242,52 @@ def test_j05_what_would_not_come_back_equal_is_refused(
 
     with pytest.raises(REFUSED, match=name):
         run()
+
+    assert writes(wire) == sent
+
+
+@dataclass
+class Dated:
+    at: datetime
+
+
+class Timed(Item):
+    at: datetime | None = None
+    step: Dated | None = None
+    many: list[datetime] = []
+    line: deque[datetime] = deque()
+    some: set[datetime] = set()
+    keys: dict[datetime, int] = {}
+
+
+NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        *({"at": NAIVE}, {"at": "2030-01-01T00:00:00"}, {"step": Dated(NAIVE)}, {"many": [NAIVE]}),
+        *({"line": deque([NAIVE])}, {"some": {NAIVE}}, {"keys": {NAIVE: 1}}),
+    ],
+    ids=str,
+)
+def test_a_datetime_without_timezone_is_refused_wherever_it_is(wire: Wiretap, given: dict[str, Any]) -> None:
+    stored, (name, value) = Timed(id="x").save(), *given.items()
+    sent = writes(wire)
+    ways: list[Callable[[], Any]] = [
+        lambda: Timed(**given).save(),
+        lambda: (setattr(stored, name, value), stored.save()),
+        lambda: Timed.records.get("x").patch(given),
+        lambda: Timed.records.ref("x").patch(given),
+        lambda: Timed.records.update(given),
+        lambda: Timed.records.update(lambda one: given),
+        lambda: Timed.records.update_or_create("x", given),
+        lambda: Timed.records.get_or_create("y", given),
+    ]
+
+    for write in ways:
+        with pytest.raises(InvalidValueError, match=f"data.{name}.*has no timezone"):
+            write()
 
     assert writes(wire) == sent
 
