@@ -15,8 +15,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# pyenv's shims hide the versions that are installed but not chosen; kinto-attachment needs this one.
-PYTHON312 := $(firstword $(wildcard $(or $(PYENV_ROOT),$(HOME)/.pyenv)/versions/3.12.*/bin))
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: help demo tests bench comparison docs docs-look serve release clean
@@ -28,7 +26,7 @@ demo: $(VENV)/.installed
 	$(BIN)/kinto-orm demo
 
 tests: $(VENV)/.tox
-	PATH="$$PATH$(addprefix :,$(PYTHON312))" $(BIN)/tox run -e lint,types,imports,tests,plugins
+	$(BIN)/tox run -e lint,types,imports,tests
 
 bench: $(VENV)/.bench
 	$(BIN)/python benchmarks/run.py $(if $(FULL),--full)

@@ -29,9 +29,6 @@ from kinto_orm.server.cluster import Cluster
 IS_OPEN_TO_OTHERS = all(path.stat().st_mode & 0o001 for path in Path(sys.prefix).resolve().parents)
 """Whether other users than this one can run what is installed here: tox closes a folder ``.tox`` that it makes."""
 
-BACKENDS = ["memory", "postgres"] if os.environ.get("KINTO_ORM_EVERYTHING") else ["memory"]
-"""Where tests run that are about both: on PostgreSQL in ``tox -e slow``."""
-
 STOCK: Mapping[str, Setting] = {
     "includes": "kinto.plugins.default_bucket kinto.plugins.history",
     "multiauth.policies": "basicauth",

@@ -1,4 +1,4 @@
-"""Each test of this folder runs on a Kinto with the memory backend; in ``tox -e slow`` on one with PostgreSQL, too."""
+"""The tests of this folder run on a Kinto with the memory backend, and in ``tox -e postgres`` on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import requests
-from servers import BACKENDS
 
 from kinto_orm.server import EmbeddedServer
 
@@ -21,9 +20,10 @@ def memory_server() -> Iterator[EmbeddedServer]:
         yield server
 
 
-@pytest.fixture(params=BACKENDS)
+@pytest.fixture
 def server(request: pytest.FixtureRequest) -> Iterator[EmbeddedServer]:
-    server = request.getfixturevalue(f"{request.param}_server")
+    is_memory = not request.config.getoption("--kinto-postgres")
+    server = request.getfixturevalue("memory_server" if is_memory else "kinto_server")
     yield server
     server.flush()
 

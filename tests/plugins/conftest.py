@@ -17,7 +17,7 @@ from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.application import DEFAULT_SETTINGS
 
 PLUGINS = [name for name in ("attachment_stub", "kinto_attachment") if find_spec(name)]
-"""``tox -e plugins`` has the second one, too."""
+"""``tox -e py312`` has the second one, too."""
 
 SIGNERS = [name for name in ("signer_stub", "kinto_remote_settings") if find_spec(name)]
 """The second one is on no package index: it counts where it was installed from its repository."""

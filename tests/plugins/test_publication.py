@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from file_host import FileHost
 from lossy import LossyAdapter, lossy
-from servers import BACKENDS
 
 from kinto_orm import (
     Bucket,
@@ -34,17 +33,16 @@ EDITOR, RIVAL = ("editor", "secret"), ("rival", "secret")
 COLLECTION = "/buckets/workspace/collections/c"
 
 
-@pytest.fixture(scope="module", params=[f"{signer}-{where}" for signer in SIGNERS for where in BACKENDS])
+@pytest.fixture(scope="module", params=SIGNERS)
 def signing_server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[EmbeddedServer]:
-    """A server with the signer, or what stands in for it, in memory and on PostgreSQL."""
-    signer, _, where = request.param.partition("-")
-    settings = signer_settings(signer, tmp_path_factory.mktemp("keys"))
-    if where == "memory":
-        server = EmbeddedServer.memory(**settings)
-    else:
+    """A server with the signer, or what stands in for it, in memory or on PostgreSQL."""
+    settings = signer_settings(request.param, tmp_path_factory.mktemp("keys"))
+    if request.config.getoption("--kinto-postgres"):
         server = EmbeddedServer.postgres(tmp_path_factory.mktemp("data"), **settings)
+    else:
+        server = EmbeddedServer.memory(**settings)
     with server:
         yield server
 

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import pytest
-from servers import BACKENDS
 
 from kinto_orm import Bucket, Client, Collection, Record
 from kinto_orm.models import envelope
@@ -49,16 +48,10 @@ class Todo(Record):
         super().__kinto_apply_state__(state, change)
 
 
-@pytest.fixture(scope="module", params=BACKENDS)
-def server(request: pytest.FixtureRequest) -> EmbeddedServer:
-    server: EmbeddedServer = request.getfixturevalue("kinto_server" if request.param == "memory" else "postgres_server")
-    return server
-
-
 @pytest.fixture(params=["without a schema", "with a schema"])
-def todos(server: EmbeddedServer, request: pytest.FixtureRequest) -> Iterator[Collection[Todo]]:
+def todos(kinto_server: EmbeddedServer, request: pytest.FixtureRequest) -> Iterator[Collection[Todo]]:
     data = {"schema": SCHEMA} if request.param == "with a schema" else {}
-    with Client.embedded(server=server) as client:
+    with Client.embedded(server=kinto_server) as client:
         bucket = Bucket(id="b", client=client).save()
         yield Collection(bucket=bucket, id="c", data=data, model=Todo).save()
         bucket.delete()
