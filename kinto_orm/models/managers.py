@@ -425,7 +425,17 @@ class RecordManager(Manager[M]):
         ``TooManyDeletesError`` before anything is written, and ``CommitError`` (with ``.report``) at the end where
         records were not stored.
         """
-        return self._run(self._job(sync, rows, key, fields, delete, max_deletes, on_conflict, progress, on_outcome))
+        return self._run(
+            partial(
+                sync,
+                rows,
+                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
+                self._rows(),
+                on_conflict,
+                progress,
+                on_outcome,
+            )
+        )
 
     async def async_(
         self,
@@ -441,7 +451,15 @@ class RecordManager(Manager[M]):
     ) -> SyncReport:
         """Like :meth:`sync`; files and temporary tables are used in a thread."""
         return await self._arun(
-            self._job(sync, rows, key, fields, delete, max_deletes, on_conflict, progress, on_outcome)
+            partial(
+                sync,
+                rows,
+                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
+                self._rows(),
+                on_conflict,
+                progress,
+                on_outcome,
+            )
         )
 
     def plan(
@@ -455,7 +473,15 @@ class RecordManager(Manager[M]):
         progress: Progress | None = None,
     ) -> SyncPlan:
         """Return what :meth:`sync` would do, as a plan that can be printed, saved and applied; only reads are sent."""
-        return self._run(self._job(make_plan, rows, key, fields, delete, max_deletes, progress))
+        return self._run(
+            partial(
+                make_plan,
+                rows,
+                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
+                self._rows(),
+                progress,
+            )
+        )
 
     async def aplan(
         self,
@@ -468,7 +494,15 @@ class RecordManager(Manager[M]):
         progress: Progress | None = None,
     ) -> SyncPlan:
         """Like :meth:`plan`."""
-        return await self._arun(self._job(make_plan, rows, key, fields, delete, max_deletes, progress))
+        return await self._arun(
+            partial(
+                make_plan,
+                rows,
+                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
+                self._rows(),
+                progress,
+            )
+        )
 
     def diff(
         self,
@@ -508,11 +542,6 @@ class RecordManager(Manager[M]):
 
     def _rows(self) -> ModelRows:
         return ModelRows(self._source)
-
-    def _job(self, job: Callable[..., Flow[T]], *arguments: Any) -> Callable[[Place], Flow[T]]:
-        rows, key, fields, delete, max_deletes, *rest = arguments
-        options = SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes)
-        return partial(job, rows, options, self._rows(), *rest)
 
     def attachment(self, record: M) -> Attachment | None:
         """Return the record's attachment, as it was last read; ``None`` where it has none. Sends nothing.

@@ -310,9 +310,7 @@ def failure_of(result: Result) -> Failure:
     """Return the class of an attempt's result."""
     if isinstance(result, Response):
         status = result.status
-        # A proxy, whose 503 looks otherwise, does not know what Kinto did.
-        is_of_kinto = status == 503 and result.body.lstrip()[:1] == b"{" and b'"errno"' in result.body
-        if is_of_kinto or status in _NOT_APPLIED:
+        if status in _NOT_APPLIED or (status == 503 and _is_of_kinto(result)):
             return Failure.NOT_APPLIED
         if status in _AMBIGUOUS or status == 503 or (LENGTH.isdisjoint(result.headers) and _is_cut_short(result)):
             return Failure.AMBIGUOUS
@@ -322,6 +320,11 @@ def failure_of(result: Result) -> Failure:
     if isinstance(result, ConnectionFailedError):
         return Failure.NOT_SENT
     return Failure.AMBIGUOUS if isinstance(result, ConnectionLostError) else Failure.FINAL
+
+
+def _is_of_kinto(answer: Response) -> bool:
+    """Return whether the answer comes from Kinto itself, and not from a proxy, which does not know what Kinto did."""
+    return answer.body.lstrip()[:1] == b"{" and b'"errno"' in answer.body
 
 
 def _is_cut_short(answer: Response) -> bool:

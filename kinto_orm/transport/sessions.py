@@ -394,7 +394,6 @@ class ExternalSession:
     def send(self, request: Request, limits: Limits) -> Answer:
         """Send the request and return the answer. Its headers have no limit but that for each wait."""
         # What is passed here takes the place of the session's own setting: auth, verify and hooks would get lost.
-        hooks = self._session.hooks.get("response") or []
         answer = self._session.request(
             request.method,
             self._options.server_url + request.target,
@@ -407,7 +406,7 @@ class ExternalSession:
             timeout=(limits.connect, limits.read),
             stream=True,
             allow_redirects=False,
-            hooks={"response": [*([hooks] if callable(hooks) else hooks), _hold_location]},
+            hooks={"response": [*_hooks(self._session), _hold_location]},
         )
         return _answer_of(answer)
 
@@ -487,6 +486,12 @@ def _close_pools_of(manager: urllib3.PoolManager) -> None:
         pool = manager.pools.get(key)
         if pool is not None:
             pool.close()
+
+
+def _hooks(session: requests.Session) -> list[Callable[..., Any]]:
+    """Return the functions that the session's user gave it for each answer: requests takes one, or several."""
+    hooks = session.hooks.get("response") or []
+    return [hooks] if callable(hooks) else list(hooks)
 
 
 def _hold_location(answer: requests.Response, **_: object) -> None:

@@ -108,10 +108,7 @@ def send_batch(changes: Sequence[Change[Any]], runner: FlowRunner, options: Comm
     """
     sending = _Sending(runner, options)
     yield from sending.begin(changes)
-    failure = sending.failure
-    if isinstance(failure, ResponseError):
-        return failure.status < 500 and failure.status not in _OF_ANY_WRITE
-    return not isinstance(failure, TransportError)
+    return not _ends_all(sending.failure)
 
 
 def carry_out(change: Change[S], runner: FlowRunner) -> Flow[None]:
@@ -510,6 +507,13 @@ def _accepted(one: Change[Any], answer: Response) -> Verdict | KintoError:
 def _is_of_others(error: KintoError) -> bool:
     """Return whether a write was only undone because of another one."""
     return isinstance(error, (ConcurrentWriteError, RolledBackError))
+
+
+def _ends_all(failure: KintoError | None) -> bool:
+    """Return whether the failure of a whole batch would meet the next batch, too."""
+    if isinstance(failure, ResponseError):
+        return failure.status >= 500 or failure.status in _OF_ANY_WRITE
+    return isinstance(failure, TransportError)
 
 
 _OF_ANY_WRITE = (401, 405, 410, 429)
