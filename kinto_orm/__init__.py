@@ -30,18 +30,11 @@ from kinto_orm.jobs.load import LoadReport
 from kinto_orm.jobs.plans import SyncPlan
 from kinto_orm.jobs.publication import Publication
 from kinto_orm.jobs.schemas import SchemaDiff, Violation
-from kinto_orm.models import (
-    Account,
-    Bucket,
-    Collection,
-    F,
-    Group,
-    Manager,
-    OrderedText,
-    Permissions,
-    Record,
-    RecordManager,
-)
+from kinto_orm.models.expressions import F
+from kinto_orm.models.field_types import OrderedText
+from kinto_orm.models.kinds import Account, Bucket, Collection, Group, Record
+from kinto_orm.models.managers import Manager, RecordManager
+from kinto_orm.models.permissions import Permissions
 from kinto_orm.plugins.changesets import Changeset
 from kinto_orm.plugins.history import Snapshot
 from kinto_orm.protocol.attachments import Attachment
@@ -50,10 +43,15 @@ from kinto_orm.protocol.json_values import MISSING
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch
 from kinto_orm.protocol.responses import StoredObject
 from kinto_orm.protocol.reviews import ReviewStatus
-from kinto_orm.query import CachedQuery, EntryQuery, History, Page, ParallelQuery, Partition, Query
+from kinto_orm.query.cached import CachedQuery
+from kinto_orm.query.entry_query import EntryQuery, History
+from kinto_orm.query.execution import Page
 from kinto_orm.query.gather import Deferred, Gathering
-from kinto_orm.transport import BearerTokenAuth, RequestEvent, ResponseEvent, RetryEvent
-from kinto_orm.unit_of_work import BulkReport, Outcome
+from kinto_orm.query.query import ParallelQuery, Partition, Query
+from kinto_orm.repository.state import Outcome
+from kinto_orm.transport.auth import BearerTokenAuth
+from kinto_orm.transport.reporting import RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.unit_of_work.bulk import BulkReport
 from kinto_orm.unit_of_work.staging import Plan, PlannedWrite
 from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 

@@ -24,7 +24,7 @@ from typing import Any
 from kinto_orm.client import Client
 from kinto_orm.errors import ConfigurationError
 from kinto_orm.repository.state import Progress
-from kinto_orm.transport import BasicAuth, BearerTokenAuth
+from kinto_orm.transport.auth import BasicAuth, BearerTokenAuth
 
 SERVER_VARIABLE, AUTH_VARIABLE = "KINTO_SERVER", "KINTO_AUTH"
 

@@ -14,10 +14,13 @@ from typing import Any, Literal, TypeAlias, TypeVar
 from uuid import uuid4
 
 from kinto_orm.errors import CommitError, InvalidTypeError, InvalidValueError, UsageError
-from kinto_orm.models import KintoObject, Manager
-from kinto_orm.query import Partition, Query, empty_table, import_extra, read_columns, to_pandas
+from kinto_orm.models.kinto_object import KintoObject
+from kinto_orm.models.managers import Manager
+from kinto_orm.query.frames import empty_table, import_extra, read_columns, to_pandas
+from kinto_orm.query.query import Partition, Query
 from kinto_orm.repository.state import FlowRunner
-from kinto_orm.unit_of_work import BulkReport, refuse_staging
+from kinto_orm.unit_of_work.bulk import BulkReport
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 M = TypeVar("M", bound=KintoObject)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from kinto_orm.protocol.messages import Request, Response
-from kinto_orm.transport import HttpTransport
+from kinto_orm.transport.http import HttpTransport
 
 WAYS = ("pool", "requests", "threads")
 """The senders: the pool of ``requests``; ``requests``, once a program has patched it; a thread, for callers that await.

@@ -29,7 +29,9 @@ from wiretap import Wiretap, tap
 
 from kinto_orm import Bucket, Client, Collection, Record
 from kinto_orm.server import EmbeddedServer, embedded
-from kinto_orm.transport import HttpTransport, ResponseEvent, RetryPolicy
+from kinto_orm.transport.http import HttpTransport
+from kinto_orm.transport.reporting import ResponseEvent
+from kinto_orm.transport.retry import RetryPolicy
 
 _SLOW_SERVER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=10, **_SLOW_SERVER)

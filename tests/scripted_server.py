@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self, TypeAlias
 
 from kinto_orm import Client
-from kinto_orm.transport import HttpTransport
+from kinto_orm.transport.http import HttpTransport
 
 Script: TypeAlias = bytes | Callable[[socket.socket], None]
 Serve: TypeAlias = Callable[..., "Server"]

@@ -35,7 +35,7 @@ from kinto_orm import (
     UnitOfWork,
     errors,
 )
-from kinto_orm.models import KintoObject
+from kinto_orm.models.kinto_object import KintoObject
 
 DOCS = Path(__file__).parents[1] / "docs"
 SURFACES: list[type[Any]] = [Client, Account, Bucket, Group, Collection, Record, Query, Manager, UnitOfWork]

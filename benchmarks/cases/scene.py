@@ -12,7 +12,7 @@ import kinto_http
 import requests
 
 import kinto_orm
-from kinto_orm.models import Manager
+from kinto_orm.models.managers import Manager
 
 from . import pauses
 from .front import Front, Request, Script, forwarder, serving

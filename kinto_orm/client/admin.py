@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kinto_orm.client.runner import ClientRunner
 from kinto_orm.errors import DryRunError, ProtocolError, ServerError, UsageError
-from kinto_orm.models import Bucket, bucket_reference
+from kinto_orm.models.kinds import Bucket, bucket_reference
 from kinto_orm.plugins.changesets import MONITOR, Changeset, changeset_query, read_changeset
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput
 from kinto_orm.protocol.messages import Request, Response
@@ -19,7 +19,7 @@ from kinto_orm.protocol.responses import content, raise_for_status, read_documen
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.reads import require_capability
 from kinto_orm.repository.state import FlowRunner, ObjectState, Status
-from kinto_orm.unit_of_work import refuse_staging
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,12 +12,14 @@ from contextlib import aclosing, closing, contextmanager
 from typing import Any, TypeAlias, cast
 
 from kinto_orm.errors import DuplicateObjectError, InvalidTypeError, UsageError
-from kinto_orm.models import Collection, Record, manager_of
+from kinto_orm.models.kinds import Collection, Record
+from kinto_orm.models.managers import manager_of
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow, NextFlow
-from kinto_orm.query import MOST_THREADS, check_count
-from kinto_orm.repository.state import FlowRunner, Progress, Verb
-from kinto_orm.unit_of_work import Answered, Bulk, BulkReport, Outcome, outcome_of, raise_for_report
+from kinto_orm.query.building import check_count
+from kinto_orm.query.query import MOST_THREADS
+from kinto_orm.repository.state import FlowRunner, Outcome, Progress, Verb
+from kinto_orm.unit_of_work.bulk import Answered, Bulk, BulkReport, outcome_of, raise_for_report
 
 ByCollection: TypeAlias = Mapping[Collection[Any], Iterable[Any]]
 """The objects to write, by their collection."""

@@ -17,38 +17,34 @@ from kinto_orm.jobs.load import LoadOptions, LoadReport, PermissionMode, Princip
 from kinto_orm.jobs.plans import SyncPlan, load_plan
 from kinto_orm.jobs.schemas import NamedSchema
 from kinto_orm.jobs.sources import RowCodec
-from kinto_orm.models import (
+from kinto_orm.models.kinds import (
     Account,
     Bucket,
     Collection,
-    KintoObject,
-    Manager,
     Record,
     account_reference,
     bucket_reference,
     holders_of,
     load_target,
-    manager_of,
     schema_of,
 )
+from kinto_orm.models.kinto_object import KintoObject
+from kinto_orm.models.managers import Manager, manager_of
 from kinto_orm.protocol.entries import PermissionEntry
 from kinto_orm.protocol.json_values import JSONObject, copy_json
 from kinto_orm.protocol.paths import check_id, endpoint
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query import EntryQuery, Place, permissions_of
+from kinto_orm.query.entry_query import EntryQuery, permissions_of
+from kinto_orm.query.execution import Place
 from kinto_orm.query.gather import Gathering
 from kinto_orm.repository.disk import FilePath
-from kinto_orm.repository.state import OnConflict, OnInvalid, Progress, Stateful, Status, Verb
+from kinto_orm.repository.state import OnConflict, OnInvalid, Outcome, Progress, Stateful, Status, Verb
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.transport import (
-    MAX_RESPONSE_BYTES,
-    AuthInput,
-    OnBackoff,
-    RequestEvent,
-    ResponseEvent,
-    RetryEvent,
-)
-from kinto_orm.unit_of_work import BulkReport, Outcome
+from kinto_orm.transport.auth import AuthInput
+from kinto_orm.transport.http import MAX_RESPONSE_BYTES
+from kinto_orm.transport.reporting import RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.transport.retry import OnBackoff
+from kinto_orm.unit_of_work.bulk import BulkReport
 from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 
 T = TypeVar("T")

@@ -16,20 +16,11 @@ from kinto_orm.protocol.messages import DownloadOptions, Response, Target, Trans
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.repository.state import OnInvalid
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.transport import (
-    MAX_RESPONSE_BYTES,
-    Alerts,
-    AuthInput,
-    HttpTransport,
-    OnBackoff,
-    RequestEvent,
-    ResponseEvent,
-    RetryEvent,
-    RetryPolicy,
-    merge_credentials,
-    parse_auth,
-)
+from kinto_orm.transport.auth import AuthInput, parse_auth
 from kinto_orm.transport.files import HostOptions, download, holds
+from kinto_orm.transport.http import MAX_RESPONSE_BYTES, HttpTransport, merge_credentials
+from kinto_orm.transport.reporting import Alerts, RequestEvent, ResponseEvent, RetryEvent
+from kinto_orm.transport.retry import OnBackoff, RetryPolicy
 
 
 @dataclass(frozen=True, slots=True)

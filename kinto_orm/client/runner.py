@@ -22,11 +22,12 @@ from kinto_orm.protocol.json_values import JSONObject, decode
 from kinto_orm.protocol.messages import BlockingTask, DownloadOptions, Pause, Request, Response, Target
 from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow, Write, encode_request
-from kinto_orm.repository import read_server_info
 from kinto_orm.repository.disk import Disk
+from kinto_orm.repository.reads import read_server_info
 from kinto_orm.repository.state import Change, OnInvalid, Stateful, activate, deactivate, observe
-from kinto_orm.unit_of_work import carry_out, refuse_staging, stage
+from kinto_orm.unit_of_work.engine import carry_out
 from kinto_orm.unit_of_work.staging import Plan, PlannedWrite
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging, stage
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Stateful)

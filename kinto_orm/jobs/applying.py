@@ -20,19 +20,12 @@ from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paging import is_tombstone
 from kinto_orm.protocol.responses import raise_for_status
 from kinto_orm.protocol.writes import Flow, PermissionLists, call_blocking
-from kinto_orm.query import PageWalk, RawRows, Selection
-from kinto_orm.repository import encode_change
-from kinto_orm.repository.state import Change, ObjectState, OnConflict, Progress, Stateful, Status, Verb
-from kinto_orm.unit_of_work import (
-    Bulk,
-    BulkReport,
-    CommitOptions,
-    Outcome,
-    commit,
-    full_batch,
-    raise_for_report,
-    report_of,
-)
+from kinto_orm.query.execution import PageWalk, RawRows, Selection
+from kinto_orm.repository.state import Change, ObjectState, OnConflict, Outcome, Progress, Stateful, Status, Verb
+from kinto_orm.repository.verbs import encode_change
+from kinto_orm.unit_of_work.batches import full_batch
+from kinto_orm.unit_of_work.bulk import Bulk, BulkReport, raise_for_report, report_of
+from kinto_orm.unit_of_work.engine import CommitOptions, commit
 
 OnOutcome: TypeAlias = Callable[[Outcome[Any]], object]
 

@@ -44,7 +44,7 @@ from kinto_orm.protocol.paging import (
 )
 from kinto_orm.protocol.responses import raise_for_status
 from kinto_orm.protocol.writes import Flow, pause
-from kinto_orm.query import LoadedRows, Place, Source
+from kinto_orm.query.execution import LoadedRows, Place, Source
 from kinto_orm.repository.state import OnInvalid, Stateful
 
 M = TypeVar("M", bound=Stateful)

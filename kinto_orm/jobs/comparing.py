@@ -24,7 +24,7 @@ from kinto_orm.protocol.json_values import (
 )
 from kinto_orm.protocol.paging import ENVELOPE_KEYS, without_envelope
 from kinto_orm.protocol.paths import Kind
-from kinto_orm.repository import is_schema_timestamp
+from kinto_orm.repository.verbs import is_schema_timestamp
 
 G = TypeVar("G")
 

@@ -33,9 +33,10 @@ from kinto_orm.protocol.paging import (
 )
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
-from kinto_orm.repository import get, read_permissions
 from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.disk import FileDigest, FilePath, Folder, NewFile
+from kinto_orm.repository.history import read_permissions
+from kinto_orm.repository.reads import get
 from kinto_orm.repository.state import FlowRunner, ObjectState, Progress
 from kinto_orm.unit_of_work.batches import gather_reads
 

@@ -18,9 +18,10 @@ from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.json_values import is_same
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository import get_or_none
+from kinto_orm.repository.reads import get_or_none
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Outcome, Stateful, Status, Verb
-from kinto_orm.unit_of_work import commit, raise_unless_stored, refuse_staging
+from kinto_orm.unit_of_work.engine import commit, raise_unless_stored
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 NO_SCHEMAS: Mapping[ObjectPath, NamedSchema] = {}
 

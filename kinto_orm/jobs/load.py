@@ -41,25 +41,17 @@ from kinto_orm.protocol.messages import Content
 from kinto_orm.protocol.paging import RawPages, encode_query, read_state, rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
-from kinto_orm.query import PageWalk, Place, RawRows, Selection
+from kinto_orm.query.execution import PageWalk, Place, RawRows, Selection
 from kinto_orm.query.writing import allowed_deletes
-from kinto_orm.repository import encode_change, get, require_capability
 from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.disk import FilePath, Folder
-from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Progress, Stateful, Status, Verb
-from kinto_orm.unit_of_work import (
-    Bulk,
-    BulkReport,
-    CommitOptions,
-    Outcome,
-    commit,
-    full_batch,
-    raise_for_report,
-    raise_unless_stored,
-    refuse_staging,
-    report_of,
-)
-from kinto_orm.unit_of_work.batches import gather_reads
+from kinto_orm.repository.reads import get, require_capability
+from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Outcome, Progress, Stateful, Status, Verb
+from kinto_orm.repository.verbs import encode_change
+from kinto_orm.unit_of_work.batches import full_batch, gather_reads
+from kinto_orm.unit_of_work.bulk import Bulk, BulkReport, raise_for_report, report_of
+from kinto_orm.unit_of_work.engine import CommitOptions, commit, raise_unless_stored
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 PermissionMode: TypeAlias = Literal["exact", "add", "skip"]
 """The permissions of a load: as dumped, or added to those that are there, or left alone."""

@@ -16,7 +16,7 @@ from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode
 from kinto_orm.protocol.paging import ENVELOPE_KEYS, RawPages, encode_query, rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository import get
+from kinto_orm.repository.reads import get
 
 PAGE_SIZE = 5000
 

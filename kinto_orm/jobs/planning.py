@@ -35,7 +35,7 @@ from kinto_orm.protocol.json_values import JSONObject, decode, encode, pause_col
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
-from kinto_orm.query import Page, PageWalk, Place, RawRows, Selection
+from kinto_orm.query.execution import Page, PageWalk, Place, RawRows, Selection
 from kinto_orm.query.writing import allowed_deletes, check_max_deletes
 from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.state import FlowRunner, Progress

@@ -15,11 +15,11 @@ from kinto_orm.jobs.sources import RowCodec, Rows
 from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, encode
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
-from kinto_orm.query import Place
+from kinto_orm.query.execution import Place
 from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.disk import FilePath
 from kinto_orm.repository.state import FlowRunner, OnConflict, Progress
-from kinto_orm.unit_of_work import refuse_staging
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 FORMAT = "kinto_orm plan, version 1"
 """The first value of each file with a plan."""

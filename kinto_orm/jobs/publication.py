@@ -18,9 +18,9 @@ from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.reviews import ReviewRules, ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
-from kinto_orm.repository import get
+from kinto_orm.repository.reads import get
 from kinto_orm.repository.state import FlowRunner, Stateful, add_observer, remove_observer
-from kinto_orm.unit_of_work import refuse_staging
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 H = TypeVar("H", bound=Stateful)
 

@@ -23,11 +23,14 @@ from kinto_orm.protocol.paging import RawPages, encode_query, entries_of, read_c
 from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query import Place, Reading, import_extra
-from kinto_orm.repository import conditions_about, get, history_path, require_capability, require_history
+from kinto_orm.query.execution import Place, Reading
+from kinto_orm.query.frames import import_extra
 from kinto_orm.repository.conflicts import check_callbacks
+from kinto_orm.repository.history import conditions_about, history_path, require_history
+from kinto_orm.repository.reads import get, require_capability
 from kinto_orm.repository.state import FlowRunner, ObjectState, Progress, Stateful, Verb, WriteOptions
-from kinto_orm.unit_of_work import carry_out, refuse_staging
+from kinto_orm.unit_of_work.engine import carry_out
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 M = TypeVar("M", bound=Stateful)
 

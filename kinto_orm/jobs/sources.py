@@ -17,7 +17,8 @@ from kinto_orm.jobs.comparing import GivenRow
 from kinto_orm.protocol.json_values import JSON, JSONObject, parse_json
 from kinto_orm.protocol.paging import is_tombstone
 from kinto_orm.protocol.writes import Flow, call_blocking
-from kinto_orm.query import Page, PageWalk, Place, Query, RawRows
+from kinto_orm.query.execution import Page, PageWalk, Place, RawRows
+from kinto_orm.query.query import Query
 from kinto_orm.repository.disk import Disk, FilePath
 from kinto_orm.repository.state import FlowRunner, ObjectState, Stateful
 

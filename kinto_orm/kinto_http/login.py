@@ -7,8 +7,8 @@ from typing import Any
 
 from requests import PreparedRequest
 
-from kinto_orm.transport import BearerTokenAuth as OurTokenAuth
 from kinto_orm.transport import browser
+from kinto_orm.transport.auth import BearerTokenAuth as OurTokenAuth
 
 __all__ = ["BearerTokenAuth", "BrowserOAuth", "TokenAuth"]
 

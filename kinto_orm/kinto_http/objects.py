@@ -27,8 +27,9 @@ from kinto_orm.protocol.writes import ABSENT, UNCONDITIONAL, Action, Flow, Permi
 from kinto_orm.query import building
 from kinto_orm.query.entry_query import RawEntries
 from kinto_orm.query.execution import Page, PageWalk, Place, Reading, Selection, Source
-from kinto_orm.repository import check_data, reconcile
+from kinto_orm.repository.reconciling import reconcile
 from kinto_orm.repository.state import Change, ObjectState, Status, Verb, WriteOptions
+from kinto_orm.repository.verbs import check_data
 
 T = TypeVar("T")
 

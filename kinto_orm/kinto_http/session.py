@@ -30,9 +30,9 @@ from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.patches import JSON_TYPE
 from kinto_orm.protocol.responses import content, raise_for_status
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository import read_server_info
-from kinto_orm.transport import BearerTokenAuth as OurTokenAuth
-from kinto_orm.transport import parse_auth
+from kinto_orm.repository.reads import read_server_info
+from kinto_orm.transport.auth import BearerTokenAuth as OurTokenAuth
+from kinto_orm.transport.auth import parse_auth
 from kinto_orm.transport.retry import backoff
 from kinto_orm.unit_of_work.staging import Plan
 

@@ -15,13 +15,13 @@ from kinto_orm.errors import ClientClosedError, InvalidTypeError, KintoError, Mi
 from kinto_orm.mirror.background import Repetition
 from kinto_orm.mirror.store import Store
 from kinto_orm.mirror.syncing import find_obstacle
-from kinto_orm.models import Record
+from kinto_orm.models.kinds import Record
 from kinto_orm.models.source import ModelSource
 from kinto_orm.protocol.json_values import JSONObject, decode, encode
 from kinto_orm.protocol.paging import with_condition
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
-from kinto_orm.repository import get
+from kinto_orm.repository.reads import get
 from kinto_orm.repository.state import ObjectState, Status
 
 M = TypeVar("M", bound=Record)

@@ -15,7 +15,7 @@ from kinto_orm.mirror.store import Row
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, is_same, is_stored_as
 from kinto_orm.protocol.merge import Merged, merge_data
 from kinto_orm.protocol.paths import Kind
-from kinto_orm.repository import is_schema_timestamp, without_schema_timestamp
+from kinto_orm.repository.verbs import is_schema_timestamp, without_schema_timestamp
 
 Effect: TypeAlias = Literal["none", "pulled", "merged", "parked"]
 """The effect of a change of the server: nothing to see here, taken, merged with changes of here, or in conflict."""

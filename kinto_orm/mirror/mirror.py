@@ -24,12 +24,12 @@ from kinto_orm.mirror.reports import (
 )
 from kinto_orm.mirror.store import PARKED, UNPUSHED, Row, Store
 from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, sync_collections
-from kinto_orm.models import Collection, Record
+from kinto_orm.models.kinds import Collection, Record
 from kinto_orm.protocol.paging import check_horizon
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.building import field_names
-from kinto_orm.unit_of_work import refuse_staging
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 M = TypeVar("M", bound=Record)
 

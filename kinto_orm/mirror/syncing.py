@@ -35,19 +35,20 @@ from kinto_orm.errors import (
 from kinto_orm.mirror import merging
 from kinto_orm.mirror.reports import Conflict, MirrorResult, OnConflict, OnReset, SyncError, VerifyReport
 from kinto_orm.mirror.store import ON_SERVER, PARKED, TO_PUSH, UNPUSHED, Row, Store
-from kinto_orm.models import Collection, Record
+from kinto_orm.models.kinds import Collection, Record
 from kinto_orm.protocol import paging
 from kinto_orm.protocol.filters import condition, encode_conditions
 from kinto_orm.protocol.json_values import JSONObject, etag, is_same, pause_collector
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
-from kinto_orm.query import PageWalk, RawRows
-from kinto_orm.query.execution import PAGE_SIZE, Selection
-from kinto_orm.repository import ids_in_chunks, without_schema_timestamp
+from kinto_orm.query.execution import PAGE_SIZE, PageWalk, RawRows, Selection
+from kinto_orm.repository.reads import ids_in_chunks
 from kinto_orm.repository.state import Change, ObjectState, Status, Verb, add_observer, remove_observer
-from kinto_orm.unit_of_work import Bulk, carry_out
+from kinto_orm.repository.verbs import without_schema_timestamp
 from kinto_orm.unit_of_work.batches import full_batch
+from kinto_orm.unit_of_work.bulk import Bulk
+from kinto_orm.unit_of_work.engine import carry_out
 
 T = TypeVar("T")
 

@@ -21,10 +21,11 @@ from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.source import ModelSource
 from kinto_orm.protocol.json_values import JSON
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query import Place
-from kinto_orm.repository import get, get_or_create, get_or_none, require_kind
+from kinto_orm.query.execution import Place
+from kinto_orm.repository.reads import get, get_or_create, get_or_none, require_kind
 from kinto_orm.repository.state import FlowRunner, Verb
-from kinto_orm.unit_of_work import carry_out, refuse_staging
+from kinto_orm.unit_of_work.engine import carry_out
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 M = TypeVar("M", bound=KintoObject)
 

@@ -15,8 +15,8 @@ from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, decode, 
 from kinto_orm.protocol.paging import rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.responses import ShownPermissions
-from kinto_orm.repository import Creations
 from kinto_orm.repository.state import Change, FlowRunner, Status
+from kinto_orm.repository.verbs import Creations
 
 
 class PageSnapshot:

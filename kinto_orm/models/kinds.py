@@ -33,7 +33,8 @@ from kinto_orm.protocol.json_values import JSONObject, TimestampInput
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.reviews import ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query import History, Place, history_of
+from kinto_orm.query.entry_query import History, history_of
+from kinto_orm.query.execution import Place
 from kinto_orm.repository.disk import FilePath
 from kinto_orm.repository.state import FlowRunner, Progress, Status
 

@@ -26,8 +26,8 @@ from kinto_orm.protocol.paging import is_tombstone, rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query import LoadedRows
-from kinto_orm.repository import get, require_kind
+from kinto_orm.query.execution import LoadedRows
+from kinto_orm.repository.reads import get, require_kind
 from kinto_orm.repository.state import FlowRunner, ObjectState, Status
 
 

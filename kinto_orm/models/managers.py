@@ -44,20 +44,13 @@ from kinto_orm.protocol.json_values import JSON
 from kinto_orm.protocol.messages import Content, DownloadOptions
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id, draw_id
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query import Place, Reading, check_count
-from kinto_orm.repository import Creations, get, require_kind
-from kinto_orm.repository.state import FlowRunner, OnConflict, OnInvalid, Progress, Status, Verb
-from kinto_orm.unit_of_work import (
-    Answered,
-    Bulk,
-    BulkReport,
-    Outcome,
-    changes_of,
-    outcome_of,
-    raise_for_report,
-    refuse_staging,
-    report_of,
-)
+from kinto_orm.query.building import check_count
+from kinto_orm.query.execution import Place, Reading
+from kinto_orm.repository.reads import get, require_kind
+from kinto_orm.repository.state import FlowRunner, OnConflict, OnInvalid, Outcome, Progress, Status, Verb
+from kinto_orm.repository.verbs import Creations
+from kinto_orm.unit_of_work.bulk import Answered, Bulk, BulkReport, changes_of, outcome_of, raise_for_report, report_of
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 M = TypeVar("M", bound=KintoObject)
 T = TypeVar("T")

@@ -15,7 +15,7 @@ from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.source import ModelSource, row_schema
 from kinto_orm.protocol.json_values import JSON, JSONObject, to_json_object
 from kinto_orm.protocol.paging import without_envelope
-from kinto_orm.query import Place
+from kinto_orm.query.execution import Place
 from kinto_orm.repository.state import ObjectState, Stateful, Status
 
 

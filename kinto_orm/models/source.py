@@ -22,7 +22,7 @@ from kinto_orm.models.loading import find_parent, load, load_page, reference, re
 from kinto_orm.protocol.json_values import JSON, JSONObject
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, PluralPath
-from kinto_orm.query import LoadedRows, Place, Row
+from kinto_orm.query.execution import LoadedRows, Place, Row
 from kinto_orm.repository.state import FlowRunner, ObjectState, Status, active_runner
 
 M = TypeVar("M", bound=KintoObject)

@@ -33,8 +33,8 @@ from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Respo
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.responses import StoredObject, error_of, existing_object, raise_for_status, read_object
 from kinto_orm.protocol.writes import Flow, call_blocking
-from kinto_orm.repository import get, get_or_none, plan, require_capability, without_schema_timestamp
 from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
+from kinto_orm.repository.reads import get, get_or_none, require_capability
 from kinto_orm.repository.state import (
     Change,
     FlowRunner,
@@ -46,7 +46,8 @@ from kinto_orm.repository.state import (
     Verb,
     WriteOptions,
 )
-from kinto_orm.unit_of_work import refuse_staging
+from kinto_orm.repository.verbs import plan, without_schema_timestamp
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 H = TypeVar("H", bound=Stateful)
 

@@ -29,22 +29,23 @@ from kinto_orm.protocol.paging import RawPage, is_tombstone, rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id
 from kinto_orm.protocol.responses import content, raise_for_status
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.query import History, LoadedRows, Place, Query, Source, history_of, moment
-from kinto_orm.query.entry_query import RawEntries
-from kinto_orm.query.execution import PageWalk, Selection
-from kinto_orm.repository import (
+from kinto_orm.query.building import moment
+from kinto_orm.query.entry_query import History, RawEntries, history_of
+from kinto_orm.query.execution import LoadedRows, PageWalk, Place, Selection, Source
+from kinto_orm.query.query import Query
+from kinto_orm.repository.history import (
     deletion_of,
-    get_or_none,
     history_path,
-    ids_in_chunks,
     incomplete_history,
     require_history,
     version_at,
     version_in,
-    without_schema_timestamp,
 )
+from kinto_orm.repository.reads import get_or_none, ids_in_chunks
 from kinto_orm.repository.state import Change, ObjectState, Stateful, Status, Verb
-from kinto_orm.unit_of_work import carry_out, refuse_staging
+from kinto_orm.repository.verbs import without_schema_timestamp
+from kinto_orm.unit_of_work.engine import carry_out
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 M = TypeVar("M", bound=Stateful)
 T = TypeVar("T")

@@ -24,10 +24,10 @@ from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.responses import error_of, existing_object, raise_for_status
 from kinto_orm.protocol.reviews import ReviewRules, ReviewStatus, ReviewStep, rules_of, status_of
 from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
-from kinto_orm.repository import get, require_capability
 from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
+from kinto_orm.repository.reads import get, require_capability
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Stateful, Status, Verb
-from kinto_orm.unit_of_work import refuse_staging
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 H = TypeVar("H", bound=Stateful)
 

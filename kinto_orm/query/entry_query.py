@@ -20,9 +20,10 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import building
 from kinto_orm.query.execution import LoadedRows, PageWalk, Place, Reading, Selection, Source
 from kinto_orm.query.writing import delete_selected
-from kinto_orm.repository import conditions_about, require_capability, require_history
+from kinto_orm.repository.history import conditions_about, require_history
+from kinto_orm.repository.reads import require_capability
 from kinto_orm.repository.state import FlowRunner
-from kinto_orm.unit_of_work import refuse_staging
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 E = TypeVar("E")
 T = TypeVar("T")

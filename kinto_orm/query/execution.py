@@ -23,7 +23,7 @@ from kinto_orm.protocol.paging import (
 )
 from kinto_orm.protocol.paths import Kind, ListPath, PluralPath
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository import get, ids_in_chunks, or_none, require_kind
+from kinto_orm.repository.reads import get, ids_in_chunks, or_none, require_kind
 from kinto_orm.repository.state import FlowRunner, ObjectState, OnInvalid, Stateful
 
 T = TypeVar("T")

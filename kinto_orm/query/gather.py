@@ -15,7 +15,7 @@ from kinto_orm.errors import KintoError, UsageError
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Place
 from kinto_orm.query.query import Query
-from kinto_orm.repository import or_none
+from kinto_orm.repository.reads import or_none
 from kinto_orm.repository.state import FlowRunner, Stateful
 from kinto_orm.unit_of_work.batches import gather_reads
 from kinto_orm.unit_of_work.staging import Fetchable, check_source

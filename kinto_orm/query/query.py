@@ -27,8 +27,8 @@ from kinto_orm.query.execution import PAGE_SIZE, Page, Place, Reading
 from kinto_orm.query.frames import read_arrow, read_pandas, read_polars
 from kinto_orm.query.partitions import TOLERANCE, cut_into_ranges
 from kinto_orm.query.writing import UpdateOptions, delete, update
-from kinto_orm.repository.state import FlowRunner, OnConflict, OnInvalid, Progress, Stateful
-from kinto_orm.unit_of_work import BulkReport, Outcome
+from kinto_orm.repository.state import FlowRunner, OnConflict, OnInvalid, Outcome, Progress, Stateful
+from kinto_orm.unit_of_work.bulk import BulkReport
 
 M = TypeVar("M", bound=Stateful)
 T = TypeVar("T")

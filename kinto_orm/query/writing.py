@@ -23,21 +23,13 @@ from kinto_orm.protocol.paging import delete_pages, encode_query, read_count, re
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import EVERYTHING, Place, Reading, Selection
-from kinto_orm.repository import without_schema_timestamp
 from kinto_orm.repository.conflicts import check_callbacks, check_policy
 from kinto_orm.repository.disk import Entry, FilePath, SortedLists
 from kinto_orm.repository.state import Change, FlowRunner, OnConflict, Outcome, Progress, Stateful, Status, Verb
-from kinto_orm.unit_of_work import (
-    Answered,
-    Bulk,
-    BulkReport,
-    CommitOptions,
-    add_note,
-    change_of,
-    outcome_of,
-    raise_for_report,
-    refuse_staging,
-)
+from kinto_orm.repository.verbs import without_schema_timestamp
+from kinto_orm.unit_of_work.bulk import Answered, Bulk, BulkReport, add_note, change_of, outcome_of, raise_for_report
+from kinto_orm.unit_of_work.engine import CommitOptions
+from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 M = TypeVar("M", bound=Stateful)
 

@@ -12,9 +12,9 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 from kinto_orm.errors import CommitError, DuplicateObjectError, KintoError
 from kinto_orm.errors.usage import rebuild
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository import encode_change
 from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Progress, Stateful, Verb
+from kinto_orm.repository.verbs import encode_change
 from kinto_orm.unit_of_work.batches import full_batch
 from kinto_orm.unit_of_work.engine import CommitOptions, said, send_batch
 

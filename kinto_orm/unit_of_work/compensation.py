@@ -15,8 +15,9 @@ from kinto_orm.protocol.paging import read_count
 from kinto_orm.protocol.patches import JSONPatch
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository import SERVER_OWNED, is_schema_timestamp, wanted_data
+from kinto_orm.repository.reconciling import wanted_data
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Outcome, Status, Verb
+from kinto_orm.repository.verbs import SERVER_OWNED, is_schema_timestamp
 from kinto_orm.unit_of_work.engine import CommitOptions, commit
 from kinto_orm.unit_of_work.staging import in_order
 

@@ -38,16 +38,9 @@ from kinto_orm.protocol.json_values import JSON, JSONObject, encode, is_same
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.responses import ShownPermissions, content, shown_permissions
 from kinto_orm.protocol.writes import Flow, Write, encode_entry
-from kinto_orm.repository import (
-    Verdict,
-    doubted,
-    encode_change,
-    is_schema_timestamp,
-    plan,
-    reconcile_at_once,
-    require_kind,
-)
 from kinto_orm.repository.conflicts import IN_DOUBT, is_abort, make_resolvable, reconcile_by_policy
+from kinto_orm.repository.reads import require_kind
+from kinto_orm.repository.reconciling import Verdict, doubted, reconcile_at_once
 from kinto_orm.repository.state import (
     Change,
     FlowRunner,
@@ -58,6 +51,7 @@ from kinto_orm.repository.state import (
     Status,
     Verb,
 )
+from kinto_orm.repository.verbs import encode_change, is_schema_timestamp, plan
 from kinto_orm.unit_of_work.batches import Answers, Batches
 
 MOST_ROUNDS = 4

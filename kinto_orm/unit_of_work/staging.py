@@ -26,8 +26,8 @@ from kinto_orm.protocol.patches import (
 )
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.writes import Flow, Write, encode_entry
-from kinto_orm.repository import encode_change
 from kinto_orm.repository.state import Change, FlowRunner, Stateful, Status, Verb, WriteOptions
+from kinto_orm.repository.verbs import encode_change
 
 H_co = TypeVar("H_co", bound=Stateful, covariant=True)
 

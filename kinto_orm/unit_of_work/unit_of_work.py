@@ -31,7 +31,6 @@ from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.responses import raise_for_status
 from kinto_orm.protocol.writes import ABSENT, UNCONDITIONAL, Action, Flow, Write
-from kinto_orm.repository import encode_change
 from kinto_orm.repository.conflicts import check_policy, make_resolvable
 from kinto_orm.repository.state import (
     Change,
@@ -44,6 +43,7 @@ from kinto_orm.repository.state import (
     activate,
     deactivate,
 )
+from kinto_orm.repository.verbs import encode_change
 from kinto_orm.unit_of_work.compensation import compensate
 from kinto_orm.unit_of_work.engine import CommitOptions, commit, raise_unless_stored
 from kinto_orm.unit_of_work.staging import (

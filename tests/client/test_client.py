@@ -46,7 +46,9 @@ from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.state import active_runner
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.transport import HttpTransport, RequestEvent, ResponseEvent, RetryEvent, parse_auth
+from kinto_orm.transport.auth import parse_auth
+from kinto_orm.transport.http import HttpTransport
+from kinto_orm.transport.reporting import RequestEvent, ResponseEvent, RetryEvent
 
 URL = "http://localhost:8888/v1"
 CANARY = "s3cr3t-canary"

@@ -12,10 +12,10 @@ import pytest
 
 from kinto_orm import Bucket, Client, Collection, CommitError, Record
 from kinto_orm.protocol.messages import Request, Response, Transport
+from kinto_orm.repository.state import Outcome
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.server.application import build_application, drop_connections
 from kinto_orm.server.embedded import SECRET
-from kinto_orm.unit_of_work import Outcome
 
 TOO_LARGE = 10**16
 """A timestamp that makes this server fail."""

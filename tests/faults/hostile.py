@@ -15,9 +15,10 @@ from test_public_api import TWINS
 
 from kinto_orm import Account, Bucket, Client, Collection, EntryQuery, Group, History, Manager, Query, Record
 from kinto_orm.jobs.plans import SyncPlan
-from kinto_orm.models import RecordManager
+from kinto_orm.models.managers import RecordManager
 from kinto_orm.plugins.history import Snapshot
-from kinto_orm.query import CachedQuery, Partition
+from kinto_orm.query.cached import CachedQuery
+from kinto_orm.query.query import Partition
 from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 
 LARGEST = 1_000_000

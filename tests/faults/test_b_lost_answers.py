@@ -22,7 +22,7 @@ from kinto_orm import (
     Record,
     ServerError,
 )
-from kinto_orm.transport import RetryPolicy
+from kinto_orm.transport.retry import RetryPolicy
 
 REFUSAL = {"code": 503, "errno": 201, "error": "Service Unavailable"}
 HUGE = "1" + "0" * 400

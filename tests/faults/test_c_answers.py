@@ -22,7 +22,7 @@ from kinto_orm import (
     RedirectError,
     ServerError,
 )
-from kinto_orm.models import RecordManager
+from kinto_orm.models.managers import RecordManager
 
 JSON = "Content-Type: application/json"
 

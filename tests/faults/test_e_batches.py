@@ -13,7 +13,7 @@ from scripted_server import Talk, answer, row, said
 
 from kinto_orm import BadRequestError, Client, Collection, CommitError, ForbiddenError, ProtocolError, Record
 from kinto_orm.protocol.batches import DEFAULT_BATCH_LIMIT, batch_limit
-from kinto_orm.unit_of_work import Outcome
+from kinto_orm.repository.state import Outcome
 
 
 def entry(id: str, status: int = 201, body: Any = None) -> dict[str, Any]:

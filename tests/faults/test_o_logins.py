@@ -20,7 +20,7 @@ from scripted_server import Serve, answer, drip, hang, one, said
 
 from kinto_orm import BrowserOAuth, LoginFailedError
 from kinto_orm.protocol.messages import Request
-from kinto_orm.transport import HttpTransport
+from kinto_orm.transport.http import HttpTransport
 
 
 def logging_in(act: Callable[[str], object], **options: Any) -> BrowserOAuth:

@@ -25,7 +25,7 @@ from kinto_orm import (
     Record,
     UnauthorizedError,
 )
-from kinto_orm.transport import ResponseEvent
+from kinto_orm.transport.reporting import ResponseEvent
 
 
 @pytest.fixture

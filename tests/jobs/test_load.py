@@ -32,8 +32,8 @@ from kinto_orm import (
     VerificationError,
 )
 from kinto_orm.jobs import load
+from kinto_orm.repository.state import Outcome
 from kinto_orm.server import EmbeddedServer, listening
-from kinto_orm.unit_of_work import Outcome
 
 HORIZON = 0.02
 ME, BOB = ("me", "secret"), ("bob", "secret")

@@ -13,7 +13,7 @@ from kinto_orm import cli_options, kinto_http
 from kinto_orm.errors import ConfigurationError
 from kinto_orm.kinto_http import cli_utils
 from kinto_orm.kinto_http.constants import ALL_PARAMETERS
-from kinto_orm.transport import BasicAuth
+from kinto_orm.transport.auth import BasicAuth
 
 
 def parsed(*words: str, **defaults: Any) -> argparse.Namespace:

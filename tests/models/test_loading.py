@@ -23,8 +23,8 @@ from kinto_orm import (
     ProtocolError,
     Record,
 )
-from kinto_orm.models import manager_of
 from kinto_orm.models.envelope import pause_collector
+from kinto_orm.models.managers import manager_of
 from kinto_orm.protocol.messages import Request, Response
 
 NOW = datetime(2020, 1, 2, tzinfo=UTC)

@@ -34,8 +34,8 @@ from kinto_orm import (
     ServerError,
 )
 from kinto_orm.protocol.json_values import is_same
+from kinto_orm.repository.state import Outcome
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.unit_of_work import Outcome
 from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 
 from .journal import ABSENT, Call, Data, Goal, Journal, Version, Way, by_hand

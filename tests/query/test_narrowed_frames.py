@@ -9,7 +9,7 @@ from pydantic import AliasChoices, Field, ValidationInfo, field_validator, model
 from wiretap import Wiretap, tap
 
 from kinto_orm import Client, Collection, Query, Record, UsageError
-from kinto_orm.query import empty_table, read_columns
+from kinto_orm.query.frames import empty_table, read_columns
 
 pytest.importorskip("pyarrow")
 

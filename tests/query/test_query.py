@@ -34,7 +34,7 @@ from kinto_orm import (
     ResponseEvent,
     UsageError,
 )
-from kinto_orm.models import manager_of
+from kinto_orm.models.managers import manager_of
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.writes import Flow

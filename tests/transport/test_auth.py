@@ -9,8 +9,7 @@ import requests
 from requests.auth import HTTPDigestAuth
 
 from kinto_orm.errors import ConfigurationError, ConnectionFailedError, InvalidTypeError
-from kinto_orm.transport import BasicAuth, BearerTokenAuth, parse_auth
-from kinto_orm.transport.auth import Secret, parse_headers, signed
+from kinto_orm.transport.auth import BasicAuth, BearerTokenAuth, Secret, parse_auth, parse_headers, signed
 
 CANARY = "s3cr3t-canary"
 

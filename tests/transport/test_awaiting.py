@@ -28,7 +28,9 @@ from kinto_orm import Bucket, Client, Collection, Record
 from kinto_orm.errors import ClientClosedError, ConfigurationError, ConnectionFailedError
 from kinto_orm.protocol.messages import Request
 from kinto_orm.server import EmbeddedServer, ServerThread
-from kinto_orm.transport import HttpTransport, RequestEvent, RetryPolicy
+from kinto_orm.transport.http import HttpTransport
+from kinto_orm.transport.reporting import RequestEvent
+from kinto_orm.transport.retry import RetryPolicy
 from kinto_orm.transport.sessions import POOL_SIZE
 
 ROOT = Path(__file__).parents[2]

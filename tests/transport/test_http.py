@@ -61,9 +61,10 @@ from kinto_orm.errors import (
     TransportError,
 )
 from kinto_orm.protocol.messages import Request
-from kinto_orm.transport import BearerTokenAuth, HttpTransport, ResponseEvent, RetryPolicy, parse_server_url
-from kinto_orm.transport.reporting import redacted
-from kinto_orm.transport.retry import FinalConnectionError
+from kinto_orm.transport.auth import BearerTokenAuth
+from kinto_orm.transport.http import HttpTransport, parse_server_url
+from kinto_orm.transport.reporting import ResponseEvent, redacted
+from kinto_orm.transport.retry import FinalConnectionError, RetryPolicy
 from kinto_orm.transport.sessions import BoundedResponse, DeadlineAdapter, answer_deadline
 
 CANARY = "s3cr3t-canary"
@@ -1166,7 +1167,7 @@ def spy(*args, **options):
 
 requests.Session.send = spy
 from kinto_orm.protocol.messages import Request
-from kinto_orm.transport import HttpTransport
+from kinto_orm.transport.http import HttpTransport
 transport = HttpTransport({serve().url!r})
 transport.send(Request("GET", "/"))
 transport.close()

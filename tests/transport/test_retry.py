@@ -25,7 +25,7 @@ from kinto_orm.errors import (
     TransportError,
 )
 from kinto_orm.protocol.messages import Request, Response
-from kinto_orm.transport import HttpTransport, RetryPolicy
+from kinto_orm.transport.http import HttpTransport
 from kinto_orm.transport.requests_errors import FinalConnectionError
 from kinto_orm.transport.retry import (
     BUDGET,
@@ -37,6 +37,7 @@ from kinto_orm.transport.retry import (
     Result,
     RetryBudget,
     RetryLoop,
+    RetryPolicy,
     backoff,
     failure_of,
     parse_timeout,

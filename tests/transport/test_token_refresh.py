@@ -17,7 +17,9 @@ from scripted_server import RECORDS, Connect, Serve, said
 
 from kinto_orm import BearerTokenAuth, ConnectionFailedError, ConnectionLostError, LoginFailedError
 from kinto_orm.protocol.messages import Request
-from kinto_orm.transport import HttpTransport, RetryPolicy, token_refresh
+from kinto_orm.transport import token_refresh
+from kinto_orm.transport.http import HttpTransport
+from kinto_orm.transport.retry import RetryPolicy
 from kinto_orm.transport.token_refresh import TokenStore
 
 REFUSED = said({"code": 401, "errno": 104, "error": "Unauthorized"}, "401 Unauthorized")

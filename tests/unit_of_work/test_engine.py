@@ -34,17 +34,9 @@ from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Flow, Write
-from kinto_orm.repository.state import Change, ObjectState, Status, Verb
-from kinto_orm.unit_of_work import (
-    Bulk,
-    BulkReport,
-    CommitOptions,
-    Outcome,
-    commit,
-    raise_for_report,
-    raise_unless_stored,
-    report_of,
-)
+from kinto_orm.repository.state import Change, ObjectState, Outcome, Status, Verb
+from kinto_orm.unit_of_work.bulk import Bulk, BulkReport, raise_for_report, report_of
+from kinto_orm.unit_of_work.engine import CommitOptions, commit, raise_unless_stored
 from kinto_orm.unit_of_work.unit_of_work import create_lock
 
 T = TypeVar("T")

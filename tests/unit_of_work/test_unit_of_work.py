@@ -34,7 +34,7 @@ from kinto_orm import (
     UnitClosedError,
     UnitOfWorkError,
 )
-from kinto_orm.transport import ResponseEvent
+from kinto_orm.transport.reporting import ResponseEvent
 
 
 class Todo(Record, bucket="payments", collection="todos"):
