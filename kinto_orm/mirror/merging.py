@@ -78,6 +78,8 @@ def deleted(row: Row, modified: int, version: int) -> tuple[Row, Effect]:
     """Return the row when the server has a tombstone with that timestamp, and the effect."""
     if row.mine is None:
         return Row(row.id, row.version, modified=modified), "none"
+    if None in sent_of(row):
+        return settled(row, None, modified), "none"  # it was deleted here, too, and made anew since
     if row.theirs is None and (row.base is None or modified <= (row.modified or 0)):
         return row, "none"  # a record of here, where the tombstone is of an earlier one; or a tombstone that is known
     if row.mine == row.theirs:

@@ -99,6 +99,44 @@ def test_a_wrong_record_does_not_stop_the_others(device: Device, todos: Collecti
 def test_a_batch_that_is_too_large_is_sent_record_by_record(device: Device, todos: Collection[Record]) -> None:
     for id in ("a", "b", "c"):
         device.save(id, x=id * 10)
+@pytest.mark.parametrize("status", [408, 423, 425, 429])
+def test_a_server_that_has_no_time_refuses_no_record(device: Device, todos: Collection[Record], status: int) -> None:
+    for id in ("a", "b", "c"):
+        device.save(id, x=1)
+
+    def put_off(request: requests.PreparedRequest) -> requests.Response | None:
+        return None if request.method in ("GET", "HEAD") else answer_to(request, status)
+
+    device.wire.before = put_off
+    result = device.sync()
+
+    assert (len(result.errors), result.refused) == (1, [])
+    assert {path for method, path, _ in device.wire.sent if method not in ("GET", "HEAD")} == {"/batch"}
+    device.wire.before = None
+    assert device.sync().ok and remote(todos) == device.data
+
+
+def answer_to(request: requests.PreparedRequest, status: int) -> requests.Response:
+    answer = requests.Response()
+    answer.status_code, answer.request, answer._content = status, request, b"<html>Not now</html>"
+    return answer
+
+
+def test_a_record_that_was_deleted_in_doubt_and_made_anew_is_no_conflict(
+    device: Device, todos: Collection[Record]
+) -> None:
+    put(todos, "a", x=1)
+    device.sync()
+    device.delete("a")
+    lose_answers(device, 4)
+
+    first = device.sync()
+    device.save("a", x=2)
+
+    assert not first.ok and device.sync().ok
+    assert remote(todos) == device.data == {"a": {"x": 2}}
+
+
 
     def limit(request: requests.PreparedRequest) -> requests.Response | None:
         if request.method in ("GET", "HEAD") or b"bbb" not in (request.body or b""):  # type: ignore[operator]
