@@ -60,6 +60,9 @@ MOST_BACKOFF = 3600.0
 MOST_FAILURES = 3
 """Records that the server fails to store, one by one, before the push is given up."""
 
+WRONG_RECORD = {400, 413, 422}
+"""Statuses that say that a record will never be stored; others of the kind pass: 429 is of a proxy that is busy."""
+
 _PAUSED_UNTIL = "paused until"
 _BEHIND_ALL_IDS = "\U0010ffff"
 
@@ -448,7 +451,7 @@ class CollectionSync:
         error = change.error if change.status == "rejected" else None
         if error is None:
             return merging.refused(row, None, None)
-        if not isinstance(error, ResponseError) or isinstance(error, BadRequestError):
+        if not isinstance(error, ResponseError) or _is_of_the_record(error):
             return merging.refused(row, str(error), version)
         # A right, or a setting of the server, may come.
         if error.path != "/batch":
@@ -501,8 +504,8 @@ def _is_equal(row: Row, theirs: JSONObject) -> bool:
 
 def _is_of_the_batch(error: KintoError | None) -> bool:
     """Return whether the server refused the batch for the sake of one of its records, or a batch cannot carry it."""
-    if isinstance(error, BadRequestError | ForbiddenError | ServerError):
-        return error.path == "/batch"
+    if isinstance(error, ForbiddenError | ServerError) or _is_of_the_record(error):
+        return isinstance(error, ResponseError) and error.path == "/batch"
     return isinstance(error, NotStageableError)
 
 
@@ -511,4 +514,9 @@ def _failure_of(change: Change[Any]) -> KintoError | None:
     error = change.error
     is_of_one = change.status == "rejected" and isinstance(error, ResponseError) and error.path != "/batch"
     is_of_all = change.status in ("unknown", "not_sent", "rejected") and not is_of_one
+def _is_of_the_record(error: KintoError | None) -> bool:
+    """Return whether the server will never store the record as it is."""
+    return isinstance(error, BadRequestError) and error.status in WRONG_RECORD
+
+
     return error if is_of_all and isinstance(error, TransportError | ProtocolError | ResponseError) else None

@@ -141,10 +141,7 @@ def test_a_record_that_was_deleted_in_doubt_and_made_anew_is_no_conflict(
     def limit(request: requests.PreparedRequest) -> requests.Response | None:
         if request.method in ("GET", "HEAD") or b"bbb" not in (request.body or b""):  # type: ignore[operator]
             return None
-        answer = requests.Response()
-        answer.status_code, answer.request = 413, request
-        answer._content = b"<html>Too large</html>"
-        return answer
+        return answer_to(request, 413)
 
     device.wire.before = limit
     result = device.sync()
