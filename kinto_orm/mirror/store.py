@@ -90,6 +90,7 @@ _ADVICE = {
     sqlite3.SQLITE_NOTADB: " It is no SQLite file: give another path.",
     sqlite3.SQLITE_CORRUPT: " It is damaged: move it away, and the next sync() makes another one.",
     sqlite3.SQLITE_FULL: " Nothing of this call was stored: make room on the disk, and repeat it.",
+    sqlite3.SQLITE_IOERR: " Nothing of this call was stored: is there room on the disk, and is the disk well?",
     sqlite3.SQLITE_READONLY: " The file, or its folder, may not be written.",
     sqlite3.SQLITE_CANTOPEN: " Does its folder exist, and may it be written?",
     sqlite3.SQLITE_BUSY: " Another process is writing it for a long time: try again.",
@@ -360,7 +361,7 @@ class Store:
         except sqlite3.OperationalError as error:
             connection.close()
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
-                raise MirrorFileError(f"{self.path}-sync cannot be used: {error}.") from error
+                raise self._error(error) from error
             return None
         self._lease = connection
         return connection

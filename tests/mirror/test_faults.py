@@ -6,6 +6,9 @@ import asyncio
 import http.client
 import inspect
 import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -253,6 +256,40 @@ def test_a_full_disk_stops_a_sync_and_room_ends_it(device: Device, todos: Collec
     connection.execute("PRAGMA max_page_count = 1000000")
 
     assert device.sync().ok and remote(todos) == device.data and len(device.data) == 11
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no size of a file is limited here")
+def test_a_file_that_may_not_grow_stores_all_of_a_call_or_nothing(tmp_path: Path) -> None:
+    program = """
+import resource, signal, sys
+from kinto_orm import Client, MirrorFileError
+from kinto_orm.mirror import Mirror
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+mirror = Mirror(sys.argv[1], Client("http://localhost:9/v1", retry=0))
+records = mirror.collection("todos", bucket="payments").records
+records.create(id="first", data={})
+def limit(size):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+limit(200_000)
+saved = 1
+try:
+    while True:
+        records.create(data={"text": "x" * 5000})
+        saved += 1
+except MirrorFileError as error:
+    assert "room on the disk" in str(error), error
+limit(0)
+try:
+    mirror.sync()
+except MirrorFileError as error:
+    assert "room on the disk" in str(error), error
+limit(resource.RLIM_INFINITY)
+assert len(records.all()) == len(mirror.pending) == saved
+records.create(id="last", data={})
+assert len(mirror.pending) == saved + 1
+"""
+
+    subprocess.run([sys.executable, "-W", "error", "-c", program, str(tmp_path / "mirror.sqlite")], check=True)
 
 
 def test_a_file_that_may_not_be_written_is_read_and_not_synced(device: Device, todos: Collection[Record]) -> None:
