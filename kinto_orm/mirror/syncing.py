@@ -160,10 +160,12 @@ class CollectionSync:
         self._name = str(online.__kinto_path__())
         """The path of the collection."""
         self._failures = 0
+        self._before = (0, 0)
+        """The place that was reached before this sync."""
 
     def run(self) -> Flow[None]:
         """Sync the collection; raise the errors that concern all of it."""
-        cursor, timestamp = yield from self._do(partial(self._store.place, self._number))
+        self._before = cursor, timestamp = yield from self._do(partial(self._store.place, self._number))
         state = yield from paging.read_state(self._list)
         if not state.timestamp == timestamp == cursor or state.count != (yield from self._count()):
             yield from self._pull(state)
@@ -267,18 +269,19 @@ class CollectionSync:
     def _reconcile(self, timestamp: int) -> Flow[bool]:
         """Compare all ids with the server's; return whether it is another list, which is to be read from its beginning.
 
-        Raises ``ServerResetError`` where it is another list and the caller wants to be asked.
+        It is another one where nothing is there as it was before this sync: what was taken or pushed since then may
+        be of a list that was made in the middle of it. Raises ``ServerResetError`` where the caller wants to be asked.
         """
         gone: list[Row] = []
         changed: list[str] = []
-        is_another = True
+        is_another = any(self._before)
 
         def compare(theirs: Mapping[str, JSONObject], mine: Mapping[str, Row]) -> None:
             nonlocal is_another
             gone.extend(row for id, row in mine.items() if id not in theirs)
-            new = [id for id, row in theirs.items() if id not in mine or mine[id].modified != row["last_modified"]]
-            is_another = is_another and len(new) == len(theirs)
-            changed.extend(new)
+            same = [id for id, row in theirs.items() if id in mine and mine[id].modified == row["last_modified"]]
+            is_another = is_another and not any(theirs[id]["last_modified"] <= max(self._before) for id in same)
+            changed.extend(theirs.keys() - same)
 
         yield from self._compare(compare, "last_modified")
         if gone and is_another:
@@ -315,17 +318,19 @@ class CollectionSync:
     def _reset(self, missing: int) -> None:
         """Begin anew with another list."""
         if self._options.on_reset == "ask":
+            self._store.set_place(self._number, *self._before)
             kept = self._store.count(self._number, UNPUSHED)
             raise ServerResetError(
-                f"{self._name}: the server lost {missing} records that the mirror had from it, and has none of them "
-                f"as it was: it was emptied, or the collection was made again. {kept} changes of the mirror are not "
-                'there. Nothing was changed; say sync(on_reset="pull") to take what is there now and keep these '
-                'changes, or sync(on_reset="push") to create all records again.',
+                f"{self._name}: the server lost {missing} records that the mirror had from it, and has none as it was: "
+                f"it was emptied, or the collection was made again. {kept} changes of the mirror are not there. "
+                'Nothing was removed here; say sync(on_reset="pull") to take what is there now and keep these changes, '
+                'or sync(on_reset="push") to create all records again.',
                 collection=self._name,
                 missing=missing,
                 kept=kept,
             )
         gone = self._store.forget_server(self._number, keeps_all=self._options.on_reset == "push")
+        self._before = (0, 0)
         self._result.pulled += map(self._path, gone)
         self._result.reset.append(self._name)
 
@@ -509,14 +514,14 @@ def _is_of_the_batch(error: KintoError | None) -> bool:
     return isinstance(error, NotStageableError)
 
 
-def _failure_of(change: Change[Any]) -> KintoError | None:
-    """Return the error for which nothing more is pushed now."""
-    error = change.error
-    is_of_one = change.status == "rejected" and isinstance(error, ResponseError) and error.path != "/batch"
-    is_of_all = change.status in ("unknown", "not_sent", "rejected") and not is_of_one
 def _is_of_the_record(error: KintoError | None) -> bool:
     """Return whether the server will never store the record as it is."""
     return isinstance(error, BadRequestError) and error.status in WRONG_RECORD
 
 
+def _failure_of(change: Change[Any]) -> KintoError | None:
+    """Return the error for which nothing more is pushed now."""
+    error = change.error
+    is_of_one = change.status == "rejected" and isinstance(error, ResponseError) and error.path != "/batch"
+    is_of_all = change.status in ("unknown", "not_sent", "rejected") and not is_of_one
     return error if is_of_all and isinstance(error, TransportError | ProtocolError | ResponseError) else None

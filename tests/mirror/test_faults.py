@@ -99,9 +99,6 @@ def test_a_wrong_record_does_not_stop_the_others(device: Device, todos: Collecti
     assert device.sync().ok and remote(todos)["b"]["x"] == 2
 
 
-def test_a_batch_that_is_too_large_is_sent_record_by_record(device: Device, todos: Collection[Record]) -> None:
-    for id in ("a", "b", "c"):
-        device.save(id, x=id * 10)
 @pytest.mark.parametrize("status", [408, 423, 425, 429])
 def test_a_server_that_has_no_time_refuses_no_record(device: Device, todos: Collection[Record], status: int) -> None:
     for id in ("a", "b", "c"):
@@ -140,6 +137,9 @@ def test_a_record_that_was_deleted_in_doubt_and_made_anew_is_no_conflict(
     assert remote(todos) == device.data == {"a": {"x": 2}}
 
 
+def test_a_batch_that_is_too_large_is_sent_record_by_record(device: Device, todos: Collection[Record]) -> None:
+    for id in ("a", "b", "c"):
+        device.save(id, x=id * 10)
 
     def limit(request: requests.PreparedRequest) -> requests.Response | None:
         if request.method in ("GET", "HEAD") or b"bbb" not in (request.body or b""):  # type: ignore[operator]

@@ -321,6 +321,55 @@ def test_a_collection_that_was_made_anew_is_noticed(device: Device, todos: Colle
     assert (before, {"foreign": {"x": 9}}) == (device.data, remote(todos))
 
 
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_collection_that_is_made_anew_in_a_sync_is_noticed(
+    device: Device, todos: Collection[Record], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.setattr("kinto_orm.mirror.syncing.PAGE_SIZE", 2)
+    ids = ["a", "b", "c", "d"]
+    for id in ids:
+        put(todos, id, x=1)
+    device.sync()
+    for id in ids[:3]:
+        put(todos, id, x=2)
+    device.save("a", y=1)
+    device.save("mine", y=1)
+
+    def begin_anew(request: Any) -> None:
+        if request.method == method and (method == "POST" or "_token" in request.url):
+            device.wire.before = None
+            lose(todos)
+            put(todos, "foreign", x=9)
+
+    device.wire.before = begin_anew
+    for _ in range(2):  # it goes on asking
+        with pytest.raises(ServerResetError):
+            device.sync()
+        assert {*ids, "mine"} <= device.data.keys() and device.data["a"] == {"x": 2, "y": 1}
+
+    assert device.sync(on_reset="push").ok
+    assert remote(todos) == device.data and sorted(device.data) == [*ids, "foreign", "mine"]
+
+
+def test_a_collection_that_was_made_anew_with_some_of_its_ids_is_noticed(
+    device: Device, todos: Collection[Record]
+) -> None:
+    device.mirror._horizon = 0
+    for id in ("a", "b", "c"):
+        put(todos, id, x=1)
+    device.sync()
+    lose(todos)
+    put(todos, "c", x=3)
+
+    for _ in range(2):
+        with pytest.raises(ServerResetError):
+            device.sync()
+        assert sorted(device.data) == ["a", "b", "c"]
+
+    assert device.sync(on_reset="pull").ok
+    assert remote(todos) == device.data == {"c": {"x": 3}}
+
+
 @pytest.mark.parametrize(
     ("on_reset", "expected"),
     [
