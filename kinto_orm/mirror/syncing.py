@@ -40,7 +40,7 @@ from kinto_orm.protocol import paging
 from kinto_orm.protocol.filters import condition, encode_conditions
 from kinto_orm.protocol.json_values import JSONObject, etag, is_same, pause_collector
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
-from kinto_orm.protocol.paths import Kind
+from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.query.execution import PAGE_SIZE, PageWalk, RawRows, Selection
 from kinto_orm.repository.reads import ids_in_chunks
@@ -476,6 +476,8 @@ class CollectionSync:
 
     def load_dump(self, rows: Sequence[JSONObject]) -> int:
         """Take these rows of an earlier moment of the server; return how many were new."""
+        by_age = sorted(rows, key=lambda row: row["last_modified"])
+        rows = list({check_id(row["id"]): row for row in by_age if not paging.is_tombstone(row)}.values())
         with self._store.transaction():
             known = self._store.of_ids(self._number, [row["id"] for row in rows])
             pairs = [(row, known.get(row["id"], Row(row["id"]))) for row in rows]
@@ -483,8 +485,7 @@ class CollectionSync:
             cursor, timestamp = self._store.place(self._number)
             if not cursor and rows:
                 # What was committed late when the dump was made is in the part that is read again.
-                latest = max(row["last_modified"] for row in rows)
-                cursor, timestamp = max(1, latest - round(self._options.horizon * 1000)), 0
+                cursor, timestamp = max(1, rows[-1]["last_modified"] - round(self._options.horizon * 1000)), 0
             self._take(newer, (cursor, timestamp))
         return len(newer)
 

@@ -24,6 +24,7 @@ from kinto_orm import (
     Client,
     Collection,
     InvalidTypeError,
+    InvalidIdError,
     InvalidValueError,
     KintoError,
     MirrorFileError,
@@ -386,6 +387,21 @@ def test_a_dump_saves_the_first_pull(device: Device, todos: Collection[Record], 
 
 
 def test_options_are_checked_before_anything_is_sent(device: Device) -> None:
+def test_a_dump_holds_records_alone(device: Device, todos: Collection[Record], tmp_path: Path) -> None:
+    rows = [
+        {"id": "a", "last_modified": 5, "x": 2},
+        {"id": "a", "last_modified": 4, "x": 1},
+        {"id": "gone", "last_modified": 6, "deleted": True},
+    ]
+    (tmp_path / "dump.json").write_text(json.dumps(rows))
+    (tmp_path / "bad.json").write_text(json.dumps([*rows, {"id": "a b", "last_modified": 7}]))
+
+    assert device.mirror.load_dump(device.todos, tmp_path / "dump.json") == 1
+    assert device.data == {"a": {"x": 2}}  # the newest of an id; what was deleted is not there
+    with pytest.raises(InvalidIdError, match="a b"):
+        device.mirror.load_dump(device.todos, tmp_path / "bad.json")
+
+
     with pytest.raises(InvalidTypeError):
         device.sync(on_conflict="ours")
     with pytest.raises(InvalidTypeError):
