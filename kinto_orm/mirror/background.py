@@ -8,7 +8,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from kinto_orm.errors import InvalidValueError, KintoError
+from kinto_orm.errors import ClientClosedError, InvalidValueError, KintoError
 from kinto_orm.protocol.paging import check_seconds, random_wait
 
 logger = logging.getLogger("kinto_orm")
@@ -18,7 +18,7 @@ class Repetition:
     """Calls ``work`` about every so many seconds, the first time at once.
 
     The waits differ, so that many processes do not ask at the same moment.
-    Errors of kinto_orm are given to ``on_error``, and the next call comes at its time.
+    Errors of kinto_orm are given to ``on_error``, and the next call comes at its time, unless the client was closed.
     """
 
     def __init__(self, work: Callable[[], object], every: float, on_error: Callable[[KintoError], object]) -> None:
@@ -48,6 +48,8 @@ class Repetition:
                 self._work()
             except KintoError as error:
                 self._on_error(error)
+                if isinstance(error, ClientClosedError):
+                    return
             except Exception:
                 # The caller's own code, or a fault of ours: the thread goes on, and the log has it.
                 logger.exception("The work in the background failed")

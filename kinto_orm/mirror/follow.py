@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any, Generic, TypeVar, cast
 
 from kinto_orm.client import Client
-from kinto_orm.errors import ClientClosedError, InvalidTypeError, KintoError, MirrorFileError, ProtocolError
-from kinto_orm.mirror.background import Repetition
+from kinto_orm.errors import InvalidTypeError, KintoError, MirrorFileError, ProtocolError
+from kinto_orm.mirror.background import Repetition, logger
 from kinto_orm.mirror.store import Store
 from kinto_orm.mirror.syncing import find_obstacle
 from kinto_orm.models.kinds import Record
@@ -131,8 +131,6 @@ class Followed(Generic[M]):
 
     def _note(self, error: KintoError) -> None:
         self.error = error
-        if isinstance(error, ClientClosedError):
-            self.close()
 
     def __repr__(self) -> str:
         return f"<Followed {self._path}>"

@@ -22,6 +22,7 @@ import urllib3
 from kinto_orm import (
     BackoffError,
     Client,
+    ClientClosedError,
     Collection,
     InvalidTypeError,
     InvalidIdError,
@@ -437,6 +438,19 @@ def test_syncs_of_two_threads_come_one_after_the_other(device: Device, todos: Co
 
     assert [one.ok for one in results] == [True] * 3
     assert 60 == sum(len(one.pushed) for one in results) == len(remote(todos))
+
+
+def test_the_background_ends_with_its_client(device: Device) -> None:
+    results: list[Any] = []
+    device.online.close()
+
+    device.mirror.start(every=0.01, on_result=results.append)
+
+    assert device.mirror._repetition is not None
+    thread = device.mirror._repetition._thread
+    assert thread is not None
+    thread.join(60)
+    assert not thread.is_alive() and [type(one) for one in results] == [ClientClosedError]
 
 
 def test_the_background_syncs_until_it_is_stopped(device: Device, todos: Collection[Record]) -> None:
