@@ -57,6 +57,8 @@ class Followed(Generic[M]):
         self._repetition = Repetition(lambda: client.run(self.__kinto_refresh__()), every, self._note)
         self._kept: list[Any] = [0, 0, 0, None]
         """When the server was asked and when it answered, in seconds; the timestamp and the data of the value."""
+        self._seen: str | None = None
+        """The text that the file had last."""
         self._functions: list[Callable[[M], object]] = []
         self._store = Store(path, client.server_url)
 
@@ -88,6 +90,17 @@ class Followed(Generic[M]):
 
     def __kinto_refresh__(self) -> Flow[None]:
         """Take what another process has read, else ask the server; raise its errors where there is no value."""
+        before = self._value
+        try:
+            yield from self._refresh()
+        finally:
+            for function in self._functions if self._value is not before else ():
+                try:
+                    function(self.value)
+                except Exception:  # noqa: BLE001  the caller's own code
+                    logger.exception("A function of on_change() failed")
+
+    def _refresh(self) -> Flow[None]:
         obstacle = yield from find_obstacle(self._store, self._client)  # first: nothing is read of another user's file
         yield from call_blocking(self._store.path, self._load)
         now = time.time()
@@ -105,8 +118,7 @@ class Followed(Generic[M]):
                     raise
                 self._note(error)
             self._kept[0] = now
-            kept = encode(self._kept).decode()
-            yield from call_blocking(self._store.path, partial(self._store.set_note, str(self._path), kept))
+            yield from call_blocking(self._store.path, self._keep)
 
     def _ask(self, now: float) -> Flow[None]:
         state = yield from with_condition(get(self._path), "If-None-Match", self._kept[2])
@@ -114,8 +126,16 @@ class Followed(Generic[M]):
             yield from call_blocking(self._store.path, partial(self._take, state.last_modified, state.data))
         self._kept[1], self.error = now, None
 
+    def _keep(self) -> None:
+        kept = encode(self._kept).decode()
+        self._store.set_note(str(self._path), kept)
+        self._seen = kept
+
     def _load(self) -> None:
         kept = self._store.note(str(self._path))
+        if kept == self._seen:
+            return  # no other process has asked
+        self._seen = kept
         # What is no such note, or does not fit the model any more, is asked for.
         with suppress(ProtocolError, ValueError, TypeError):
             asked, answered, modified, data = decode((kept or "").encode(), "a record of the mirror's file")
@@ -126,8 +146,6 @@ class Followed(Generic[M]):
     def _take(self, modified: int | None, data: JSONObject | None) -> None:
         self._value = self._source.load_one(ObjectState(self._path, Status.LOADED, data, modified), self._place)
         self._kept[2:] = modified, data
-        for function in self._functions:
-            function(self._value)
 
     def _note(self, error: KintoError) -> None:
         self.error = error

@@ -24,8 +24,8 @@ from kinto_orm import (
     Client,
     ClientClosedError,
     Collection,
-    InvalidTypeError,
     InvalidIdError,
+    InvalidTypeError,
     InvalidValueError,
     KintoError,
     MirrorFileError,
@@ -387,7 +387,6 @@ def test_a_dump_saves_the_first_pull(device: Device, todos: Collection[Record], 
     assert remote(todos) == device.data == {"a": {"x": 1}, "b": {"x": 2}, "c": {"x": 5}}
 
 
-def test_options_are_checked_before_anything_is_sent(device: Device) -> None:
 def test_a_dump_holds_records_alone(device: Device, todos: Collection[Record], tmp_path: Path) -> None:
     rows = [
         {"id": "a", "last_modified": 5, "x": 2},
@@ -403,6 +402,7 @@ def test_a_dump_holds_records_alone(device: Device, todos: Collection[Record], t
         device.mirror.load_dump(device.todos, tmp_path / "bad.json")
 
 
+def test_options_are_checked_before_anything_is_sent(device: Device) -> None:
     with pytest.raises(InvalidTypeError):
         device.sync(on_conflict="ours")
     with pytest.raises(InvalidTypeError):

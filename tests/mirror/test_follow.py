@@ -96,6 +96,40 @@ def test_a_record_is_refreshed_in_the_background(start: Any, todos: Collection[R
     assert seen[0].limit == config.value.limit == 20
 
 
+def test_a_function_that_fails_stops_neither_the_value_nor_the_others(
+    start: Any, todos: Collection[Record], caplog: pytest.LogCaptureFixture
+) -> None:
+    config, seen = start(), list[int]()
+
+    def fail(value: Settings) -> None:
+        raise ZeroDivisionError
+
+    config.on_change(fail)
+    config.on_change(lambda value: seen.append(value.limit))
+    for limit in (20, 30):
+        todos.records.get("prod").patch(limit=limit)
+        again(config)
+
+    assert seen == [20, 30] and config.value.limit == 30 and config.error is None
+    assert caplog.text.count("ZeroDivisionError") >= 2
+
+
+def test_a_value_that_cannot_be_kept_stays(start: Any, todos: Collection[Record]) -> None:
+    config, seen = start(), list[int]()
+    config.on_change(lambda value: seen.append(value.limit))
+    todos.records.get("prod").patch({"limit": 20, "text": "x" * 100_000})
+    with config._store.transaction(writes=False) as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        connection.execute(f"PRAGMA max_page_count = {pages + 1}")
+
+    for _ in range(3):
+        with pytest.raises(MirrorFileError, match="room on the disk"):
+            again(config)
+        assert config.value.limit == 20
+
+    assert seen == [20]
+
+
 def test_a_record_that_did_not_change_has_no_body(start: Any, wire: Wire) -> None:
     answers: list[int] = []
     wire.after = lambda request, answer: answers.append(answer.status_code)
