@@ -1,4 +1,4 @@
-"""Change feeds, and pages of one state, beside writers that commit late.
+"""Change feeds, mirrors, and pages of one state, beside writers that commit late.
 
 On PostgreSQL, timestamps are older than the transactions that write them.
 """
@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import pytest
@@ -20,6 +21,7 @@ from racing import SECONDS, Connect, clients, connect_to, make_collection, race,
 from servers import Servers
 
 from kinto_orm import Client, ConflictError, Record
+from kinto_orm.mirror import Mirror, MirrorResult
 
 HORIZON = 2.0
 """In seconds; no batch of these tests takes as long."""
@@ -157,6 +159,42 @@ def test_a_watch_gives_each_change_in_order_per_record(
         deleted = {f"{number}-{n}-0" for n in range(1, count - 2)}
         assert created - deleted == {id for id in stored if id.startswith(f"{number}-")}
         assert deleted <= {id for id, changes in given.items() if changes[-1][0] == "deleted"}
+
+
+@pytest.mark.parametrize("settings", ["stock", "our"])
+def test_a_mirror_misses_nothing_and_loses_nothing(
+    request: pytest.FixtureRequest, settings: str, bucket: str, tmp_path: Path
+) -> None:
+    connect: Connect = connect_to(request.getfixturevalue(f"{settings}_servers"), bucket)
+    is_written, results = threading.Event(), list[MirrorResult]()
+
+    def poll(mirror: Mirror) -> int:
+        """Edit records of the mirror and sync it, until the others are done; return the number of edits."""
+        mine, n = mirror.collection("c").records.create(id="mine", data={"n": 0}), 0
+        while not is_written.is_set():
+            n += 1
+            mine.patch({"n": n})
+            results.append(mirror.sync(on_conflict="theirs"))
+        return n
+
+    with clients(connect, WRITERS + 1) as (reader, *writers), ThreadPoolExecutor(1) as thread:
+        make_collection(reader).bulk_create({"id": id} for id in SHARED)
+        mirror = Mirror(tmp_path / "mirror.sqlite", reader)
+        records = mirror.collection("c").records
+        polling = thread.submit(poll, mirror)
+        try:
+            race([partial(write_on, one, number) for number, one in enumerate(writers)], SECONDS_OF_WATCHING + SECONDS)
+        finally:
+            is_written.set()
+        edits = polling.result(SECONDS)
+        last = mirror.sync()
+        stored = {one.id: dict(one.data) for one in records_of(reader)}
+        kept = {one.id: dict(one.data) for one in records}
+        assert last.ok and mirror.pending == [] and mirror.verify().ok
+        mirror.close()
+
+    assert len(results) > 1 and [one.errors for one in results if one.errors] == []
+    assert stored == kept and stored["mine"] == {"n": edits}
 
 
 @pytest.mark.parametrize("settings", ["stock", "our"])
