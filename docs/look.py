@@ -42,7 +42,7 @@ READ_PAGE = """
 (() => {
   const main = document.querySelector("article") || document.body;
   const wide = [...main.querySelectorAll("*")].filter(
-    one => one.getBoundingClientRect().right > innerWidth + 1 && !one.closest("pre, .table-wrapper, svg, .katex"));
+    one => one.getBoundingClientRect().right > innerWidth + 1 && !one.closest("pre, .table-wrapper, p.wide, svg"));
   const tables = [...main.querySelectorAll(".table-wrapper")].filter(one => one.scrollWidth > one.clientWidth + 1);
   return {
     overflow: document.documentElement.scrollWidth - innerWidth,
