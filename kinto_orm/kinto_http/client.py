@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import random
 from collections.abc import AsyncIterator, Iterator, Mapping
-from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,8 +11,8 @@ from kinto_orm.kinto_http import objects
 from kinto_orm.kinto_http.batch import Batch, BatchSession
 from kinto_orm.kinto_http.constants import DO_NOT_OVERWRITE
 from kinto_orm.kinto_http.endpoints import Endpoints, path_of
-from kinto_orm.kinto_http.exceptions import BucketNotFound, CollectionNotFound, KintoException, translate_errors
-from kinto_orm.kinto_http.features import Attachments, Download, Features
+from kinto_orm.kinto_http.exceptions import BucketNotFound, CollectionNotFound, KintoException
+from kinto_orm.kinto_http.features import Attachments, Features
 from kinto_orm.kinto_http.kinds import Buckets, Collections, Groups, Records
 from kinto_orm.kinto_http.patch_type import BasicPatch, PatchType
 from kinto_orm.kinto_http.session import Session, change_session, create_session, describe_server
@@ -185,25 +182,6 @@ class Client(_Clients, Blocking):
                 return
             yield page
 
-    def download_attachment(
-        self,
-        record: Mapping[str, Any],
-        filepath: str | os.PathLike[str] | None = None,
-        save_metadata: bool = False,
-        overwrite: bool = False,
-        chunk_size: int = 8 * 1024,
-    ) -> str:
-        """Download the record's file into ``filepath``, or by its name into that folder, and return the path.
-
-        The file is checked against the record, and takes its place only when it is complete. ``save_metadata`` stores
-        the record beside it, as ``.meta.json``; ``chunk_size`` has no effect. Raises ``ValueError`` for a record
-        without a file.
-        """
-        with translate_errors():
-            wanted = Download(record, filepath)
-            url = run(self.session, wanted.locate(self.session))
-            return wanted.fetch(url, self.session, save_metadata=save_metadata, overwrite=overwrite)
-
     def __enter__(self) -> Self:
         return self
 
@@ -251,21 +229,6 @@ class AsyncClient(_Clients, Awaiting):
         page.
         """
         return Pages(self.session, self._pages(collection, bucket, if_none_match, pages, params))
-
-    async def download_attachment(
-        self,
-        record: Mapping[str, Any],
-        filepath: str | os.PathLike[str] | None = None,
-        save_metadata: bool = False,
-        overwrite: bool = False,
-        chunk_size: int = 8 * 1024,
-    ) -> str:
-        """Like :meth:`Client.download_attachment`; the file is fetched in a thread."""
-        with translate_errors():
-            wanted = Download(record, filepath)
-            url = await arun(self.session, wanted.locate(self.session))
-            fetch = partial(wanted.fetch, save_metadata=save_metadata, overwrite=overwrite)
-            return await asyncio.to_thread(fetch, url, self.session)
 
     async def __aenter__(self) -> Self:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from kinto_orm.protocol.entries import PERMISSIONS_ORDER
 from kinto_orm.protocol.messages import Content, Request
 from kinto_orm.protocol.paths import EntriesPath, Kind
 from kinto_orm.protocol.reviews import ReviewStep
-from kinto_orm.protocol.writes import Flow
+from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.transport.files import HostOptions, download, holds, read_content
 
 
@@ -197,6 +198,26 @@ class Attachments(Face):
     def remove_attachment(self, id: Id, bucket: Id | None = None, collection: Id | None = None) -> Flow[Any]:
         """Remove the file from the record and from the server."""
         return objects.post(Request("DELETE", self._attachment(id, bucket, collection)))
+
+    @verb
+    def download_attachment(
+        self,
+        record: Mapping[str, Any],
+        filepath: str | os.PathLike[str] | None = None,
+        save_metadata: bool = False,
+        overwrite: bool = False,
+        chunk_size: int = 8 * 1024,
+    ) -> Flow[str]:
+        """Download the record's file into ``filepath``, or by its name into that folder, and return the path.
+
+        The file is checked against the record, and takes its place only when it is complete. ``save_metadata`` stores
+        the record beside it, as ``.meta.json``; ``chunk_size`` has no effect. Raises ``ValueError`` for a record
+        without a file.
+        """
+        wanted = Download(record, filepath)
+        url = yield from wanted.locate(self.session)
+        fetch = partial(wanted.fetch, url, self.session, save_metadata=save_metadata, overwrite=overwrite)
+        return (yield from call_blocking(url, fetch))
 
     def _attachment(self, id: Id, bucket: Id | None, collection: Id | None) -> str:
         return path_of(

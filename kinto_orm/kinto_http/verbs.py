@@ -20,7 +20,7 @@ from kinto_orm.errors import KintoError, ResponseError
 from kinto_orm.kinto_http.endpoints import Endpoints, as_id
 from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translate
 from kinto_orm.protocol.json_values import decode, encode
-from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.messages import BlockingTask, Request, Response
 from kinto_orm.protocol.paths import EntriesPath, Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Action, Flow, Write, encode_request
 
@@ -124,7 +124,7 @@ class Verb(Generic[P, T]):
     """A method of both clients, made from one that returns a flow."""
 
     def __init__(self, build: Callable[Concatenate[Any, P], Flow[T]]) -> None:
-        is_read = build.__name__.startswith(("get_", "server_info"))
+        is_read = build.__name__.startswith(("get_", "server_info", "download_"))
 
         def start(face: Face, /, *args: P.args, **kwargs: P.kwargs) -> Flow[T]:
             if not is_read:
@@ -184,13 +184,16 @@ def watch(flow: Flow[T], exchange: Exchange) -> Flow[T]:
         item = next(flow)
         while True:
             exchange.request, exchange.response = as_request(item), None
-            logger.info("%s %s", exchange.request.method, exchange.request.path)
+            if isinstance(item, BlockingTask):
+                exchange.request = None  # no exchange with the server
+            else:
+                logger.info("%s %s", exchange.request.method, exchange.request.path)
             try:
                 response = yield item
             except KintoError as error:
                 item = flow.throw(error)
             else:
-                exchange.response = response
+                exchange.response = None if exchange.request is None else response
                 item = flow.send(response)
     except StopIteration as stop:
         return cast(T, stop.value)
@@ -266,6 +269,8 @@ class Double:
 
     def answer(self, item: Request | Write) -> Response:
         """Return the answer to one request of a flow."""
+        if isinstance(item, BlockingTask):
+            return item.work()
         exchange = self._exchange
         exchange.request, exchange.response, self._refusal = as_request(item), None, None
         method, path, options = _call_of(item, exchange.request)
