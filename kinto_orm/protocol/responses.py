@@ -153,10 +153,8 @@ def _advice_on_absence(cls: type[ResponseError], document: JSONObject, response:
     details = document.get("details")
     if cls is ForbiddenError:
         who = response.user or "The user of the client (see client.server_info(refresh=True)['user'])"
-        return (
-            f"{who} may not {method} it, or the bucket does not exist: Kinto does not tell them apart. "
-            "A bucket that is missing is created by client.ensure()."
-        )
+        creates = "" if method == "DELETE" else " A bucket that is missing is created by client.ensure()."
+        return f"{who} may not {method} it, or the bucket does not exist: Kinto does not tell them apart.{creates}"
     is_parent = isinstance(details, dict) and details.get("resource_name") in ("bucket", "collection")
     if cls is NotFoundError and is_parent and method != "DELETE":
         return "client.ensure(Model), or ensure(Bucket(…), Collection(…)), creates what is missing."

@@ -122,6 +122,7 @@ def test_an_error_says_what_was_asked_what_the_server_said_and_what_to_do() -> N
         "not exist: Kinto does not tell them apart. A bucket that is missing is created by client.ensure()."
     )
     assert error.errno == 121
+    assert "ensure" not in str(error_of(answer(body, 403), "DELETE", "/buckets/b"))
 
 
 @pytest.mark.parametrize("kind", ["bucket", "collection"])
