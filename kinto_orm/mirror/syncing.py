@@ -483,9 +483,9 @@ class CollectionSync:
             pairs = [(row, known.get(row["id"], Row(row["id"]))) for row in rows]
             newer = [row for row, it in pairs if it.mine == it.theirs and row["last_modified"] > (it.modified or 0)]
             cursor, timestamp = self._store.place(self._number)
-            if not cursor and rows:
+            if not cursor and by_age:
                 # What was committed late when the dump was made is in the part that is read again.
-                cursor, timestamp = max(1, rows[-1]["last_modified"] - round(self._options.horizon * 1000)), 0
+                cursor, timestamp = max(1, by_age[-1]["last_modified"] - round(self._options.horizon * 1000)), 0
             self._take(newer, (cursor, timestamp))
         return len(newer)
 

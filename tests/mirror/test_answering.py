@@ -17,7 +17,7 @@ from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paging import encode_query
 
 EVERYTHING = bool(os.environ.get("KINTO_ORM_EVERYTHING"))
-SEEDS = range(15 if EVERYTHING else 3)
+SEEDS = range(50 if EVERYTHING else 3)
 REQUESTS = 100
 LIST = "/buckets/payments/collections/todos/records"
 IDS = ("a", "b", "c", "d", "E-1", "9_z")
