@@ -42,7 +42,7 @@ class World:
 
     def step(self) -> None:
         kinds = ["edit"] * 5 + ["direct"] * 3 + ["sync"] * 3 + ["faulty sync"] * 3 + ["crash"] * 2
-        kinds += ["delete", "direct delete", "purge"] if self.deletes else []
+        kinds += ["delete", "direct delete", "purge", "make anew"] if self.deletes else []
         kind = self.random.choice(kinds)
         getattr(self, kind.replace(" ", "_"))()
 
@@ -73,13 +73,18 @@ class World:
         storage: Any = self.server._app.registry.storage  # type: ignore[union-attr]  # Kinto's, as it runs
         storage.purge_deleted("record", "/buckets/payments/collections/todos")
 
+    def make_anew(self) -> None:
+        """Make the collection anew: records and tombstones are gone."""
+        self.todos.delete(safe=False)
+        self.todos = Collection(bucket=self.todos.bucket, id="todos").save()
+
     def sync(self, device: Device | None = None) -> None:
         device = device or self.random.choice(list(self.devices.values()))
         try:
             device.sync(on_conflict=self.resolve)
-        except ServerResetError:  # all that it knew was deleted, and the tombstones were purged
+        except ServerResetError:  # made anew; or all that it knew was deleted, and the tombstones were purged
             assert self.deletes
-            device.sync(on_conflict=self.resolve, on_reset="pull")
+            device.sync(on_conflict=self.resolve, on_reset=self.random.choice(("pull", "push")))
 
     def resolve(self, conflict: Any) -> Any:
         self.reported |= {(conflict.id, field) for field in conflict.fields}
@@ -87,12 +92,13 @@ class World:
 
     def faulty_sync(self) -> None:
         device = self.random.choice(list(self.devices.values()))
-        at, fault = self.random.randrange(6), self.random.choice((lose_before, lose_after, refuse, edit_in_flight))
+        faults = (lose_before, lose_after, refuse, edit_in_flight, *([begin_anew] if self.deletes else []))
+        at, fault = self.random.randrange(6), self.random.choice(faults)
 
         def disturb(request: requests.PreparedRequest, answer: requests.Response | None) -> Any:
             nonlocal at
             at -= 1
-            if (at in (0, -1, -2, -3) and fault is not edit_in_flight) or at == 0:
+            if (at in (0, -1, -2, -3) and fault not in (edit_in_flight, begin_anew)) or at == 0:
                 return fault(self, device, request, answer)
             return None
 
@@ -153,6 +159,10 @@ def edit_in_flight(world: World, device: Device, request: Any, answer: Any) -> A
     name = next(name for name, one in world.devices.items() if one is device)
     id = world.random.choice(IDS)
     device.save(id, **{name: world.value(id, name)})
+
+
+def begin_anew(world: World, device: Device, request: Any, answer: Any) -> Any:
+    world.make_anew()
 
 
 def lost() -> requests.ConnectionError:
