@@ -29,8 +29,7 @@ BATCH_LIMIT = 1000
 """Writes in one batch: they are one transaction of the file."""
 
 _RECORDS = re.compile(r"(/buckets/[^/]+/collections/[^/]+)/records(?:/([^/]+))?")
-_TITLES = {400: "Invalid parameters", 404: "Not Found", 412: "Precondition Failed"}
-_ERRNOS = {400: 107, 404: 110, 412: 114}
+_REFUSALS = {400: (107, "Invalid parameters"), 404: (110, "Not Found"), 412: (114, "Precondition Failed")}
 
 SERVER_INFO: Mapping[str, Any] = {
     "project_name": "kinto_orm mirror",
@@ -57,7 +56,8 @@ class _RefusalError(Exception):
 
     def __init__(self, status: int, details: Any = None, timestamp: int | None = None) -> None:
         super().__init__(status)
-        said = {"code": status, "errno": _ERRNOS[status], "error": _TITLES[status], "message": _TITLES[status]}
+        errno, title = _REFUSALS[status]
+        said = {"code": status, "errno": errno, "error": title, "message": title}
         said |= {"details": details} if details else {}
         self.answer = _answer(status, json.dumps(said), timestamp)
 

@@ -13,15 +13,7 @@ from kinto_orm.errors import ConfigurationError, InvalidTypeError, KintoError, O
 from kinto_orm.jobs.sources import read_dump
 from kinto_orm.mirror.answering import FileTransport
 from kinto_orm.mirror.background import Repetition, logger
-from kinto_orm.mirror.reports import (
-    Choice,
-    Conflict,
-    MirrorResult,
-    OnConflict,
-    OnReset,
-    Pending,
-    VerifyReport,
-)
+from kinto_orm.mirror.reports import Choice, Conflict, MirrorResult, OnConflict, OnReset, Pending, VerifyReport
 from kinto_orm.mirror.store import PARKED, UNPUSHED, Row, Store
 from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, sync_collections
 from kinto_orm.models.kinds import Collection, Record
@@ -209,7 +201,7 @@ class Mirror:
         on_conflict: OnConflict = "park",
         on_result: Callable[[MirrorResult | KintoError], object] | None = None,
     ) -> None:
-        """Sync every so many seconds, in a thread, until :meth:`stop`; also in a forked child.
+        """Sync every so many seconds, in a thread, until :meth:`stop` or the client is closed; also in a forked child.
 
         ``on_result`` is called in that thread with each result, or with the error of :meth:`sync`; without it, what is
         not ok is a warning in the log. Each wait is longer or shorter at random by at most a fifth.
