@@ -272,13 +272,13 @@ class CollectionSync:
         It is another one where nothing is there as it was before this sync: what was taken or pushed since then may
         be of a list that was made in the middle of it. Raises ``ServerResetError`` where the caller wants to be asked.
         """
-        gone: list[Row] = []
+        gone: list[str] = []
         changed: list[str] = []
         is_another = any(self._before)
 
         def compare(theirs: Mapping[str, JSONObject], mine: Mapping[str, Row]) -> None:
             nonlocal is_another
-            gone.extend(row for id, row in mine.items() if id not in theirs)
+            gone.extend(mine.keys() - theirs.keys())
             same = [id for id, row in theirs.items() if id in mine and mine[id].modified == row["last_modified"]]
             is_another = is_another and not any(theirs[id]["last_modified"] <= max(self._before) for id in same)
             changed.extend(theirs.keys() - same)
@@ -309,10 +309,10 @@ class CollectionSync:
             visit(theirs, {row.id: row for row in rows})
             after = up_to
 
-    def _remove(self, rows: Sequence[Row], timestamp: int) -> None:
+    def _remove(self, ids: Sequence[str], timestamp: int) -> None:
         """Take the deletion of records whose tombstones are lost."""
         with self._store.transaction():
-            for row in self._store.of_ids(self._number, [row.id for row in rows]).values():
+            for row in self._store.of_ids(self._number, ids).values():
                 self._take_one(row, max(timestamp, row.modified or 0), None)
 
     def _reset(self, missing: int) -> None:
