@@ -8,14 +8,6 @@ from typing import Any, Protocol
 from kinto_orm.errors.response import ResponseError
 from kinto_orm.errors.usage import KintoError, UsageError, rebuild
 
-__all__ = [
-    "CommitError",
-    "ConflictError",
-    "FeedLostError",
-    "MergeConflict",
-    "VerificationError",
-]
-
 
 class Resolution(Protocol):
     """Resolution of one conflict; the client that met the conflict provides it."""

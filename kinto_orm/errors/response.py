@@ -7,30 +7,6 @@ from typing import Any
 
 from kinto_orm.errors.usage import KintoError, rebuild
 
-__all__ = [
-    "AmbiguousWriteError",
-    "BackoffError",
-    "BadRequestError",
-    "ConcurrentWriteError",
-    "ConnectionFailedError",
-    "ConnectionLostError",
-    "DeadlineError",
-    "FieldError",
-    "ForbiddenError",
-    "LoginFailedError",
-    "MethodNotAllowedError",
-    "NotFoundError",
-    "ProtocolError",
-    "RedirectError",
-    "ResponseError",
-    "ResponseTooLargeError",
-    "SchemaValidationError",
-    "ServerError",
-    "ServiceGoneError",
-    "TransportError",
-    "UnauthorizedError",
-]
-
 BODY_EXCERPT = 500
 PROTOCOL_MESSAGE = 600
 
