@@ -73,7 +73,8 @@ class Client(AdminMixin):
 
     The hooks ``on_request``, ``on_response`` and ``on_retry`` are called with each event; ``log_bodies`` logs bodies
     without values that look secret. With ``dry_mode`` reads are sent and writes are kept for ``plan()``. ``on_invalid``
-    says how to treat rows that do not fit their model. Threads send for awaited verbs, up to 32 requests at a time.
+    says how to treat rows that do not fit their model. Threads send for awaited verbs, up to 32 requests at a time;
+    ``async_transport`` is an option no more.
 
     A client is safe in threads and after a fork. Its pickle holds its options without credentials. Creating one sends
     nothing. Raises ``ConfigurationError`` for options that cannot work.
@@ -106,6 +107,7 @@ class Client(AdminMixin):
         on_backoff: OnBackoff = "wait",
         strict_retry: bool = False,
         on_invalid: OnInvalid = "raise",
+        async_transport: None = None,
     ) -> None:
         # The options are named in this signature and in Options, nowhere else.
         options = Options(**{name: value for name, value in locals().items() if name != "self"})

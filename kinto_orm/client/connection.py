@@ -51,10 +51,18 @@ class Options:
     on_backoff: OnBackoff = "wait"
     strict_retry: bool = False
     on_invalid: OnInvalid = "raise"
+    async_transport: None = None
     lacks: frozenset[str] = frozenset()
     """The options that a pickle left out because they may hold secrets, until they are given again."""
 
     def __post_init__(self) -> None:
+        if self.async_transport is not None:
+            raise ConfigurationError(
+                "There is no async_transport any more: leave it out. Threads send for the verbs that are awaited, up "
+                "to 32 requests at a time. A call that is cancelled sends nothing more; a request that is on its way "
+                "goes on to its end in its thread, and the server may apply it: the next save() of the same object "
+                "finds out."
+            )
         # From here on credentials are in an object that does not show them.
         url, auth = merge_credentials(self.server_url, self.auth)
         object.__setattr__(self, "server_url", url)

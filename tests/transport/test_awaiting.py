@@ -25,7 +25,7 @@ from fault_proxy import FaultProxy, drop_after, meanwhile
 from scripted_server import Script, Serve, Server, answer
 
 from kinto_orm import Bucket, Client, Collection, Record
-from kinto_orm.errors import ClientClosedError, ConnectionFailedError
+from kinto_orm.errors import ClientClosedError, ConfigurationError, ConnectionFailedError
 from kinto_orm.protocol.messages import Request
 from kinto_orm.server import EmbeddedServer, ServerThread
 from kinto_orm.transport.http import HttpTransport
@@ -372,3 +372,19 @@ def test_a_child_process_has_threads_of_its_own(serve: Serve) -> None:
         assert runner.run(transport.asend(GET)).body == b"3"
         runner.run(transport.aclose())
     assert server.connections == 2
+
+
+# What there was
+
+
+@pytest.mark.parametrize("value", ["threads", "httpx", "aiohttp", False])
+def test_async_transport_is_an_option_no_more(value: Any, kinto_server: EmbeddedServer) -> None:
+    client = Client("https://kinto.test")
+    makers = (
+        lambda: Client("https://kinto.test", async_transport=value),
+        lambda: Client.embedded(server=kinto_server, async_transport=value),
+        lambda: client.clone(async_transport=value),
+    )
+    for make in makers:
+        with pytest.raises(ConfigurationError, match=r"no async_transport any more.*cancelled sends nothing more"):
+            make()
