@@ -184,6 +184,16 @@ def test_a_file_is_fetched_into_a_folder(client: kinto_http.Client, files: Files
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["a.txt", "a.txt.meta.json"]
 
 
+def test_a_double_of_a_session_is_asked_where_the_files_are(files: Files, tmp_path: Path) -> None:
+    class Double:
+        def request(self, method: str, endpoint: str, **_: object) -> tuple[object, object]:
+            return {"capabilities": {"attachments": {"base_url": f"{files.url}/files/"}}}, {}
+
+    client = kinto_http.Client(session=Double())
+
+    assert Path(client.download_attachment(record(), tmp_path)).read_bytes() == CONTENT
+
+
 def test_q71_a_file_is_asked_for_without_credentials(client: kinto_http.Client, files: Files, tmp_path: Path) -> None:
     client.download_attachment(record(), tmp_path / "new" / "b.txt")
 
