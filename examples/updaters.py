@@ -15,9 +15,7 @@ def publish_domains(client: Client, domains: Iterable[str]) -> SyncReport:
     """Make the list of domains equal to this one, and ask for a review if that changed anything."""
     collection = client.bucket("workspace").collection("domains")
     with collection.publication("r? new domains"):
-        return collection.records.sync(
-            ({"id": name.replace(".", "-"), "domain": name} for name in domains), delete=True
-        )
+        return collection.records.sync(({"domain": name} for name in domains), key="domain", delete=True)
 
 
 def upload_models(client: Client, folder: Path) -> int:
@@ -32,7 +30,7 @@ def upload_models(client: Client, folder: Path) -> int:
 
 
 def migrate(client: Client, folder: Path) -> None:
-    """Do the numbered migrations that were not done yet: each once, also if the process is killed in between."""
+    """Do the numbered migrations that were not done yet: each once, also if the process is killed in the middle."""
     records = client.bucket("workspace").collection("prices").records
 
     def to_cents(record: Record) -> None:
@@ -42,7 +40,10 @@ def migrate(client: Client, folder: Path) -> None:
         record.data["currency"] = "EUR"
 
     for number, migration in enumerate((to_cents, add_currency), 1):
-        records.update(migration, state=folder / f"migration-{number}.sqlite")
+        done = folder / f"migration-{number}.done"
+        if not done.exists():
+            records.update(migration, state=folder / f"migration-{number}.sqlite")
+            done.touch()  # records that are added later are not migrated
 
 
 def load_countries(client: Client, table: Path) -> SyncReport:

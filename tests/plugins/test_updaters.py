@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from file_host import serve_files
+from wiretap import tap
 
 from kinto_orm import Bucket, Client, Collection, Group
 from kinto_orm.server import EmbeddedServer
@@ -70,9 +73,38 @@ def test_migrations_are_done_once(workspace: Bucket, tmp_path: Path) -> None:
     records.sync([{"id": "tea", "price": 4}])
 
     updaters.migrate(client, tmp_path)
+    records.create(id="milk", data={"price": 90, "currency": "EUR"})
     updaters.migrate(client, tmp_path)
 
     assert dict(records.get("tea").data) == {"price": 400, "currency": "EUR"}
+    assert dict(records.get("milk").data) == {"price": 90, "currency": "EUR"}
+
+
+def test_a_migration_that_is_interrupted_goes_on_where_it_stopped(workspace: Bucket, tmp_path: Path) -> None:
+    client = workspace.client
+    assert isinstance(client, Client)
+    records = workspace.collection("prices").records
+    records.sync({"id": f"r{number:02}", "price": number} for number in range(60))
+    wire = tap(client)
+    send, writes = wire.transport.send, iter([False, True])
+
+    def interrupt(request: Any) -> Any:
+        if request.is_write and next(writes, False):
+            raise KeyboardInterrupt
+        return send(request)
+
+    wire.transport.send = interrupt  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        updaters.migrate(client, tmp_path)
+
+    updaters.migrate(client, tmp_path)
+
+    assert [one.data["price"] for one in records] == [100 * number for number in range(60)]
+
+
+@pytest.mark.parametrize("job", ["publish_domains", "upload_models", "migrate", "load_countries"])
+def test_each_job_is_short(job: str) -> None:
+    assert len(inspect.getsource(getattr(updaters, job)).splitlines()) <= 15
 
 
 def test_a_table_is_loaded_and_shown(workspace: Bucket, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
