@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 from file_host import FileHost
+from killed import kill_at
 from lossy import LossyAdapter, lossy
 
 from kinto_orm import (
@@ -24,7 +28,7 @@ from kinto_orm import (
     ReviewStatus,
     UsageError,
 )
-from kinto_orm.server import EmbeddedServer
+from kinto_orm.server import EmbeddedServer, listening
 from kinto_orm.server.application import DEFAULT_SETTINGS
 
 from .conftest import SIGNERS, signer_settings
@@ -158,6 +162,42 @@ def test_what_an_ended_run_left_over_is_asked_for_once(collection: Collection[Re
         assert publication.is_requested is expected
 
     assert asked(adapter) == 1
+
+
+def test_a_block_that_is_killed_is_finished_by_the_next_run_and_asked_for_once(
+    signing_server: EmbeddedServer, network: tuple[Client, LossyAdapter]
+) -> None:
+    """Killed (SIGKILL) after each of its requests."""
+    client, _ = network
+    workspace = client.bucket("workspace")
+    users = workspace.groups.get("c-editors").members
+
+    def publish(client: Client, id: str) -> None:
+        collection = client.bucket("workspace").collection(id)
+        with collection.publication("please"):
+            collection.records.sync({"id": f"r{number:02}"} for number in range(60))
+
+    with listening(signing_server) as url:
+        for point in itertools.count():
+            id = f"killed-{point}"
+            Collection(bucket=workspace, id=id).save()
+            for role in ("editors", "reviewers"):
+                Group(bucket=workspace, id=f"{id}-{role}", members=users).replace(safe=False)
+            is_killed = kill_at(point, url, partial(publish, id=id), auth=EDITOR)
+            publish(client, id)
+
+            history = workspace.history.filter(collection_id=id)
+            asked = [one for one in history.filter(resource_name="collection") if is_asked(one.target.data)]
+            written = Counter(one.record_id for one in history.filter(resource_name="record"))
+            assert (len(asked), len(written), set(written.values())) == (1, 60, {1}), point
+            if not is_killed:
+                break
+
+    assert point >= 10
+
+
+def is_asked(data: Any) -> bool:
+    return (data.get("status"), data.get("last_editor_comment")) == ("to-review", "please")
 
 
 def test_what_somebody_else_left_over_is_not_asked_for(
