@@ -7,17 +7,26 @@ import os
 import signal
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kinto_orm import Client
 from kinto_orm.client import disk
+from kinto_orm.server import EmbeddedServer
 
 
 def points() -> Iterator[int]:
     """Return the points at which a test kills: each sixth one; all in ``tox -e slow``."""
     return itertools.count(0, 1 if os.environ.get("KINTO_ORM_EVERYTHING") else 6)
+
+
+def start_server(config: pytest.Config, folder: Path, **options: Any) -> EmbeddedServer:
+    """Return a server of the test alone: in memory, or on PostgreSQL where pytest has the option for it."""
+    if config.getoption("--kinto-postgres"):
+        return EmbeddedServer.postgres(folder / "data", **options)
+    return EmbeddedServer.memory(**options)
 
 
 def kill_at(point: int, url: str, work: Callable[[Client], object], **options: Any) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killed import kill_at, points
+from killed import kill_at, points, start_server
 from wiretap import Wiretap
 
 from kinto_orm import (
@@ -335,8 +335,8 @@ def test_wrong_options_are_refused(bucket: Bucket, folder: Path) -> None:
         bucket.dump(folder, horizon=-1)
 
 
-def test_a_dump_that_is_killed_is_finished_by_the_next_one(tmp_path: Path) -> None:
-    with EmbeddedServer.memory() as server, Client.embedded(server=server, auth=ME) as client:
+def test_a_dump_that_is_killed_is_finished_by_the_next_one(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    with start_server(pytestconfig, tmp_path) as server, Client.embedded(server=server, auth=ME) as client:
         bucket = Bucket(id="b", client=client).save()
         Group(bucket=bucket, id="staff").save()
         for number in range(3):

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from killed import kill_at, points
+from killed import kill_at, points, start_server
 from wiretap import Wiretap
 
 from kinto_orm import (
@@ -445,7 +445,9 @@ def test_the_twins_do_the_same(bucket: Bucket, folder: Path, kinto_client: Clien
 
 
 @pytest.mark.parametrize("timestamps", [False, True], ids=["now", "timestamps"])
-def test_a_load_that_is_killed_is_finished_by_the_next_one(source: Client, tmp_path: Path, timestamps: bool) -> None:
+def test_a_load_that_is_killed_is_finished_by_the_next_one(
+    source: Client, tmp_path: Path, pytestconfig: pytest.Config, timestamps: bool
+) -> None:
     bucket = Bucket(id="payments", client=source).save()
     Group(bucket=bucket, id="staff").save()
     todos = Collection(bucket=bucket, id="todos", schema=SCHEMA).save()
@@ -456,7 +458,7 @@ def test_a_load_that_is_killed_is_finished_by_the_next_one(source: Client, tmp_p
     expected = contents(source, tmp_path / "here")
 
     with (
-        EmbeddedServer.memory(batch_max_requests=5) as server,
+        start_server(pytestconfig, tmp_path, batch_max_requests=5) as server,
         Client.embedded(server=server, auth=ME) as client,
         listening(server) as url,
     ):

@@ -251,7 +251,6 @@ def test_an_interrupted_plan_is_finished(plan: SyncPlan, todos: Collection[Recor
     assert stored(todos) == wanted(AFTER)
 
 
-@memory
 def test_what_a_rival_writes_while_it_is_applied_is_a_conflict(
     plan: SyncPlan, todos: Collection[Record], wire: Wiretap, rival: Collection[Record]
 ) -> None:
