@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Any, Generic, Literal, NamedTuple, TypeAlias, TypeVar
 
 from kinto_orm.errors import InvalidValueError, ProtocolError
 from kinto_orm.jobs.spool import Spooled
@@ -227,6 +227,7 @@ class Comparison(Generic[G]):
     """The number of records of the target that have a key."""
 
     def __post_init__(self) -> None:
+        self._is_whole = self.rules.names is None and self.key.is_id  # as nearly always
         self._row = next(self.source, None)
         self._last_key: str | None = None
 
@@ -278,13 +279,13 @@ class Comparison(Generic[G]):
     def _shown(self, key: str) -> str:
         return "" if self.key.is_id else key
 
-    def _is_as_it_came(self, given: G, record: JSONObject) -> bool:
+    def _is_as_it_came(self, given: Any, record: JSONObject) -> bool:
         """Return whether the row is the record already, so that it needs neither a check nor the model."""
         if type(given) is not dict:
             return False
-        row = cast(JSONObject, given)
-        if self.rules.names is None and self.key.is_id and "schema" not in record and "attachment" not in record:
-            # As nearly always. The timestamps are made the same, because to copy two rows takes longer.
+        row: JSONObject = given
+        if self._is_whole and "schema" not in record and "attachment" not in record:
+            # The timestamps are made the same, because to copy two rows takes longer.
             timestamp = record.pop("last_modified", None)
             if "last_modified" in row:
                 record["last_modified"] = row["last_modified"]

@@ -29,7 +29,7 @@ from kinto_orm.jobs.comparing import (
     decode_change,
     encode_change,
 )
-from kinto_orm.jobs.sources import RowCodec, Rows, Source, open_source
+from kinto_orm.jobs.sources import NumberedRow, RowCodec, Rows, Source, open_source
 from kinto_orm.jobs.spool import Spool, Spooled
 from kinto_orm.protocol.json_values import JSONObject, decode, encode, pause_collector
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
@@ -189,10 +189,9 @@ class Planning:
 
     def _collect(self, source: Source, given: Spool[Any]) -> Flow[None]:
         """Read the whole source. Raises where a row has no key, or the key of another one."""
-        key_of = self._key_of
         while rows := (yield from source.take()):
             with pause_collector():
-                keyed = [(key_of(source, position, value), position, value) for position, value in rows]
+                keyed = self._keyed(source, rows)
             yield from call_blocking("rows", partial(given.add, keyed))
             self._tell(len(given), "read source")
         repeated = yield from call_blocking("rows", given.find_repeated)
@@ -203,17 +202,23 @@ class Planning:
                 "Nothing was sent."
             )
 
+    def _keyed(self, source: Source, rows: Iterable[NumberedRow]) -> list[Spooled[Any]]:
+        """Return the rows, each with its key."""
+        is_id, keyed = self.options.key.is_id, []
+        for position, value in rows:
+            key = value.get("id") if is_id and type(value) is dict else None
+            keyed.append((key if type(key) is str and key else self._key_of(source, position, value), position, value))
+        return keyed
+
     def _key_of(self, source: Source, position: int, value: Any) -> str:
         wanted = self.options.key
-        if wanted.is_id and type(value) is dict and type(key := value.get("id")) is str and key:
-            return key
         try:
             values = self.codec.values_of(value)
             key = wanted.of(values if wanted.is_id else self.codec.key_values(values, wanted.names))
             if key is None:
-                is_there = all(values.get(name) is not None for name in wanted.names)
-                what = f"its {wanted} is no text, number or boolean" if is_there else f"it has no {wanted}"
-                raise InvalidValueError(f"{what} to be matched by; key= names other fields")
+                raise InvalidValueError(
+                    f"it has no {wanted} that is text, a number or a boolean; key= names other fields"
+                )
             return check_id(key, kind=Kind.RECORD) if wanted.is_id else key
         except (InvalidInputError, InvalidTypeError) as error:
             raise _located(error, source, position) from error
@@ -260,7 +265,9 @@ class Planning:
             yield from call_blocking("rows", lambda keyed=keyed: changes.add(comparison.take(keyed)))  # type: ignore[misc]
 
     def _compare_by_key(self, comparison: Comparison[Any], changes: PlannedChanges) -> Flow[None]:
-        records: Spool[JSONObject] = Spool(self._runner.__kinto_disk__, _encode_record, _decode_record)
+        records: Spool[JSONObject] = Spool(
+            self._runner.__kinto_disk__, lambda _, record: encode(record), _decode_record
+        )
         try:
             walk = self._walk()
             while (flow := walk.next_page()) is not None:
@@ -328,10 +335,6 @@ class Planning:
 def _located(error: KintoError, source: Source, position: int) -> KintoError:
     """Return the error with the words for its row."""
     return type(error)(f"{source.describe(position)}: {error}")
-
-
-def _encode_record(position: int, record: JSONObject) -> bytes:
-    return encode(record)
 
 
 def _decode_record(text: bytes) -> JSONObject:

@@ -235,8 +235,7 @@ def _next_row(reader: Any, where: str) -> list[str] | None:
     try:
         return cast("list[str] | None", next(reader, None))
     except csv.Error as error:
-        is_large = "field limit" in str(error)
-        hint = ": perhaps a quote is not closed; csv.field_size_limit() takes larger cells" if is_large else ""
+        hint = ": perhaps a quote is not closed (csv.field_size_limit() takes more)" if "limit" in str(error) else ""
         raise InvalidValueError(f"{where}: {error}{hint}.") from error
 
 

@@ -16,8 +16,8 @@ MOST_IN_MEMORY = 10_000
 _PIECE = 1000
 """The number of entries that go to SQLite at a time."""
 
-_in_order = itemgetter(0, 1)
-"""Sort by key and position: the values need no order."""
+_by_key = itemgetter(0)
+"""Sort by key alone: entries are added in the order of their positions, and stay in it."""
 
 
 Spooled: TypeAlias = tuple[str, int, T]
@@ -42,7 +42,7 @@ class Spool(Generic[T]):
         self._count = 0
 
     def add(self, entries: Iterable[Spooled[T]]) -> None:
-        """Add entries; not while the spool is read."""
+        """Add entries, whose positions ascend; not while the spool is read."""
         before = len(self._entries)
         self._entries += entries
         self._count += len(self._entries) - before
@@ -57,7 +57,7 @@ class Spool(Generic[T]):
     def __iter__(self) -> Iterator[Spooled[T]]:
         """Read the entries in their order."""
         if self._lists is None:
-            self._entries.sort(key=_in_order)
+            self._entries.sort(key=_by_key)
             return iter(self._entries)
         self._flush(self._lists)
         return map(self._spooled, self._lists.read("entries"))

@@ -355,7 +355,7 @@ def test_a_key_that_comes_twice_is_refused_with_both_positions(
 def test_a_row_whose_key_can_be_matched_with_nothing_is_refused(
     todos: Collection[Record], wire: Wiretap, value: Any
 ) -> None:
-    with pytest.raises(InvalidValueError, match="row 2 of the source: its k is no text, number or boolean"):
+    with pytest.raises(InvalidValueError, match="row 2 of the source: it has no k that is text, a number or a boolean"):
         todos.records.sync([{"k": 1}, {"k": value}], key="k")
     assert wire.requests == []
 
