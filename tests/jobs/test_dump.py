@@ -135,7 +135,10 @@ def test_the_manifest_has_the_digest_of_each_file(bucket: Bucket, folder: Path) 
 
 
 def test_a_second_dump_reads_no_records_and_changes_nothing(bucket: Bucket, folder: Path, wire: Wiretap) -> None:
+    wire.requests.clear()
     dumped(bucket, folder)
+    batched = [entry["method"] for body in wire.bodies if body for entry in body["requests"]]
+    assert {request.method for request in wire.requests if request.path != "/batch"} | set(batched) <= {"GET", "HEAD"}
     before = contents(folder)
     wire.requests.clear()
 

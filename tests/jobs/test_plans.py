@@ -14,6 +14,7 @@ from wiretap import Wiretap
 
 from kinto_orm import (
     MISSING,
+    Bucket,
     Client,
     Collection,
     CommitError,
@@ -237,6 +238,19 @@ def test_the_plan_of_a_collection_that_was_made_again_is_stale(
     with pytest.raises(StalePlanError):
         plan.apply()
     assert todos.records.count() == 0
+
+
+@memory
+@pytest.mark.parametrize("theirs", [BEFORE, []], ids=["the same records", "none"])
+def test_the_plan_of_another_server_is_stale(plan: SyncPlan, tmp_path: Path, theirs: list[dict[str, Any]]) -> None:
+    plan.save(tmp_path / "plan.json")
+    with Client.embedded() as other:
+        records = Collection(bucket=Bucket(id="payments", client=other).save(), id="todos").save().records
+        records.sync(theirs)
+
+        with pytest.raises(StalePlanError):
+            other.load_plan(tmp_path / "plan.json").apply()
+        assert records.diff(theirs).is_empty
 
 
 def test_an_interrupted_plan_is_finished(plan: SyncPlan, todos: Collection[Record], wire: Wiretap) -> None:
