@@ -394,7 +394,7 @@ class _Load:
             if ObjectPath(Kind.COLLECTION, (self._bucket, id)) not in self._states:
                 continue
             if self._options.timestamps:
-                yield from self._find_loaded(id, dumped)
+                yield from self._require_own(id, dumped)
             else:
                 self._planned[id] = yield from self._plan(id, dumped)
 
@@ -501,8 +501,19 @@ class _Load:
         finally:
             seen.close()
 
-    def _find_loaded(self, id: str, dumped: DumpedCollection) -> Flow[frozenset[str]]:
+    def _require_own(self, id: str, dumped: DumpedCollection) -> Flow[frozenset[str]]:
         """Return the records that an interrupted load has written; raise ``UsageError`` where there are others."""
+        found, other = yield from self._find_loaded(id, dumped)
+        if other is not None:
+            place, _ = self._target.records_of(self._bucket, id)
+            raise UsageError(
+                f"{place.path} is not empty: it has {other}, which is not the record of the dump. timestamps=True "
+                "loads into an empty collection only."
+            )
+        return found
+
+    def _find_loaded(self, id: str, dumped: DumpedCollection) -> Flow[tuple[frozenset[str], str | None]]:
+        """Return the records that are there as dumped, and the first one that is not; none after that is looked at."""
         place, _ = self._target.records_of(self._bucket, id)
         rows = yield from call_blocking(dumped.records, lambda: iter(_read_rows(self._runner, self._folder, dumped)))
         pages = RawPages(place.path, encode_query([("_sort", "id"), ("_limit", "5000")]))
@@ -516,16 +527,13 @@ class _Load:
                     if wanted is None:
                         break
                 if wanted is None or not _is_same_version(wanted, row):
-                    raise UsageError(
-                        f"{place.path} is not empty: it has {row['id']}, which is not the record of the dump. "
-                        "timestamps=True loads into an empty collection only. Nothing was sent."
-                    )
+                    return frozenset(found), row["id"]
                 found.add(row["id"])
-        return frozenset(found)
+        return frozenset(found), None
 
     def _load_with_timestamps(self, id: str, dumped: DumpedCollection) -> Flow[None]:
         place, codec = self._target.records_of(self._bucket, id)
-        there = yield from self._find_loaded(id, dumped)
+        there = yield from self._require_own(id, dumped)
         self._report.unchanged += len(there)
         rows = yield from call_blocking(dumped.records, lambda: iter(_read_rows(self._runner, self._folder, dumped)))
         limit = yield from full_batch(self._runner)
@@ -536,9 +544,14 @@ class _Load:
                 return
         if self._report.failed or self._report.planned:
             return
-        count = len((yield from self._find_loaded(id, dumped)))
-        if count != dumped.count:
-            raise VerificationError(f"{place.path} has {count} of the {dumped.count} records that were loaded.")
+        found, other = yield from self._find_loaded(id, dumped)
+        if other is not None:
+            raise VerificationError(
+                f"{place.path} is not as it was loaded: it has {other}, which is not the record of the dump. Another "
+                "client may have written it: compare by plan()."
+            )
+        if len(found) != dumped.count:
+            raise VerificationError(f"{place.path} has {len(found)} of the {dumped.count} records that were loaded.")
 
 
 def _read_rows(runner: FlowRunner, folder: Folder, dumped: DumpedCollection) -> Iterator[JSONObject]:

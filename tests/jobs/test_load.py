@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import json
 import time
 from collections.abc import Iterator
@@ -391,6 +392,26 @@ def test_timestamps_are_refused_where_there_are_other_records(
         kinto_client.load(folder, timestamps=True)
 
     assert writes(wire) == []
+
+
+@pytest.mark.parametrize("id", ["r0", "rival"], ids=["changed", "created"])
+def test_what_a_rival_writes_while_timestamps_are_loaded_is_told(
+    folder: Path, kinto_client: Client, wire: Wiretap, id: str
+) -> None:
+    rival = kinto_client.clone().bucket("payments").collection("todos").records
+    send, batches = wire.transport.send, itertools.count()
+
+    def meddle(request: Any) -> Any:
+        answer = send(request)
+        # The first one is that of bucket, groups and collections; the next two have the records.
+        if request.path == "/batch" and next(batches) == 2:
+            rival.update_or_create(id, {"n": 7})
+        return answer
+
+    wire.transport.send = meddle  # type: ignore[method-assign]
+
+    with pytest.raises(VerificationError, match=f"todos/records is not as it was loaded: it has {id}"):
+        kinto_client.load(folder, timestamps=True)
 
 
 def test_timestamps_that_cannot_be_stored_are_refused(folder: Path, kinto_client: Client, wire: Wiretap) -> None:
