@@ -83,8 +83,12 @@ class Codec:
             for name, one in schema.fields.items()
         }
         """For a field, the function that gives what the server stored the keys that the field is written by."""
+        self.is_written_whole = schema.has_serializer
+        """Whether a serializer of the whole class writes the fields."""
+        unsure: Mapping[str, Any] = {"is_lossless": False, "order": "", "has_one_spelling": False}
         self.types: Mapping[str, FieldType] = {
-            name: promises.of(one["schema"], schema.config) for name, one in schema.fields.items()
+            name: promises.of(one["schema"], schema.config)._replace(**(unsure if self.is_written_whole else {}))
+            for name, one in schema.fields.items()
         }
         self.secrets = find_secrets(schema.definitions, schema.fields)
         """The places of secrets, by wire name."""
@@ -92,10 +96,9 @@ class Codec:
         """The places of sets, by wire name."""
         self.excluded = {name for name, field in model.__pydantic_fields__.items() if field.exclude is True}
         """The fields that are read and never written."""
-        self.conditional = {name for name, field in model.__pydantic_fields__.items() if field.exclude_if is not None}
+        declared = model.__pydantic_fields__.items()
+        self.conditional = {name for name, one in declared if one.exclude_if is not None or self.is_written_whole}
         """The fields that are left out for some of their values."""
-        self.is_written_whole = schema.has_serializer
-        """Whether a serializer of the whole class writes the fields."""
         self.varies = any(one.varies for one in self.types.values())
         self.editable = tuple(name for name, one in self.types.items() if not one.is_immutable)
         """The fields whose values can be edited in place."""
@@ -103,7 +106,7 @@ class Codec:
         """The fields by whose text a row is known to be as it came; ``None``: all."""
         self.is_surely_written = (
             bool(own)
-            and not (self.is_written_whole or self.varies or self.excluded or self.conditional)
+            and not (self.varies or self.excluded or self.conditional)
             and not model.model_config.get("frozen")
             and all(
                 one.is_lossless and one.is_checked_by_dump and not one.holds_times and len(self.read_keys[name]) == 1
@@ -298,7 +301,8 @@ class Codec:
         except ValidationError as error:
             raise invalid(self.model, error) from error
         refuse_naive(self.naive_datetimes(scratch.__dict__))
-        return given | self.dump(scratch, [self.fields[key] for key in declared])
+        dumped = self.dump(scratch, [self.fields[key] for key in declared])
+        return {key: dumped.get(key, value) for key, value in given.items()}
 
     def _as_json(self, key: str, value: object) -> Any:
         name = self.fields[key]

@@ -366,7 +366,7 @@ def _check_comes_back(model: Any, codec: Codec, names: Collection[str], data: JS
 def _is_doubtful(codec: Codec, name: str, model: Any, data: JSONObject) -> bool:
     promised = codec.types[name]
     is_lossless = promised.is_lossless and len(codec.read_keys[name]) == 1
-    if not is_lossless or codec.is_written_whole or name in codec.conditional:
+    if not is_lossless or name in codec.conditional:
         return True
     # Values of immutable types were validated when they were set.
     return not promised.is_checked_by_dump and type(model.__dict__[name]) not in IMMUTABLE

@@ -17,7 +17,16 @@ from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, TypeAdapter,
 from pydantic.alias_generators import to_camel
 from readings import readings
 
-from kinto_orm import Client, Collection, InvalidFilterError, InvalidTypeError, Record
+from kinto_orm import (
+    Client,
+    Collection,
+    CommitError,
+    F,
+    InvalidFilterError,
+    InvalidTypeError,
+    InvalidValueError,
+    Record,
+)
 
 PAGE = (Path(__file__).parents[2] / "docs" / "pydantic.md").read_text("utf-8")
 
@@ -151,6 +160,58 @@ def test_j07_fields_that_are_not_written(todos: Collection[Record]) -> None:
     assert dict(todos.records.get("x").data) == {"n": 1} and not Item.records.get("x").is_dirty
     one.n = 2
     assert one.save().data == {"n": 2}
+
+
+class Dropping(Record, bucket="payments", collection="todos"):
+    a: int = 0
+    b: int = 0
+    text: str = ""
+
+    @model_serializer(mode="wrap")
+    def write(self, handler: Any) -> Any:
+        written = handler(self)
+        return {"a": written.get("a", 0), "text": written.get("text", "")}
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: Dropping(id="y", b=2).save(),
+        lambda: Dropping(id="y", b=2).replace(),
+        lambda: Dropping.records.create(id="y", b=2),
+        lambda: Dropping.records.bulk_create([Dropping(id="y", b=2)]),
+        lambda: Dropping.records.bulk_create([{"id": "y", "b": 2}]),
+        lambda: Dropping.records.sync([{"id": "y", "b": 2}]),
+        lambda: Dropping.records.update(b=2),
+        lambda: (one := Dropping.records.get("x"), setattr(one, "b", 2), one.save()),
+    ],
+)
+def test_j05_what_a_serializer_of_the_class_leaves_out_is_refused(todos: Collection[Record], write: Any) -> None:
+    Dropping(id="x", a=1).save()
+
+    with pytest.raises((InvalidValueError, CommitError), match=r"data\.b: this int would not come back equal"):
+        write()
+
+    assert [dict(one.data) for one in todos.records] == [{"a": 1, "text": ""}]
+
+
+def test_j09_a_patch_writes_its_keys_alone_whatever_a_serializer_of_the_class_adds(todos: Collection[Record]) -> None:
+    Dropping(id="x", a=1).save().patch(text="new")
+
+    assert dict(todos.records.get("x").data) == {"a": 1, "text": "new"}
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: Dropping.records.filter(text="x"),
+        lambda: Dropping.records.filter(F(Dropping.a) > 3),
+        lambda: Dropping.records.order_by("a"),
+    ],
+)
+def test_j08_no_condition_on_what_a_serializer_of_the_class_writes(ask: Any) -> None:
+    with pytest.raises(InvalidFilterError, match="text"):
+        ask()
 
 
 def test_j07_a_field_that_is_never_written_stays_as_others_stored_it(todos: Collection[Record]) -> None:
