@@ -292,6 +292,31 @@ def test_a_datetime_without_timezone_is_refused_wherever_it_is(wire: Wiretap, gi
     assert writes(wire) == sent
 
 
+class Holder(Item):
+    inner: Timed | None = None
+    many: list[Timed] = []
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"inner": Timed(id="lost")},
+        {"many": [Timed(), Timed(id="lost")]},
+        {"inner": Timed(data={"undeclared": "lost"})},
+    ],
+    ids=["id", "id in a list", "undeclared key"],
+)
+def test_j05_a_record_in_a_field_keeps_all_that_it_has_or_is_refused(wire: Wiretap, given: dict[str, Any]) -> None:
+    Holder(id="x", inner=Timed(data={"many": []})).save()
+    sent = writes(wire)
+
+    for write in (Holder(**given).save, lambda: Holder.records.get("x").patch(given)):
+        with pytest.raises(InvalidValueError, match="would not come back equal"):
+            write()
+
+    assert writes(wire) == sent
+
+
 class Hiding(Item):
     """Its one field is of a plain type, so that its text alone seems to tell all."""
 
