@@ -230,6 +230,10 @@ def check_class(model: type[Any]) -> None:
             f"{model.__name__}.__init__: rows of the server become objects without it. Write a model_validator, "
             "model_post_init, or a class method that makes the object."
         )
+    if "__pydantic_extra__" in vars(model).get("__annotations__", {}):
+        raise InvalidTypeError(
+            f"{model.__name__}.__pydantic_extra__: undeclared keys are any JSON. Declare a field for those of one type."
+        )
     for name in model.__pydantic_fields__:
         _check_read(model, name)
 

@@ -147,9 +147,10 @@ def _is_equal(value: Any, again: Any) -> bool:
 
 def parts_of(value: Any) -> Mapping[Any, Any] | None:
     """Return the parts that a value is compared by; ``None`` where it is compared as a whole."""
+    whole: Any = value
     if isinstance(value, BaseModel):
         # A record in a field would lose its id and its undeclared keys.
-        others = value.to_dict() if hasattr(value, "__kinto_kind__") else value.__pydantic_extra__ or {}
+        others = whole.to_dict() if hasattr(value, "__kinto_kind__") else value.__pydantic_extra__ or {}
         return {**others, **{name: value.__dict__.get(name) for name in type(value).__pydantic_fields__}}
     if is_dataclass(value):
         return {one.name: getattr(value, one.name) for one in dataclass_fields(value)}

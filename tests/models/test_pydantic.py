@@ -123,6 +123,15 @@ def test_j07_an_own_init_is_refused() -> None:
             def __init__(self, **values: Any) -> None: ...
 
 
+def test_j07_a_type_of_undeclared_keys_is_refused() -> None:
+    with pytest.raises(InvalidTypeError, match="undeclared keys are any JSON"):
+
+        class Item(Record):
+            model_config = ConfigDict(extra="allow")
+
+            __pydantic_extra__: dict[str, int]
+
+
 def test_j07_a_property_with_a_setter_is_set(todos: Collection[Record]) -> None:
     class Item(Record, bucket="payments", collection="todos"):
         n: int = 0
