@@ -85,11 +85,7 @@ class Codec:
         """For a field, the function that gives what the server stored the keys that the field is written by."""
         self.is_written_whole = schema.has_serializer
         """Whether a serializer of the whole class writes the fields."""
-        unsure: Mapping[str, Any] = {"is_lossless": False, "order": "", "has_one_spelling": False}
-        self.types: Mapping[str, FieldType] = {
-            name: promises.of(one["schema"], schema.config)._replace(**(unsure if self.is_written_whole else {}))
-            for name, one in schema.fields.items()
-        }
+        self.types = schema.types(promises)
         self.secrets = find_secrets(schema.definitions, schema.fields)
         """The places of secrets, by wire name."""
         self.sets = find_sets(schema.definitions, schema.fields)
@@ -128,6 +124,7 @@ class Codec:
         self._page = schema.page_validator()
         self._part = schema.part_validator()
         self._writer = schema.writer()
+        self._to_python = partial(self._writer.to_python, mode="json", by_alias=True, round_trip=True)
 
     # -- reading --------------------------------------------------------------------------------------------------
 
@@ -251,9 +248,7 @@ class Codec:
         scratch: Any = object.__new__(self.model)
         _set_values(scratch, {name: value})
         try:
-            dumped = self._writer.to_python(
-                scratch, mode="json", by_alias=True, round_trip=True, warnings=False, include={name}
-            )
+            dumped = self._to_python(scratch, warnings=False, include={name})
         except (ValueError, AttributeError, OverflowError):
             return value  # who asked says what is wrong with it
         return dumped.get(self.wires[name], value)
@@ -382,25 +377,16 @@ class Codec:
             scratch: Any = object.__new__(self.model)
             try:
                 _set_values(scratch, {name: kind([value])})
-                dumped = self._writer.to_python(
-                    scratch, mode="json", by_alias=True, round_trip=True, warnings="error", include={name}
-                )
-                return dumped[self.wires[name]][0]
+                return self._to_python(scratch, warnings="error", include={name})[self.wires[name]][0]
             except (ValueError, TypeError, LookupError):
                 continue
         return value  # the condition says what is wrong with it
 
     def _write_slowly(self, model: Any, names: Collection[str] | None) -> JSONObject:
         """Return the fields of an object that cannot be written as text: too deep, or with a lone surrogate."""
+        include = None if names is None or self.is_written_whole else set(names)
         try:
-            dumped: JSONObject = self._writer.to_python(
-                model,
-                mode="json",
-                by_alias=True,
-                round_trip=True,
-                warnings="error",
-                include=None if names is None or self.is_written_whole else set(names),
-            )
+            dumped: JSONObject = self._to_python(model, warnings="error", include=include)
         except (ValueError, OverflowError, RecursionError) as error:
             if names is None or len(names) > 1:
                 for name in names or self.wires:  # the one that fails says its name
@@ -510,11 +496,10 @@ def _is_json(value: object) -> bool:
 
 def _is_plain(value: object) -> bool:
     if isinstance(value, dict):
-        return type(value) is dict and _TEXTS.issuperset(map(type, value)) and all(map(_is_plain, value.values()))
+        return type(value) is dict and {str}.issuperset(map(type, value)) and all(map(_is_plain, value.values()))
     return all(map(_is_plain, value)) if type(value) is list else type(value) in _JSON_SCALARS
 
 
-_TEXTS = frozenset({str})
 _JSON_SCALARS = frozenset({str, int, float, bool, type(None)})
 
 
@@ -531,6 +516,12 @@ class _Schema:
         self.is_bare = outer == {"model"} and not any("post_init" in one for one in layers)
         """Whether the fields are all that there is to read: no validator of the class, nothing that is called after."""
         self._whole = layers[0]
+
+    def types(self, promises: Promises) -> dict[str, FieldType]:
+        """Return what the types of the fields promise: less where a serializer of the whole class writes them."""
+        unsure: dict[str, Any] = {"is_lossless": False, "order": "", "has_one_spelling": False}
+        less = unsure if self.has_serializer else {}
+        return {name: promises.of(one["schema"], self.config)._replace(**less) for name, one in self.fields.items()}
 
     def page_validator(self) -> SchemaValidator:
         """Return the validator of a page: its rows as dictionaries where that is all, else as objects."""
