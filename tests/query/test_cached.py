@@ -83,6 +83,15 @@ def test_a_young_cache_asks_nothing(records: Any, wire: Wire, todos: Collection[
     assert len(live.all(refresh=True)) == 4
 
 
+def test_a_young_cache_that_is_awaited_asks_nothing(records: Any, wire: Wire) -> None:
+    live = records.cached(max_age=60)
+    first = live.all()
+    asked = len(wire.seen)
+
+    assert (asyncio.run(live.aall()), asyncio.run(live.acount())) == (first, 3)
+    assert asked == len(wire.seen)
+
+
 def test_a_settled_list_that_did_not_change_is_one_answer_without_body(records: Any, wire: Wire) -> None:
     live = records.cached(max_age=0, horizon=0)
     first = live.all()
