@@ -307,7 +307,7 @@ class Codec:
         if not self.types[name].is_lossless:
             try:
                 again = self.load_part({key: written})[name]
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):
                 return written  # who asked says what is wrong with it
             with suppress(ValidationError):  # which an encoded value is not, such as Base64
                 value = self._part.validate_python({key: value})[name]

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+import pytest
 from field_kinds import KINDS
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
@@ -129,6 +130,22 @@ def test_whatever_a_caller_gives_and_the_server_holds_only_errors_of_ours_come_o
             if not todos.records.exists():
                 attempt(wire, "store", lambda data=data: todos.records.create(id="stored", data=data))
         attempt(wire, way, run)
+
+
+@pytest.mark.parametrize("kind", ["Any", "list of anything", "model"])
+def test_what_is_nested_too_deep_for_python_is_refused(
+    kinto_client: Client, todos: Collection[Record], kind: str
+) -> None:
+    deepest: list[Any] = []
+    for _ in range(5000):
+        deepest = [deepest]
+    fields: dict[str, Any] = {"f0": (KINDS[kind].annotation | None, None)}
+    trial = Trial(create_model("Made", __base__=Item, **fields), "f0", None, deepest)
+    wire = tap(kinto_client)
+
+    for way, run in ways(trial).items():
+        if way not in ("conditions", "get", "get_many"):  # their errors show the value
+            attempt(wire, way, run)
 
 
 def attempt(wire: Wiretap, way: str, run: Callable[[], object]) -> None:
