@@ -264,6 +264,11 @@ class _Updating(Generic[M]):
                 changes = self._change(one)
                 if isinstance(changes, Mapping):
                     one.__kinto_edit__(changes, {})
+                elif changes is not one and isinstance(changes, type(one)):
+                    raise InvalidTypeError(
+                        f"update(): the function returned another object than {one!r}, which would not be written: "
+                        "change the one that it is given, or return the changes, {name: value}."
+                    )
                 yield change_of(one)
 
     def _add(self, one: Answered[M]) -> None:

@@ -39,6 +39,7 @@ from kinto_orm import (
     Collection,
     CommitError,
     ConnectionLostError,
+    InvalidTypeError,
     InvalidValueError,
     JSONPatch,
     MergeConflict,
@@ -632,6 +633,16 @@ def test_j12_what_the_function_of_update_returns_is_applied(wire: Wiretap) -> No
     report = Aliased.records.update(lambda one: {"priority": one.priority + 1, "due": "now"})
 
     assert report.updated == 1 and raw() == {"dueDate": "now", "priority": 2}
+
+
+def test_j12_a_copy_that_the_function_of_update_returns_is_refused(wire: Wiretap) -> None:
+    Aliased(id="x", priority=1).save()
+
+    with pytest.raises(InvalidTypeError, match="returned another object"):
+        Aliased.records.update(lambda one: one.model_copy(update={"priority": 5}))
+
+    assert raw() == {"dueDate": "", "priority": 1}
+    assert Aliased.records.update(lambda one: one).unchanged == 1
 
 
 # -- J13, J22: copies -------------------------------------------------------------------------------------------------
