@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
@@ -9,11 +10,23 @@ from decimal import Decimal
 from enum import Enum
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import pytest
-from pydantic import BaseModel, ConfigDict, Field, Json, SecretStr, TypeAdapter, computed_field, model_serializer
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    SecretStr,
+    TypeAdapter,
+    computed_field,
+    create_model,
+    model_serializer,
+)
 from pydantic.alias_generators import to_camel
 from readings import readings
 
@@ -65,6 +78,18 @@ NOT_ON_THE_PAGE = {
     ),
 }
 """Settings for JSON schemas and for pydantic's own machinery, deprecated ones, and those of later versions."""
+
+
+class Placed(Record, bucket="payments", collection="todos"):
+    """What models have in common that are made in a test."""
+
+
+class Cat(BaseModel):
+    kind: Literal["cat"] = "cat"
+
+
+class Dog(BaseModel):
+    kind: Literal["dog"] = "dog"
 
 
 def settings_of_the_page() -> Iterator[str]:
@@ -250,6 +275,59 @@ def test_j07_use_enum_values_holds_for_defaults(todos: Collection[Record]) -> No
     made = Item(id="x").save()
 
     assert made.color == Item.records.get("x").color == "red"
+
+
+def rows_of_the_page(part: str) -> dict[str, str]:
+    """Return what the first column of a table says, and whether that is honoured."""
+    found = PAGE.partition(f"## {part}\n")[2].partition("\n## ")[0]
+    return dict(re.findall(r"^\| ((?!option |feature |---).*?) \| (.*?) \|", found, re.MULTILINE))
+
+
+counted = itertools.count()
+OPTIONS: dict[str, dict[str, Any]] = {
+    "`alias`": {"field": (int, Field(default=1, alias="wire"))},
+    "`validation_alias`, `serialization_alias`": {
+        "field": (int, Field(default=1, validation_alias="wire", serialization_alias="wire"))
+    },
+    "`AliasChoices`": {"field": (int, Field(default=1, validation_alias=AliasChoices("field", "old")))},
+    "`AliasPath` alone": {"field": (int, Field(default=1, validation_alias=AliasPath("others", 0)))},
+    "`default`, `default_factory`": {"field": (int, 1), "many": (list[int], Field(default_factory=list))},
+    "`default_factory` of random values": {"field": (int, Field(default_factory=counted.__next__))},
+    "`exclude=True`": {"field": (int, Field(default=2, exclude=True))},
+    "`exclude_if`": {"field": (int, Field(default=2, exclude_if=lambda value: value == 2))},
+    "`frozen`": {"field": (int, Field(default=1, frozen=True))},
+    "constraints (`gt`, `max_length`, `pattern`, …)": {"field": (int, Field(default=1, gt=0, multiple_of=2))},
+    "`strict`": {"field": (int, Field(default=1, strict=True)), "day": (date, Field(default=date.min, strict=True))},
+    "`discriminator`": {"field": (int, 1), "pet": (Cat | Dog, Field(default=Cat(), discriminator="kind"))},
+    "`deprecated`, `description`, `examples`, `title`": {
+        "field": (int, Field(default=1, description="A number", examples=[1], title="Number", deprecated=False))
+    },
+    "`repr`": {"field": (int, Field(default=1, repr=False))},
+    "a reserved name (`data`, `save`, …)": {"save": (int, 1)},
+}
+
+
+def test_every_option_of_a_field_on_the_page_is_here() -> None:
+    assert list(rows_of_the_page("Options of a field")) == list(OPTIONS)
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_of_a_field_is_honoured_or_refused_as_the_page_says(
+    kinto_client: Client, todos: Collection[Record], option: str
+) -> None:
+    def make() -> Any:
+        return create_model("Item", __base__=Placed, **OPTIONS[option])
+
+    if rows_of_the_page("Options of a field")[option] == "refused":
+        with pytest.raises(InvalidTypeError):
+            make()
+        return
+    model = make()
+    field = model.model_fields["field"]
+    model(id="x", data={field.serialization_alias or field.alias or "field": 2}).save()
+
+    for way, one in readings(model, "x", kinto_client).items():
+        assert (one.field, one.is_dirty) == (2, False), way
 
 
 class Color(Enum):
