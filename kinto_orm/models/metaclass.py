@@ -81,7 +81,10 @@ class ModelField(FieldExpression):
         def __getattr__(self, name):
             inner = None if name.startswith("_") else self._inner()
             if inner is None:
-                raise AttributeError(f"{self!r} holds no model with the field {name!r}; a key: {self!r}[{name!r}].")
+                raise AttributeError(
+                    f"{self!r} holds no model with the field {name!r}; a key: {self!r}[{name!r}]. The operators of a "
+                    "field are methods of F(): like, contains, contains_any, in_, exclude, has."
+                )
             if name not in inner.__pydantic_fields__:
                 names = ", ".join(inner.__pydantic_fields__)
                 raise AttributeError(f"{self!r} has no field {name!r}; it has {names}.")

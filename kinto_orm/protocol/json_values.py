@@ -37,12 +37,14 @@ def parse_timestamp(value: TimestampInput, what: str = "timestamp") -> int:
         raise InvalidTypeError(f"{what} must be an int, an ETag or a datetime, not {type(value).__name__}.")
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise InvalidValueError(f"{what}: {value} has no timezone.")
+            raise InvalidValueError(f"{what}: {value} has no timezone: give it one, such as tzinfo=UTC.")
         return round(value.timestamp() * 1000)
     if isinstance(value, str):
         match = _DIGITS.fullmatch(value.strip())
         if not match:
-            raise InvalidValueError(f'{what} must be digits, quoted or not ("1234"), not {value!r:.60}.')
+            raise InvalidValueError(
+                f"{what} is milliseconds as digits, an ETag ('\"1234\"') or an aware datetime, not {value!r:.60}."
+            )
         return int(match[1])
     if value < 0:
         raise InvalidValueError(f"{what} must not be negative: {value}.")

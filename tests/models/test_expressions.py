@@ -169,3 +169,8 @@ def test_a_naive_datetime_is_refused_as_in_a_save() -> None:
 def test_minus_a_field_names_the_way_to_order_by_it() -> None:
     with pytest.raises(InvalidFilterError, match=r"desc\(\)"):
         -F(Todo.priority)
+
+
+def test_a_method_that_a_field_lacks_names_those_it_has() -> None:
+    with pytest.raises(AttributeError, match=r"no model with the field 'startswith'.*methods of F\(\): like"):
+        F(Todo.title).startswith("Buy")  # type: ignore[attr-defined]  # what other ORMs have
