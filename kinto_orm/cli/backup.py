@@ -31,7 +31,9 @@ HORIZON_HELP = (
 def add_dump_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of ``dump``."""
     parser.add_argument("path", metavar="BUCKET")
-    parser.add_argument("folder", metavar="FOLDER", help="made where it lacks; an earlier dump is brought up to date")
+    parser.add_argument(
+        "folder", metavar="FOLDER", help="made where there is none; an earlier dump is brought up to date"
+    )
     parser.add_argument("--horizon", type=float, default=10, metavar="SECONDS", help=HORIZON_HELP)
     add_connection(parser, bucket=False, collection=False)
 

@@ -398,7 +398,7 @@ COMMANDS = (
     Command(
         "put",
         "Objects",
-        "make an object equal to the given data; create it where it lacks",
+        "make an object equal to the given data; create it where there is none",
         "kinto-orm put main/cfg/welcome title=Hello priority=3 --parents",
         add_put_options,
         run_put,
