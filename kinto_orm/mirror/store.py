@@ -113,7 +113,7 @@ class Store:
         self._lock, self._is_in_transaction = fork_lock(self.enter_process), False
         self.path = os.path.abspath(path)
         # The URL of an embedded server changes with each start.
-        self.server_url = "embedded" if server_url.endswith(".embedded/v1") else server_url
+        self.server_url = "embedded" if server_url.endswith(".embedded/v1") else server_url.rstrip("/")
         with self.transaction():
             pass  # a bad file is refused now
 

@@ -263,6 +263,8 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_server_is_refused(mirror: Mirror) -> None:
+    Mirror(mirror.path, Client(f"{URL}/")).close()  # the same one
+
     with pytest.raises(MirrorFileError, match="localhost:9"):
         Mirror(mirror.path, Client("http://localhost:10/v1"))
 
