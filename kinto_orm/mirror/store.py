@@ -15,7 +15,7 @@ from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeAlias
 
 from kinto_orm.errors import MirrorFileError
 from kinto_orm.forks import fork_lock
@@ -85,6 +85,8 @@ _UPSERT = (
 )
 _values_of = attrgetter(*_NAMES)
 
+Lease: TypeAlias = sqlite3.Connection
+"""The right to sync the file, until it is closed."""
 
 _ADVICE = {
     sqlite3.SQLITE_NOTADB: " It is no SQLite file: give another path.",
@@ -109,7 +111,7 @@ class Store:
 
     def __init__(self, path: str | os.PathLike[str], server_url: str) -> None:
         self._connection: sqlite3.Connection | None = None
-        self._lease: sqlite3.Connection | None = None
+        self._lease: Lease | None = None
         self._lock, self._is_in_transaction = fork_lock(self.enter_process), False
         self.path = os.path.abspath(path)
         # The URL of an embedded server changes with each start.
@@ -348,7 +350,7 @@ class Store:
         found = found or self._read(f"{query} > ? ORDER BY modified LIMIT 1", collection, cursor)
         return found[0] if found else None
 
-    def lease(self) -> sqlite3.Connection | None:
+    def lease(self) -> Lease | None:
         """Return what makes this the only sync of the file in all processes until it is closed, or the process ends.
 
         ``None`` where there is another one.

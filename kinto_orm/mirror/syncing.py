@@ -13,6 +13,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -34,7 +35,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.mirror import merging
 from kinto_orm.mirror.reports import Conflict, MirrorResult, OnConflict, OnReset, SyncError, VerifyReport
-from kinto_orm.mirror.store import ON_SERVER, PARKED, TO_PUSH, UNPUSHED, Row, Store
+from kinto_orm.mirror.store import ON_SERVER, PARKED, TO_PUSH, UNPUSHED, Lease, Row, Store
 from kinto_orm.models.kinds import Collection, Record
 from kinto_orm.protocol import paging
 from kinto_orm.protocol.filters import condition, encode_conditions
@@ -64,6 +65,8 @@ WRONG_RECORD = {400, 413, 422}
 """Statuses that say that a record will never be stored; others of the kind pass: 429 is of a proxy that is busy."""
 
 _PAUSED_UNTIL = "paused until"
+_deciding: ContextVar[str] = ContextVar("kinto_orm_deciding", default="")
+"""The file whose sync waits for the caller's decision on a conflict."""
 _BEHIND_ALL_IDS = "\U0010ffff"
 
 
@@ -95,9 +98,7 @@ def sync_collections(
 
     add_observer(note_pause)
     try:
-        while (lease := store.lease()) is None:
-            yield from pause(SECONDS_BETWEEN_LOOKS)
-        with closing(lease):
+        with closing((yield from _wait_for_lease(store))):
             failure = yield from find_obstacle(store, online)
             for number, collection in collections if failure is None else ():
                 try:
@@ -119,6 +120,15 @@ def sync_collections(
         reset.result = result
         raise reset
     return result
+
+
+def _wait_for_lease(store: Store) -> Flow[Lease]:
+    """Return the lease of the file when no other sync runs; raise ``UsageError`` where one waits for this call."""
+    if _deciding.get() == store.path:
+        raise UsageError("The function of on_conflict decides on one conflict, and cannot sync: it waits for itself.")
+    while (lease := store.lease()) is None:
+        yield from pause(SECONDS_BETWEEN_LOOKS)
+    return lease
 
 
 def _pause_until(response: Response | None) -> float | None:
@@ -341,7 +351,7 @@ class CollectionSync:
         policy = self._options.on_conflict
         for row in (yield from self._rows(PARKED)) if policy != "park" else ():
             conflict = Conflict(self._store, self._number, self._name, row)
-            choice = policy(conflict) if callable(policy) else policy
+            choice = self._ask(policy, conflict) if callable(policy) else policy
             if choice == "park":
                 continue
             if isinstance(choice, str):
@@ -351,6 +361,13 @@ class CollectionSync:
             yield from self._do(partial(conflict.resolve, choice))
             if conflict.theirs is None and choice is not None:
                 self._result.recreated.append(self._path(row.id))
+
+    def _ask(self, function: Callable[[Conflict], T], conflict: Conflict) -> T:
+        token = _deciding.set(self._store.path)
+        try:
+            return function(conflict)
+        finally:
+            _deciding.reset(token)
 
     # -- push -----------------------------------------------------------------------------------------------------
 

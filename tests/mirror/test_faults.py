@@ -31,8 +31,9 @@ from kinto_orm import (
     MirrorFileError,
     OfflineError,
     Record,
+    UsageError,
 )
-from kinto_orm.mirror import Mirror
+from kinto_orm.mirror import Conflict, Mirror
 
 from .conftest import Device, remote
 
@@ -265,7 +266,7 @@ def test_a_file_that_may_not_grow_stores_all_of_a_call_or_nothing(tmp_path: Path
     program = """
 import resource, signal, sys
 from kinto_orm import Client, MirrorFileError
-from kinto_orm.mirror import Mirror
+from kinto_orm.mirror import Conflict, Mirror
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 mirror = Mirror(sys.argv[1], Client("http://localhost:9/v1", retry=0))
 records = mirror.collection("todos", bucket="payments").records
@@ -412,6 +413,21 @@ def test_options_are_checked_before_anything_is_sent(device: Device) -> None:
     with pytest.raises(InvalidValueError):
         device.mirror.start(every=0)
     assert device.wire.sent == []
+
+
+def test_a_function_of_conflicts_does_not_sync(device: Device, todos: Collection[Record]) -> None:
+    put(todos, "a", x=1)
+    device.sync()
+    put(todos, "a", x=2)
+    device.save("a", x=3)
+
+    def sync(conflict: Conflict) -> Any:
+        return device.sync()
+
+    with pytest.raises(UsageError, match="on_conflict"):
+        device.sync(on_conflict=sync)
+
+    assert device.sync(on_conflict="mine").ok and remote(todos) == {"a": {"x": 3}}
 
 
 def test_a_sync_can_be_awaited(device: Device, todos: Collection[Record]) -> None:
