@@ -106,6 +106,9 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
                 keeps_defaults = codec.types[name].varies
                 stored = codec.respell[name](stored, old)
                 changes[key] = with_undeclared(stored, old, value, (key,), keeps_defaults=keeps_defaults)
+            elif codec.types[name].is_json_text and isinstance(stored, str) and isinstance(value, str):
+                whole = with_undeclared(from_json(stored), from_json(str(old)), from_json(value), (key,))
+                changes[key] = encode(whole).decode()
             changes.update((other, ABSENT) for other in codec.read_before(name) if other in snapshot)
     if ABSENT in changes.values():
         changes = {key: value for key, value in changes.items() if value is not ABSENT or key in snapshot}

@@ -58,6 +58,8 @@ class FieldType(NamedTuple):
     """Whether a datetime or a time may be in the value: equal ones may have several time zones, or none."""
     varies: bool = False
     """Whether defaults inside may differ each time that they are made."""
+    is_json_text: bool = False
+    """Whether the values are written as JSON inside of a text."""
 
 
 _SCALAR = FieldType(is_lossless=True, is_checked_by_dump=True, is_immutable=True, has_one_spelling=True)
@@ -367,7 +369,7 @@ def _container(promises: Promises, schema: Any, config: Config) -> FieldType:
 def _json_text(promises: Promises, schema: Any, config: Config) -> FieldType:
     inner = promises.of(schema["schema"], config) if "schema" in schema else _ANY
     # A text has several spellings: the keys of an object have no order, 1 equals 1.0.
-    return inner._replace(**_UNCERTAIN, order="", has_one_spelling=False)
+    return inner._replace(**_UNCERTAIN, order="", has_one_spelling=False, is_json_text=True)
 
 
 def _object(promises: Promises, schema: Any, config: Config) -> FieldType:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    Json,
     PrivateAttr,
     field_validator,
     model_validator,
@@ -387,6 +389,25 @@ def test_j03_the_smallest_example(row: Any) -> None:
         "one": {"x": 2, "theirs": "K"},
         "many": [{"x": 1, "theirs": "K"}, {"x": 2, "y": 0}],
     }
+
+
+def test_j03_undeclared_keys_in_the_json_of_a_text_stay(row: Any) -> None:
+    class Packed(Item):
+        many: Json[list[In]] | None = None
+        title: str = ""
+
+    row(many='[{"x": 1, "theirs": "K"}, {"x": 2}]')
+    for read in (lambda: Packed.records.get("x"), lambda: Packed.records.all()[0]):
+        one = read()
+        one.many[0].x += 4
+        one.title += "t"
+        one.save()
+
+    data = Item.records.get("x").data
+    assert json.loads(data.pop("many")) == [{"x": 9, "theirs": "K"}, {"x": 2}] and data == {"title": "tt"}
+    one.many = '[{"x": 7}]'
+    with pytest.raises(InvalidValueError, match=r"data\.many.*several items changed"):
+        one.save()
 
 
 @pytest.mark.parametrize("key", STORED)
