@@ -62,7 +62,7 @@ def trials(draw: st.DrawFn) -> Trial:
     fields: dict[str, Any] = {}
     for number, kind in enumerate(kinds):
         option = draw(st.sampled_from(["required", "none", "alias"]))
-        annotation: Any = KINDS[kind].annotation if option == "required" else KINDS[kind].annotation | None
+        annotation: Any = KINDS[kind].annotation if option == "required" else KINDS[kind].annotation | type(None)
         alias = {"validation_alias": f"wire-{number}", "serialization_alias": f"wire-{number}"}
         default = ... if option == "required" else Field(default=None, **(alias if option == "alias" else {}))
         fields[f"f{number}"] = (annotation, default)
