@@ -6,6 +6,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/pagination.html
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
@@ -40,11 +41,24 @@ class RawPage(NamedTuple):
     """The query string of the next page; only its absence means the end."""
     date: str | None = None
     """The header ``Date``, where the server sends one: it has a resolution of one second."""
+    cache_control: str = ""
+
+    @property
+    def lasts(self) -> float:
+        """The number of seconds for which the server lets the answer be used again: it does for anonymous readers.
+
+        https://docs.kinto-storage.org/en/stable/configuration/settings.html
+        """
+        found = None if "no-" in self.cache_control else _MAX_AGE.search(self.cache_control)
+        return 0 if found is None else float(found[1])
 
     @property
     def server_time(self) -> int | None:
         """The time of the server's clock, in milliseconds since the epoch; ``None`` where it does not say."""
         return _parse_date(self.date)
+
+
+_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})\b", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +103,9 @@ def read_page(path: ListPath, query: str, *, if_match: int | None = None) -> Flo
         raise protocol_error(response, f"GET {path}", "the answer is no list")
     check_json_type(response, f"GET {path}")
     body = response.body if response.content is None else encode(response.content)  # the latter in a batch
-    return RawPage(body, list_timestamp(response), next_query(response, path), response.headers.get("date"))
+    headers = response.headers
+    control = headers.get("cache-control", "")
+    return RawPage(body, list_timestamp(response), next_query(response, path), headers.get("date"), control)
 
 
 class RawPages:

@@ -49,7 +49,8 @@ class ConditionalReads(Generic[M]):
     ) -> CachedQuery[M]:
         """Return a query that keeps the objects it has read, and asks the server only whether they changed.
 
-        The server is asked at most once in ``max_age`` seconds; a write of the same client makes it ask at once. Where
+        The server is asked at most once in ``max_age`` seconds, or for as long as the server lets an answer be used
+        again (``cache_expires``, for anonymous readers); a write of the same client makes it ask at once. Where
         nothing changed, its answer has no body; of a whole list, in its default order, only changes are read. That is
         trusted only of objects that were read a ``horizon`` (seconds) after the last change of the list, which no
         transaction of the server exceeds. What does not move the timestamp of a list (rights that were given on a
@@ -114,6 +115,8 @@ class _Read(Generic[M]):
     """The timestamp of the list when its first page was read, in milliseconds."""
     settled: int
     """No transaction adds anything up to this timestamp any more."""
+    lasts: float
+    """The number of seconds for which the server lets its answer be used again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +177,7 @@ class CachedQuery(Generic[M]):
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the objects are younger than ``max_age``, so that the server would not be asked now."""
+        """Whether the objects are young enough, so that the server would not be asked now."""
         kept = self._kept
         return kept is not None and self._is_fresh(kept, round(datetime.now(UTC).timestamp() * 1000))
 
@@ -252,7 +255,7 @@ class CachedQuery(Generic[M]):
         return await place.runner.arun(place.asked(self._answer(place, refresh=refresh)))
 
     def _is_fresh(self, kept: _Kept[M], now: int) -> bool:
-        is_young = 0 <= now - kept.asked_at < self._max_age * 1000
+        is_young = 0 <= now - kept.asked_at < max(self._max_age, kept.read.lasts) * 1000
         return is_young and kept.writes == kept.place.runner.__kinto_writes__
 
     # -- the flows ------------------------------------------------------------------------------------------------
@@ -300,14 +303,14 @@ class CachedQuery(Generic[M]):
     def _read(self, reading: Reading[M], place: Place) -> Flow[_Read[M]]:
         walk = reading.walk(place)
         objects: list[M] = []
-        timestamp, settled = None, 0
+        timestamp, settled, lasts = None, 0, 0.0
         while (flow := walk.next_page()) is not None:
             page = yield from flow
             objects += page.objects
             if timestamp is None:
                 settled = yield from settled_until(walk.server_time, self._horizon)
-                timestamp = check_timestamp(page.timestamp, place.path)
-        return _Read(objects, timestamp or 0, settled)
+                timestamp, lasts = check_timestamp(page.timestamp, place.path), walk.lasts
+        return _Read(objects, timestamp or 0, settled, lasts)
 
 
 def _merged(objects: list[M], changes: _Read[M]) -> _Read[M]:

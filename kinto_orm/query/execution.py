@@ -251,6 +251,11 @@ class PageWalk(Generic[L]):
         """The time of the server's clock at the last page, in milliseconds; ``None`` where it does not say."""
         return None if self._last is None else self._last.server_time
 
+    @property
+    def lasts(self) -> float:
+        """The number of seconds for which the server lets the last page be used again."""
+        return 0 if self._last is None else self._last.lasts
+
     def next_page(self) -> Flow[Page[L]] | None:
         """Return the flow that reads the next page; ``None`` at the end."""
         flow = self._pages.next()

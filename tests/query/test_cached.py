@@ -24,6 +24,7 @@ from kinto_orm import (
     TransportError,
 )
 from kinto_orm.protocol.messages import Pause, Request, Response
+from kinto_orm.protocol.paging import RawPage
 from kinto_orm.query.cached import MOST_ATTEMPTS, _read_state
 from kinto_orm.server import EmbeddedServer
 
@@ -90,6 +91,30 @@ def test_a_young_cache_that_is_awaited_asks_nothing(records: Any, wire: Wire) ->
 
     assert (asyncio.run(live.aall()), asyncio.run(live.acount())) == (first, 3)
     assert asked == len(wire.seen)
+
+
+def test_an_anonymous_cache_lasts_as_long_as_the_server_says(
+    kinto_server: EmbeddedServer, wire: Wire, todos: Collection[Record]
+) -> None:
+    todos.data["cache_expires"] = 60
+    todos.permissions["read"] |= {"system.Everyone"}
+    todos.save()
+    session = requests.Session()
+    session.mount(kinto_server.url, wire)
+    with Client(kinto_server.url, session=session) as anybody:
+        live = anybody.bucket("payments").collection("todos").records.cached(max_age=0, horizon=0)
+        asked = []
+        for _ in range(2):
+            live.all()
+            asked.append(len(wire.seen))
+
+        assert (asked, live.is_fresh) == ([1, 1], True)
+        assert live.all(refresh=True) == [] and len(wire.seen) == 2
+
+
+@pytest.mark.parametrize("control", ["no-cache, no-store", "max-age=x", "no-cache, max-age=60", "", "max-age=0"])
+def test_an_answer_that_may_not_be_used_again_does_not_last(control: str) -> None:
+    assert RawPage(b"{}", None, None, None, control).lasts == 0
 
 
 def test_a_settled_list_that_did_not_change_is_one_answer_without_body(records: Any, wire: Wire) -> None:
