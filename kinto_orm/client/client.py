@@ -31,7 +31,7 @@ from kinto_orm.models.kinds import (
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.managers import Manager, manager_of
 from kinto_orm.protocol.entries import PermissionEntry
-from kinto_orm.protocol.json_values import JSONObject, copy_json
+from kinto_orm.protocol.json_values import JSONObject, copy_json, say_value
 from kinto_orm.protocol.paths import check_id, endpoint
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.entry_query import EntryQuery, permissions_of
@@ -190,7 +190,7 @@ class Client(AdminMixin):
     def bind(self, model: type[M]) -> type[M]:
         """Make this the client of the model, and return the model: its objects then need no other way to find one."""
         if not isinstance(cast(object, model), type) or not issubclass(model, KintoObject):
-            raise InvalidTypeError(f"bind() takes a model class, such as Record or your own, not {model!r:.60}.")
+            raise InvalidTypeError(f"bind() takes a model class, such as Record or your own, not {say_value(model)}.")
         model.__kinto_client__ = self
         return model
 
@@ -281,7 +281,9 @@ class Client(AdminMixin):
 
     def _bound(self, one: object) -> KintoObject:
         if not isinstance(one, KintoObject):
-            raise InvalidTypeError(f"ensure() takes buckets, groups, collections, records and models, not {one!r:.80}.")
+            raise InvalidTypeError(
+                f"ensure() takes buckets, groups, collections, records and models, not {say_value(one)}."
+            )
         if one.client is None:
             one.__kinto_envelope__().client = self
         return one

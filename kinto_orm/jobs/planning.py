@@ -31,7 +31,7 @@ from kinto_orm.jobs.comparing import (
 )
 from kinto_orm.jobs.sources import NumberedRow, RowCodec, Rows, Source, open_source
 from kinto_orm.jobs.spool import Spool, Spooled
-from kinto_orm.protocol.json_values import JSONObject, decode, encode, pause_collector
+from kinto_orm.protocol.json_values import JSONObject, decode, encode, pause_collector, say_value
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
@@ -76,7 +76,7 @@ class SyncOptions(NamedTuple):
 def _checked_names(names: str | Sequence[str], what: str) -> tuple[str, ...]:
     found = (names,) if isinstance(names, str) else tuple(names)
     if not found or not all(isinstance(cast(object, name), str) and name for name in found):
-        raise InvalidTypeError(f"{what} is the wire name of a field, or several, not {names!r:.60}.")
+        raise InvalidTypeError(f"{what} is the wire name of a field, or several, not {say_value(names)}.")
     if found != ("id",) and not ENVELOPE_KEYS.isdisjoint(found):
         raise InvalidValueError(f"{what}: {', '.join(sorted(ENVELOPE_KEYS & set(found)))} cannot be part of it.")
     return found
@@ -90,7 +90,7 @@ def _checked_fields(fields: Fields) -> tuple[frozenset[str] | None, Literal["exa
     if fields == "given":
         return None, "given"
     if isinstance(fields, str):
-        raise InvalidValueError(f"fields is 'exact', 'given' or a list of wire names, not {fields!r:.60}.")
+        raise InvalidValueError(f"fields is 'exact', 'given' or a list of wire names, not {say_value(fields)}.")
     if "id" in fields:
         raise InvalidValueError("fields: the id of a record never changes, so it cannot be compared.")
     return frozenset(_checked_names(tuple(fields), "fields")), None

@@ -25,7 +25,7 @@ from kinto_orm.models.envelope import FRESH, NewObjects, bare, envelope_in, put_
 from kinto_orm.models.loading import become_loaded
 from kinto_orm.models.permissions import permission_lists
 from kinto_orm.protocol.accounts import hide
-from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, is_same, parse_timestamp
+from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, is_same, parse_timestamp, say_value
 from kinto_orm.protocol.paging import without_envelope
 from kinto_orm.protocol.patches import (
     BasicPatch,
@@ -120,10 +120,14 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
     elif changes is None or isinstance(changes, Mapping):
         patch = BasicPatch(codec_of(type(model)).by_wire({**(changes or {}), **values}, "patch()"))
     else:
-        raise InvalidTypeError(f"patch() takes a mapping, a BasicPatch, MergePatch or JSONPatch, not {changes!r:.60}.")
+        raise InvalidTypeError(
+            f"patch() takes a mapping, a BasicPatch, MergePatch or JSONPatch, not {say_value(changes)}."
+        )
     if isinstance(patch, JSONPatch):
         check_targets(patch)
         return patch
+    if not all(isinstance(part or {}, Mapping) for part in (patch.data, patch.permissions)):
+        raise InvalidTypeError("The data and the permissions of a patch are mappings of names to values.")
     if not patch.permissions and not patch.data:
         raise InvalidValueError("patch() needs at least one change.")
     if patch.permissions:

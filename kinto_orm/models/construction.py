@@ -13,7 +13,7 @@ from kinto_orm.models.codec import Codec, codec_of, invalid, readable_text
 from kinto_orm.models.data import check_editable, current_data, replace_extra, restore_fields
 from kinto_orm.models.envelope import FRESH, Envelope, is_kinto_object, is_model, put_in_envelope
 from kinto_orm.models.undeclared import normal
-from kinto_orm.protocol.json_values import JSONObject, copy_json, to_json_object
+from kinto_orm.protocol.json_values import JSONObject, copy_json, say_value, to_json_object
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.repository.state import Status
 
@@ -122,7 +122,8 @@ def _construct(
         parent = cls.__kinto_parent__
         example = "id=…" if parent is None else f"{parent.__kinto_kind__.value}=…, data=…"
         raise InvalidTypeError(
-            f"{cls.__name__} takes keyword arguments only, not {positional[0]!r:.60}: write {cls.__name__}({example})."
+            f"{cls.__name__} takes keyword arguments only, not {say_value(positional[0])}: "
+            f"write {cls.__name__}({example})."
         )
     given = {name: arguments.pop(name) for name in ENVELOPE_ARGUMENTS if name in arguments}
     whole = given.get("data")
@@ -151,7 +152,7 @@ def _construct(
         _take_parents(cls, envelope, given)
     if record_model is not None:
         if not (is_model(record_model) and record_model.__kinto_kind__ is Kind.RECORD):
-            raise InvalidTypeError(f"model= takes a class of records, not {record_model!r:.60}.")
+            raise InvalidTypeError(f"model= takes a class of records, not {say_value(record_model)}.")
         envelope.record_model = record_model
     put_in_envelope(model, envelope)
     if given.get("permissions") is not None:

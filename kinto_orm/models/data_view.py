@@ -10,7 +10,7 @@ from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data, own_extra, remove_key, set_key, undeclared
 from kinto_orm.models.envelope import shared_row
 from kinto_orm.protocol.accounts import mask
-from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json
+from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, say_value
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 
 
@@ -98,7 +98,7 @@ class Data(MutableMapping[str, Any]):
         return len(self._shown())
 
     def __repr__(self) -> str:
-        return repr(mask(self._shown(), codec_of(type(self._model)).secrets))
+        return say_value(mask(self._shown(), codec_of(type(self._model)).secrets), None)
 
     def __contains__(self, key: object) -> bool:
         return key in self._shown()

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError
 from kinto_orm.protocol.filters import Condition, condition
+from kinto_orm.protocol.json_values import say_value
 
 
 class FieldExpression:
@@ -98,7 +99,7 @@ class FieldExpression:
     def __getitem__(self, key: str) -> FieldExpression:
         """Name a key of an object in the field."""
         if not isinstance(key, str):
-            raise InvalidTypeError(f"Only keys of objects can be named, not {key!r:.60}.")
+            raise InvalidTypeError(f"Only keys of objects can be named, not {say_value(key)}.")
         return FieldExpression(f"{self.__kinto_field__}.{key}")
 
     def __bool__(self) -> bool:
@@ -109,23 +110,22 @@ class FieldExpression:
 
     def _condition(self, operator: str, value: object, *, needs_field: bool = False) -> Condition:
         if isinstance(value, (FieldExpression, Descending, Condition)):
-            raise InvalidFilterError(f"{self!r} can be compared with a value only, not with {value!r:.60}.")
+            raise InvalidFilterError(f"{self!r} can be compared with a value only, not with {say_value(value)}.")
         wire = self.to_wire(operator, value)
         return condition(self.__kinto_field__, operator, wire, needs_field=needs_field)
 
     def _elements(self, operator: str, values: tuple[object, ...]) -> list[object]:
         for one in values:
             if isinstance(one, (list, tuple, set, frozenset)):
-                elements = ", ".join(map(repr, one))
                 raise InvalidFilterError(
-                    f"{operator}() takes the elements one by one: {operator}({elements:.60}). For an array in an array "
-                    f"write the keyword {operator}_{self.__kinto_field__}=[[…]]."
+                    f"{operator}() takes the elements one by one: {operator}({say_value([*one])[1:-1]}). "
+                    f"For an array in an array write the keyword {operator}_{self.__kinto_field__}=[[…]]."
                 )
         return list(values)
 
     def _each(self, values: Iterable[object]) -> list[object]:
         if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
-            raise InvalidFilterError(f"{self!r} needs a list of values, not {values!r:.60}.")
+            raise InvalidFilterError(f"{self!r} needs a list of values, not {say_value(values)}.")
         return list(values)
 
 
@@ -150,4 +150,4 @@ def F(field: object) -> FieldExpression:  # noqa: N802  # short, as in Django
         return field
     if isinstance(field, str):
         return FieldExpression(field)
-    raise InvalidTypeError(f"F() takes a field of a class (Todo.title) or a name, not {field!r:.60}.")
+    raise InvalidTypeError(f"F() takes a field of a class (Todo.title) or a name, not {say_value(field)}.")

@@ -40,7 +40,7 @@ from kinto_orm.models.envelope import Envelope, SharedEnvelope, is_kinto_object,
 from kinto_orm.models.loading import fetched, find_parent, load, mark_deleted, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
-from kinto_orm.protocol.json_values import JSONObject, TimestampInput, is_same, to_json_object
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, is_same, to_json_object, too_deep
 from kinto_orm.protocol.merge import Merged, merge_data
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id, draw_id
@@ -442,7 +442,10 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         return self.__deepcopy__()  # a change of one is never a change of the other
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        copied = super().__deepcopy__(memo)
+        try:
+            copied = super().__deepcopy__(memo)
+        except RecursionError:
+            raise too_deep(f"{self!r} cannot be copied") from None
         put_in_envelope(copied, self.__kinto_envelope__().copy())
         return copied
 

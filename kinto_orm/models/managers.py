@@ -40,7 +40,7 @@ from kinto_orm.models.source import ModelSource
 from kinto_orm.plugins.attachments import attach, attachment, detach, download
 from kinto_orm.plugins.history import HistoryMixin
 from kinto_orm.protocol.attachments import Attachment
-from kinto_orm.protocol.json_values import JSON
+from kinto_orm.protocol.json_values import JSON, say_value
 from kinto_orm.protocol.messages import Content, DownloadOptions
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id, draw_id
 from kinto_orm.protocol.writes import Flow
@@ -71,7 +71,7 @@ class Manager(HistoryMixin[M]):
         Makes no request.
         """
         place = self._source.locate()
-        return cast(M, reference(self._source.model, str(id), place.runner, place.parent))
+        return cast(M, reference(self._source.model, check_id(id, kind=place.path.kind), place.runner, place.parent))
 
     def create(
         self,
@@ -258,7 +258,7 @@ class Manager(HistoryMixin[M]):
     ) -> Callable[[Place], Flow[tuple[M, bool]]]:
         source, checked = self._source, check_id(id, kind=self._source.kind)
         if defaults is not None and not isinstance(cast(object, defaults), Mapping):
-            raise InvalidTypeError(f"defaults is a mapping of names to values, not {defaults!r:.60}.")
+            raise InvalidTypeError(f"defaults is a mapping of names to values, not {say_value(defaults)}.")
         given = codec_of(source.model).input_data(defaults or {}, "defaults")
         codec_of(source.model).encode(given)  # a value that fits no object is refused before anything is sent
         make = partial(self._new, id=checked, data=given)
@@ -280,7 +280,7 @@ class Manager(HistoryMixin[M]):
 
     def _bulk(self, verb: Verb, name: str, objects: Iterable[Any], place: Place) -> Bulk[M]:
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
-            raise InvalidTypeError(f"{name}() takes many objects, not one: {objects!r:.60}.")
+            raise InvalidTypeError(f"{name}() takes many objects, not one: {say_value(objects)}.")
         refuse_staging(place.runner, f"{name}()")
         new: NewObjects | None = None
         if name.endswith("_create") and place.path.kind is Kind.RECORD:
@@ -319,14 +319,14 @@ class Manager(HistoryMixin[M]):
             return Outcome(one, verb, "unchanged")
         envelope: Envelope = one.__kinto_envelope__()
         if envelope.status is Status.NEW and not name.endswith("_create"):
-            raise InvalidTypeError(f"{name}() takes loaded objects, not {given!r:.80}: read them first.")
+            raise InvalidTypeError(f"{name}() takes loaded objects, not {say_value(given)}: read them first.")
         self._bind(one, envelope, place)
         change: Answered[M] = change_of(one, verb)
         return change
 
     def _check_class(self, one: object) -> None:
         if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
-            raise InvalidTypeError(f"{one!r:.80} is no {self._source.model.__name__}.")
+            raise InvalidTypeError(f"{say_value(one)} is no {self._source.model.__name__}.")
 
     def _bind(self, one: M, envelope: Envelope, place: Place) -> None:
         """Give a new object without parent the one of this list; refuse an object of another list."""

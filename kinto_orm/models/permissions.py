@@ -11,7 +11,7 @@ from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
 from kinto_orm.errors import InvalidPermissionError, PermissionsUnknownError, PrincipalWarning
 from kinto_orm.errors.usage import warn_user
-from kinto_orm.protocol.json_values import JSONObject
+from kinto_orm.protocol.json_values import JSONObject, say_value
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import PermissionLists
 
@@ -84,7 +84,7 @@ class Permissions(Mapping[str, frozenset[str]]):
         """Set all permissions: those not named become empty."""
         if not isinstance(permissions, Mapping):
             raise InvalidPermissionError(
-                f"permissions must be a mapping of names to principals, not {permissions!r:.60}."
+                f"permissions must be a mapping of names to principals, not {say_value(permissions)}."
             )
         given = {self._name(name): _principals(name, value) for name, value in permissions.items()}
         for name in self._kind.permissions:
@@ -165,11 +165,11 @@ class Permissions(Mapping[str, frozenset[str]]):
 
 
 def _name(kind: Kind, name: str) -> str:
-    for known in (name, str(name).replace("_", ":")):
+    for known in (name, name.replace("_", ":")) if isinstance(name, str) else ():
         if known in kind.permissions:
             return known
     raise InvalidPermissionError(
-        f"{name!r} is no permission of a {kind.value}; there are {', '.join(kind.permissions)}."
+        f"{say_value(name)} is no permission of a {kind.value}; there are {', '.join(kind.permissions)}."
     )
 
 
@@ -196,7 +196,7 @@ def permission_lists(kind: Kind, permissions: Mapping[str, Iterable[Principal] |
 def _principals(name: str, principals: Iterable[Principal]) -> frozenset[str]:
     if isinstance(principals, (str, bytes)) or not isinstance(principals, Iterable):
         raise InvalidPermissionError(
-            f"{name} takes a list of principals, not {principals!r:.60}: write [{principals!r:.60}]."
+            f"{name} takes a list of principals, not {say_value(principals)}: write [{say_value(principals)}]."
         )
     return frozenset(_principal(name, one) for one in principals)
 
@@ -213,11 +213,11 @@ def _principal(name: str, principal: Principal) -> str:
         return principal
     if not isinstance(principal, str) or not principal.strip():
         raise InvalidPermissionError(
-            f"{name}: {principal!r:.60} is no principal: give text such as 'account:bob', or a Group."
+            f"{name}: {say_value(principal)} is no principal: give text such as 'account:bob', or a Group."
         )
     if not _KNOWN_FORM.fullmatch(principal):
         warn_user(
-            f"{name}: {principal!r:.60} matches nobody: principals are 'system.Everyone', 'system.Authenticated', "
+            f"{name}: {say_value(principal)} matches nobody: principals are 'system.Everyone', 'system.Authenticated', "
             "'<policy>:<user>' such as 'account:bob', or a Group.",
             PrincipalWarning,
         )

@@ -13,7 +13,7 @@ from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import current_data, frozen_data, has_data, undeclared
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.source import ModelSource, row_schema
-from kinto_orm.protocol.json_values import JSON, JSONObject, to_json_object
+from kinto_orm.protocol.json_values import JSON, JSONObject, say_value, to_json_object
 from kinto_orm.protocol.paging import without_envelope
 from kinto_orm.query.execution import Place
 from kinto_orm.repository.state import ObjectState, Stateful, Status
@@ -44,7 +44,7 @@ class ModelRows(NamedTuple):
         if isinstance(given, KintoObject):
             return {**current_data(given), "id": given.id} if has_data(given) else {"id": given.id}
         if not isinstance(given, Mapping):
-            raise InvalidTypeError(f"a row is a mapping or a model, not {type(given).__name__}: {given!r:.60}")
+            raise InvalidTypeError(f"a row is a mapping or a model, not {type(given).__name__}: {say_value(given)}")
         return cast("Mapping[str, JSON]", given)
 
     def key_values(self, values: Mapping[str, JSON], names: Sequence[str]) -> Mapping[str, JSON]:

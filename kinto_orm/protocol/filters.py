@@ -20,7 +20,7 @@ from sys import float_info
 from typing import Any
 
 from kinto_orm.errors import InvalidFilterError, KintoError
-from kinto_orm.protocol.json_values import JSON, parse_timestamp, to_json_value
+from kinto_orm.protocol.json_values import JSON, parse_timestamp, say_value, to_json_value
 
 OPERATORS = ("gt", "lt", "min", "max", "not", "in", "exclude", "like", "has", "contains_any", "contains")
 """As Kinto spells them; equality has none. ``contains_any`` stands before its own beginning."""
@@ -154,7 +154,7 @@ def _check_value(field: str, operator: str, value: Any) -> JSON:
         if field == "last_modified":
             raise InvalidFilterError("Kinto refuses has_last_modified: it is always there.")
         if not isinstance(value, bool):
-            raise InvalidFilterError(f"has_{field} takes True or False, not {value!r:.60}.")
+            raise InvalidFilterError(f"has_{field} takes True or False, not {say_value(value)}.")
         return value
     if field == "last_modified":
         return _check_timestamp(operator, value)
@@ -171,11 +171,11 @@ def _check_value(field: str, operator: str, value: Any) -> JSON:
 
 def _check_scalar(field: str, operator: str, value: JSON) -> None:
     if field == "id" and not isinstance(value, str):
-        raise InvalidFilterError(f"ids are strings: id cannot be compared with {value!r:.60}.")
+        raise InvalidFilterError(f"ids are strings: id cannot be compared with {say_value(value)}.")
     if operator in _ORDERED and isinstance(value, (dict, list)):
         raise InvalidFilterError(f"{operator}_{field} cannot order by a {type(value).__name__}: Kinto fails on it.")
     if operator == "like" and not isinstance(value, str):
-        raise InvalidFilterError(f"like_{field} takes text, not {value!r:.60}.")
+        raise InvalidFilterError(f"like_{field} takes text, not {say_value(value)}.")
 
 
 def _check_timestamp(operator: str, value: Any) -> int:
@@ -188,13 +188,13 @@ def _check_timestamp(operator: str, value: Any) -> int:
 
 def _check_choices(field: str, operator: str, value: Any) -> list[JSON]:
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Iterable):
-        raise InvalidFilterError(f"{operator}_{field} takes a list of values, not {value!r:.60}.")
+        raise InvalidFilterError(f"{operator}_{field} takes a list of values, not {say_value(value)}.")
     choices: list[JSON] = to_json_value(list(value), field)
     for choice in choices:
         if isinstance(choice, (dict, list)):
-            raise InvalidFilterError(f"{operator}_{field} takes plain values, not {choice!r:.60}.")
+            raise InvalidFilterError(f"{operator}_{field} takes plain values, not {say_value(choice)}.")
         if field == "id" and not isinstance(choice, str):
-            raise InvalidFilterError(f"ids are strings: {operator}_id cannot hold {choice!r:.60}.")
+            raise InvalidFilterError(f"ids are strings: {operator}_id cannot hold {say_value(choice)}.")
     return choices
 
 

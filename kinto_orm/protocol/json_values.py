@@ -43,7 +43,7 @@ def parse_timestamp(value: TimestampInput, what: str = "timestamp") -> int:
         match = _DIGITS.fullmatch(value.strip())
         if not match:
             raise InvalidValueError(
-                f"{what} is milliseconds as digits, an ETag ('\"1234\"') or an aware datetime, not {value!r:.60}."
+                f"{what} is milliseconds as digits, an ETag ('\"1234\"') or an aware datetime, not {say_value(value)}."
             )
         return int(match[1])
     if value < 0:
@@ -118,6 +118,14 @@ def _say_step(step: str | int) -> str:
     if isinstance(step, int):
         return f"[{step}]"
     return f".{step}" if step and "." not in step and "[" not in step else f"[{json.dumps(step, ensure_ascii=False)}]"
+
+
+def say_value(value: object, most: int | None = 60) -> str:
+    """Return the beginning of the ``repr`` of a value, for a message."""
+    try:
+        return repr(value)[:most]
+    except RecursionError:
+        return f"a {type(value).__name__} nested deeper than {MAX_DEPTH} levels"
 
 
 def _say(path: _Path) -> str:
@@ -221,7 +229,12 @@ def _convert_to_text(value: Any, path: _Path) -> str:
 
 def _check_depth(path: _Path) -> None:
     if len(path) > MAX_DEPTH + 1:
-        raise InvalidValueError(f"{_say(path)[:60]}…: nested deeper than {MAX_DEPTH} levels, or a cycle.")
+        raise too_deep(f"{_say(path)[:60]}…")
+
+
+def too_deep(what: str) -> InvalidValueError:
+    """Return the error for a value that is nested too deep for Kinto, and maybe for Python."""
+    return InvalidValueError(f"{what}: nested deeper than {MAX_DEPTH} levels, or a cycle.")
 
 
 _CONVERTERS: dict[type, Any] = {
@@ -275,10 +288,13 @@ def pause_collector() -> Generator[None]:
 def copy_json(value: J) -> J:
     """Return a deep copy of a JSON value."""
     copied: Any = value
-    if isinstance(value, dict):
-        copied = {key: copy_json(item) if isinstance(item, (dict, list)) else item for key, item in value.items()}
-    elif isinstance(value, list):
-        copied = [copy_json(item) for item in value]
+    try:
+        if isinstance(value, dict):
+            copied = {key: copy_json(item) if isinstance(item, (dict, list)) else item for key, item in value.items()}
+        elif isinstance(value, list):
+            copied = [copy_json(item) for item in value]
+    except RecursionError:
+        raise too_deep("A value cannot be copied") from None
     return cast(J, copied)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from kinto_orm.errors import InvalidPermissionError, InvalidTypeError, InvalidValueError
-from kinto_orm.protocol.json_values import JSON, JSONObject, is_same, to_json_object, to_json_value
+from kinto_orm.protocol.json_values import JSON, JSONObject, is_same, say_value, to_json_object, to_json_value
 
 # Kinto compares this header letter by letter: with a charset behind it, a merge-patch silently stores its nulls.
 JSON_TYPE = "application/json"
@@ -57,9 +57,11 @@ class JSONPatch:
     content_type: str = field(default=JSON_PATCH_TYPE, init=False)
 
     def __post_init__(self) -> None:
-        if isinstance(self.operations, Mapping):
-            raise InvalidTypeError("JSONPatch takes a list of operations, not a mapping.")
+        if isinstance(self.operations, Mapping) or not isinstance(self.operations, Iterable):
+            raise InvalidTypeError(f"JSONPatch takes a list of operations, not a {type(self.operations).__name__}.")
         object.__setattr__(self, "operations", tuple(self.operations))
+        if not all(isinstance(one, Mapping) for one in self.operations):
+            raise InvalidTypeError("JSONPatch takes a list of operations, each one a mapping with 'op' and 'path'.")
         if not self.operations:
             raise InvalidValueError("JSONPatch needs at least one operation: the server refuses an empty one.")
 
@@ -85,13 +87,13 @@ def _body(data: Mapping[str, Any] | None, permissions: Mapping[str, Iterable[str
 
 def _principals(name: str, principals: Iterable[str] | None) -> list[str] | None:
     if isinstance(principals, (str, bytes)):
-        raise InvalidPermissionError(f"{name} takes a list of principals, not {principals!r:.60}.")
+        raise InvalidPermissionError(f"{name} takes a list of principals, not {say_value(principals)}.")
     return None if principals is None else sorted(principals)
 
 
 def check_targets(patch: JSONPatch) -> None:
     """Raise ``InvalidValueError`` for an operation on what the server sets, or on no part of an object."""
-    for one in patch.operations:
+    for one in patch.body:
         pointer = str(one.get("path", ""))
         parts = pointer.split("/")
         if len(parts) < 2 or parts[1] not in ("data", "permissions"):

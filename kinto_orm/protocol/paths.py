@@ -16,6 +16,7 @@ from urllib.parse import quote
 from uuid import UUID
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError
+from kinto_orm.protocol.json_values import say_value
 
 MAX_ID_LENGTH = 255
 """Kinto on PostgreSQL answers 503 to very long ids; the exact limit depends on how well they compress."""
@@ -185,12 +186,12 @@ def check_id(value: Any, what: str = "id", kind: Kind | None = None) -> str:
     if isinstance(value, UUID):
         return str(value)
     if not isinstance(value, str):
-        raise InvalidTypeError(f"{what} must be a string or a UUID, not {type(value).__name__} ({value!r:.80}).")
+        raise InvalidTypeError(f"{what} must be a string or a UUID, not {type(value).__name__} ({say_value(value)}).")
     # fullmatch, because `$` would let a trailing newline pass: the server's own expression does.
     if not (_ACCOUNT_ID if kind is Kind.ACCOUNT else _ID).fullmatch(value):
         signs = "'-', '_', '+', '.' and '@'" if kind is Kind.ACCOUNT else "'-' and '_'"
         raise InvalidIdError(
-            f"{value!r:.80} is no {what}: use letters, digits, {signs}, beginning with a letter or digit. "
+            f"{say_value(value)} is no {what}: use letters, digits, {signs}, beginning with a letter or digit. "
             "Ids are never rewritten."
         )
     if len(value) > MAX_ID_LENGTH:

@@ -16,7 +16,7 @@ from kinto_orm.protocol.filters import (
     encode_conditions,
     split_keyword,
 )
-from kinto_orm.protocol.json_values import TimestampInput
+from kinto_orm.protocol.json_values import TimestampInput, say_value
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.query.execution import Reading
 from kinto_orm.repository.state import OnInvalid, Stateful
@@ -128,7 +128,7 @@ def check_ids(ids: Iterable[str | UUID], kind: Kind) -> list[str]:
 def check_count(value: Any, what: str, least: int = 0, most: int | None = None) -> int:
     """Return the number; raise ``InvalidTypeError`` or ``InvalidFilterError`` where it is invalid."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise InvalidTypeError(f"{what} must be a whole number, not {value!r:.60}.")
+        raise InvalidTypeError(f"{what} must be a whole number, not {say_value(value)}.")
     if value < least:
         raise InvalidFilterError(f"{what} must be at least {least}, not {value}.")
     if most is not None and value > most:
@@ -145,7 +145,7 @@ def _with_conditions(reading: Reading[M], more: list[Condition]) -> Reading[M]:
 def _checked(one: object) -> Condition:
     if not isinstance(one, Condition):
         raise InvalidFilterError(
-            f"filter() takes conditions on the class (Todo.priority >= 3), not {one!r:.60}: "
+            f"filter() takes conditions on the class (Todo.priority >= 3), not {say_value(one)}: "
             "a comparison of one object's values is done at once, in Python."
         )
     return one
@@ -162,7 +162,7 @@ def _field_name(reading: Reading[M], one: Any) -> str:
     if isinstance(name, str):
         return check_field_name(name)  # of an expression: F("key") may name an undeclared key
     if not isinstance(one, str):
-        raise InvalidTypeError(f"A field is named by its text or by the class (Todo.title), not {one!r:.60}.")
+        raise InvalidTypeError(f"A field is named by its text or by the class (Todo.title), not {say_value(one)}.")
     return reading.source.resolve_field(check_field_name(one))
 
 

@@ -18,7 +18,7 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.protocol.filters import matches_nothing
-from kinto_orm.protocol.json_values import JSONObject, decode, encode, is_stored_as
+from kinto_orm.protocol.json_values import JSONObject, decode, encode, is_stored_as, say_value
 from kinto_orm.protocol.paging import delete_pages, encode_query, read_count, read_state
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import Flow, call_blocking
@@ -40,7 +40,7 @@ MOST_LOOKS = 5
 def check_max_deletes(max_deletes: int | float) -> int | float:
     """Return the limit; raise ``InvalidInputError`` unless it is a number of records or a share up to 1.0."""
     if isinstance(max_deletes, bool) or not isinstance(cast(object, max_deletes), (int, float)):
-        raise InvalidTypeError(f"max_deletes is a number of records or a share (0.5), not {max_deletes!r:.60}.")
+        raise InvalidTypeError(f"max_deletes is a number of records or a share (0.5), not {say_value(max_deletes)}.")
     if not max_deletes >= 0 or (isinstance(max_deletes, float) and max_deletes > 1):
         raise InvalidValueError(f"max_deletes is a number of records (500) or a share (0.5), not {max_deletes}.")
     return max_deletes
@@ -180,7 +180,7 @@ def _function_of(
             raise UsageError("update() takes a function or values, not both.")
         return change
     if change is not None and not isinstance(change, Mapping):
-        raise InvalidTypeError(f"update() takes a function, or names and values, not {change!r:.60}.")
+        raise InvalidTypeError(f"update() takes a function, or names and values, not {say_value(change)}.")
     wanted = {**(change or {}), **values}
     if not wanted:
         raise UsageError("update() needs a function, or names and values.")

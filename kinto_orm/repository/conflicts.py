@@ -20,7 +20,7 @@ from kinto_orm.errors import (
     ServerError,
 )
 from kinto_orm.protocol.accounts import without_secrets
-from kinto_orm.protocol.json_values import JSONObject, copy_json, to_json_object
+from kinto_orm.protocol.json_values import JSONObject, copy_json, say_value, to_json_object
 from kinto_orm.protocol.merge import merge_permissions
 from kinto_orm.protocol.messages import Response
 from kinto_orm.protocol.patches import BasicPatch
@@ -53,7 +53,8 @@ def check_policy(on_conflict: object) -> None:
     """Raise ``InvalidTypeError`` for a value that is no way out of a conflict."""
     if not (callable(on_conflict) or on_conflict in get_args(ConflictPolicy)):
         raise InvalidTypeError(
-            f"on_conflict is 'raise', 'mine', 'theirs', 'merge' or a function of the conflict, not {on_conflict!r:.60}."
+            "on_conflict is 'raise', 'mine', 'theirs', 'merge' or a function of the conflict, "
+            f"not {say_value(on_conflict)}."
         )
 
 
@@ -61,7 +62,7 @@ def check_callbacks(**callbacks: object) -> None:
     """Raise ``InvalidTypeError`` for a callback that is no function: it would fail when a part is written."""
     for name, one in callbacks.items():
         if one is not None and not callable(one):
-            raise InvalidTypeError(f"{name} is a function, not {one!r:.60}.")
+            raise InvalidTypeError(f"{name} is a function, not {say_value(one)}.")
 
 
 def reconcile_by_policy(
@@ -113,7 +114,7 @@ def _with_data(change: Change[Any], conflict: ConflictError, choice: object) -> 
     if not isinstance(choice, Mapping):
         names = ", ".join(map(repr, get_args(ConflictPolicy)))
         raise InvalidTypeError(
-            f"on_conflict gave {choice!r:.60} for {change.state.path}: it gives {names} or a mapping."
+            f"on_conflict gave {say_value(choice)} for {change.state.path}: it gives {names} or a mapping."
         )
     data = to_json_object(cast(Mapping[str, Any], choice))
     return replace(rebase(change, conflict), verb=Verb.SAVE, data=data, patch=None)

@@ -26,7 +26,7 @@ from kinto_orm.errors import (
     UnitClosedError,
     UnitOfWorkError,
 )
-from kinto_orm.protocol.json_values import TimestampInput
+from kinto_orm.protocol.json_values import TimestampInput, say_value
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.responses import raise_for_status
@@ -195,7 +195,7 @@ class UnitOfWork:
     def _inside(self, holder: Stateful, verb: str) -> Generator[None]:
         """Put this context inside the block for one call."""
         if isinstance(holder, type) or not hasattr(holder, "__kinto_runner__"):
-            raise InvalidTypeError(f"{verb}() takes an object to stage, not {holder!r:.60}.")
+            raise InvalidTypeError(f"{verb}() takes an object to stage, not {say_value(holder)}.")
         activate(self.client)
         around = _open_units.get()
         _open_units.set((*around, self))
@@ -476,7 +476,7 @@ def lock_of(lock: str | Stateful, runner: FlowRunner) -> Lock:
         name = check_id(f"lock-{check_id(lock, 'lock')}", "lock")
         return Lock(ObjectPath(Kind.RECORD, (runner.default_bucket, name, "lock")), is_named=True)
     if not hasattr(lock, "__kinto_path__"):
-        raise InvalidTypeError(f"lock is a name or an object of Kinto's, not {lock!r:.60}.")
+        raise InvalidTypeError(f"lock is a name or an object of Kinto's, not {say_value(lock)}.")
     return Lock(lock.__kinto_path__(), is_named=False)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from copy import copy, deepcopy
 from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -18,7 +19,18 @@ from hypothesis import strategies as st
 from pydantic import Field, create_model
 from wiretap import Wiretap, tap
 
-from kinto_orm import Client, Collection, F, KintoError, Record, UsageError
+from kinto_orm import (
+    BasicPatch,
+    Client,
+    Collection,
+    F,
+    InvalidTypeError,
+    JSONPatch,
+    KintoError,
+    MergePatch,
+    Record,
+    UsageError,
+)
 
 EXAMPLES = 50 if os.environ.get("KINTO_ORM_EVERYTHING") else 10
 """In depth in ``tox -e slow``."""
@@ -132,20 +144,70 @@ def test_whatever_a_caller_gives_and_the_server_holds_only_errors_of_ours_come_o
         attempt(wire, way, run)
 
 
+def nested(container: type) -> Any:
+    value: Any = container()
+    for _ in range(2000):
+        value = [value] if container is list else {"k": value}
+    return value
+
+
+@pytest.mark.parametrize("container", [list, dict])
 @pytest.mark.parametrize("kind", ["Any", "list of anything", "model"])
 def test_what_is_nested_too_deep_for_python_is_refused(
-    kinto_client: Client, todos: Collection[Record], kind: str
+    kinto_client: Client, todos: Collection[Record], kind: str, container: type
 ) -> None:
-    deepest: list[Any] = []
-    for _ in range(5000):
-        deepest = [deepest]
+    deepest = nested(container)
     fields: dict[str, Any] = {"f0": (KINDS[kind].annotation | None, None)}
     trial = Trial(create_model("Made", __base__=Item, **fields), "f0", None, deepest)
+    trial.model(id="stored").save()
     wire = tap(kinto_client)
 
-    for way, run in ways(trial).items():
-        if way not in ("conditions", "get", "get_many"):  # their errors show the value
-            attempt(wire, way, run)
+    for way, run in {**ways(trial), **ways_of_the_deep(trial)}.items():
+        attempt(wire, way, run)
+
+
+def ways_of_the_deep(trial: Trial) -> dict[str, Callable[[], object]]:
+    """Return more that a caller may do with a value: give it where none belongs, and copy what has it."""
+    model, records, odd = trial.model, trial.model.records, trial.odd
+
+    def edited() -> Any:
+        one = records.get("stored")
+        one.data["other"] = [1]
+        one.data["other"].append(odd)
+        return one
+
+    return {
+        "contains": lambda: F("f0").contains(odd),
+        "contains_any": lambda: F("f0").contains_any([odd]),
+        "has": lambda: records.filter(has_f0=odd).all(),
+        "in": lambda: records.filter(in_f0=odd).all(),
+        "field": lambda: F(odd),
+        "ref": lambda: records.ref(odd),
+        "filter": lambda: records.filter(odd),
+        "order_by": lambda: records.order_by(odd),
+        "limit": lambda: records.limit(odd),
+        "positional": lambda: model(odd),
+        "permissions": lambda: model(id="x", permissions={"read": [odd]}),
+        "permissions, set": lambda: setattr(records.get("stored"), "permissions", odd),
+        "permissions, added": lambda: records.get("stored").permissions.add("read", odd),
+        "permissions, named": lambda: records.get("stored").permissions.add(odd, "account:bob"),
+        "permissions, patched": lambda: records.get("stored").patch(BasicPatch(permissions=odd)),
+        "patch": lambda: records.get("stored").patch(odd),
+        "BasicPatch": lambda: records.get("stored").patch(BasicPatch(odd)),
+        "MergePatch": lambda: records.get("stored").patch(MergePatch({"f0": odd})),
+        "JSONPatch": lambda: records.get("stored").patch(JSONPatch([odd])),
+        "JSONPatch, path": lambda: records.get("stored").patch(JSONPatch([{"op": "add", "path": odd}])),
+        "on_conflict": lambda: records.get("stored").save(on_conflict=odd),
+        "copy": lambda: copy(model(id="x", data={"f0": odd})),
+        "deepcopy": lambda: deepcopy(edited()),
+        "edited": lambda: (repr(edited().data), edited().is_dirty, edited().to_dict()),
+    }
+
+
+@pytest.mark.parametrize("one", [BasicPatch, JSONPatch, lambda _: BasicPatch(permissions=["read"])])
+def test_a_patch_of_another_form_is_refused(todos: Collection[Record], one: Any) -> None:
+    with pytest.raises(InvalidTypeError, match="mapping"):
+        todos.records.ref("x").patch(one(["title"]))
 
 
 def attempt(wire: Wiretap, way: str, run: Callable[[], object]) -> None:
