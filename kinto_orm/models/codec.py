@@ -23,6 +23,7 @@ from pydantic import (
     GetCoreSchemaHandler,
     GetPydanticSchema,
     PydanticUndefinedAnnotation,
+    Secret,
     ValidationError,
 )
 from pydantic.json_schema import SkipJsonSchema
@@ -467,15 +468,17 @@ def _is_readable(value: JSON) -> bool:
 
 def refuse_naive(found: Iterable[tuple[str, datetime]]) -> None:
     """Raise ``InvalidValueError`` for the first datetime without timezone."""
-    for path, value in found:
+    for path, _ in found:  # no value, which may be a secret
         raise InvalidValueError(
-            f"{path}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
+            f"{path}: this datetime has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
         )
 
 
 def _naive_datetimes(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[str, datetime]]:
     if type(value) in _JSON_SCALARS:
         return
+    if isinstance(value, Secret):
+        yield from _naive_datetimes(value.get_secret_value(), path)
     if isinstance(value, datetime) and value.tzinfo is None:
         yield f"data.{say_path(path)}", value
     parts = dict(enumerate(value)) if isinstance(value, (set, frozenset)) else parts_of(value) or {}

@@ -291,7 +291,8 @@ class Promises:
         config = _config_of(schema, config)
         kind, own = schema["type"], schema.get("serialization")
         if _is_secret(schema):
-            return FieldType(is_immutable=True)
+            inner = self.of(schema["json_schema"]["schema"], config)
+            return FieldType(is_immutable=inner.is_immutable, holds_times=inner.holds_times, varies=inner.varies)
         if kind in _SIMPLE:
             found = _of_simple(kind, schema, config)
         elif kind in _READERS:

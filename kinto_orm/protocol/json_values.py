@@ -181,7 +181,7 @@ def _convert_float(value: float, path: _Path) -> float:
 def _convert_datetime(value: datetime, path: _Path) -> str:
     if value.tzinfo is None or value.utcoffset() is None:
         raise InvalidValueError(
-            f"{_say(path)}: {value} has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
+            f"{_say(path)}: this datetime has no timezone; use datetime.now(timezone.utc) or .replace(tzinfo=…)."
         )
     try:
         return datetime_text(value)

@@ -259,6 +259,8 @@ class Timed(Item):
     line: deque[datetime] = deque()
     some: set[datetime] = set()
     keys: dict[datetime, int] = {}
+    secret: Secret[Dated] | None = None
+    secrets: list[Secret[list[datetime]]] = []
 
 
 NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001
@@ -269,6 +271,7 @@ NAIVE = datetime(2030, 1, 1)  # noqa: DTZ001
     [
         *({"at": NAIVE}, {"at": "2030-01-01T00:00:00"}, {"step": Dated(NAIVE)}, {"many": [NAIVE]}),
         *({"line": deque([NAIVE])}, {"some": {NAIVE}}, {"keys": {NAIVE: 1}}),
+        *({"secret": Secret(Dated(NAIVE))}, {"secrets": [Secret([NAIVE])]}),
     ],
     ids=str,
 )
@@ -287,10 +290,25 @@ def test_a_datetime_without_timezone_is_refused_wherever_it_is(wire: Wiretap, gi
     ]
 
     for write in ways:
-        with pytest.raises(InvalidValueError, match=f"data.{name}.*has no timezone"):
+        with pytest.raises(InvalidValueError, match=f"data.{name}.*has no timezone") as caught:
             write()
+        assert "secret" not in name or "2030" not in str(caught.value)
 
     assert writes(wire) == sent
+
+
+class Keeper(Item):
+    codes: Secret[list[int]] | None = None
+
+
+def test_the_value_of_a_secret_is_saved_when_it_was_edited_in_place(wire: Wiretap) -> None:
+    one = Keeper(id="x", codes=Secret([1])).save()
+
+    assert one.codes is not None
+    one.codes.get_secret_value().append(2)
+    one.save()
+
+    assert Keeper.records.get("x").codes == Secret([1, 2])
 
 
 class Holder(Item):
