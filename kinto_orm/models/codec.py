@@ -43,6 +43,7 @@ from kinto_orm.models.field_types import (
     exact_kinds,
     find_secrets,
     find_sets,
+    find_texts,
     finite_schema,
     respell,
     wire_schema,
@@ -89,8 +90,8 @@ class Codec:
         self.types = schema.types(promises)
         self.secrets = find_secrets(schema.definitions, schema.fields)
         """The places of secrets, by wire name."""
-        self.sets = find_sets(schema.definitions, schema.fields)
-        """The places of sets, by wire name."""
+        self.sets, self.texts = (find(schema.definitions, schema.fields) for find in (find_sets, find_texts))
+        """The places of sets, and of JSON that is written as a text, by wire name."""
         self.excluded = {name for name, field in model.__pydantic_fields__.items() if field.exclude is True}
         """The fields that are read and never written."""
         declared = model.__pydantic_fields__.items()

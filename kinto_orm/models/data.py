@@ -35,6 +35,7 @@ from kinto_orm.protocol.json_values import (
     to_json_object,
     to_json_value,
 )
+from kinto_orm.protocol.merge import at_places
 from kinto_orm.protocol.paging import ENVELOPE_KEYS, without_envelope
 from kinto_orm.protocol.patches import changed_keys
 from kinto_orm.protocol.paths import Kind, PluralPath
@@ -101,18 +102,39 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
         elif value is None and _means_absent(model, value):
             changes[key] = ABSENT
         else:
-            changes[key], stored = value, snapshot.get(key, ABSENT)
-            if isinstance(stored, (dict, list)):  # other values hold nothing undeclared
-                keeps_defaults = codec.types[name].varies
-                stored = codec.respell[name](stored, old)
-                changes[key] = with_undeclared(stored, old, value, (key,), keeps_defaults=keeps_defaults)
-            elif codec.types[name].is_json_text and isinstance(stored, str) and isinstance(value, str):
-                whole = with_undeclared(from_json(stored), from_json(str(old)), from_json(value), (key,))
-                changes[key] = encode(whole).decode()
+            stored, keeps_defaults = snapshot.get(key, ABSENT), codec.types[name].varies
+            changes[key] = _with_undeclared(codec, key, (stored, old, value), keeps_defaults=keeps_defaults)
             changes.update((other, ABSENT) for other in codec.read_before(name) if other in snapshot)
     if ABSENT in changes.values():
         changes = {key: value for key, value in changes.items() if value is not ABSENT or key in snapshot}
     return _Changes(changes, now, text)
+
+
+def _with_undeclared(
+    codec: Codec, key: str, forms: tuple[JSON, JSON, JSON], *, keeps_defaults: bool, is_new: bool = False
+) -> JSON:
+    """Return the value of a field, the last of its forms (see ``undeclared.py``), with the undeclared keys inside."""
+    texts = codec.texts.get(key)
+    stored, before, now = (at_places(one, texts, _read_text) for one in forms)
+    if not isinstance(stored, (dict, list)):
+        return forms[-1]  # other values hold nothing undeclared
+    stored = codec.respell[codec.fields[key]](stored, before)
+    if is_new:
+        stored = normal(stored, before, keeps_defaults=True)
+    whole = with_undeclared(stored, before, now, (key,), keeps_defaults=keeps_defaults)
+    return at_places(whole, texts, _write_text)
+
+
+def _read_text(text: JSON) -> JSON:
+    try:
+        value = from_json(text)
+    except (ValueError, TypeError):
+        return text  # too deep, or no text
+    return value if isinstance(value, (dict, list)) else text
+
+
+def _write_text(value: JSON) -> JSON:
+    return encode(value).decode() if isinstance(value, (dict, list)) else value
 
 
 def _edited_in_place(model: Any, codec: Codec) -> list[str]:
@@ -142,10 +164,8 @@ def _new_data(model: Any, envelope: Envelope) -> JSONObject:
     if envelope.given is not None:
         before = codec.dump(codec.load(envelope.given))
         for key in before.keys() & now.keys() & envelope.given.keys():
-            if isinstance(envelope.given[key], (dict, list)):
-                whole = codec.respell[codec.fields[key]](envelope.given[key], before[key])
-                whole = normal(whole, before[key], keeps_defaults=True)
-                now[key] = with_undeclared(whole, before[key], now[key], (key,), keeps_defaults=True)
+            forms = envelope.given[key], before[key], now[key]
+            now[key] = _with_undeclared(codec, key, forms, keeps_defaults=True, is_new=True)
     # A default of None means "not there".
     given: set[str] = set() if _means_absent(model, None) else model.__pydantic_fields_set__
     unset = [key for key, value in now.items() if value is None and codec.fields[key] not in given]

@@ -58,8 +58,6 @@ class FieldType(NamedTuple):
     """Whether a datetime or a time may be in the value: equal ones may have several time zones, or none."""
     varies: bool = False
     """Whether defaults inside may differ each time that they are made."""
-    is_json_text: bool = False
-    """Whether the values are written as JSON inside of a text."""
 
 
 _SCALAR = FieldType(is_lossless=True, is_checked_by_dump=True, is_immutable=True, has_one_spelling=True)
@@ -370,7 +368,7 @@ def _container(promises: Promises, schema: Any, config: Config) -> FieldType:
 def _json_text(promises: Promises, schema: Any, config: Config) -> FieldType:
     inner = promises.of(schema["schema"], config) if "schema" in schema else _ANY
     # A text has several spellings: the keys of an object have no order, 1 equals 1.0.
-    return inner._replace(**_UNCERTAIN, order="", has_one_spelling=False, is_json_text=True)
+    return inner._replace(**_UNCERTAIN, order="", has_one_spelling=False)
 
 
 def _object(promises: Promises, schema: Any, config: Config) -> FieldType:
@@ -535,6 +533,11 @@ def find_secrets(definitions: Iterable[Any], fields: Mapping[str, Any]) -> dict[
     """Return the places of secrets in the fields, by wire name."""
     found = Finder(definitions, _is_secret, in_any_choice=True).in_fields(fields)
     return {wire: places for wire, places in found.items() if any(one is True for one in _places_below(places, set()))}
+
+
+def find_texts(definitions: Iterable[Any], fields: Mapping[str, Any]) -> dict[str, Places]:
+    """Return the places of JSON that is written as a text in the fields, by wire name."""
+    return Finder(definitions, lambda one: one["type"] == "json", in_any_choice=False).in_fields(fields)
 
 
 def find_sets(definitions: Iterable[Any], fields: Mapping[str, Any]) -> dict[str, Places]:

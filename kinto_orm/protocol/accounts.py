@@ -12,6 +12,7 @@ from typing import Any
 
 from kinto_orm.errors import InvalidValueError, ProtocolError
 from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode
+from kinto_orm.protocol.merge import at_places
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.patches import JSONPatch
 from kinto_orm.protocol.paths import PASSWORD, ObjectPath, PluralPath
@@ -77,18 +78,8 @@ def hide(records: PluralPath, places: Mapping[str, Any]) -> None:
 
 
 def mask(value: JSON, places: Any) -> JSON:
-    """Return the value with stars in the place of its secrets.
-
-    ``places`` is ``True`` for a secret, a list with the places in each item, or a mapping of keys to places.
-    """
-    if places is None or value is None:
-        return value
-    if isinstance(places, list) and isinstance(value, list):
-        return [mask(item, places[0]) for item in value]
-    if isinstance(value, dict) and places is not True:
-        by_key = places if isinstance(places, dict) else dict.fromkeys(value, places[0])
-        return {key: mask(item, by_key.get(key)) for key, item in value.items()}
-    return DUMPED if places is True else value
+    """Return the value with stars in the place of its secrets."""
+    return at_places(value, places, lambda secret: DUMPED)
 
 
 def shown_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,14 +8,14 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html#concurrency-con
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, encode, is_same, say_path, sorted_set
 
 Places: TypeAlias = Any
-"""The places of sets (or secrets) in a value: ``True`` for the value itself, a list with the places in each of its
-items, or a mapping of keys to places; ``None`` where there are none."""
+"""The places of sets (or secrets, or texts) in a value: ``True`` for the value itself, a list with the places in each
+of its items, or a mapping of keys to places; ``None`` where there are none."""
 
 PermissionSets: TypeAlias = Mapping[str, frozenset[str]]
 
@@ -89,6 +89,18 @@ def _merge_values(
         return _join_sets(base, mine, theirs)
     conflicts.append(say_path(path))
     return copy_json(mine)
+
+
+def at_places(value: JSON, places: Places, change: Callable[[JSON], JSON]) -> JSON:
+    """Return the value with the parts at these places changed."""
+    if places is None or value is None:
+        return value
+    if isinstance(places, list) and isinstance(value, list):
+        return [at_places(item, places[0], change) for item in value]
+    if isinstance(value, dict) and places is not True:
+        by_key = places if isinstance(places, dict) else dict.fromkeys(value, places[0])
+        return {key: at_places(item, by_key.get(key), change) for key, item in value.items()}
+    return change(value) if places is True else value
 
 
 def merge_permissions(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -408,6 +409,47 @@ def test_j03_undeclared_keys_in_the_json_of_a_text_stay(row: Any) -> None:
     one.many = '[{"x": 7}]'
     with pytest.raises(InvalidValueError, match=r"data\.many.*several items changed"):
         one.save()
+
+
+class Number(BaseModel):
+    x: int
+
+
+class Wrapped(BaseModel):
+    packed: Json[Number] | None = None
+
+
+class Texts(Item):
+    many: list[Json[Number]] = []
+    named: dict[str, Json[Number]] = {}
+    inner: Wrapped | None = None
+    pair: tuple[Json[Number], int] | None = None
+
+
+TEXT = '{"x":1,"theirs":"K"}'
+TEXTS: dict[str, tuple[Any, Callable[[Any], Number], Callable[[Any], str]]] = {
+    "many": ([TEXT, TEXT], lambda one: one.many[1], lambda data: data["many"][1]),
+    "named": ({"a": TEXT, "b": TEXT}, lambda one: one.named["b"], lambda data: data["named"]["b"]),
+    "inner": ({"packed": TEXT, "more": 1}, lambda one: one.inner.packed, lambda data: data["inner"]["packed"]),
+    "pair": ([TEXT, 1], lambda one: one.pair[0], lambda data: data["pair"][0]),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_j03_undeclared_keys_in_json_texts_inside_of_a_field_stay(row: Any, name: str) -> None:
+    value, part_of, text_of = TEXTS[name]
+    row(**{name: value})
+    new = Texts(id="y", data={name: value}).save()
+    assert Item.records.get("y").data[name] == value
+
+    for read in (lambda: Texts.records.get("x"), lambda: Texts.records.filter(id="x").one(), lambda: new):
+        one = read()
+        part_of(one).x = part_of(one).x + 1
+        one.save()
+        stored = Item.records.get(one.id).data[name]
+        assert json.loads(text_of({name: stored})) == {"x": part_of(one).x, "theirs": "K"}
+        text = text_of({name: stored})
+        assert str(stored).replace(text, TEXT) == str(value)
 
 
 @pytest.mark.parametrize("key", STORED)
