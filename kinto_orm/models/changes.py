@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -10,6 +10,7 @@ from kinto_orm.errors import InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.data import (
     Mark,
+    check_settable,
     current_data,
     freeze,
     has_data,
@@ -35,8 +36,8 @@ from kinto_orm.protocol.patches import (
     apply_basic_patch,
     apply_merge_patch,
     changed_keys,
-    check_targets,
     removed_keys,
+    written_places,
 )
 from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import PermissionLists
@@ -124,7 +125,7 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
             f"patch() takes a mapping, a BasicPatch, MergePatch or JSONPatch, not {say_value(changes)}."
         )
     if isinstance(patch, JSONPatch):
-        check_targets(patch)
+        _check_settable(model, _patched(patch, "data"))
         return patch
     if not all(isinstance(part or {}, Mapping) for part in (patch.data, patch.permissions)):
         raise InvalidTypeError("The data and the permissions of a patch are mappings of names to values.")
@@ -142,10 +143,16 @@ def patch_of(model: Any, changes: PatchInput | None, values: Mapping[str, Any]) 
     return patch
 
 
+def _check_settable(model: Any, keys: Collection[str]) -> None:
+    if keys:  # permissions alone are no data of a frozen class
+        check_settable(type(model), keys)
+
+
 def _check_patch(model: Any, patch: BasicPatch | MergePatch) -> None:
     """Raise ``InvalidValueError`` for a value that would not be read: it does not fit the model, or is hidden."""
     cls, codec = type(model), codec_of(type(model))
     changes = patch.body.get("data", {})
+    _check_settable(model, changes)
     names = [codec.fields[key] for key in changes if key in codec.fields]
     known = has_data(model)
     before = current_data(model) if known and names else {}
@@ -221,8 +228,8 @@ def _patched(patch: Patch | None, part: str) -> set[str]:
     """Return the keys of the data, or the permissions, that the patch touches."""
     if not isinstance(patch, JSONPatch):
         return set() if patch is None else set(patch.body.get(part, {}))
-    pointers = [str(one.get(name, "")).split("/") for one in patch.operations for name in ("path", "from")]
-    return {path[2].replace("~1", "/").replace("~0", "~") for path in pointers if len(path) > 2 and path[1] == part}
+    paths = [place.split("/") for place in written_places(patch)]
+    return {path[2].replace("~1", "/").replace("~0", "~") for path in paths if len(path) > 2 and path[1] == part}
 
 
 def redo(model: Any, edits: Edits) -> None:

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from kinto_orm.errors import InvalidIdError, InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.models.codec import Codec, codec_of, invalid, readable_text
-from kinto_orm.models.data import check_editable, current_data, replace_extra, restore_fields
+from kinto_orm.models.data import check_editable, check_settable, current_data, replace_extra, restore_fields
 from kinto_orm.models.envelope import FRESH, Envelope, is_kinto_object, is_model, put_in_envelope
 from kinto_orm.models.undeclared import normal
 from kinto_orm.protocol.json_values import JSONObject, copy_json, say_value, to_json_object
@@ -226,7 +226,10 @@ def replace_data(model: Any, data: JSONObject) -> None:
     if model.__kinto_envelope__().status is not Status.REFERENCE:
         check_editable(model)
     fresh = codec.load(data)
-    envelope = model.__kinto_envelope__()
+    envelope, old, new = model.__kinto_envelope__(), model.__dict__, fresh.__dict__
+    frozen = [name for name, field in type(model).__pydantic_fields__.items() if field.frozen and name in old]
+    if changed := [codec.wires[name] for name in frozen if old[name] != new[name]]:
+        check_settable(type(model), changed)
     model.__dict__.update({name: fresh.__dict__[name] for name in codec.wires})
     object.__setattr__(model, "__pydantic_fields_set__", codec.names_set(fresh, data))
     envelope.touched = frozenset(codec.wires)

@@ -6,7 +6,7 @@ declares are kept, at every depth.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple, Never
 
@@ -200,10 +200,19 @@ def check_editable(model: Any) -> None:
     _check_readable(model, envelope)
     if envelope.status is Status.DELETED:
         raise DeletedObjectError(f"{model!r} was deleted: nothing of it can be changed.")
-    if type(model).model_config.get("frozen"):
-        raise ReadOnlyError(f"{type(model).__name__} is frozen: model_copy(update=…) makes a changed one.")
+    check_settable(type(model))
     if envelope.is_partial:
         raise PartialObjectError(f"{model!r} holds only some of its fields (only()): refresh() it first.")
+
+
+def check_settable(cls: type[Any], keys: Iterable[str] = ()) -> None:
+    """Raise ``ReadOnlyError`` for a frozen class, and ``InvalidValueError`` for a frozen field with one of the keys."""
+    if cls.model_config.get("frozen"):
+        raise ReadOnlyError(f"{cls.__name__} is frozen: model_copy(update=…) makes a changed one.")
+    fields = codec_of(cls).fields
+    for name in [fields[key] for key in keys if key in fields]:
+        if cls.__pydantic_fields__[name].frozen:
+            raise InvalidValueError(f"{cls.__name__}: {name}: the field is frozen: it is set when an object is made.")
 
 
 def undeclared(model: Any) -> Mapping[str, JSON]:
@@ -503,14 +512,13 @@ def set_key(model: Any, key: str, value: Any) -> None:
     if key not in codec.fields:
         own_extra(model)[key] = to_json_value(value, f"data.{key}")
         return
+    check_settable(codec.model, [key])
     name = codec.fields[key]
     try:
         wire = to_json_value(value, key)
     except InvalidValueError:
         set_field(model, name, value)  # a set, a model: what the field takes, though it is no JSON
     else:
-        if codec.model.__pydantic_fields__[name].frozen:
-            set_field(model, name, value)  # which refuses
         _set_wire(model, codec, key, wire)
 
 
@@ -538,6 +546,7 @@ def remove_key(model: Any, key: str) -> None:
     if key not in codec.fields:
         del own_extra(model)[key]
         return
+    check_settable(codec.model, [key])
     name = codec.fields[key]
     field = codec.model.__pydantic_fields__[name]
     if field.is_required():

@@ -91,8 +91,12 @@ def _principals(name: str, principals: Iterable[str] | None) -> list[str] | None
     return None if principals is None else sorted(principals)
 
 
-def check_targets(patch: JSONPatch) -> None:
-    """Raise ``InvalidValueError`` for an operation on what the server sets, or on no part of an object."""
+def written_places(patch: JSONPatch) -> list[str]:
+    """Return the pointers to what the operations write.
+
+    Raises ``InvalidValueError`` for an operation on what the server sets, or on no part of an object.
+    """
+    places: list[str] = []
     for one in patch.body:
         pointer = str(one.get("path", ""))
         parts = pointer.split("/")
@@ -100,10 +104,12 @@ def check_targets(patch: JSONPatch) -> None:
             raise InvalidValueError(
                 f"JSON-Patch: {pointer!r} is no place in an object: it begins with /data/ or /permissions/."
             )
-        written = [pointer, *([str(one.get("from", ""))] if one.get("op") == "move" else [])]
-        for place in [] if one.get("op") == "test" else written:
-            if place in ("/data/id", "/data/last_modified"):
-                raise InvalidValueError(f"JSON-Patch: {place!r} cannot be written: the server sets it.")
+        if one.get("op") != "test":
+            places += [pointer, *([str(one.get("from", ""))] if one.get("op") == "move" else [])]
+    for place in places:
+        if place in ("/data/id", "/data/last_modified"):
+            raise InvalidValueError(f"JSON-Patch: {place!r} cannot be written: the server sets it.")
+    return places
 
 
 def changed_keys(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> JSONObject:

@@ -34,6 +34,7 @@ from pydantic import (
 from wiretap import Wiretap
 
 from kinto_orm import (
+    BasicPatch,
     Bucket,
     Client,
     Collection,
@@ -43,6 +44,7 @@ from kinto_orm import (
     InvalidValueError,
     JSONPatch,
     MergeConflict,
+    MergePatch,
     PartialObjectError,
     ReadOnlyError,
     Record,
@@ -871,9 +873,41 @@ def test_a_frozen_model_is_changed_by_nothing(wire: Wiretap) -> None:
         lambda: one.data.update(note="b"),
         lambda: one.data.pop("note"),
         lambda: setattr(one, "data", {}),
+        lambda: one.patch(note="b"),
+        lambda: Frozen.records.ref("x").patch(note="b"),
+        lambda: one.patch(MergePatch({"other": "b"})),
+        lambda: one.patch(JSONPatch([{"op": "remove", "path": "/data/note"}])),
     ):
         with pytest.raises(ReadOnlyError, match="frozen"):
             edit()
+    one.patch(BasicPatch(permissions={"read": ["system.Everyone"]}))
+    one.patch(JSONPatch([{"op": "test", "path": "/data/note", "value": "a"}]))
+    assert raw() == {"note": "a"} and not one.is_dirty
+
+
+def test_a_frozen_field_is_changed_by_nothing(wire: Wiretap) -> None:
+    class Coin(Item):
+        value: int = Field(default=1, frozen=True, alias="worth")
+        note: str = ""
+
+    coin = Coin(id="x", worth=2).save()
+    for edit in (
+        lambda: setattr(coin, "value", 3),
+        lambda: coin.data.update(worth=3),
+        lambda: coin.data.pop("worth"),
+        lambda: setattr(coin, "data", {"worth": 3}),
+        lambda: coin.patch(value=3),
+        lambda: Coin.records.ref("x").patch(worth=3),
+        lambda: coin.patch(MergePatch({"worth": None})),
+        lambda: coin.patch(JSONPatch([{"op": "move", "from": "/data/worth", "path": "/data/other"}])),
+        lambda: Coin.records.update(value=3),
+    ):
+        with pytest.raises(InvalidValueError, match="frozen"):
+            edit()
+    coin.patch(JSONPatch([{"op": "copy", "from": "/data/worth", "path": "/data/other"}]))
+    coin.data = {"worth": 2, "note": "b"}
+    coin.save()
+    assert raw() == {"worth": 2, "note": "b"}
 
 
 class Whole(Item):
