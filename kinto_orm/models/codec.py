@@ -60,6 +60,9 @@ _NO_ORDER = (
 )
 
 _TIMESTAMPS = frozenset({int, type(None)})
+_ORDERING = frozenset({"gt", "lt", "min", "max"})
+_ORDERED_TOGETHER = {"number": (int, float), "text": (str,), "bool": (bool,)}
+"""For an order, the types of the JSON values that have it."""
 
 _set_values = BaseModel.__dict__["__dict__"].__set__
 
@@ -350,6 +353,11 @@ class Codec:
         wire = self.write_value(name, value)
         if value is not None or wire is not None:  # a field of the type Json has a text for None
             self._check_comparable(field, promised, operator, value)
+        if _is_apart(promised.order, operator, wire):
+            raise InvalidFilterError(
+                f"{field}: the server orders a {type(wire).__name__} by its type, apart from the values of the field: "
+                "give a value of the type of the field."
+            )
         return wire
 
     def check_order(self, name: str) -> None:
@@ -365,7 +373,7 @@ class Codec:
                 f"{field} may hold anything, and a {type(value).__name__} may be written in several ways: give the "
                 "field its type, or compare it with a JSON value."
             )
-        if operator in ("gt", "lt", "min", "max") and promised.order == "":
+        if operator in _ORDERING and promised.order == "":
             raise InvalidFilterError(f"{field}: {_NO_ORDER}")
         if operator in ("", "not") and not promised.has_one_spelling:
             raise InvalidFilterError(
@@ -489,6 +497,13 @@ def _naive_datetimes(value: Any, path: tuple[str | int, ...]) -> Iterator[tuple[
 
 
 _VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
+
+
+def _is_apart(order: str, operator: str, wire: object) -> bool:
+    """Return whether the server answers by the type of the value alone, where Python compares it or fails."""
+    if operator in _ORDERING:
+        return type(wire) in _JSON_SCALARS and type(wire) not in _ORDERED_TOGETHER.get(order, _JSON_SCALARS)
+    return order == "bool" and type(wire) in (int, float)  # 1 == True
 
 
 def _is_json(value: object) -> bool:

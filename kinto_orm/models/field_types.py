@@ -21,9 +21,9 @@ from kinto_orm.protocol.merge import Places
 IMMUTABLE = frozenset({str, int, float, bool, type(None), bytes, date, timedelta, UUID, datetime, time, Decimal})
 """These very classes: those below them may hold anything."""
 
-Order: TypeAlias = Literal["number", "text", "plain", ""]
-"""The order that the server has for the values: that of numbers, a text in the order of the values, that of each JSON
-value; empty where it is another one than theirs."""
+Order: TypeAlias = Literal["number", "text", "bool", "plain", ""]
+"""The order that the server has for the values: that of numbers, a text in the order of the values, that of booleans,
+that of each JSON value; empty where it is another one than theirs."""
 
 Config: TypeAlias = Mapping[str, Any]
 """pydantic's settings of a class, as its core schema has them."""
@@ -68,7 +68,7 @@ _ANY = FieldType(order="plain", has_one_spelling=True, holds_times=True)
 _SIMPLE: Mapping[str, FieldType] = {
     "any": _ANY,
     "none": _SCALAR._replace(order="plain"),
-    "bool": _SCALAR._replace(order="plain"),
+    "bool": _SCALAR._replace(order="bool"),
     "int": _NUMBER,
     "float": _NUMBER,
     "str": _TEXT,

@@ -181,6 +181,37 @@ def test_j24_what_the_server_would_compare_as_text_is_refused(refused: Callable[
         refused()
 
 
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: F(Row.b) > 77,
+        lambda: F(Row.b) <= "x",
+        lambda: F(Row.b).max(None),
+        lambda: F(Row.b) == 1,  # which is true for Python, and not for the server
+        lambda: F(Row.b).in_([0]),
+        lambda: F(Row.f) >= "x",
+        lambda: F(Row.i) < date(2030, 1, 1),
+        lambda: F(Row.cents) > None,
+        lambda: F(Row.s) > 5,
+        lambda: F(Row.at) < 5,
+        lambda: Row.records.filter(gt_b=1),
+        lambda: Row.records.filter(b=1),
+    ],
+)
+def test_a_value_that_the_server_orders_by_its_type_is_refused(refused: Callable[[], Any]) -> None:
+    with pytest.raises(InvalidFilterError, match="type of the field"):
+        refused()
+
+
+def test_booleans_have_their_order(store: Any) -> None:
+    store([{"b": True}, {"b": False}, {"b": None}])
+
+    assert [one.b for one in Row.records.filter(F(Row.b) > False)] == [True]
+    assert [one.b for one in Row.records.filter(F(Row.b) <= False)] == [False]
+    assert Row.records.filter(b=None).count() == 1
+    assert Row.records.filter(F(Row.s) == 5).count() == 0
+
+
 @pytest.mark.parametrize("condition", [F("n") < 0, F("n") <= 1, F(Row.i) < 9, F(Row.i) <= 9, F("n") < 10**6])
 def test_j21_a_condition_on_a_number_matches_no_null(todos: Collection[Record], condition: Any) -> None:
     todos.records.bulk_create([{"n": None, "i": None}, {}])
