@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from functools import cached_property
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Generic, Literal, TypeVar
 from uuid import UUID
 
 import pytest
@@ -21,11 +22,17 @@ from pydantic import (
     ConfigDict,
     Field,
     Json,
+    PlainSerializer,
+    PrivateAttr,
     SecretStr,
     TypeAdapter,
+    WrapSerializer,
     computed_field,
     create_model,
+    field_serializer,
+    field_validator,
     model_serializer,
+    model_validator,
 )
 from pydantic.alias_generators import to_camel
 from readings import readings
@@ -328,6 +335,119 @@ def test_an_option_of_a_field_is_honoured_or_refused_as_the_page_says(
 
     for way, one in readings(model, "x", kinto_client).items():
         assert (one.field, one.is_dirty) == (2, False), way
+
+
+def class_with(**members: Any) -> Any:
+    """Return a class with the field that the test sets, and with these members."""
+    annotations = {"field": int, **members.pop("__annotations__", {})}
+    return type("Item", (Placed,), {"field": 1, "__annotations__": annotations, "__module__": __name__, **members})
+
+
+V = TypeVar("V")
+
+
+class Holding(Placed, Generic[V]):
+    field: V
+
+
+class Mixin(BaseModel):
+    field: int = 1
+    later: Later | None = None
+
+
+class Mixed(Mixin, Placed):
+    pass
+
+
+class Later(BaseModel):
+    n: int = 0
+
+
+def same(value: Any) -> Any:
+    return value
+
+
+def twice(one: Any) -> int:
+    return int(one.field) * 2
+
+
+FEATURES: dict[str, list[Callable[[], Any]]] = {
+    "`field_validator`, in all modes": [
+        lambda: class_with(check=field_validator("field", mode="before")(classmethod(lambda cls, value: value))),
+        lambda: class_with(check=field_validator("*", mode="after")(classmethod(lambda cls, value: value))),
+        lambda: class_with(check=field_validator("field", mode="plain")(classmethod(lambda cls, value: value))),
+        lambda: class_with(
+            check=field_validator("field", mode="wrap")(classmethod(lambda cls, value, handler: handler(value)))
+        ),
+    ],
+    "`model_validator`, in all modes": [
+        lambda: class_with(check=model_validator(mode="before")(classmethod(lambda cls, value: value))),
+        lambda: class_with(check=model_validator(mode="after")(same)),
+        lambda: class_with(check=model_validator(mode="wrap")(classmethod(lambda cls, value, handler: handler(value)))),
+    ],
+    "`field_serializer`, `PlainSerializer`, `WrapSerializer`": [
+        lambda: class_with(write=field_serializer("field")(lambda self, value: value)),
+        lambda: class_with(__annotations__={"field": Annotated[int, PlainSerializer(str)]}),
+        lambda: class_with(
+            __annotations__={"field": Annotated[int, WrapSerializer(lambda value, handler: handler(value))]}
+        ),
+    ],
+    "`model_serializer`": [
+        lambda: class_with(write=model_serializer(mode="wrap")(lambda self, handler: {**handler(self), "more": 1})),
+        lambda: class_with(write=model_serializer(mode="plain")(lambda self: {"field": self.field})),
+    ],
+    "`computed_field`": [lambda: class_with(twice=computed_field(return_type=int)(property(twice)))],
+    "`model_post_init`, private attributes": [
+        lambda: class_with(
+            model_post_init=lambda one, context: setattr(one, "_seen", 2),
+            _seen=PrivateAttr(0),
+            __annotations__={"_seen": int},
+        )
+    ],
+    "`cached_property`": [lambda: with_cached_property()],
+    "a property with a setter": [lambda: class_with(twice=property(twice, lambda one, value: None))],
+    "`__init__` of your own": [lambda: class_with(__init__=lambda one, **values: None)],
+    "a type of `__pydantic_extra__`": [
+        lambda: class_with(
+            model_config=ConfigDict(extra="allow"), __annotations__={"__pydantic_extra__": dict[str, int]}
+        )
+    ],
+    "generic models, inheritance, mixins, forward references": [lambda: Holding[int], lambda: Mixed],
+}
+
+
+def with_cached_property() -> Any:
+    class Item(Placed):
+        field: int = 1
+
+        @cached_property
+        def twice(self) -> int:
+            return self.field * 2
+
+    return Item
+
+
+def test_every_decorator_and_method_on_the_page_is_here() -> None:
+    assert list(rows_of_the_page("Decorators and methods")) == list(FEATURES)
+
+
+@pytest.mark.parametrize(
+    ("feature", "make"), [(feature, make) for feature, makers in FEATURES.items() for make in makers]
+)
+def test_a_decorator_or_method_is_honoured_or_refused_as_the_page_says(
+    kinto_client: Client, todos: Collection[Record], feature: str, make: Callable[[], Any]
+) -> None:
+    if rows_of_the_page("Decorators and methods")[feature] == "refused":
+        with pytest.raises(InvalidTypeError):
+            make()
+        return
+    model = make()
+    model(id="x", field=2).save()
+
+    for way, one in readings(model, "x", kinto_client).items():
+        assert (one.field, one.is_dirty) == (2, False), way
+        assert getattr(one, "twice", 4) == 4 and getattr(one, "_seen", 2) == 2, way
+    assert todos.records.get("x").data.keys() - {"later"} == {"field"}
 
 
 class Color(Enum):
