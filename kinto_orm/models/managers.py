@@ -326,7 +326,8 @@ class Manager(HistoryMixin[M]):
 
     def _check_class(self, one: object) -> None:
         if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
-            raise InvalidTypeError(f"{say_value(one)} is no {self._source.model.__name__}.")
+            advice = " Make an object of an id: ref(id)." if isinstance(one, (str, UUID)) else ""
+            raise InvalidTypeError(f"{say_value(one)} is no {self._source.model.__name__}.{advice}")
 
     def _bind(self, one: M, envelope: Envelope, place: Place) -> None:
         """Give a new object without parent the one of this list; refuse an object of another list."""

@@ -236,6 +236,7 @@ def test_what_a_function_raises_says_what_is_stored(todos: Collection[Record]) -
         pytest.param({1: "x"}, KintoError, "item 40", id="a key that is no text"),
         pytest.param(Collection(bucket="b", id="c"), InvalidTypeError, r"item 40 .*is no Todo", id="another kind"),
         pytest.param(None, InvalidTypeError, "item 40: None is no Todo", id="none"),
+        pytest.param("a", InvalidTypeError, r"item 40: 'a' is no Todo\. .* ref\(id\)", id="an id"),
     ],
 )
 def test_k04_an_invalid_item_is_refused_alone(
