@@ -422,9 +422,7 @@ class RecordManager(Manager[M]):
         return self._run(
             partial(
                 sync,
-                rows,
-                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
-                self._rows(),
+                *self._both_sides(rows, key, fields, delete=delete, max_deletes=max_deletes),
                 on_conflict,
                 progress,
                 on_outcome,
@@ -447,9 +445,7 @@ class RecordManager(Manager[M]):
         return await self._arun(
             partial(
                 sync,
-                rows,
-                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
-                self._rows(),
+                *self._both_sides(rows, key, fields, delete=delete, max_deletes=max_deletes),
                 on_conflict,
                 progress,
                 on_outcome,
@@ -468,13 +464,7 @@ class RecordManager(Manager[M]):
     ) -> SyncPlan:
         """Return what :meth:`sync` would do, as a plan that can be printed, saved and applied; only reads are sent."""
         return self._run(
-            partial(
-                make_plan,
-                rows,
-                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
-                self._rows(),
-                progress,
-            )
+            partial(make_plan, *self._both_sides(rows, key, fields, delete=delete, max_deletes=max_deletes), progress)
         )
 
     async def aplan(
@@ -489,13 +479,7 @@ class RecordManager(Manager[M]):
     ) -> SyncPlan:
         """Like :meth:`plan`."""
         return await self._arun(
-            partial(
-                make_plan,
-                rows,
-                SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes),
-                self._rows(),
-                progress,
-            )
+            partial(make_plan, *self._both_sides(rows, key, fields, delete=delete, max_deletes=max_deletes), progress)
         )
 
     def diff(
@@ -536,6 +520,12 @@ class RecordManager(Manager[M]):
 
     def _rows(self) -> ModelRows:
         return ModelRows(self._source)
+
+    def _both_sides(
+        self, rows: Rows, key: str | Sequence[str], fields: Fields, *, delete: bool, max_deletes: int | float
+    ) -> tuple[Rows, SyncOptions, ModelRows]:
+        """Return the rows, how they are compared with the records, and the codec of both."""
+        return rows, SyncOptions.check(key, fields, delete=delete, max_deletes=max_deletes), self._rows()
 
     def attachment(self, record: M) -> Attachment | None:
         """Return the record's attachment, as it was last read; ``None`` where it has none. Sends nothing.
