@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, time
 from difflib import get_close_matches
-from functools import partial
+from functools import cached_property, partial
 from itertools import repeat
 from typing import Annotated, Any, Never, cast
 
@@ -319,11 +319,14 @@ class Codec:
             self.check_equal(name, value, again)
         return written
 
+    @cached_property
+    def _timed(self) -> Mapping[str, str]:
+        """The fields in whose values a datetime may be: field name to wire name."""
+        return {name: wire for name, wire in self.wires.items() if self.types[name].holds_times}
+
     def naive_datetimes(self, values: Mapping[str, Any]) -> list[tuple[str, datetime]]:
         """Return the datetimes without timezone in the values of fields, at every depth, with their paths."""
-        timed = [
-            (wire, values[name]) for name, wire in self.wires.items() if name in values and self.types[name].holds_times
-        ]
+        timed = [(wire, values[name]) for name, wire in self._timed.items() if name in values]
         return [one for wire, value in timed for one in _naive_datetimes(value, (wire,))]
 
     def check_equal(self, name: str, value: object, again: object) -> None:

@@ -114,8 +114,9 @@ def _with_undeclared(
     codec: Codec, key: str, forms: tuple[JSON, JSON, JSON], *, keeps_defaults: bool, is_new: bool = False
 ) -> JSON:
     """Return the value of a field, the last of its forms (see ``undeclared.py``), with the undeclared keys inside."""
-    texts = codec.texts.get(key)
-    stored, before, now = (at_places(one, texts, _read_text) for one in forms)
+    stored, before, now = forms
+    if (texts := codec.texts.get(key)) is not None:
+        stored, before, now = (at_places(one, texts, _read_text) for one in forms)
     if not isinstance(stored, (dict, list)):
         return forms[-1]  # other values hold nothing undeclared
     stored = codec.respell[codec.fields[key]](stored, before)
@@ -209,9 +210,9 @@ def check_settable(cls: type[Any], keys: Iterable[str] = ()) -> None:
     """Raise ``ReadOnlyError`` for a frozen class, and ``InvalidValueError`` for a frozen field with one of the keys."""
     if cls.model_config.get("frozen"):
         raise ReadOnlyError(f"{cls.__name__} is frozen: model_copy(update=…) makes a changed one.")
-    fields = codec_of(cls).fields
-    for name in [fields[key] for key in keys if key in fields]:
-        if cls.__pydantic_fields__[name].frozen:
+    for key in keys:
+        name = codec_of(cls).fields.get(key)
+        if name is not None and cls.__pydantic_fields__[name].frozen:
             raise InvalidValueError(f"{cls.__name__}: {name}: the field is frozen: it is set when an object is made.")
 
 
