@@ -50,6 +50,7 @@ from kinto_orm.models.field_types import (
 )
 from kinto_orm.models.metaclass import inner_model, wire_name
 from kinto_orm.models.undeclared import difference, parts_of
+from kinto_orm.protocol.filters import ORDERING
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, say_path, to_json_object, to_json_value
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind
@@ -60,7 +61,6 @@ _NO_ORDER = (
 )
 
 _TIMESTAMPS = frozenset({int, type(None)})
-_ORDERING = frozenset({"gt", "lt", "min", "max"})
 _ORDERED_TOGETHER = {"number": (int, float), "text": (str,), "bool": (bool,)}
 """For an order, the types of the JSON values that have it."""
 
@@ -376,7 +376,7 @@ class Codec:
                 f"{field} may hold anything, and a {type(value).__name__} may be written in several ways: give the "
                 "field its type, or compare it with a JSON value."
             )
-        if operator in _ORDERING and promised.order == "":
+        if operator in ORDERING and promised.order == "":
             raise InvalidFilterError(f"{field}: {_NO_ORDER}")
         if operator in ("", "not") and not promised.has_one_spelling:
             raise InvalidFilterError(
@@ -504,7 +504,7 @@ _VALUE = re.compile(r"input_value=.*?, input_type=", re.DOTALL)
 
 def _is_apart(order: str, operator: str, wire: object) -> bool:
     """Return whether the server answers by the type of the value alone, where Python compares it or fails."""
-    if operator in _ORDERING:
+    if operator in ORDERING:
         return type(wire) in _JSON_SCALARS and type(wire) not in _ORDERED_TOGETHER.get(order, _JSON_SCALARS)
     return order == "bool" and type(wire) in (int, float)  # 1 == True
 

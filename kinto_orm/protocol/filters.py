@@ -47,8 +47,8 @@ _INSTEAD = {
     "like": "like_{0}='…*'",
 }
 """The forms to write in the place of Django's look-ups."""
-_ORDERED = ("gt", "lt", "min", "max")
-_TIMESTAMP_OPERATORS = ("", "not", *_ORDERED)
+ORDERING = ("gt", "lt", "min", "max")
+_TIMESTAMP_OPERATORS = ("", "not", *ORDERING)
 _ALWAYS_PRESENT = ("id", "last_modified")
 # A missing field never meets these; `gt`, `min`, `not` and `exclude` it does.
 _PROVING_PRESENCE = ("", "lt", "max", "in", "like", "contains", "contains_any")
@@ -172,7 +172,7 @@ def _check_value(field: str, operator: str, value: Any) -> JSON:
 def _check_scalar(field: str, operator: str, value: JSON) -> None:
     if field == "id" and not isinstance(value, str):
         raise InvalidFilterError(f"ids are strings: id cannot be compared with {say_value(value)}.")
-    if operator in _ORDERED and isinstance(value, (dict, list)):
+    if operator in ORDERING and isinstance(value, (dict, list)):
         raise InvalidFilterError(f"{operator}_{field} cannot order by a {type(value).__name__}: Kinto fails on it.")
     if operator == "like" and not isinstance(value, str):
         raise InvalidFilterError(f"like_{field} takes text, not {say_value(value)}.")
