@@ -16,7 +16,7 @@ from contextlib import closing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from kinto_orm.client import Client
 from kinto_orm.errors import (
@@ -528,11 +528,11 @@ def _is_equal(row: Row, theirs: JSONObject) -> bool:
 def _is_of_the_batch(error: KintoError | None) -> bool:
     """Return whether the server refused the batch for the sake of one of its records, or a batch cannot carry it."""
     if isinstance(error, ForbiddenError | ServerError) or _is_of_the_record(error):
-        return isinstance(error, ResponseError) and error.path == "/batch"
+        return error.path == "/batch"
     return isinstance(error, NotStageableError)
 
 
-def _is_of_the_record(error: KintoError | None) -> bool:
+def _is_of_the_record(error: KintoError | None) -> TypeGuard[BadRequestError]:
     """Return whether the server will never store the record as it is."""
     return isinstance(error, BadRequestError) and error.status in WRONG_RECORD
 
