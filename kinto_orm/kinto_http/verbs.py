@@ -183,10 +183,9 @@ def watch(flow: Flow[T], exchange: Exchange) -> Flow[T]:
     try:
         item = next(flow)
         while True:
-            exchange.request, exchange.response = as_request(item), None
-            if isinstance(item, BlockingTask):
-                exchange.request = None  # no exchange with the server
-            else:
+            # Work of this machine is no exchange with the server.
+            exchange.request, exchange.response = None if isinstance(item, BlockingTask) else as_request(item), None
+            if exchange.request is not None:
                 logger.info("%s %s", exchange.request.method, exchange.request.path)
             try:
                 response = yield item
