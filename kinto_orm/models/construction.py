@@ -230,7 +230,7 @@ def replace_data(model: Any, data: JSONObject) -> None:
     frozen = [name for name, field in type(model).__pydantic_fields__.items() if field.frozen and name in old]
     if changed := [codec.wires[name] for name in frozen if old[name] != new[name]]:
         check_settable(type(model), changed)
-    model.__dict__.update({name: fresh.__dict__[name] for name in codec.wires})
+    model.__dict__.update({name: new[name] for name in codec.wires})
     object.__setattr__(model, "__pydantic_fields_set__", codec.names_set(fresh, data))
     envelope.touched = frozenset(codec.wires)
     replace_extra(envelope, {key: value for key, value in data.items() if key not in codec.fields})
