@@ -24,7 +24,7 @@ from kinto_orm.errors import (
 from kinto_orm.models.codec import Codec, codec_of, invalid, refuse_naive
 from kinto_orm.models.envelope import Envelope, PageSnapshot, bare, put_in_envelope, shared_page
 from kinto_orm.models.field_types import IMMUTABLE
-from kinto_orm.models.undeclared import ABSENT, normal, with_undeclared
+from kinto_orm.models.undeclared import ABSENT, normal, read_text, with_undeclared
 from kinto_orm.protocol.json_values import (
     JSON,
     JSONObject,
@@ -116,22 +116,14 @@ def _with_undeclared(
     """Return the value of a field, the last of its forms (see ``undeclared.py``), with the undeclared keys inside."""
     stored, before, now = forms
     if (texts := codec.texts.get(key)) is not None:
-        stored, before, now = (at_places(one, texts, _read_text) for one in forms)
-    if not isinstance(stored, (dict, list)):
+        stored, before, now = (at_places(one, texts, read_text) for one in forms)
+    if not isinstance(stored, (dict, list)) and (stored == before or not isinstance(stored, str)):
         return forms[-1]  # other values hold nothing undeclared
     stored = codec.respell[codec.fields[key]](stored, before)
     if is_new:
         stored = normal(stored, before, keeps_defaults=True)
     whole = with_undeclared(stored, before, now, (key,), keeps_defaults=keeps_defaults)
     return at_places(whole, texts, _write_text)
-
-
-def _read_text(text: JSON) -> JSON:
-    try:
-        value = from_json(text)
-    except (ValueError, TypeError):
-        return text  # too deep, or no text
-    return value if isinstance(value, (dict, list)) else text
 
 
 def _write_text(value: JSON) -> JSON:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 from pydantic import BaseModel
+from pydantic_core import from_json
 
 from kinto_orm.errors import InvalidValueError
 from kinto_orm.protocol.json_values import (
@@ -46,7 +47,26 @@ def with_undeclared(stored: JSON, before: JSON, now: JSON, path: _Path, *, keeps
         return _merged(stored, before, now, path, keeps_defaults)
     if isinstance(stored, list) and isinstance(before, list) and isinstance(now, list):
         return _paired(stored, before, now, path, keeps_defaults)
+    _refuse_loss(stored, before, path)
     return now
+
+
+def read_text(text: JSON) -> JSON:
+    """Return the object or list that the text is the JSON of; else the text itself."""
+    try:
+        value = from_json(text)
+    except (ValueError, TypeError):
+        return text  # too deep, or no text
+    return value if isinstance(value, (dict, list)) else text
+
+
+def _refuse_loss(stored: JSON, before: JSON, path: _Path) -> None:
+    # A text of JSON that the type of the field does not tell from others: in a union, or in another text of JSON.
+    if _has_undeclared(stored, before):
+        raise InvalidValueError(
+            f"data.{say_path(path)}: the JSON in this text holds keys that the model does not declare, and that would "
+            "be lost: declare them, or give the whole text to patch()."
+        )
 
 
 def _merged(stored: JSONObject, before: JSONObject, now: JSONObject, path: _Path, keeps_defaults: bool) -> JSONObject:  # noqa: FBT001
@@ -68,7 +88,10 @@ def _paired(stored: list[JSON], before: list[JSON], now: list[JSON], path: _Path
     # PostgreSQL has made an integer of a large float, which is read as one, and could not be sent.
     large = [item for item in stored if isinstance(item, float) and not MIN_INTEGER <= item <= MAX_INTEGER]
     if not large and not any(isinstance(item, (dict, list)) for item in stored):
-        return stored if is_same(before, now) else now
+        if is_same(before, now):
+            return stored
+        _refuse_loss(stored, before, path)
+        return now
     is_matched = len(stored) == len(before)
     old = dict.fromkeys(range(len(stored)))
     paired = list(now)
@@ -109,6 +132,9 @@ def _has_undeclared(stored: JSON, before: JSON) -> bool:
         return any(key not in before or _has_undeclared(value, before[key]) for key, value in stored.items())
     if isinstance(stored, list) and isinstance(before, list):
         return len(stored) != len(before) or any(map(_has_undeclared, stored, before))
+    if isinstance(stored, str) and isinstance(before, str) and stored != before:
+        opened = read_text(stored)
+        return opened is not stored and _has_undeclared(opened, read_text(before))
     return False
 
 

@@ -452,6 +452,36 @@ def test_j03_undeclared_keys_in_json_texts_inside_of_a_field_stay(row: Any, name
         assert str(stored).replace(text, TEXT) == str(value)
 
 
+class Outer(BaseModel):
+    inner: Json[Number] | None = None
+
+
+class Loose(Item):
+    either: int | Json[Number] = 0
+    deep: Json[Outer] | None = None
+    all_: list[Json[Number] | int] = []
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "edit"),
+    [
+        ("either", TEXT, lambda one: setattr(one.either, "x", 2)),
+        ("deep", json.dumps({"inner": TEXT}), lambda one: setattr(one.deep.inner, "x", 2)),
+        ("all_", [TEXT, TEXT], lambda one: setattr(one.all_[0], "x", 2)),
+    ],
+)
+def test_j03_undeclared_keys_in_a_text_that_the_type_does_not_tell_are_not_lost_unseen(
+    row: Any, name: str, value: Any, edit: Callable[[Any], object]
+) -> None:
+    row(**{name: value})
+    one = Loose.records.get("x")
+    one.save()
+    edit(one)
+    with pytest.raises(InvalidValueError, match=rf"data\.{name}.*does not declare"):
+        one.save()
+    assert Item.records.get("x").data == {name: value}
+
+
 @pytest.mark.parametrize("key", STORED)
 def test_j03_an_undeclared_key_inside_of_a_field_counts_for_equality(row: Any, key: str) -> None:
     def read(of: Any) -> Nested:
