@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ from wiretap import Wiretap, tap
 from kinto_orm import Bucket, Client, Collection, Record
 from kinto_orm.server import EmbeddedServer, embedded
 from kinto_orm.transport.http import HttpTransport
+from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.reporting import ResponseEvent
 from kinto_orm.transport.retry import RetryPolicy
 
@@ -195,8 +197,11 @@ def connect(waits: list[float], way: str, monkeypatch: pytest.MonkeyPatch) -> It
 
         def make(server: Server | str, **options: Any) -> HttpTransport:
             url = server if isinstance(server, str) else server.url
-            policy = RetryPolicy(sleep=waits.append, asleep=asleep, random=lambda: 1.0)
-            transport = (Awaited if way == "threads" else HttpTransport)(url, **{"policy": policy, **options})
+            policy = options.pop("policy", RetryPolicy(sleep=waits.append, asleep=asleep, random=lambda: 1.0))
+            policy = replace(policy, deadline=options.get("deadline", policy.deadline))
+            kind = Awaited if way == "threads" else HttpTransport
+            adapter = options.pop("adapter", None)
+            transport = kind(WireOptions(url, **options), adapter=adapter, policy=policy)
             if isinstance(transport, Awaited):
                 transport.runner = runner
             ends.callback(transport.close)

@@ -31,14 +31,8 @@ class Wiretap:
     def release(self) -> None:
         self.transport.release()
 
-    async def arelease(self) -> None:
-        await self.transport.arelease()
-
     def close(self) -> None:
         self.transport.close()
-
-    async def aclose(self) -> None:
-        await self.transport.aclose()
 
     @property
     def said(self) -> list[str]:
@@ -77,11 +71,7 @@ class Script:
 
     def release(self) -> None: ...
 
-    async def arelease(self) -> None: ...
-
     def close(self) -> None: ...
-
-    async def aclose(self) -> None: ...
 
 
 def scripted_client(*responses: Response) -> Client:

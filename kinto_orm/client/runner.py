@@ -19,12 +19,13 @@ from kinto_orm.client.disk import LocalDisk
 from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, DryRunError, KintoError
 from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.json_values import JSONObject, decode
-from kinto_orm.protocol.messages import BlockingTask, DownloadOptions, Pause, Request, Response, Target
+from kinto_orm.protocol.messages import BlockingTask, DownloadOptions, Pause, Request, Response, Target, run_blocking
 from kinto_orm.protocol.paths import ObjectPath, check_id
-from kinto_orm.protocol.writes import Flow, NextFlow, Write, encode_request
+from kinto_orm.protocol.writes import Flow, NextFlow, Write, call_blocking, encode_request
 from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.reads import read_server_info
 from kinto_orm.repository.state import Change, OnInvalid, Stateful, activate, deactivate, observe
+from kinto_orm.transport.files import download
 from kinto_orm.unit_of_work.engine import carry_out
 from kinto_orm.unit_of_work.staging import Plan, PlannedWrite
 from kinto_orm.unit_of_work.unit_of_work import refuse_staging, stage
@@ -100,12 +101,7 @@ class ClientRunner:
 
     def run(self, flow: Flow[T]) -> T:
         """Send the requests of the flow one after the other, and return its result."""
-        moving = self._move(flow, self._send)
-        try:
-            moving.send(None)
-        except StopIteration as stop:
-            return cast(T, stop.value)
-        raise AssertionError("a sender that blocks never suspends the flow")  # pragma: no cover  the line above ends it
+        return run_blocking(self._move(flow, self._send))
 
     async def arun(self, flow: Flow[T]) -> T:
         """Like :meth:`run`, without blocking the event loop.
@@ -203,9 +199,18 @@ class ClientRunner:
     ) -> Flow[None]:
         """Return the flow that downloads a file, from any host and without credentials."""
         stopped = threading.Event()
-        fetch = partial(self._options.fetch, url, target, size, sha256, options, is_stopped=stopped.is_set)
+        work = partial(
+            download,
+            url,
+            target,
+            size=size,
+            sha256=sha256,
+            options=self._options,
+            chosen=options,
+            is_stopped=stopped.is_set,
+        )
         try:
-            yield BlockingTask(path=url, work=fetch)
+            yield from call_blocking(url, work)
         finally:
             stopped.set()  # after a cancelled call, its thread may still be downloading
 
@@ -244,11 +249,7 @@ class ClientRunner:
 
     async def aclose(self) -> None:
         """Like :meth:`close`."""
-        self._is_closed = True
-        if self._owns_transport:
-            await self._connection.transport.aclose()
-        if self._owns_server and self._connection.server is not None:
-            await asyncio.to_thread(self._connection.server.close)
+        await asyncio.to_thread(self.close)
 
     def __enter__(self) -> Self:
         activate(self)
@@ -266,8 +267,7 @@ class ClientRunner:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if deactivate(self):
-            await self._connection.transport.arelease()
+        self.__exit__(kind, error, trace)
 
 
 def _read_clock() -> Response:

@@ -6,7 +6,6 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from kinto_orm.errors import InvalidTypeError, ProtocolError
@@ -17,11 +16,12 @@ from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timestamp, fill_from_original, verb
 from kinto_orm.protocol.attachments import Upload, attachment_of, name_of, upload_request
 from kinto_orm.protocol.entries import PERMISSIONS_ORDER
-from kinto_orm.protocol.messages import Content, Request
+from kinto_orm.protocol.messages import Content, DownloadOptions, Request
 from kinto_orm.protocol.paths import EntriesPath, Kind
 from kinto_orm.protocol.reviews import ReviewStep
 from kinto_orm.protocol.writes import Flow, call_blocking
-from kinto_orm.transport.files import HostOptions, download, holds, read_content
+from kinto_orm.transport.files import download, read_content
+from kinto_orm.transport.options import WireOptions
 
 
 class Features(Face):
@@ -261,13 +261,15 @@ class Download:
 
     def fetch(self, url: str, session: Any, *, save_metadata: bool, overwrite: bool) -> str:
         """Download the file unless it is there already, and return its path."""
-        wanted, path = self.attachment, Path(self.path)
-        if overwrite or not holds(path, wanted.size, wanted.hash):
-            timeout = getattr(session, "timeout", None) or None
-            server_url = getattr(session, "server_url", None)
-            retries = getattr(session, "nb_retry", 0)
-            options = HostOptions(timeout=timeout, retries=retries, deadline=HOUR, server_url=server_url)
-            download(url, path, size=wanted.size, sha256=wanted.hash, options=options)
+        wanted = self.attachment
+        options = WireOptions(
+            getattr(session, "server_url", ""),
+            timeout=getattr(session, "timeout", None) or None,
+            retry=getattr(session, "nb_retry", 0),
+            deadline=HOUR,
+        )
+        chosen = DownloadOptions(overwrite=True, keeps_same=not overwrite)
+        download(url, self.path, size=wanted.size, sha256=wanted.hash, options=options, chosen=chosen)
         if save_metadata:
             with open(f"{self.path}.meta.json", "w", encoding="utf-8") as file:
                 json.dump(self.record, file)

@@ -90,11 +90,7 @@ class FileTransport:
         """Close the file until the next request."""
         self._store.release()
 
-    async def arelease(self) -> None:
-        """Like :meth:`release`."""
-        self._store.release()
-
-    close, aclose = release, arelease  # the file belongs to the mirror
+    close = release  # the file belongs to the mirror
 
     def _answer_batch(self, request: Request) -> Response:
         entries = decode(request.body or b"{}", "/batch")["requests"]

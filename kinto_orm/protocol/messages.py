@@ -6,9 +6,11 @@ Flows yield requests and receive responses. Nothing here does I/O.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
-from typing import IO, Any, NamedTuple, Protocol, TypeAlias
+from typing import IO, Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
+
+T = TypeVar("T")
 
 NO_HEADERS: Mapping[str, str] = {}
 
@@ -126,17 +128,18 @@ class Transport(Protocol):
         """Close idle sockets; the transport stays usable."""
         ...
 
-    async def arelease(self) -> None:
-        """Like :meth:`release`."""
-        ...
-
     def close(self) -> None:
         """Close all sockets; sending afterwards raises ``ClientClosedError``."""
         ...
 
-    async def aclose(self) -> None:
-        """Like :meth:`close`."""
-        ...
+
+def run_blocking(work: Coroutine[Any, Any, T]) -> T:
+    """Return the result of a coroutine that is never suspended, because what it awaits blocks instead."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        return cast(T, stop.value)
+    raise AssertionError("what blocks never suspends")  # pragma: no cover  the line above ends it
 
 
 def whole_seconds(text: str) -> float | None:

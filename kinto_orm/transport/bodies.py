@@ -1,48 +1,16 @@
-"""The body of an answer: decoded piece by piece, so that its size and its time stay bounded."""
+"""The body of an answer: decoded piece by piece, so that its reader can bound its size and its time."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
 import requests
 import urllib3
 
-from kinto_orm.errors import ResponseTooLargeError
-
 CHUNK = 256 * 1024
-
-
-@dataclass(slots=True, eq=False, repr=False)
-class Body:
-    """The decoded body of one answer, as far as it has come. Times are of ``clock``, sizes are bytes."""
-
-    name: str
-    """The name of the request, for errors."""
-    limit: int
-    deadline: float
-    clock: Callable[[], float]
-    _pieces: list[bytes] = field(default_factory=list)
-    _size: int = 0
-
-    def add(self, piece: bytes) -> None:
-        """Add the next bytes. Raises ``ResponseTooLargeError``, and ``TimeoutError`` after the deadline."""
-        self._size += len(piece)
-        if self._size > self.limit:
-            raise ResponseTooLargeError(
-                f"{self.name}: the answer has more than {self.limit} bytes. "
-                "Ask for less at a time, or raise max_response_bytes."
-            )
-        if self.clock() > self.deadline:
-            raise TimeoutError
-        self._pieces.append(piece)
-
-    def whole(self) -> bytes:
-        """Return the whole body."""
-        return b"".join(self._pieces)
 
 
 class Identity:

@@ -28,6 +28,7 @@ from kinto_orm.protocol.json_values import decode
 from kinto_orm.protocol.messages import Response
 from kinto_orm.transport.auth import BearerTokenAuth, SecretAuth
 from kinto_orm.transport.http import ask_anonymously
+from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.token_refresh import TokenStore
 
 Ask: TypeAlias = Callable[[float], Response]
@@ -101,7 +102,7 @@ class BrowserOAuth(SecretAuth):
 
     def _login_path(self, root: str, seconds: float) -> str:
         """Return the path of the provider's login, below the root."""
-        ask = self._ask_by.get(root) or partial(ask_anonymously, root)
+        ask = self._ask_by.get(root) or partial(ask_anonymously, WireOptions(root))
         try:
             answer = ask(seconds)
             described: Any = decode(answer.body, root)

@@ -10,9 +10,8 @@ import secrets
 import shutil
 import socket
 import time
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from ipaddress import ip_address
 from pathlib import Path
 from tempfile import SpooledTemporaryFile
@@ -20,22 +19,24 @@ from typing import IO, cast
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from requests.utils import get_environ_proxies
 
 from kinto_orm.errors import InvalidTypeError, KintoError, ProtocolError, ResponseError, TransportError, UsageError
-from kinto_orm.protocol.messages import Content, Request, Response, Target
+from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Response, Target, run_blocking
+from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
 from kinto_orm.transport.retry import (
     LENGTH,
+    Attempt,
     Backoff,
     Result,
     RetryBudget,
     RetryLoop,
     RetryPolicy,
-    Timeout,
     parse_timeout,
     retry_after,
 )
-from kinto_orm.transport.sessions import Answer, Limits, ManagedSession, Verify, WireOptions
+from kinto_orm.transport.sessions import Answer, Limits, ManagedSession
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
 """The largest file that is downloaded where neither the caller nor the record says a size."""
@@ -46,48 +47,36 @@ _IN_MEMORY = 8 * 1024 * 1024
 """Bytes of a file that wait in memory for the rest of it; more of them wait on the disk."""
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class HostOptions:
-    """How the host of the files is asked: never with credentials, because the files of Kinto are public.
-
-    ``deadline`` bounds a whole download, in seconds. ``allow_hosts`` are the hosts to which a redirect may lead, as
-    ``host`` or ``host:port``, besides the one that was asked. ``server_url`` is the Kinto server that named the file:
-    a public one cannot name a file on a private network, on this machine or at a link-local address.
-    """
-
-    timeout: Timeout = (5, 30)
-    retries: int = 3
-    verify: Verify = True
-    proxies: Mapping[str, str] = field(default_factory=dict)
-    deadline: float = 120
-    max_bytes: int | None = None
-    allow_hosts: Collection[str] = ()
-    server_url: str | None = None
-
-
 def download(
     url: str,
     target: Target,
     *,
-    size: int | None = None,
-    sha256: str | None = None,
-    options: HostOptions | None = None,
+    size: int | None,
+    sha256: str | None,
+    options: WireOptions,
+    chosen: DownloadOptions,
     is_stopped: Callable[[], bool] = lambda: False,
-    overwrite: bool = True,
 ) -> None:
     """Download the file to ``target``, a path or an open file.
 
     ``size`` (bytes) and ``sha256`` (hexadecimal) are compared where they are known. An existing file stays until the
-    new one is complete, and nothing is written to an open file before. Without ``overwrite`` it stays for good, and is
-    a ``UsageError``. The download ends early once ``is_stopped()``. Raises ``ProtocolError`` for another file than the
-    expected one, too large a file, or a redirect elsewhere, ``ResponseError`` where the server refuses,
-    ``TransportError`` where no answer arrives, or only a part of it.
+    new one is complete, and nothing is written to an open file before. Unless ``overwrite`` is chosen it stays for
+    good, and is a ``UsageError`` where it is another file. The download ends early once ``is_stopped()``.
+
+    The files of Kinto are public, so their host gets no credentials and no headers of the options: only their limits
+    and the way to the network count. The server that named the file is that of the options: a public one cannot name a
+    file on a private network, on this machine or at a link-local address.
+    Raises ``ProtocolError`` for another file than the expected one, too large a file, or a redirect elsewhere,
+    ``ResponseError`` where the server refuses, ``TransportError`` where no answer arrives, or only a part of it.
     """
-    place = (
-        _replacing(Path(target), overwrite=overwrite) if isinstance(target, (str, os.PathLike)) else _spooled(target)
-    )
+    path = Path(target) if isinstance(target, (str, os.PathLike)) else None
+    if path is not None and (not chosen.overwrite or chosen.keeps_same) and _holds(path, size, sha256):
+        return
+    if chosen.max_bytes is not None and size is not None and size > chosen.max_bytes:
+        raise UsageError(f"The file has {size} bytes, more than max_bytes={chosen.max_bytes}: it was not fetched.")
+    place = _spooled(cast(IO[bytes], target)) if path is None else _replacing(path, overwrite=chosen.overwrite)
     with place as file:
-        _Download(file, size, sha256, options or HostOptions(), is_stopped).run(url)
+        _Download(file, size, sha256, options, chosen, is_stopped).run(url)
 
 
 class _Download:
@@ -98,22 +87,26 @@ class _Download:
         file: IO[bytes],
         size: int | None,
         sha256: str | None,
-        options: HostOptions,
+        options: WireOptions,
+        chosen: DownloadOptions,
         is_stopped: Callable[[], bool],
     ) -> None:
         self._file = file
         self._size = size
         self._sha256 = sha256
         self._options = options
+        self._allow_hosts = chosen.allow_hosts
         self._is_stopped = is_stopped
         self._end = time.monotonic() + options.deadline
         self._timeout = parse_timeout(options.timeout)
-        limit = MAX_FILE_BYTES if options.max_bytes is None else options.max_bytes
-        self._limit = limit if size is None or (options.max_bytes is not None and limit < size) else size
+        limit = MAX_FILE_BYTES if chosen.max_bytes is None else chosen.max_bytes
+        self._limit = limit if size is None or (chosen.max_bytes is not None and limit < size) else size
 
     def run(self, url: str) -> None:
         """Fetch the file, from where the redirects lead."""
         first = url
+        found = get_environ_proxies(url) if self._options.trust_env else {}
+        self._proxies = {**found, **(self._options.proxies or {})}
         for _ in range(_MAX_REDIRECTS):
             self._check_host(url)
             answer = self._ask(url)
@@ -133,7 +126,7 @@ class _Download:
             host, netloc = urlsplit(target).hostname, urlsplit(target).netloc
         except ValueError as error:
             raise ProtocolError(f"GET {first}: redirected to what is no URL.") from error
-        is_allowed = host in self._options.allow_hosts or netloc in self._options.allow_hosts
+        is_allowed = host in self._allow_hosts or netloc in self._allow_hosts
         is_downgraded = first.startswith("https:") and not target.startswith("https:")
         if origins[0] != origins[1] and (not is_allowed or is_downgraded or "@" in netloc):
             raise ProtocolError(
@@ -148,9 +141,9 @@ class _Download:
         host = urlsplit(url).hostname
         if not url.startswith(("http://", "https://")) or not host:
             raise ProtocolError(f"{url!r:.200} is no http:// or https:// URL of a file.")
-        if options.server_url is None or _is_private(urlsplit(options.server_url).hostname or ""):
+        if not options.server_url or _is_private(urlsplit(options.server_url).hostname or ""):
             return
-        is_proxied = bool(requests.utils.select_proxy(url, dict(options.proxies)))
+        is_proxied = bool(requests.utils.select_proxy(url, self._proxies))
         if _is_private(host, resolve=not is_proxied):
             raise ProtocolError(
                 f"GET {url}: {options.server_url} is a public server, and the file would come from a private network "
@@ -162,22 +155,21 @@ class _Download:
         origin = _origin(url)
         parts = urlsplit(url)
         left = max(self._end - time.monotonic(), 0.001)
-        policy = RetryPolicy(retries=self._options.retries, deadline=left)
-        options = WireOptions(
-            origin,
-            auth=None,
-            headers={"Accept": "*/*"},
-            verify=self._options.verify,
-            cert=None,
-            proxies=dict(self._options.proxies),
-            trust_env=False,
-            allow_insecure=True,
-        )
+        policy = RetryPolicy(retries=self._options.retry, deadline=left)
+        verify, proxies = self._options.verify, self._proxies
+        options = WireOptions(origin, headers={"Accept": "*/*"}, verify=verify, proxies=proxies, allow_insecure=True)
         wire = ManagedSession(options, None)
         request = Request("GET", parts.path or "/", parts.query)
         loop = RetryLoop(policy, RetryBudget(), Backoff(policy), _ignore, _ignore)
+
+        async def attempt(request: Request, _: Attempt) -> Result:
+            return self._attempt(wire, request, url)
+
+        async def sleep(seconds: float) -> None:
+            policy.sleep(seconds)
+
         try:
-            return loop.drive(request, lambda attempt: self._attempt(wire, request, url), policy.sleep)
+            return run_blocking(loop.run(request, attempt, sleep))
         finally:
             wire.release()
 
@@ -269,7 +261,7 @@ def _public(address: str) -> bool:
     return (mapped or ip).is_global
 
 
-def holds(path: str | os.PathLike[str], size: int | None, sha256: str | None) -> bool:
+def _holds(path: Path, size: int | None, sha256: str | None) -> bool:
     """Return whether the file at ``path`` is that one already; ``False`` where its SHA-256 is not known."""
     if sha256 is None or not os.path.isfile(path) or size not in (None, os.path.getsize(path)):
         return False

@@ -1,6 +1,6 @@
 """Retries: when a request is sent again, and the wait before it; one loop around one HTTP request.
 
-The loop is a generator that asks for attempts and pauses and does neither, so threads and event loops share it. Every
+The loop awaits attempts and pauses, which block where the caller does, so threads and event loops share it. Every
 failure has a class, and only the class decides:
 
 - *not sent*: there was no connection. Sent again.
@@ -20,7 +20,7 @@ import math
 import random
 import threading
 import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -194,7 +194,7 @@ class Backoff:
 
 
 class Attempt(NamedTuple):
-    """The loop wants the request to be sent. The deadline is a time of the policy's clock."""
+    """One exchange. The deadline is a time of the policy's clock."""
 
     number: int
     deadline: float
@@ -202,14 +202,8 @@ class Attempt(NamedTuple):
     """Whether credentials that are refused now may be renewed; those that were, would be refused again."""
 
 
-class Pause(NamedTuple):
-    """The loop wants nothing to happen for so many seconds."""
-
-    seconds: float
-
-
 Result: TypeAlias = Response | KintoError
-Retrying: TypeAlias = Generator[Attempt | Pause, Result | None, Response]
+Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 
 class RetryLoop(NamedTuple):
@@ -223,18 +217,19 @@ class RetryLoop(NamedTuple):
     on_empty: Callable[[Request], None]
     """Called where a request is not sent again because the budget is spent."""
 
-    def run(self, request: Request) -> Retrying:
+    async def run(
+        self, request: Request, attempt: Callable[[Request, Attempt], Awaitable[Result]], sleep: Sleep
+    ) -> Response:
         """Return the answer, or raise the last attempt's error: at once where another wait would miss the deadline."""
         deadline = self.policy.clock() + self.policy.deadline
         if request.attempt > 1:
-            yield Pause(self.policy.wait(request.attempt - 1))
+            await sleep(self.policy.wait(request.attempt - 1))
         may_be_applied = is_renewed = False
         number = 1
         while True:
-            if self.backoff.is_on:
-                yield from self._leave_alone(request, deadline)
-            result = yield Attempt(number + is_renewed, deadline, may_renew=not is_renewed)
-            assert result is not None
+            if self.backoff.is_on and (left := self._pause(request, deadline)):
+                await sleep(left)
+            result = await attempt(request, Attempt(number + is_renewed, deadline, may_renew=not is_renewed))
             failure = failure_of(result)
             if isinstance(result, Response) and result.asks_for_login:
                 self.on_retry(request, number, 0.0, result)
@@ -244,7 +239,7 @@ class RetryLoop(NamedTuple):
             if wait is None:
                 break
             self.on_retry(request, number, wait, result)
-            yield Pause(wait)
+            await sleep(wait)
             may_be_applied = may_be_applied or failure is Failure.AMBIGUOUS
             number += 1
         if failure is Failure.NONE:
@@ -253,32 +248,16 @@ class RetryLoop(NamedTuple):
             return result
         return _handed_over(result, may_be_applied=may_be_applied and request.is_write)
 
-    def drive(self, request: Request, attempt: Callable[[Attempt], Result], sleep: Callable[[float], None]) -> Response:
-        """Return what :meth:`run` returns, after these attempts and pauses."""
-        loop = self.run(request)
-        result: Result | None = None
-        try:
-            while True:
-                step = loop.send(result)
-                if isinstance(step, Pause):
-                    sleep(step.seconds)
-                    result = None
-                else:
-                    result = attempt(step)
-        except StopIteration as stop:
-            return cast(Response, stop.value)
-
-    def _leave_alone(self, request: Request, deadline: float) -> Generator[Attempt | Pause, Result | None, None]:
+    def _pause(self, request: Request, deadline: float) -> float:
+        """Return the seconds for which the server wants to be left alone; raise ``BackoffError`` for too many."""
         left = self.backoff.left() if self.policy.on_backoff != "ignore" else 0.0
-        if not left:
-            return
-        if self.policy.on_backoff == "raise" or self.policy.clock() + left >= deadline:
+        if left and (self.policy.on_backoff == "raise" or self.policy.clock() + left >= deadline):
             raise BackoffError(
                 f"{request.method} {request.path} was not sent: the server asks for a pause of {left:.0f} more seconds "
                 "(its header Backoff). Wait, or give the client a longer deadline or on_backoff='ignore'.",
                 retry_after=left,
             )
-        yield Pause(left)
+        return left
 
     def _wait(self, request: Request, result: Result, failure: Failure, number: int, deadline: float) -> float | None:
         """Return the seconds until the next attempt; ``None`` where there is none."""

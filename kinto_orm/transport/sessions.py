@@ -9,9 +9,8 @@ import http.client
 import io
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from dataclasses import dataclass
 from http.cookiejar import DefaultCookiePolicy
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -23,7 +22,6 @@ from requests import PreparedRequest, adapters, sessions
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import HTTPBasicAuth
 from requests.structures import CaseInsensitiveDict
-from requests.utils import select_proxy
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool, ProxyManager
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.exceptions import ClosedPoolError, HTTPError
@@ -33,42 +31,19 @@ from kinto_orm.protocol.messages import Request
 from kinto_orm.transport.auth import (
     Authenticator,
     anonymous,
-    is_in_clear,
     is_plain,
     own_headers,
+    parse_auth,
     refuse_in_clear,
     signed,
     with_credentials,
 )
 from kinto_orm.transport.bodies import decoded, decoded_pieces
+from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.requests_errors import as_of_requests
-
-Verify: TypeAlias = bool | str
-Certificate: TypeAlias = str | tuple[str, str] | None
 
 POOL_SIZE = 32
 """How many connections are kept for the next requests."""
-
-
-@dataclass(frozen=True, slots=True, eq=False, repr=False)
-class WireOptions:
-    """The options that every request shares."""
-
-    server_url: str
-    auth: Authenticator | None
-    headers: dict[str, str]
-    verify: Verify
-    cert: Certificate
-    proxies: dict[str, str]
-    trust_env: bool
-    allow_insecure: bool
-    """Whether credentials may be sent where everybody on the way can read them."""
-
-    def is_clear(self, proxies: Mapping[str, str]) -> bool:
-        """Return whether credentials must not be sent: others could read them on the way, or in a proxy."""
-        if self.allow_insecure or not self.server_url.startswith("http:"):
-            return False
-        return is_in_clear(self.server_url) or bool(select_proxy(self.server_url, dict(proxies)))
 
 
 class Limits(NamedTuple):
@@ -230,11 +205,12 @@ class _Headers:
     __slots__ = ("_auth", "_names", "all")
 
     def __init__(self, options: WireOptions) -> None:
-        given = {name.lower() for name in options.headers}
+        given = {name.lower() for name in options.headers or ()}
         own = {name: value for name, value in own_headers().items() if name.lower() not in given}
-        self.all = {**own, **options.headers}
+        self.all = {**own, **(options.headers or {})}
         self._names = {name.lower(): name for name in self.all}
-        self._auth = options.auth if is_plain(options.auth) else None
+        auth = parse_auth(options.auth)
+        self._auth = auth if is_plain(auth) else None
 
     def of(self, request: Request) -> dict[str, str]:
         """Return the headers of the request, with credentials that are plain."""
@@ -260,6 +236,8 @@ class ManagedSession:
     ) -> None:
         self.pid = os.getpid()
         self._options = options
+        self.auth = parse_auth(options.auth)
+        """The object that adds the credentials."""
         self._adapter = adapter
         # Kept after a fork only: closing the parent's pools could wait for a lock that is never released.
         self._ancestor = ancestor
@@ -268,22 +246,17 @@ class ManagedSession:
         self._headers = _Headers(options)
         self._is_clear = self._is_network and options.is_clear(self._session.proxies)
         if self._is_clear:
-            refuse_in_clear(CaseInsensitiveDict(self._headers.all), options.auth)
+            refuse_in_clear(CaseInsensitiveDict(self._headers.all), self.auth)
         self._path = urlsplit(options.server_url).path
         self._pool: HTTPConnectionPool | None = None
         self._may_use_pool = (
             adapter is None
             and type(self._session) is _SESSION
-            and is_plain(options.auth)
+            and is_plain(self.auth)
             and not self._session.proxies
             and not self._is_clear
         )
         self.holds_sockets = False
-
-    @property
-    def auth(self) -> Authenticator | None:
-        """The object that adds the credentials."""
-        return self._options.auth
 
     def send(self, request: Request, limits: Limits) -> Answer:
         """Send the request and return the answer."""
@@ -343,7 +316,7 @@ class ManagedSession:
         prepared.url = self._options.server_url + request.target
         prepared.headers = CaseInsensitiveDict(self._headers.of(request))
         prepared.body = request.body
-        prepared = signed(prepared, self._options.auth)
+        prepared = signed(prepared, self.auth)
         if self._is_clear:
             refuse_in_clear(prepared.headers)
         return prepared
@@ -383,13 +356,14 @@ class ExternalSession:
     def __init__(self, options: WireOptions, session: requests.Session) -> None:
         self.pid = os.getpid()
         self._options = options
+        self._auth = parse_auth(options.auth)
         self._session = session
 
     @property
     def auth(self) -> Authenticator | None:
         """The function that adds credentials: the client's, else the session's."""
         theirs = self._session.auth
-        return self._options.auth or (HTTPBasicAuth(*theirs) if isinstance(theirs, tuple) else theirs)
+        return self._auth or (HTTPBasicAuth(*theirs) if isinstance(theirs, tuple) else theirs)
 
     def send(self, request: Request, limits: Limits) -> Answer:
         """Send the request and return the answer. Its headers have no limit but that for each wait."""
@@ -398,11 +372,11 @@ class ExternalSession:
             request.method,
             self._options.server_url + request.target,
             data=request.body,
-            headers={**self._headers(), **self._options.headers, **request.headers},
+            headers={**self._headers(), **(self._options.headers or {}), **request.headers},
             auth=self._sign,
             verify=self._session.verify if self._options.verify is True else self._options.verify,
             cert=self._options.cert or self._session.cert,
-            proxies=dict(self._options.proxies) or None,
+            proxies=dict(self._options.proxies or {}) or None,
             timeout=(limits.connect, limits.read),
             stream=True,
             allow_redirects=False,
@@ -412,7 +386,7 @@ class ExternalSession:
 
     def _sign(self, prepared: PreparedRequest) -> PreparedRequest:
         result = with_credentials(prepared, self.auth or anonymous)
-        proxies = {**self._session.proxies, **self._options.proxies}
+        proxies = {**self._session.proxies, **(self._options.proxies or {})}
         if self._options.is_clear(proxies) and _is_network(self._session, self._options.server_url):
             refuse_in_clear(result.headers)
         return result
@@ -434,30 +408,23 @@ class ExternalSession:
 Wire: TypeAlias = ManagedSession | ExternalSession
 
 
-def make_wire(options: WireOptions, session: requests.Session | None, adapter: BaseAdapter | None) -> Wire:
+def make_wire(options: WireOptions, adapter: BaseAdapter | None) -> Wire:
     """Return the wire of the user's session, or of a new one."""
-    if session is None:
+    if options.session is None:
         return ManagedSession(options, adapter)
     if adapter is not None:
         raise ConfigurationError("session= and adapter= exclude each other: mount the adapter on your session.")
-    return ExternalSession(options, session)
-
-
-def _way_out(session: requests.Session, options: WireOptions) -> tuple[Verify, dict[str, str]]:
-    """Return how the session verifies servers, and its proxies.
-
-    Both are those of the options, and where these allow it those of the environment.
-    """
-    url, proxies = options.server_url, dict(options.proxies)
-    settings: Any = session.merge_environment_settings(url, proxies, None, options.verify, None)
-    return settings["verify"], dict(settings["proxies"])
+    return ExternalSession(options, options.session)
 
 
 def _own_session(options: WireOptions, adapter: BaseAdapter | None) -> requests.Session:
     session = requests.Session()
     session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
     session.trust_env = options.trust_env
-    session.verify, session.proxies = _way_out(session, options)
+    # As the options say, and where these allow it the environment.
+    proxies = dict(options.proxies or {})
+    settings: Any = session.merge_environment_settings(options.server_url, proxies, None, options.verify, None)
+    session.verify, session.proxies = settings["verify"], dict(settings["proxies"])
     for scheme in ("http://", "https://"):
         session.mount(scheme, DeadlineAdapter(pool_maxsize=POOL_SIZE, max_retries=0))
     if adapter is not None:

@@ -21,6 +21,7 @@ from scripted_server import Serve, answer, drip, hang, one, said
 from kinto_orm import BrowserOAuth, LoginFailedError
 from kinto_orm.protocol.messages import Request
 from kinto_orm.transport.http import HttpTransport
+from kinto_orm.transport.options import WireOptions
 
 
 def logging_in(act: Callable[[str], object], **options: Any) -> BrowserOAuth:
@@ -55,7 +56,7 @@ def test_o05_silent_connections_keep_nobody_out(serve: Serve) -> None:
         bring(callback)
 
     server = serve(PROVIDERS, one("b"))
-    with contextlib.closing(HttpTransport(server.url, auth=logging_in(act, timeout=60))) as transport:
+    with contextlib.closing(HttpTransport(WireOptions(server.url, auth=logging_in(act, timeout=60)))) as transport:
         started = time.monotonic()
         assert transport.send(Request("GET", "/buckets/b")).status == 200
         assert time.monotonic() - started < 30
@@ -71,7 +72,7 @@ def test_o05_a_dripping_connection_meets_the_deadline(serve: Serve) -> None:
             drip(b"GET /" + b"x" * 900)(connection)
 
     started = time.monotonic()
-    transport = HttpTransport(serve(PROVIDERS).url, auth=logging_in(act, timeout=0.4))
+    transport = HttpTransport(WireOptions(serve(PROVIDERS).url, auth=logging_in(act, timeout=0.4)))
     with contextlib.closing(transport), pytest.raises(LoginFailedError):
         transport.send(Request("GET", "/buckets/b"))
 
@@ -90,7 +91,7 @@ def test_o05_a_dripping_connection_meets_the_deadline(serve: Serve) -> None:
 )
 def test_o05_the_providers_are_asked_by_the_transport_of_the_client(serve: Serve, script: Any) -> None:
     auth = logging_in(bring, timeout=0.2)
-    transport = HttpTransport(serve(script).url, auth=auth, max_response_bytes=1_000_000)
+    transport = HttpTransport(WireOptions(serve(script).url, auth=auth, max_response_bytes=1_000_000))
     started = time.monotonic()
     tracemalloc.start()
 
@@ -105,7 +106,9 @@ def test_o05_the_providers_are_asked_by_the_transport_of_the_client(serve: Serve
 def test_o05_a_login_by_a_proxy(serve: Serve) -> None:
     proxy = serve(PROVIDERS, one("b"))
     options = {"proxies": {"http": proxy.url}, "allow_insecure": True}
-    with contextlib.closing(HttpTransport("http://kinto.test", auth=logging_in(bring), **options)) as transport:
+    with contextlib.closing(
+        HttpTransport(WireOptions("http://kinto.test", auth=logging_in(bring), **options))
+    ) as transport:
         assert transport.send(Request("GET", "/buckets/b")).status == 200
 
     assert [request.split()[1] for request in proxy.requests] == [

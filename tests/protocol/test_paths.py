@@ -28,7 +28,7 @@ from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id, dra
 from kinto_orm.protocol.responses import read_object
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.server import EmbeddedServer
-from kinto_orm.transport.http import parse_server_url
+from kinto_orm.transport.options import parse_server_url
 
 Try = Callable[[Client], object]
 

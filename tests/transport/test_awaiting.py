@@ -29,6 +29,7 @@ from kinto_orm.errors import ClientClosedError, ConfigurationError, ConnectionFa
 from kinto_orm.protocol.messages import Request
 from kinto_orm.server import EmbeddedServer, ServerThread
 from kinto_orm.transport.http import HttpTransport
+from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.reporting import RequestEvent
 from kinto_orm.transport.retry import RetryPolicy
 from kinto_orm.transport.sessions import POOL_SIZE
@@ -46,11 +47,12 @@ LONGEST_STALL = 2.0
 
 @asynccontextmanager
 async def open_transport(server: Server, **options: Any) -> AsyncIterator[HttpTransport]:
-    transport = HttpTransport(server.url, **{"policy": ONCE, **options})
+    policy = options.pop("policy", ONCE)
+    transport = HttpTransport(WireOptions(server.url, **options), policy=policy)
     try:
         yield transport
     finally:
-        await transport.aclose()
+        transport.close()
 
 
 async def until(is_so: Callable[[], object]) -> None:
@@ -137,7 +139,7 @@ def test_a_request_whose_turn_does_not_come_was_not_sent(serve: Serve) -> None:
     server, go = serve(), threading.Event()
 
     async def crowd() -> None:
-        async with open_transport(server, deadline=0.1) as transport:
+        async with open_transport(server, policy=RetryPolicy(retries=0, deadline=0.1)) as transport:
             threads = vars(transport)["_threads"]
             others = [asyncio.create_task(threads.run(lambda: go.wait(30), 5)) for _ in range(POOL_SIZE)]
             await asyncio.sleep(0)
@@ -259,7 +261,7 @@ def test_two_hundred_saves_do_not_block_the_loop(url_of_another_process: str) ->
 
 def test_event_loops_in_threads_share_a_transport() -> None:
     with Echo() as server:
-        transport = HttpTransport(server.url, policy=ONCE)
+        transport = HttpTransport(WireOptions(server.url), policy=ONCE)
 
         async def ask(name: int) -> list[bytes]:
             requests = (transport.asend(Request("GET", f"/{name}/{n}")) for n in range(50))
@@ -276,7 +278,7 @@ def test_event_loops_in_threads_share_a_transport() -> None:
 
 def test_loops_that_have_ended_are_forgotten(serve: Serve) -> None:
     server = serve()
-    transport = HttpTransport(server.url, policy=ONCE)
+    transport = HttpTransport(WireOptions(server.url), policy=ONCE)
     for _ in range(3):
         assert asyncio.run(transport.asend(GET)).status == 200
 
@@ -293,7 +295,7 @@ def test_a_loop_may_end_before_the_request_of_a_cancelled_call(serve: Serve) -> 
         connection.sendall(answer(b"{}", "Connection: close"))
 
     server = serve(late, answer())
-    transport = HttpTransport(server.url, policy=ONCE)
+    transport = HttpTransport(WireOptions(server.url), policy=ONCE)
 
     async def cancelled() -> None:
         task = asyncio.create_task(transport.asend(GET))
@@ -355,7 +357,7 @@ def test_a_transport_that_is_closed_while_requests_wait_says_so(serve: Serve) ->
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12: the servers here are threads
 def test_a_child_process_has_threads_of_its_own(serve: Serve) -> None:
     server = serve(answer(b"1"), answer(b"2"), answer(b"3"))
-    transport = HttpTransport(server.url, policy=ONCE)
+    transport = HttpTransport(WireOptions(server.url), policy=ONCE)
     reader, writer = os.pipe()
     with asyncio.Runner() as runner, os.fdopen(reader, "rb") as result:
         runner.run(transport.asend(GET))
@@ -370,7 +372,7 @@ def test_a_child_process_has_threads_of_its_own(serve: Serve) -> None:
 
         assert result.read() == b"2"
         assert runner.run(transport.asend(GET)).body == b"3"
-        runner.run(transport.aclose())
+        transport.close()
     assert server.connections == 2
 
 

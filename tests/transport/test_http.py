@@ -62,7 +62,8 @@ from kinto_orm.errors import (
 )
 from kinto_orm.protocol.messages import Request
 from kinto_orm.transport.auth import BearerTokenAuth
-from kinto_orm.transport.http import HttpTransport, parse_server_url
+from kinto_orm.transport.http import HttpTransport
+from kinto_orm.transport.options import WireOptions, parse_server_url
 from kinto_orm.transport.reporting import ResponseEvent, redacted
 from kinto_orm.transport.retry import FinalConnectionError, RetryPolicy
 from kinto_orm.transport.sessions import BoundedResponse, DeadlineAdapter, answer_deadline
@@ -159,7 +160,7 @@ def test_server_url_that_cannot_work_is_refused(url: Any) -> None:
 )
 def test_an_at_sign_that_separates_no_credentials_is_refused_without_showing_them(userinfo: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
-        HttpTransport(f"https://{userinfo}@kinto.test/v1")
+        HttpTransport(WireOptions(f"https://{userinfo}@kinto.test/v1"))
 
     assert CANARY not in str(refused.value)
     assert refused.value.__context__ is None
@@ -194,7 +195,7 @@ def test_credentials_in_the_server_url_are_taken_out_of_it(
 
 def test_credentials_are_given_once() -> None:
     with pytest.raises(ConfigurationError, match="give them once") as refused:
-        HttpTransport(f"https://user:{CANARY}@kinto.test", auth="user:pass")
+        HttpTransport(WireOptions(f"https://user:{CANARY}@kinto.test", auth="user:pass"))
 
     assert CANARY not in str(refused.value)
 
@@ -353,7 +354,7 @@ class TokenAuth(AuthBase):
 @pytest.mark.parametrize("host", ["kinto.test", "10.0.0.1", "[2001:db8::1]", "localhost.kinto.test", "127.0.0.1.test"])
 def test_credentials_in_clear_are_refused_at_once(options: dict[str, Any], host: str) -> None:
     with pytest.raises(ConfigurationError, match="everybody on the way could read"):
-        HttpTransport(f"http://{host}/v1", **options)
+        HttpTransport(WireOptions(f"http://{host}/v1", **options))
 
 
 @pytest.mark.parametrize("header", ["Basic xyz", "Bearer xyz", "Bearer+OIDC xyz", b"bearer xyz"])
@@ -398,9 +399,9 @@ def test_o08_credentials_for_this_machine_do_not_go_to_a_proxy(
     options: dict[str, Any] = {"proxies": {"http": proxy.url}, "session": session if is_brought else None}
 
     with pytest.raises(ConfigurationError, match="could read the credentials"):
-        HttpTransport(server.url, auth="user:pass", **options).send(GET)
+        HttpTransport(WireOptions(server.url, auth="user:pass", **options)).send(GET)
 
-    trusting = HttpTransport(server.url, auth="user:pass", allow_insecure=True, **options)
+    trusting = HttpTransport(WireOptions(server.url, auth="user:pass", allow_insecure=True, **options))
     trusting.send(GET)
     trusting.close()
     assert (server.requests, len(proxy.requests)) == ([], 1)
@@ -411,7 +412,7 @@ def test_o08_credentials_in_a_session_do_not_go_to_its_proxy(serve: Serve, sessi
     session.auth, session.proxies = ("user", "pass"), {"http": proxy.url}
 
     with pytest.raises(ConfigurationError, match="could read the credentials"):
-        HttpTransport("http://localhost:1/v1", session=session).send(GET)
+        HttpTransport(WireOptions("http://localhost:1/v1", session=session)).send(GET)
 
     assert proxy.requests == []
 
@@ -422,18 +423,18 @@ def test_o08_a_proxy_of_the_environment_gets_no_credentials_either(
     monkeypatch.setenv("http_proxy", serve().url)
 
     with pytest.raises(ConfigurationError, match="could read the credentials"):
-        HttpTransport("http://localhost:1/v1", auth="user:pass", trust_env=True)
+        HttpTransport(WireOptions("http://localhost:1/v1", auth="user:pass", trust_env=True))
 
 
 @pytest.mark.parametrize(
     "url", ["https://kinto.test", "http://localhost", "http://a.localhost:1", "http://[::1]", "http://127.9.9.9"]
 )
 def test_credentials_go_where_nobody_else_can_read_them(url: str) -> None:
-    HttpTransport(url, auth="user:pass")
+    HttpTransport(WireOptions(url, auth="user:pass"))
 
 
 def test_digest_shows_no_password() -> None:
-    HttpTransport("http://kinto.test", auth=HTTPDigestAuth("user", "pass"))
+    HttpTransport(WireOptions("http://kinto.test", auth=HTTPDigestAuth("user", "pass")))
 
 
 # What comes back
@@ -929,7 +930,7 @@ def test_a_session_may_have_a_certificate(
 @pytest.mark.parametrize("cert", ["/no/such/file", (__file__, "/no/such/file"), (__file__,) * 3, 1, b"x"])
 def test_a_certificate_has_to_exist(cert: Any) -> None:
     with pytest.raises(ConfigurationError, match="cert is"):
-        HttpTransport("https://kinto.test", cert=cert)
+        HttpTransport(WireOptions("https://kinto.test", cert=cert))
 
 
 @pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
@@ -949,7 +950,7 @@ def test_a_warning_that_is_an_error_is_one_of_ours(serve: Serve, connect: Connec
 @pytest.mark.parametrize("verify", ["/no/such/file", None, 1])
 def test_a_ca_bundle_has_to_exist(verify: Any) -> None:
     with pytest.raises(ConfigurationError, match="verify is"):
-        HttpTransport("https://kinto.test", verify=verify)
+        HttpTransport(WireOptions("https://kinto.test", verify=verify))
 
 
 # Sessions and adapters of the user
@@ -1052,7 +1053,7 @@ def test_a_session_is_never_closed_by_us(serve: Serve, connect: Connect, session
 
 def test_session_and_adapter_exclude_each_other(session: requests.Session) -> None:
     with pytest.raises(ConfigurationError, match="mount the adapter on your session"):
-        HttpTransport("http://kinto.test", session=session, adapter=HTTPAdapter())
+        HttpTransport(WireOptions("http://kinto.test", session=session), adapter=HTTPAdapter())
 
 
 class InProcess(BaseAdapter):
@@ -1168,7 +1169,8 @@ def spy(*args, **options):
 requests.Session.send = spy
 from kinto_orm.protocol.messages import Request
 from kinto_orm.transport.http import HttpTransport
-transport = HttpTransport({serve().url!r})
+from kinto_orm.transport.options import WireOptions
+transport = HttpTransport(WireOptions({serve().url!r}))
 transport.send(Request("GET", "/"))
 transport.close()
 """
@@ -1313,12 +1315,14 @@ def test_threads_share_a_transport(serve: Serve, connect: Connect) -> None:
 )
 def test_a_size_that_is_none_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match="max_response_bytes is"):
-        HttpTransport("https://kinto.test", **options)
+        HttpTransport(WireOptions("https://kinto.test", **options))
 
 
-def leave(url: str, end: Callable[[HttpTransport], None], **options: Any) -> list[str]:
+def leave(
+    url: str, end: Callable[[HttpTransport], None], adapter: BaseAdapter | None = None, **options: Any
+) -> list[str]:
     """Return the warnings of a transport that is dropped without being closed."""
-    transport = HttpTransport(url, **options)
+    transport = HttpTransport(WireOptions(url, **options), adapter=adapter)
     transport.send(GET)
     end(transport)
     with warnings.catch_warnings(record=True) as told:

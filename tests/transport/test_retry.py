@@ -24,16 +24,17 @@ from kinto_orm.errors import (
     ProtocolError,
     TransportError,
 )
-from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.messages import Request, Response, run_blocking
 from kinto_orm.transport.http import HttpTransport
+from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.requests_errors import FinalConnectionError
 from kinto_orm.transport.retry import (
     BUDGET,
     COST_OF_RETRY,
     COST_OF_RETRY_NOT_APPLIED,
+    Attempt,
     Backoff,
     Failure,
-    Pause,
     Result,
     RetryBudget,
     RetryLoop,
@@ -87,21 +88,16 @@ class Loop:
     def send(self, request: Request, *results: Result, rest: Result = OK) -> Response:
         """Return the result of the loop whose attempts end like that, in turn, and all later ones like ``rest``."""
         script = iter(results)
-        steps = self._loop.run(request)
-        result: Result | None = None
-        try:
-            while True:
-                step = steps.send(result)
-                if isinstance(step, Pause):
-                    self.waits.append(step.seconds)
-                    self.clock.now += step.seconds
-                    result = None
-                else:
-                    self.attempts += 1
-                    result = next(script, rest)
-        except StopIteration as stop:
-            answer: Response = stop.value
-            return answer
+
+        async def attempt(request: Request, _: Attempt) -> Result:
+            self.attempts += 1
+            return next(script, rest)
+
+        async def sleep(seconds: float) -> None:
+            self.waits.append(seconds)
+            self.clock.now += seconds
+
+        return run_blocking(self._loop.run(request, attempt, sleep))
 
 
 def test_an_answer_needs_one_attempt() -> None:
@@ -490,10 +486,10 @@ class Answering(HttpTransport):
     """A transport whose exchanges end as a script says."""
 
     def __init__(self, results: Sequence[Result], policy: RetryPolicy) -> None:
-        super().__init__("http://kinto.test", policy=policy)
+        super().__init__(WireOptions("http://kinto.test"), policy=policy)
         self.script = list(results)
 
-    def _ask(self, request: Request, deadline: float) -> Response:
+    def _ask(self, request: Request, attempt: Attempt) -> Response:
         result = self.script.pop(0)
         if isinstance(result, KintoError):
             raise result

@@ -19,6 +19,7 @@ from kinto_orm import BearerTokenAuth, ConnectionFailedError, ConnectionLostErro
 from kinto_orm.protocol.messages import Request
 from kinto_orm.transport import token_refresh
 from kinto_orm.transport.http import HttpTransport
+from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.retry import RetryPolicy
 from kinto_orm.transport.token_refresh import TokenStore
 
@@ -160,9 +161,9 @@ def test_an_auth_object_renews_outside_of_the_loop(serve: Serve) -> None:
             return super().renew(refused)
 
     async def ask() -> int:
-        transport = HttpTransport(serve(REFUSED, DONE).url, auth=Slow())
+        transport = HttpTransport(WireOptions(serve(REFUSED, DONE).url, auth=Slow()))
         status = (await transport.asend(GET)).status
-        await transport.aclose()
+        transport.close()
         return status
 
     assert asyncio.run(ask()) == 200

@@ -202,14 +202,8 @@ class Limited:
     def release(self) -> None:
         self.inner.release()
 
-    async def arelease(self) -> None:
-        await self.inner.arelease()
-
     def close(self) -> None:
         self.inner.close()
-
-    async def aclose(self) -> None:
-        await self.inner.aclose()
 
 
 @pytest.fixture
