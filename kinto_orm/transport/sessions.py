@@ -9,8 +9,10 @@ import http.client
 import io
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from http.cookiejar import DefaultCookiePolicy
 from types import FunctionType, ModuleType
 from typing import Any, NamedTuple, TypeAlias
@@ -38,7 +40,6 @@ from kinto_orm.transport.auth import (
     signed,
     with_credentials,
 )
-from kinto_orm.transport.bodies import decoded, decoded_pieces
 from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.requests_errors import as_of_requests
 
@@ -296,7 +297,7 @@ class ManagedSession:
                 self._pool = None
             raise as_of_requests(error) from error
         headers = {name.lower(): value for name, value in raw.headers.itermerged()}
-        return Answer(raw.status, headers, decoded(raw), raw.close)
+        return Answer(raw.status, headers, _decoded(raw), raw.close)
 
     def _open_pool(self) -> HTTPConnectionPool:
         options, session = self._options, self._session
@@ -471,4 +472,57 @@ def _answer_of(answer: requests.Response) -> Answer:
     headers = {name.lower(): value for name, value in answer.headers.items()}
     if HELD_LOCATION in headers:
         headers["location"] = headers.pop(HELD_LOCATION)
-    return Answer(answer.status_code, headers, decoded_pieces(answer), answer.close, answer.request)
+    return Answer(answer.status_code, headers, _decoded_pieces(answer), answer.close, answer.request)
+
+
+# The body of an answer, decoded piece by piece, so that its reader can bound its size and its time.
+
+CHUNK = 256 * 1024
+_GZIP = b"\x1f\x8b"
+
+
+def _decoded_pieces(answer: requests.Response) -> Iterator[bytes]:
+    """Return the decoded body of an answer of ``requests``, a bounded piece at a time, each as soon as it is there."""
+    raw: Any = answer.raw
+    if raw is None or getattr(answer, "_content_consumed", False):
+        return iter([answer.content])  # an adapter, a hook or a session of the user's has read it already
+    if not isinstance(raw, urllib3.BaseHTTPResponse):
+        return _chunks(raw, raw.read)  # requests does not decode the file of an adapter or of vcrpy
+    return _decoded(raw)
+
+
+def _decoded(raw: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    """Return the decoded body of an answer of ``urllib3``, as :func:`_decoded_pieces` does."""
+    # read1 gives what has come so far: waiting for a full chunk could take for ever.
+    chunks = _chunks(raw, partial(raw.read1, decode_content=False))
+    encoding = raw.headers.get("content-encoding", "").strip().lower()
+    return chunks if encoding in ("", "identity") else _inflated(chunks, encoding)
+
+
+def _chunks(raw: Any, read: Callable[[int], bytes]) -> Iterator[bytes]:
+    while not getattr(raw, "closed", False) and (chunk := read(CHUNK)):
+        yield chunk
+
+
+def _inflated(chunks: Iterator[bytes], encoding: str) -> Iterator[bytes]:
+    """Yield the content of gzip or deflate, a bounded piece at a time.
+
+    Raises ``zlib.error`` for a damaged body, a part of one, or bytes after its end, and ``ContentDecodingError`` for
+    another encoding.
+    """
+    if encoding not in ("gzip", "x-gzip", "deflate"):
+        raise requests.exceptions.ContentDecodingError
+    inflater: Any = None
+    for chunk in chunks:
+        rest = chunk
+        while rest:
+            if inflater is not None and inflater.eof and not rest.startswith(_GZIP[: len(rest)]):
+                raise zlib.error
+            if inflater is None or inflater.eof:  # the first member, or the next one
+                inflater = zlib.decompressobj(wbits=zlib.MAX_WBITS | 32)  # 32: with the header of gzip or of zlib
+            yield inflater.decompress(rest, CHUNK)
+            rest = inflater.unconsumed_tail or inflater.unused_data
+    if inflater is not None:  # the answer to HEAD says how a body would be encoded, and has none
+        yield inflater.flush()
+        if not inflater.eof:
+            raise zlib.error  # requests and urllib3 take a stream that is cut short for a whole one
