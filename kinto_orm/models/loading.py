@@ -68,13 +68,26 @@ def blank(cls: type[Any], id: str, envelope: Envelope) -> Any:
 
 def load(model: Any, state: ObjectState) -> None:
     """Put the object in the state that the server gave. Raises ``InvalidValueError`` where it does not fit."""
-    codec = codec_of(type(model))
-    assert state.data is not None
-    row = {**state.data, "id": state.path.id, "last_modified": state.last_modified}
-    fresh = codec.load(row, f"{state.path} as the server has it now does not fit ")
-    apply_snapshot(model, fresh, state.data)
+    fresh, data = _read(type(model), state)
+    apply_snapshot(model, fresh, data)
     model.__dict__["id"] = state.path.id
     become_loaded(model, model.__kinto_envelope__(), state.last_modified, state.permissions)
+
+
+def load_one(cls: type[Any], state: ObjectState, runner: FlowRunner, parent: Any) -> Any:
+    """Return a new object in the state that the server gave. Raises ``InvalidValueError`` where it does not fit."""
+    fresh, data = _read(cls, state)
+    envelope = Envelope(Status.LOADED, client=runner, parent=parent)
+    envelope.path = state.path
+    if state.permissions is not None:
+        envelope.permissions = Permissions(cls.__kinto_kind__, state.permissions)
+    return _loaded(fresh, data, envelope)
+
+
+def _read(cls: type[Any], state: ObjectState) -> tuple[Any, JSONObject]:
+    assert state.data is not None
+    row = {**state.data, "id": state.path.id, "last_modified": state.last_modified}
+    return codec_of(cls).load(row, f"{state.path} as the server has it now does not fit "), state.data
 
 
 def become_loaded(model: Any, envelope: Envelope, last_modified: int | None, shown: ShownPermissions) -> None:
@@ -101,10 +114,7 @@ def mark_deleted(model: Any, state: ObjectState) -> None:
 def fetched(cls: type[Any], runner: FlowRunner, parent: Any, path: ObjectPath) -> Flow[Any]:
     """Return the flow that loads an object."""
     yield from require_kind(path.kind, runner)
-    state = yield from get(path)
-    model = reference(cls, path.id, runner, parent)
-    load(model, state)
-    return model
+    return load_one(cls, (yield from get(path)), runner, parent)
 
 
 def refreshed(model: Any, *, discard: bool) -> Flow[Any]:
@@ -174,6 +184,7 @@ def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, share
 
 
 def _row(model: type[Any], plain: type[Any], row: JSONObject, rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
+    envelope = Envelope(Status.LOADED, client=shared.client, parent=shared.parent)
     try:
         one = codec_of(model).load(row, f"{rows.path}/{row['id']} does not fit ")
     except InvalidValueError as error:
@@ -182,14 +193,13 @@ def _row(model: type[Any], plain: type[Any], row: JSONObject, rows: LoadedRows, 
                 f'{error}; filter(on_invalid="skip") leaves such rows out, "keep" gives plain records.'
             ) from error
         if rows.on_invalid == "keep":
-            yield _loaded(codec_of(plain).load(row), row, shared)
+            yield _loaded(codec_of(plain).load(row), without_envelope(row), envelope)
         return
-    yield _loaded(one, row, shared)
+    yield _loaded(one, without_envelope(row), envelope)
 
 
-def _loaded(one: Any, row: JSONObject, shared: Envelope) -> Any:
-    envelope = Envelope(Status.LOADED, client=shared.client, parent=shared.parent)
-    envelope.data = without_envelope(row)
+def _loaded(one: Any, data: JSONObject, envelope: Envelope) -> Any:
+    envelope.data = data
     put_in_envelope(one, envelope)
     remember_defaults(one, envelope)
     return one

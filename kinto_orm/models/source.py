@@ -18,7 +18,7 @@ from kinto_orm.models.codec import codec_of, declared_at
 from kinto_orm.models.data import current_data
 from kinto_orm.models.envelope import bare, shared_row
 from kinto_orm.models.kinto_object import KintoObject
-from kinto_orm.models.loading import find_parent, load, load_page, reference, reference_at
+from kinto_orm.models.loading import find_parent, load_one, load_page, reference_at
 from kinto_orm.protocol.json_values import JSON, JSONObject
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, PluralPath
@@ -84,9 +84,7 @@ class ModelSource(NamedTuple):
 
     def load_one(self, state: ObjectState, place: Place) -> Any:
         """Return the object of that state."""
-        one = reference(self.model, state.path.id, place.runner, place.parent)
-        load(one, state)
-        return one
+        return load_one(self.model, state, place.runner, place.parent)
 
     def resolve_field(self, name: str) -> str:
         """Return the wire name; a model with fields has only those, ``id``, ``last_modified`` and ``deleted``."""
