@@ -155,7 +155,7 @@ class FileTransport:
             texts = [self._store_edit(call, known[row[0]], None) for row in rows]
             timestamp = self._store.timestamp(call.collection)
         else:
-            texts = list(map(selection.text, rows))
+            texts = selection.texts(rows)
         following = {"next-page": f"http://mirror/v1{call.path}?{query}"} if query else {}
         return _answer(200, f'{{"data":[{",".join(texts)}]}}', timestamp, {**date, **following})
 

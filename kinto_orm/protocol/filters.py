@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, time
@@ -269,11 +268,12 @@ def _tell_apart(parameters: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
     Kinto would make a list of the values of one name, and compare with that. It strips names after that.
     """
-    seen: Counter[str] = Counter()
+    seen: dict[str, int] = {}
     apart: list[tuple[str, str]] = []
     for name, value in dict.fromkeys(parameters):
-        apart.append((name + " " * seen[name], value))
-        seen[name] += 1
+        times = seen.get(name, 0)
+        apart.append((name + " " * times, value))
+        seen[name] = times + 1
     return apart
 
 

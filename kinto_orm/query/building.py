@@ -101,7 +101,7 @@ def with_policy(reading: Reading[M], on_invalid: OnInvalid | None) -> Reading[M]
     """Return the reading with this treatment of rows that do not fit their model."""
     if on_invalid not in (None, "raise", "skip", "keep"):
         raise InvalidFilterError(f"on_invalid is 'raise', 'skip' or 'keep', not {on_invalid!r}.")
-    return replace(reading, on_invalid=on_invalid or reading.on_invalid)
+    return reading if on_invalid is None else replace(reading, on_invalid=on_invalid)
 
 
 def field_names(reading: Reading[M], fields: Sequence[Any], verb: str) -> tuple[str, ...]:
@@ -137,9 +137,11 @@ def check_count(value: Any, what: str, least: int = 0, most: int | None = None) 
 
 
 def _with_conditions(reading: Reading[M], more: list[Condition]) -> Reading[M]:
+    if not more:
+        return reading
     conditions = (*reading.selection.conditions, *more)
     encode_conditions(conditions)  # an invalid condition raises here, in the user's line
-    return reading.select(conditions=conditions) if more else reading
+    return reading.select(conditions=conditions)
 
 
 def _checked(one: object) -> Condition:

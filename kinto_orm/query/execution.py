@@ -329,7 +329,7 @@ class Reading(Generic[M]):
 
     def select(self, **changes: Any) -> Reading[M]:
         """Return the same reading with these changes of its selection."""
-        return replace(self, selection=replace(self.selection, **changes))
+        return Reading(self.source, replace(self.selection, **changes), self.on_invalid)
 
     def walk(self, place: Place, *, grows: bool = False) -> PageWalk[M]:
         """Return the pages, to be read one by one."""
