@@ -20,7 +20,7 @@ from kinto_orm.jobs.publication import Publication, ReviewFlows
 from kinto_orm.jobs.schemas import SchemaDiff, SchemaSource, compare_schema, prepare_schema
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.kinto_object import KintoObject
-from kinto_orm.models.loading import find_parent, reference
+from kinto_orm.models.loading import parent_ids, reference
 from kinto_orm.models.managers import Manager, RecordManager, manager_of, record_manager_of
 from kinto_orm.models.metaclass import Given, Settable, argument
 from kinto_orm.models.permissions import member_texts
@@ -496,7 +496,7 @@ def holders_of(one: Any, client: FlowRunner) -> Sequence[KintoObject]:
     or collection.
     """
     if isinstance(one, type) and issubclass(one, Record):
-        bucket, collection = find_parent(one, None, None, lambda: client).__kinto_path__().ids
+        bucket, collection = parent_ids(one, client)
         holder: KintoObject = Collection(bucket=bucket, id=collection, model=one, client=client)
     elif isinstance(one, Bucket):
         return (Bucket(id=one.id, client=client),)

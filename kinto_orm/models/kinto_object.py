@@ -37,7 +37,7 @@ from kinto_orm.models.construction import (
 from kinto_orm.models.data import has_changed, has_data, is_clean, own_extra, set_field, set_key, undeclared
 from kinto_orm.models.data_view import Data
 from kinto_orm.models.envelope import Envelope, SharedEnvelope, is_kinto_object, put_in_envelope, shared_row
-from kinto_orm.models.loading import fetched, find_parent, load, mark_deleted, refreshed
+from kinto_orm.models.loading import fetched, find_parent, load, mark_deleted, parent_ids, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput, is_same, to_json_object, too_deep
@@ -407,15 +407,13 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     @classmethod
     def __kinto_locate__(cls, runner: FlowRunner, id: str | UUID) -> ObjectPath:
-        parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
         kind = cls.__kinto_kind__
-        return PluralPath(kind, parent.__kinto_path__().ids if parent else ()).object(check_id(id, kind=kind))
+        return PluralPath(kind, parent_ids(cls, runner)).object(check_id(id, kind=kind))
 
     @classmethod
     def __kinto_fetch__(cls, runner: FlowRunner, id: str | UUID) -> Flow[Self]:
         """Return the flow that loads the object of that id, with the defaults of class and client."""
-        parent = find_parent(cls, None, None, lambda: runner) if cls.__kinto_parent__ is not None else None
-        return fetched(cls, runner, parent, cls.__kinto_locate__(runner, id))
+        return fetched(cls, runner, cls.__kinto_locate__(runner, id))
 
     # -- Python's own ---------------------------------------------------------------------------------------------
 

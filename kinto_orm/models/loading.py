@@ -33,21 +33,33 @@ from kinto_orm.repository.state import FlowRunner, ObjectState, Status
 
 def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[], FlowRunner]) -> Any:
     """Return the parent of an object of that class: as given, else the class's, else the client's default."""
-    parent_class = cls.__kinto_parent__
-    if cls.__kinto_kind__ is not Kind.RECORD:
-        if is_kinto_object(bucket):
-            return bucket
-        return reference(parent_class, bucket or cls.__kinto_bucket__ or runner().default_bucket, runner(), None)
-    if is_kinto_object(collection):
-        return collection
-    id = collection or cls.__kinto_collection__ or runner().default_collection
+    given = collection if cls.__kinto_kind__ is Kind.RECORD else bucket
+    if is_kinto_object(given):
+        return given
+    if is_kinto_object(bucket):
+        return reference(cls.__kinto_parent__, _collection_id(cls, collection, runner()), runner(), bucket)
+    return reference_at(cls.__kinto_parent__, parent_ids(cls, runner(), bucket, collection), runner())
+
+
+def parent_ids(cls: type[Any], runner: FlowRunner, bucket: Any = None, collection: Any = None) -> tuple[str, ...]:
+    """Return the ids of the parent of an object of that class: as given, else the class's, else the client's default.
+
+    Raises ``NotBoundError`` where there is no collection.
+    """
+    if cls.__kinto_parent__ is None:
+        return ()
+    id = bucket or cls.__kinto_bucket__ or runner.default_bucket
+    return (id, _collection_id(cls, collection, runner)) if cls.__kinto_kind__ is Kind.RECORD else (id,)
+
+
+def _collection_id(cls: type[Any], given: Any, runner: FlowRunner) -> Any:
+    id = given or cls.__kinto_collection__ or runner.default_collection
     if id is None:
         raise NotBoundError(
             f"{cls.__name__} belongs to no collection: give collection=…, declare class {cls.__name__}(Record, "
             "collection=…), or give the client a default (collection=…)."
         )
-    above = find_parent(parent_class, bucket or cls.__kinto_bucket__, None, runner)
-    return reference(parent_class, id, runner(), above)
+    return id
 
 
 def reference(cls: type[Any], id: Any, runner: FlowRunner | None, parent: Any) -> Any:
@@ -111,10 +123,11 @@ def mark_deleted(model: Any, state: ObjectState) -> None:
         model.__dict__["last_modified"] = state.last_modified
 
 
-def fetched(cls: type[Any], runner: FlowRunner, parent: Any, path: ObjectPath) -> Flow[Any]:
+def fetched(cls: type[Any], runner: FlowRunner, path: ObjectPath) -> Flow[Any]:
     """Return the flow that loads an object."""
     yield from require_kind(path.kind, runner)
-    return load_one(cls, (yield from get(path)), runner, parent)
+    state = yield from get(path)
+    return load_one(cls, state, runner, reference_at(cls.__kinto_parent__, path.ids[:-1], runner))
 
 
 def refreshed(model: Any, *, discard: bool) -> Flow[Any]:

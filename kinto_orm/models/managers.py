@@ -247,11 +247,10 @@ class Manager(HistoryMixin[M]):
         return f"<Manager of {source.model.__name__} {source.kind.plural}{below}>"
 
     def _new(self, **arguments: Any) -> M:
-        source = self._source
-        parent = source.find_parent()
-        if parent is not None:
-            arguments[parent.__kinto_kind__.value] = parent
-        return cast(M, source.model(client=source.runner(), **arguments))
+        place = self._source.locate()
+        if place.parent is not None:
+            arguments[place.parent.__kinto_kind__.value] = place.parent
+        return cast(M, self._source.model(client=place.runner, **arguments))
 
     def _creation(
         self, name: str, id: str | UUID, defaults: Mapping[str, Any] | None

@@ -18,7 +18,7 @@ from kinto_orm.models.codec import codec_of, declared_at
 from kinto_orm.models.data import current_data
 from kinto_orm.models.envelope import bare, shared_row
 from kinto_orm.models.kinto_object import KintoObject
-from kinto_orm.models.loading import find_parent, load_one, load_page, reference_at
+from kinto_orm.models.loading import load_one, load_page, parent_ids, reference_at
 from kinto_orm.protocol.json_values import JSON, JSONObject
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, PluralPath
@@ -53,19 +53,13 @@ class ModelSource(NamedTuple):
             return self.parent.__kinto_runner__()
         return self.model.__kinto_client__ or active_runner(f"{self.model.__name__}'s query", self.origin)
 
-    def find_parent(self) -> KintoObject | None:
-        """Return the parent; raise ``NotBoundError`` where there is none."""
-        if self.parent is not None or self.model.__kinto_parent__ is None:
-            return self.parent
-        return cast(KintoObject, find_parent(self.model, None, None, self.runner))
-
     def locate(self) -> Place:
-        """Return the client and the list."""
-        if self.path is not None:
-            runner = self.runner()
-            return Place(runner, self.path, reference_at(self.model.__kinto_parent__, self.path.parent_ids, runner))
-        parent = self.find_parent()
-        return Place(self.runner(), PluralPath(self.kind, parent.__kinto_path__().ids if parent else ()), parent)
+        """Return the client and the list; raise ``NotBoundError`` where there is none."""
+        runner = self.runner()
+        if self.parent is not None:
+            return Place(runner, PluralPath(self.kind, self.parent.__kinto_path__().ids), self.parent)
+        path = self.path or PluralPath(self.kind, parent_ids(self.model, runner))
+        return Place(runner, path, reference_at(self.model.__kinto_parent__, path.parent_ids, runner))
 
     def fixed(self, runner: FlowRunner, path: PluralPath) -> ModelSource:
         """Return the same source at that place, independent of defaults; it can be pickled."""

@@ -91,7 +91,7 @@ def encode_query(params: Sequence[tuple[str, str]]) -> str:
     return "&".join([f"{_quote(name)}={_quote(value)}" for name, value in params])
 
 
-# `;` separates parameters for Kinto, as `&` does: an empty `safe` escapes it. Queries have most of their texts in common.
+# `;` separates parameters for Kinto, as `&` does: an empty `safe` escapes it. Queries have most texts in common.
 _quote = lru_cache(maxsize=256)(partial(quote, safe=""))
 
 
