@@ -224,6 +224,8 @@ class FileTransport:
 
         ``version`` is the timestamp of the list or the record; ``None`` where there is no record.
         """
+        if not call.headers:
+            return True
         given = [call.headers.get(name) for name in ("If-Match", "If-None-Match")]
         match, none_match = (one if one in (None, "*") else parse_timestamp(one) for one in given)
         is_met = match is None or (version is not None and match in ("*", version))

@@ -54,8 +54,8 @@ class Selection:
     def __init__(self, store: Store, collection: int, query: str, *, only_live: bool = False) -> None:
         self._store = store
         self._collection = collection
-        pairs = [one.partition("=") for one in query.split("&")] if query else []
-        parameters = [(unquote(name), unquote(value)) for name, _, value in pairs]
+        pairs = [one.split("=") for one in query.split("&")] if query else []
+        parameters = [(unquote(name), unquote(value)) for name, value in pairs]
         given = dict(parameters)
         self._parameters = [one for one in parameters if one[0] not in ("_limit", "_token")]
         self._limit = min(int(given.get("_limit") or 0), MOST_ROWS) or MOST_ROWS
@@ -67,13 +67,23 @@ class Selection:
         after = json.loads(urlsafe_b64decode(given["_token"])) if given.get("_token") else None
         self._after: list[Any] | None = after and [ABSENT if one is None else one[0] for one in after]
         """The place of the last row of the page before: the value of each sort field."""
-        filters = [_parse_filter(*one) for one in parameters if one[0] in _TIMES or not one[0].startswith("_")]
-        asks_time = any(one.field == "last_modified" for one in filters)
-        in_sql = [(one, *_in_sql(one)) for one in filters]
-        live = "1" if asks_time and not only_live else _IS_LIVE
-        self._where = " AND ".join([live, *(clause for _, clause, _ in in_sql if clause)])
-        self._values = [value for _, _, values in in_sql for value in values]
-        self._rest = [one for one, clause, _ in in_sql if not clause]
+        self._values: list[Any] = []
+        self._rest: list[Filter] = []
+        """The conditions that SQLite would answer in another way."""
+        clauses, live = [], _IS_LIVE
+        for name, value in self._parameters:
+            if name.startswith("_") and name not in _TIMES:
+                continue
+            one = _parse_filter(name, value)
+            if one.field == "last_modified" and not only_live:
+                live = "1"
+            clause, values = _in_sql(one)
+            if clause:
+                clauses.append(clause)
+                self._values += values
+            else:
+                self._rest.append(one)
+        self._where = " AND ".join([live, *clauses])
 
     def count(self) -> int:
         """Return the number of live records, whatever the limit."""

@@ -70,7 +70,10 @@ def reference(cls: type[Any], id: Any, runner: FlowRunner | None, parent: Any) -
 
 def reference_at(cls: Any, ids: Sequence[str], runner: FlowRunner) -> Any:
     """Return the object of that class with these ids, from its bucket down, of which only the path is known."""
-    return reference(cls, ids[-1], runner, reference_at(cls.__kinto_parent__, ids[:-1], runner)) if ids else None
+    if not ids:
+        return None
+    parent = reference_at(cls.__kinto_parent__, ids[:-1], runner)
+    return blank(cls, ids[-1], Envelope(Status.REFERENCE, client=runner, parent=parent))
 
 
 def blank(cls: type[Any], id: str, envelope: Envelope) -> Any:
@@ -99,7 +102,10 @@ def load_one(cls: type[Any], state: ObjectState, runner: FlowRunner, parent: Any
 def _read(cls: type[Any], state: ObjectState) -> tuple[Any, JSONObject]:
     assert state.data is not None
     row = {**state.data, "id": state.path.id, "last_modified": state.last_modified}
-    return codec_of(cls).load(row, f"{state.path} as the server has it now does not fit "), state.data
+    try:
+        return codec_of(cls).load(row), state.data
+    except InvalidValueError as error:
+        raise InvalidValueError(f"{state.path} as the server has it now does not fit {error}") from error
 
 
 def become_loaded(model: Any, envelope: Envelope, last_modified: int | None, shown: ShownPermissions) -> None:
@@ -199,11 +205,12 @@ def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, share
 def _row(model: type[Any], plain: type[Any], row: JSONObject, rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
     envelope = Envelope(Status.LOADED, client=shared.client, parent=shared.parent)
     try:
-        one = codec_of(model).load(row, f"{rows.path}/{row['id']} does not fit ")
+        one = codec_of(model).load(row)
     except InvalidValueError as error:
         if rows.on_invalid == "raise":
             raise InvalidValueError(
-                f'{error}; filter(on_invalid="skip") leaves such rows out, "keep" gives plain records.'
+                f"{rows.path}/{row['id']} does not fit {error}; "
+                'filter(on_invalid="skip") leaves such rows out, "keep" gives plain records.'
             ) from error
         if rows.on_invalid == "keep":
             yield _loaded(codec_of(plain).load(row), without_envelope(row), envelope)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import AliasChoices, BaseModel
 from pydantic.errors import PydanticInvalidForJsonSchema
@@ -43,7 +43,8 @@ class ModelSource(NamedTuple):
     @property
     def kind(self) -> Kind:
         """The kind of the objects."""
-        return cast(Kind, self.model.__kinto_kind__)
+        kind: Kind = self.model.__kinto_kind__
+        return kind
 
     def runner(self) -> FlowRunner:
         """Return the client; raise ``NotBoundError`` where there is none."""
