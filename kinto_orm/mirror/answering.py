@@ -163,7 +163,8 @@ class FileTransport:
 
     def _handle_record(self, call: _Call) -> Response:
         assert call.id is not None
-        row = self._store.get(call.collection, call.id) or Row(call.id)
+        reads = call.method in ("GET", "HEAD")
+        row = self._store.get(call.collection, call.id, is_shown=reads) or Row(call.id)
         if row.mine is None and call.method != "PUT":
             raise _RefusalError(404, {"id": call.id, "resource_name": "record"})
         if not self._check(call, row.version if row.mine is not None else None, row):
@@ -179,7 +180,6 @@ class FileTransport:
                 text = self._store_edit(call, row, self._patched(call, row))
             case _:
                 text = self._store_edit(call, row, None)
-        reads = call.method in ("GET", "HEAD")
         # Without permissions: they are unknown here, which is how Kinto shows them to those who may not see them.
         body = f'{{"permissions":{{}},"data":{text}}}'
         return _answer(status, body, row.version if reads else self._store.timestamp(call.collection))

@@ -26,6 +26,7 @@ MOST_ROWS = 10_000
 """Rows on a page at most, as Kinto has it."""
 
 _NAMED = re.compile(rf"({'|'.join(NAMES)}|eq)_([\w.]+)")
+_FIELD = re.compile(r"[\w.]+")
 _SORTED = re.compile(r"([-+]?)([\w.]+)")
 _TIMES = {"_since": "GT", "_before": "LT"}
 _IS_LIVE = "mine IS NOT NULL"
@@ -196,7 +197,7 @@ def _in_sql(one: Filter) -> tuple[str, list[Any]]:
         if all(isinstance(each, str) for each in values):
             return "id IN (SELECT value FROM json_each(?))", [json.dumps(values)]
     is_small = not isinstance(value, int) or -_LARGEST <= value <= _LARGEST
-    if one.operator == "EQ" and type(value) in _TYPES and is_small and re.fullmatch(r"[\w.]+", one.field):
+    if one.operator == "EQ" and type(value) in _TYPES and is_small and _FIELD.fullmatch(one.field):
         path = json_path(one.field)
         clause = f"json_extract(mine, {path}) = ?"
         # There, true is 1, and an array is its text.

@@ -78,7 +78,7 @@ class Row:
 
 
 _NAMES = [one.name for one in fields(Row)]
-_COLUMNS = ", ".join(_NAMES)
+_COLUMNS, _SHOWN = ", ".join(_NAMES), ", ".join(_NAMES[:3])
 _UPSERT = (
     f"INSERT INTO records (collection, {_COLUMNS}) VALUES (?{', ?' * len(_NAMES)}) "
     f"ON CONFLICT (collection, id) DO UPDATE SET {', '.join(f'{name} = excluded.{name}' for name in _NAMES[1:])}"
@@ -273,9 +273,10 @@ class Store:
             query = "UPDATE collections SET version = max(version + 1, ?) + ? WHERE number = ? RETURNING version"
             return _number(connection, query, _now(), count - 1, collection)
 
-    def get(self, collection: int, id: str) -> Row | None:
-        """Return the row of that id."""
-        found = self._read(f"SELECT {_COLUMNS} FROM records WHERE collection = ? AND id = ?", collection, id)
+    def get(self, collection: int, id: str, *, is_shown: bool = False) -> Row | None:
+        """Return the row of that id; to be shown only, without what is known of the server."""
+        columns = _SHOWN if is_shown else _COLUMNS
+        found = self._read(f"SELECT {columns} FROM records WHERE collection = ? AND id = ?", collection, id)
         return Row(*found[0]) if found else None
 
     def put(self, collection: int, *rows: Row) -> None:
@@ -322,7 +323,7 @@ class Store:
     ) -> Iterator[tuple[str, int, str | None]]:
         """Return id, version and data of the rows that meet a condition in SQL; read them inside of a transaction."""
         with self.transaction(writes=False) as connection:
-            query = f"SELECT id, version, mine FROM records WHERE collection = ? AND {where} ORDER BY {order}"
+            query = f"SELECT {_SHOWN} FROM records WHERE collection = ? AND {where} ORDER BY {order}"
             return connection.execute(query, (collection, *values))
 
     def count(self, collection: int, where: str, values: Sequence[Any] = ()) -> int:

@@ -465,7 +465,8 @@ def _read_keys(model: type[Any], name: str) -> tuple[str, ...]:
 
 def readable_text(row: Mapping[str, JSON], fields: Mapping[str, str]) -> bytes:
     """Return the row as JSON text, without undeclared keys that pydantic cannot read: too deep, or no Unicode."""
-    if not row.keys() <= fields.keys() and not _is_readable({key: row[key] for key in row if key not in fields}):
+    undeclared = row.keys() - fields.keys() - ENVELOPE_KEYS
+    if undeclared and not _is_readable({key: row[key] for key in undeclared}):
         row = {key: value for key, value in row.items() if key in fields or _is_readable(value)}
     return to_json(row)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from itertools import repeat
 from typing import Any
 
@@ -29,6 +30,10 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import LoadedRows
 from kinto_orm.repository.reads import get, require_kind
 from kinto_orm.repository.state import FlowRunner, ObjectState, Status
+
+
+SMALL_PAGE = 20_000
+"""Bytes of a page whose objects are too few to make the garbage collector run."""
 
 
 def find_parent(cls: type[Any], bucket: Any, collection: Any, runner: Callable[[], FlowRunner]) -> Any:
@@ -161,7 +166,7 @@ def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: Flow
     shared.page = PageSnapshot(rows.page.body, rows.path)
     if not rows.is_partial and not rows.may_hold_tombstones:
         try:
-            with pause_collector():
+            with pause_collector() if len(rows.page.body) > SMALL_PAGE else nullcontext():
                 return _load_at_once(codec_of(model), rows, shared)
         except ValidationError:
             pass  # row by row then, which names the culprit
