@@ -16,6 +16,7 @@ from uuid import uuid4
 from kinto_orm.errors import CommitError, InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.managers import Manager
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.query.frames import empty_table, import_extra, read_columns, to_pandas
 from kinto_orm.query.query import Partition, Query
 from kinto_orm.repository.state import FlowRunner
@@ -124,7 +125,7 @@ def _write_back(verb: BulkVerb, objects: Any, records: Manager[Any], client: Con
     import_extra("dask.bag", f"{verb}()", "dask")
     import_extra("distributed", f"{verb}()", "dask")
     if not hasattr(objects, "to_delayed") or not isinstance(records, Manager):
-        raise InvalidTypeError(f"{verb}() takes a bag and where it belongs (Todo.records), not {objects!r:.60}.")
+        raise InvalidTypeError(f"{verb}() takes a bag and where it belongs (Todo.records), not {say_value(objects)}.")
     reading = records.__kinto_reading__()
     place = reading.source.locate()
     refuse_staging(place.runner, f"{verb}() of a bag")
@@ -188,7 +189,9 @@ def _write_all(records: Manager[Any], verb: BulkVerb, connect: Connect | None, o
 def _check_ids(objects: Sequence[Any]) -> None:
     for one in objects:
         if (one.get("id") if isinstance(one, Mapping) else one.id) is None:
-            raise InvalidValueError(f"{one!r:.80} has no id: a part may be written twice, so give each object its own.")
+            raise InvalidValueError(
+                f"{say_value(one)} has no id: a part may be written twice, so give each object one."
+            )
 
 
 def _scheduler(verb: str) -> Any:
@@ -250,7 +253,8 @@ def _sum_up(verb: str, parts: Sequence[_Written]) -> BulkReport:
 def _checked_connect(client: Connect | None) -> Connect | None:
     if client is not None and not callable(client):
         raise InvalidTypeError(
-            f"client= is a function that gives a client on the worker, not {client!r:.60}: credentials do not travel."
+            f"client= is a function that gives a client on the worker, not {say_value(client)}: credentials do not "
+            "travel."
         )
     return client
 

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, cast
 from kinto_orm.errors import DuplicateObjectError, InvalidTypeError, UsageError
 from kinto_orm.models.kinds import Collection, Record
 from kinto_orm.models.managers import manager_of
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow, NextFlow
 from kinto_orm.query.building import check_count
@@ -131,11 +132,11 @@ def _counting(bulk: Bulk[Any], report: BulkReport, untold: deque[Outcomes]) -> N
 
 def _checked(objects: ByCollection, runner: FlowRunner) -> Iterator[Collection[Any]]:
     if not isinstance(cast(object, objects), Mapping):
-        raise InvalidTypeError(f"It takes a mapping of collections to their objects, not {objects!r:.60}.")
+        raise InvalidTypeError(f"It takes a mapping of collections to their objects, not {say_value(objects)}.")
     paths: set[ObjectPath] = set()
     for one in objects:
         if not isinstance(cast(object, one), Collection):
-            raise InvalidTypeError(f"The keys are collections, not {one!r:.60}.")
+            raise InvalidTypeError(f"The keys are collections, not {say_value(one)}.")
         if one.client is None:
             one.__kinto_envelope__().client = runner
         if one.client is not runner:

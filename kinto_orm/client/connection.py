@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any, cast
 
 from kinto_orm.errors import ConfigurationError, InvalidTypeError
-from kinto_orm.protocol.json_values import JSONObject
+from kinto_orm.protocol.json_values import JSONObject, say_value
 from kinto_orm.protocol.messages import Transport
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.repository.state import OnInvalid
@@ -76,9 +76,9 @@ def started_server(
 ) -> EmbeddedServer:
     """Return the given server, or start one."""
     if server is not None and not isinstance(cast(object, server), EmbeddedServer):
-        raise InvalidTypeError(f"server is an EmbeddedServer, not {server!r:.60}.")
+        raise InvalidTypeError(f"server is an EmbeddedServer, not {say_value(server)}.")
     if settings is not None and not isinstance(cast(object, settings), Mapping):
-        raise InvalidTypeError(f"settings is a mapping of Kinto's settings, not {settings!r:.60}.")
+        raise InvalidTypeError(f"settings is a mapping of Kinto's settings, not {say_value(settings)}.")
     if server is not None:
         if data_dir is not None or settings:
             raise ConfigurationError("server= is running already: data_dir and settings= cannot change it.")

@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import NoReturn, cast
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, UsageError
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.repository.disk import Entry, FileDigest, FilePath, Folder, NewFile, SortedLists, TemporaryFolder
 from kinto_orm.transport.files import PART, part_of, read_content
 
@@ -53,7 +54,7 @@ class LocalDisk:
     def open_folder(self, path: FilePath) -> Folder:
         """Return the folder, which need not be there."""
         if not isinstance(cast(object, path), (str, os.PathLike)):
-            raise InvalidTypeError(f"A folder is given by its path, not by {path!r:.60}.")
+            raise InvalidTypeError(f"A folder is given by its path, not by {say_value(path)}.")
         return _LocalFolder(Path(path))
 
     def open_temporary_folder(self) -> TemporaryFolder:
@@ -142,7 +143,7 @@ class _LocalFolder:
         # Windows knows drives and backslashes, too, and a dump may be read on another system.
         pieces = PurePosixPath(name).parts
         if not pieces or name.startswith("/") or ".." in pieces or not set("\\:\0").isdisjoint(name):
-            raise InvalidValueError(f"{name!r:.200} is no name of a file below {self._root}.")
+            raise InvalidValueError(f"{say_value(name, 200)} is no name of a file below {self._root}.")
         return self._root.joinpath(*pieces)
 
 

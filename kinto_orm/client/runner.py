@@ -18,7 +18,7 @@ from kinto_orm.client.connection import Connection, Options
 from kinto_orm.client.disk import LocalDisk
 from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, DryRunError, KintoError
 from kinto_orm.protocol.accounts import without_hashes
-from kinto_orm.protocol.json_values import JSONObject, decode
+from kinto_orm.protocol.json_values import JSONObject, decode, say_value
 from kinto_orm.protocol.messages import BlockingTask, DownloadOptions, Pause, Request, Response, Target, run_blocking
 from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow, Write, call_blocking, encode_request
@@ -54,7 +54,7 @@ class ClientRunner:
         if options.collection is not None:
             check_id(options.collection, "collection")
         if options.on_invalid not in ("raise", "skip", "keep"):
-            raise ConfigurationError(f"on_invalid is 'raise', 'skip' or 'keep', not {options.on_invalid!r}.")
+            raise ConfigurationError(f"on_invalid is 'raise', 'skip' or 'keep', not {say_value(options.on_invalid)}.")
         self._options = options
         self._connection = connection
         self._dry_run = dry_run or DryRun()

@@ -24,7 +24,7 @@ from kinto_orm.errors import (
     TransportError,
 )
 from kinto_orm.protocol.filters import condition, encode_conditions
-from kinto_orm.protocol.json_values import JSONObject, encode, etag
+from kinto_orm.protocol.json_values import JSONObject, encode, etag, say_value
 from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paging import (
     ListState,
@@ -104,7 +104,7 @@ def read_token(token: object, path: str) -> Position:
     Raises ``InvalidTypeError`` or ``InvalidValueError`` where it is no token of that list.
     """
     if not isinstance(token, str):
-        raise InvalidTypeError(f"since is the token of a feed (feed.token), not {token!r:.60}.")
+        raise InvalidTypeError(f"since is the token of a feed (feed.token), not {say_value(token)}.")
     try:
         packed = urlsafe_b64decode(token + "=" * (-len(token) % 4))
         version, its_path, *numbers, anchor, given = json.loads(zlib.decompress(packed))
@@ -114,7 +114,7 @@ def read_token(token: object, path: str) -> Position:
             found.anchor = (str(anchor[0]), int(anchor[1]))
     except (ValueError, TypeError, AttributeError, IndexError, zlib.error) as error:
         raise InvalidValueError(
-            f"since is the token of a feed (feed.token), not {token!r:.60}. What changed after a timestamp is in "
+            f"since is the token of a feed (feed.token), not {say_value(token)}. What changed after a timestamp is in "
             "records.since(timestamp)."
         ) from error
     if version != _VERSION:
@@ -490,8 +490,10 @@ def _gone(id: str) -> JSONObject:
 
 def _check_known(known: object) -> Mapping[str, int]:
     if not isinstance(known, Mapping):
-        raise InvalidTypeError(f"known is a mapping of ids to timestamps (last_modified), not {known!r:.60}.")
+        raise InvalidTypeError(f"known is a mapping of ids to timestamps (last_modified), not {say_value(known)}.")
     for id, one in known.items():
         if not isinstance(id, str) or type(one) is not int:
-            raise InvalidTypeError(f"known is a mapping of ids to timestamps (last_modified), not {id!r}: {one!r}.")
+            raise InvalidTypeError(
+                f"known is a mapping of ids to timestamps (last_modified), not {say_value(id)}: {say_value(one)}."
+            )
     return known

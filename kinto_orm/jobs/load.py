@@ -36,7 +36,7 @@ from kinto_orm.jobs.schemas import Violation, violation_checker
 from kinto_orm.jobs.sources import RowCodec
 from kinto_orm.jobs.spool import Spool
 from kinto_orm.protocol.attachments import Attachment, attachment_of
-from kinto_orm.protocol.json_values import JSONObject, decode, is_same, is_stored_as
+from kinto_orm.protocol.json_values import JSONObject, decode, is_same, is_stored_as, say_value
 from kinto_orm.protocol.messages import Content
 from kinto_orm.protocol.paging import RawPages, encode_query, read_state, rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id
@@ -98,10 +98,10 @@ class LoadOptions(NamedTuple):
         if self.bucket is not None:
             check_id(self.bucket, "bucket")
         if self.permissions not in get_args(PermissionMode):
-            raise InvalidValueError(f"permissions is 'exact', 'add' or 'skip', not {self.permissions!r:.60}.")
+            raise InvalidValueError(f"permissions is 'exact', 'add' or 'skip', not {say_value(self.permissions)}.")
         if self.principals is not None and not isinstance(self.principals, Mapping) and not callable(self.principals):
             raise InvalidTypeError(
-                f"principals is a mapping or a function of a principal, not {self.principals!r:.60}."
+                f"principals is a mapping or a function of a principal, not {say_value(self.principals)}."
             )
         if self.timestamps and self.delete:
             raise InvalidValueError("timestamps=True loads into empty collections, so that delete=True has no meaning.")

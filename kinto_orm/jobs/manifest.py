@@ -19,7 +19,7 @@ from typing import Any
 
 from kinto_orm.errors import InvalidValueError, KintoError, ProtocolError, UsageError
 from kinto_orm.protocol.attachments import Attachment
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, say_value
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.repository.disk import FileDigest, Folder
 
@@ -154,7 +154,7 @@ def read_manifest(folder: Folder) -> Manifest:
     try:
         found: Any = decode(folder.read(MANIFEST), MANIFEST)
         if found["format"] != FORMAT:
-            raise InvalidValueError(f"its format is {found['format']!r:.60}, and not {FORMAT!r}")
+            raise InvalidValueError(f"its format is {say_value(found['format'])}, and not {FORMAT!r}")
         return Manifest(
             check_id(found["bucket"]),
             {check_id(id): str(name) for id, name in found["groups"].items()},
@@ -172,14 +172,14 @@ def _collection_of(found: JSONObject) -> DumpedCollection:
     names = {} if made.attachments is None else dict(made.attachments)
     is_named = all(name is None or isinstance(name, str) for name in names.values())
     if not isinstance(made.folder, str) or any(type(one) is not int for one in numbers) or not is_named:
-        raise InvalidValueError(f"{found!r:.100} is no collection")
+        raise InvalidValueError(f"{say_value(found, 100)} is no collection")
     return made
 
 
 def _digest_of(found: JSONObject) -> FileDigest:
     made = FileDigest(**found)
     if type(made.size) is not int or not _HASH.fullmatch(made.sha256):
-        raise InvalidValueError(f"{found!r:.100} is no digest")
+        raise InvalidValueError(f"{say_value(found, 100)} is no digest")
     return made
 
 

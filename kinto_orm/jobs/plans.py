@@ -12,7 +12,7 @@ from kinto_orm.jobs.applying import Applying, OnOutcome, SyncReport
 from kinto_orm.jobs.comparing import ChangeKind, PlanCounts, PlannedChange
 from kinto_orm.jobs.planning import Planned, PlannedChanges, Planning, SyncOptions
 from kinto_orm.jobs.sources import RowCodec, Rows
-from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, encode
+from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, encode, say_value
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import Place
@@ -174,7 +174,7 @@ def _read_plan(
     try:
         document = decode(text.encode(), "a plan")
         if document["format"] != FORMAT:
-            raise InvalidValueError(f"its format is {document['format']!r:.60}, and not {FORMAT!r}")
+            raise InvalidValueError(f"its format is {say_value(document['format'])}, and not {FORMAT!r}")
         place, codec = records_of(check_id(document["bucket"]), check_id(document["collection"]))
         planned = Planned(place, codec, PlannedChanges(runner.__kinto_disk__), document["timestamp"], document["key"])
         planned.changes.add(map(_change_of, document["changes"]))

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Generic, NamedTuple, Self, TypeVar
 
 from kinto_orm.errors import DryRunError, InvalidTypeError, ReviewError, UsageError
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode, etag, is_stored_as
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, etag, is_stored_as, say_value
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paging import RawPages, encode_query, read_timestamp, rows_of
 from kinto_orm.protocol.patches import BasicPatch
@@ -47,7 +47,7 @@ class Publication(Generic[H]):
 
     def __init__(self, collection: H, message: str, flows: ReviewFlows) -> None:
         if not isinstance(message, str):
-            raise InvalidTypeError(f"The message is text for the reviewers, not {message!r:.60}.")
+            raise InvalidTypeError(f"The message is text for the reviewers, not {say_value(message)}.")
         self.collection = collection
         self.is_requested = False
         """Whether the review was asked for; known when the block was left."""

@@ -14,7 +14,7 @@ from typing import Any, Literal, Protocol, TypeAlias, cast
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, KintoError
 from kinto_orm.jobs.comparing import GivenRow
-from kinto_orm.protocol.json_values import JSON, JSONObject, parse_json
+from kinto_orm.protocol.json_values import JSON, JSONObject, parse_json, say_value
 from kinto_orm.protocol.paging import is_tombstone
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import Page, PageWalk, Place, RawRows
@@ -93,7 +93,8 @@ def open_source(rows: Rows, codec: RowCodec, runner: FlowRunner) -> Source:
         return _QueryRows(rows, runner)
     if isinstance(rows, (Mapping, bytes)) or hasattr(rows, "__kinto_change__") or not hasattr(rows, "__iter__"):
         raise InvalidTypeError(
-            f"A job takes many rows, a path (.jsonl, .json, .csv) or a query, not {type(rows).__name__}: {rows!r:.60}."
+            f"A job takes many rows, a path (.jsonl, .json, .csv) or a query, not {type(rows).__name__}: "
+            f"{say_value(rows)}."
         )
     return _IterableRows(iter(rows))
 
@@ -268,5 +269,5 @@ def _parse(text: str, where: str) -> JSON:
 
 def _object(value: JSON, where: str) -> JSONObject:
     if not isinstance(value, dict):
-        raise InvalidValueError(f"{where} is no JSON object: {value!r:.60}.")
+        raise InvalidValueError(f"{where} is no JSON object: {say_value(value)}.")
     return value

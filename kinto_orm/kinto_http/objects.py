@@ -17,7 +17,7 @@ from kinto_orm.kinto_http.patch_type import as_patch
 from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp, resume
 from kinto_orm.protocol.filters import Condition, as_moment, check_field_name, condition, split_keyword
-from kinto_orm.protocol.json_values import JSONObject, parse_timestamp, to_json_object
+from kinto_orm.protocol.json_values import JSONObject, parse_timestamp, say_value, to_json_object
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paging import delete_pages, encode_query, with_condition
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch, Patch
@@ -222,7 +222,7 @@ def _sent_data(data: Data, path: ObjectPath) -> JSONObject | None:
     given = sent.pop("id", None)
     sent.pop("last_modified", None)
     if given is not None and as_id(given) != path.id and path.ids != ("default",):
-        raise InvalidIdError(f"{path}: data['id'] is {given!r:.80}, which is another object.")
+        raise InvalidIdError(f"{path}: data['id'] is {say_value(given, 80)}, which is another object.")
     return sent
 
 

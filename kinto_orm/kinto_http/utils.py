@@ -13,7 +13,7 @@ from os import PathLike
 from typing import Any
 
 from kinto_orm.kinto_http.constants import VALID_SLUG_REGEXP
-from kinto_orm.protocol.json_values import is_same
+from kinto_orm.protocol.json_values import is_same, say_value
 
 
 def slugify(value: Any) -> str:
@@ -27,7 +27,7 @@ def slugify(value: Any) -> str:
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode().lower()
     slug = re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip())
     if not VALID_SLUG_REGEXP.fullmatch(slug):
-        raise ValueError(f"Nothing of {value!r:.80} is left that could be an id.")
+        raise ValueError(f"Nothing of {say_value(value, 80)} is left that could be an id.")
     return slug
 
 

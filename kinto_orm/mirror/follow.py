@@ -17,7 +17,7 @@ from kinto_orm.mirror.store import Store
 from kinto_orm.mirror.syncing import find_obstacle
 from kinto_orm.models.kinds import Record
 from kinto_orm.models.source import ModelSource
-from kinto_orm.protocol.json_values import JSONObject, decode, encode
+from kinto_orm.protocol.json_values import JSONObject, decode, encode, say_value
 from kinto_orm.protocol.paging import with_condition
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
@@ -45,7 +45,7 @@ class Followed(Generic[M]):
         every: float,
     ) -> None:
         if default is not None and not isinstance(cast(object, default), model):
-            raise InvalidTypeError(f"default is a {model.__name__}, not {default!r:.60}.")
+            raise InvalidTypeError(f"default is a {model.__name__}, not {say_value(default)}.")
         self.error: KintoError | None = None
         """The reason for which the value could not be refreshed the last time."""
         bucket = client.bucket(model.__kinto_bucket__ or client.default_bucket)

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from kinto_orm.errors import ProtocolError
 from kinto_orm.mirror.store import Row
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, is_same, is_stored_as
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, is_same, is_stored_as, say_value
 from kinto_orm.protocol.merge import Merged, merge_data
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.repository.verbs import is_schema_timestamp, without_schema_timestamp
@@ -34,7 +34,7 @@ def data_of(text: str | None) -> JSONObject | None:
         return None
     found: JSONObject = decode(text.encode(), "a record of the mirror's file")
     if not isinstance(found, dict):
-        raise ProtocolError(f"A record of the mirror's file is no JSON object: {text!r:.60}.")
+        raise ProtocolError(f"A record of the mirror's file is no JSON object: {say_value(text)}.")
     return found
 
 

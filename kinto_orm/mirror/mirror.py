@@ -17,6 +17,7 @@ from kinto_orm.mirror.reports import Choice, Conflict, MirrorResult, OnConflict,
 from kinto_orm.mirror.store import PARKED, UNPUSHED, Row, Store
 from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, sync_collections
 from kinto_orm.models.kinds import Collection, Record
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.paging import check_horizon
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
@@ -61,7 +62,7 @@ class Mirror:
 
     def __init__(self, path: str | os.PathLike[str], client: Client, *, horizon: float = 10) -> None:
         if not isinstance(client, Client):
-            raise InvalidTypeError(f"client is the Client of the server, not {client!r:.60}.")
+            raise InvalidTypeError(f"client is the Client of the server, not {say_value(client)}.")
         self._online = client
         self._horizon = check_horizon(horizon)
         self._repetition: Repetition | None = None
@@ -180,10 +181,10 @@ class Mirror:
     def _options(self, on_conflict: object, on_reset: object, *, push: bool) -> SyncOptions:
         if on_conflict not in get_args(Choice) and not callable(on_conflict):
             raise InvalidTypeError(
-                f"on_conflict is 'park', 'mine', 'theirs' or a function of the conflict, not {on_conflict!r:.60}."
+                f"on_conflict is 'park', 'mine', 'theirs' or a function of the conflict, not {say_value(on_conflict)}."
             )
         if on_reset not in get_args(OnReset):
-            raise InvalidTypeError(f"on_reset is 'ask', 'pull' or 'push', not {on_reset!r:.60}.")
+            raise InvalidTypeError(f"on_reset is 'ask', 'pull' or 'push', not {say_value(on_reset)}.")
         return SyncOptions(cast(OnConflict, on_conflict), cast(OnReset, on_reset), push, self._horizon)
 
     def _chosen(self, given: Sequence[Collection[Any]]) -> list[tuple[int, Collection[Record]]]:

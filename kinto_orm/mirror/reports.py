@@ -10,7 +10,7 @@ from kinto_orm.errors import KintoError, UsageError
 from kinto_orm.mirror import merging
 from kinto_orm.mirror.merging import Side
 from kinto_orm.mirror.store import Row, Store
-from kinto_orm.protocol.json_values import JSONObject, to_json_object
+from kinto_orm.protocol.json_values import JSONObject, say_value, to_json_object
 
 Choice: TypeAlias = Literal["park", "mine", "theirs"]
 
@@ -52,7 +52,7 @@ class Conflict:
     def merge(self, prefer: Side) -> JSONObject | None:
         """Return both sides in one, with the preferred one where they clash; ``None`` where that one deleted it."""
         if prefer not in ("mine", "theirs"):
-            raise UsageError(f"prefer is 'mine' or 'theirs', not {prefer!r:.60}.")
+            raise UsageError(f"prefer is 'mine' or 'theirs', not {say_value(prefer)}.")
         return merging.preferring(self._row, prefer)
 
     def resolve(self, data: Mapping[str, Any] | None) -> None:

@@ -39,7 +39,7 @@ from kinto_orm.mirror.store import ON_SERVER, PARKED, TO_PUSH, UNPUSHED, Lease, 
 from kinto_orm.models.kinds import Collection, Record
 from kinto_orm.protocol import paging
 from kinto_orm.protocol.filters import condition, encode_conditions
-from kinto_orm.protocol.json_values import JSONObject, etag, is_same, pause_collector
+from kinto_orm.protocol.json_values import JSONObject, etag, is_same, pause_collector, say_value
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
@@ -357,7 +357,7 @@ class CollectionSync:
             if isinstance(choice, str):
                 choice = conflict.merge(prefer=choice)
             elif choice is not None and not isinstance(choice, Mapping):
-                raise UsageError(f"on_conflict gave {choice!r:.60}: it gives 'park', 'mine', 'theirs', data or None.")
+                raise UsageError(f"on_conflict gave {say_value(choice)}: give 'park', 'mine', 'theirs', data or None.")
             yield from self._do(partial(conflict.resolve, choice))
             if conflict.theirs is None and choice is not None:
                 self._result.recreated.append(self._path(row.id))

@@ -32,6 +32,7 @@ from kinto_orm.protocol.json_values import (
     encode,
     is_same,
     is_surely_carried,
+    say_value,
     to_json_object,
     to_json_value,
 )
@@ -498,7 +499,7 @@ def set_key(model: Any, key: str, value: Any) -> None:
     """Set one key of the data, by its wire name. Raises ``InvalidValueError``."""
     check_editable(model)
     if not isinstance(key, str):
-        raise InvalidTypeError(f"The keys of data are strings, not {key!r:.60}.")
+        raise InvalidTypeError(f"The keys of data are strings, not {say_value(key)}.")
     if key in ENVELOPE_KEYS:
         _refuse_key(key)
     codec = codec_of(type(model))

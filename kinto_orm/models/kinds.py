@@ -29,7 +29,7 @@ from kinto_orm.models.source import record_schema
 from kinto_orm.plugins.attachments import attach
 from kinto_orm.plugins.changesets import Changeset, changeset_query, read_changeset
 from kinto_orm.plugins.reviews import request_review, require_rules, review
-from kinto_orm.protocol.json_values import JSONObject, TimestampInput
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, say_value, to_json_object
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.reviews import ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.writes import Flow
@@ -382,7 +382,8 @@ class Collection(_Typed[R], KintoObject):
     def __kinto_schema_diff__(self, model: Any, *, enforce_formats: bool) -> Flow[SchemaDiff[Any]]:
         given = self.model if model is None or isinstance(model, Mapping) else model
         if isinstance(model, Mapping):
-            name, wanted = "the given schema", prepare_schema(dict(model), enforce_formats=enforce_formats)
+            name = "the given schema"
+            wanted = prepare_schema(to_json_object(model, "schema"), enforce_formats=enforce_formats)
         else:
             wanted = schema_of(given, enforce_formats=enforce_formats)
             name = f"the schema of {given.__name__}"
@@ -482,7 +483,7 @@ Record.__kinto_parent__ = Collection
 def schema_of(model: Any, *, enforce_formats: bool = False) -> JSONObject:
     """Return the JSON schema of a model, as it is stored in its collection."""
     if not isinstance(model, type) or not issubclass(model, Record):
-        raise InvalidTypeError(f"A schema is made of a model, such as class Todo(Record), not of {model!r:.60}.")
+        raise InvalidTypeError(f"A schema is made of a model, such as class Todo(Record), not of {say_value(model)}.")
     if not codec_of(model).fields:
         raise UsageError(f"{model.__name__} declares no fields, so it has no schema: give a model that does.")
     return prepare_schema(record_schema(model), enforce_formats=enforce_formats)
@@ -509,7 +510,7 @@ def holders_of(one: Any, client: FlowRunner) -> Sequence[KintoObject]:
     else:
         raise InvalidTypeError(
             f"ensure() takes new objects, models of records, and references to buckets, groups and collections, not "
-            f"{one!r:.80}."
+            f"{say_value(one, 80)}."
         )
     return (holder,) if bucket == "default" else (Bucket(id=bucket, client=client), holder)
 
@@ -518,7 +519,7 @@ def load_target(runner: FlowRunner) -> Target:
     """Return the server of a client as a load sees it; raise ``InvalidTypeError`` for what is no client."""
     if not hasattr(runner, "__kinto_perform__"):
         raise InvalidTypeError(
-            f"A bucket is copied to a client, of this server or of another one, not to {runner!r:.60}."
+            f"A bucket is copied to a client, of this server or of another one, not to {say_value(runner)}."
         )
 
     def records_of(bucket: str, collection: str) -> tuple[Place, ModelRows]:

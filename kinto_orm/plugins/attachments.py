@@ -28,7 +28,7 @@ from kinto_orm.errors import (
     UsageError,
 )
 from kinto_orm.protocol.attachments import KEY, Attachment, Upload, attachment_of, check_target, name_of, upload_request
-from kinto_orm.protocol.json_values import JSONObject, encode, is_same, is_stored_as
+from kinto_orm.protocol.json_values import JSONObject, encode, is_same, is_stored_as, say_value
 from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Response, Target
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.responses import StoredObject, error_of, existing_object, raise_for_status, read_object
@@ -133,9 +133,9 @@ def download(holder: Stateful, target: Target, runner: FlowRunner, options: Down
 def _check_options(options: DownloadOptions) -> None:
     size, hosts = cast(object, options.max_bytes), cast(object, options.allow_hosts)
     if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 1):
-        raise InvalidTypeError(f"max_bytes is a whole number above 0, not {size!r:.60}.")
+        raise InvalidTypeError(f"max_bytes is a whole number above 0, not {say_value(size)}.")
     if isinstance(hosts, str) or not isinstance(hosts, Collection):
-        raise InvalidTypeError(f'allow_hosts is a list of hosts, as in ["files.example.com"], not {hosts!r:.60}.')
+        raise InvalidTypeError(f'allow_hosts is a list of hosts, as in ["files.example.com"], not {say_value(hosts)}.')
 
 
 def attachment(holder: Stateful) -> Attachment | None:

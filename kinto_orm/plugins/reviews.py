@@ -17,7 +17,7 @@ from kinto_orm.errors import (
     ReviewError,
     UnsavedChangesError,
 )
-from kinto_orm.protocol.json_values import TimestampInput, is_same, parse_timestamp
+from kinto_orm.protocol.json_values import TimestampInput, is_same, parse_timestamp, say_value
 from kinto_orm.protocol.paging import read_timestamp
 from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
@@ -45,7 +45,7 @@ def review(holder: H, step: ReviewStep, message: str | None = None, *, seen: Tim
     changed since it was read. Raises ``NotLoadedError`` where the collection was never read.
     """
     if step.what.comment is not None and not isinstance(message, str):
-        raise InvalidTypeError(f"The message of a review is text, not {message!r:.60}.")
+        raise InvalidTypeError(f"The message of a review is text, not {say_value(message)}.")
     timestamp = None if seen is None else parse_timestamp(seen, "seen")
     runner = holder.__kinto_runner__()
     refuse_staging(runner, f"{step.name.lower()} of a review")

@@ -18,6 +18,7 @@ from typing import Any, cast
 from urllib.parse import unquote, urljoin
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, ProtocolError
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.messages import Content, Request
 
 BINARY = "application/octet-stream"
@@ -51,7 +52,7 @@ def _head(part: Part) -> str:
         return f"{head}\r\n"
     content_type = part.content_type or BINARY
     if not (content_type.isascii() and content_type.isprintable()):
-        raise InvalidValueError(f"A content type is one line of ASCII, not {content_type!r:.60}.")
+        raise InvalidValueError(f"A content type is one line of ASCII, not {say_value(content_type)}.")
     return f'{head}; filename="{_quote(part.filename)}"\r\nContent-Type: {content_type}\r\n'
 
 
@@ -143,7 +144,7 @@ def name_of(file: Content, filename: str | None) -> str:
         if not filename:
             raise InvalidTypeError("The content of a file has no name: give filename=.")
     if not isinstance(cast(object, filename), str) or not _is_plain(filename):
-        raise InvalidValueError(f"filename is a name without folders, not {filename!r:.200}.")
+        raise InvalidValueError(f"filename is a name without folders, not {say_value(filename, 200)}.")
     return filename
 
 
@@ -152,7 +153,7 @@ def check_target(target: object) -> None:
     is_writable = callable(getattr(target, "write", None)) and not isinstance(target, io.TextIOBase)
     if not is_writable and not isinstance(target, (str, os.PathLike)):
         raise InvalidTypeError(
-            f"A file is put at a path, or into a file opened in binary mode for writing, not {target!r:.60}."
+            f"A file is put at a path, or into a file opened in binary mode for writing, not {say_value(target)}."
         )
 
 
@@ -179,7 +180,7 @@ def attachment_of(data: Mapping[str, Any]) -> Attachment | None:
     if stated is None:
         return None
     if not isinstance(stated, Mapping) or not all(isinstance(stated.get(key), str) for key in ("location", "filename")):
-        raise ProtocolError(f"The record's attachment has no location or no filename: {stated!r:.200}.")
+        raise ProtocolError(f"The record's attachment has no location or no filename: {say_value(stated, 200)}.")
     mimetype, size, sha256 = (stated.get(key) for key in ("mimetype", "size", "hash"))
     return Attachment(
         stated["location"],

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from kinto_orm.errors import ProtocolError
-from kinto_orm.protocol.json_values import JSON, JSONObject
+from kinto_orm.protocol.json_values import JSON, JSONObject, say_value
 from kinto_orm.protocol.responses import StoredObject, stored_object
 
 PERMISSIONS_ORDER = ("uri",)
@@ -125,7 +125,7 @@ def _date(row: JSONObject) -> datetime:
     try:
         date = datetime.fromisoformat(_text(row, "date"))
     except ValueError as error:
-        raise ProtocolError(f"The date of an entry is malformed: {row['date']!r:.60}.") from error
+        raise ProtocolError(f"The date of an entry is malformed: {say_value(row['date'])}.") from error
     if date.tzinfo is None:
-        raise ProtocolError(f"The date of an entry has no timezone: {row['date']!r:.60}.")
+        raise ProtocolError(f"The date of an entry has no timezone: {say_value(row['date'])}.")
     return date

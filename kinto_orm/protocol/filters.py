@@ -181,7 +181,7 @@ def _check_timestamp(operator: str, value: Any) -> int:
     if operator not in _TIMESTAMP_OPERATORS:
         raise InvalidFilterError(f"Kinto refuses {operator}_last_modified; use gt_, lt_, min_, max_ or not_.")
     if isinstance(value, float):
-        raise InvalidFilterError(f"last_modified is an integer in milliseconds, not {value!r}.")
+        raise InvalidFilterError(f"last_modified is an integer in milliseconds, not {say_value(value)}.")
     return parse_timestamp(value, "last_modified")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 from kinto_orm.errors import InvalidValueError, PermissionsUnknownError
-from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, is_same, to_json_value
+from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, is_same, say_value, to_json_value
 
 _Steps: TypeAlias = tuple[str, ...]
 """A parsed JSON pointer (RFC 6901): keys and indexes."""
@@ -125,21 +125,23 @@ def _as_objects(permissions: Mapping[str, Iterable[str]] | None) -> JSONObject:
 
 def _read_operations(operations: Iterable[Mapping[str, Any]]) -> list[_Operation]:
     if isinstance(operations, (str, bytes, Mapping)):
-        raise InvalidValueError(f"A JSON-Patch is a list of operations, not {operations!r:.60}.")
+        raise InvalidValueError(f"A JSON-Patch is a list of operations, not {say_value(operations)}.")
     return [_read_operation(*each) for each in enumerate(to_json_value(list(operations), "operations"))]
 
 
 def _read_operation(index: int, members: JSON) -> _Operation:
     where = f"operations[{index}]"
     if not isinstance(members, dict):
-        raise InvalidValueError(f"{where}: {members!r:.60} is not an operation: give an object with 'op' and 'path'.")
+        raise InvalidValueError(
+            f"{where}: {say_value(members)} is not an operation: give an object with 'op' and 'path'."
+        )
     if unknown := members.keys() - _MEMBERS:
         raise InvalidValueError(
             f"{where}: Kinto refuses {min(unknown)!r}; an operation has 'op', 'path', 'from', 'value'."
         )
     op: JSON = members.get("op")
     if not isinstance(op, str) or op not in _APPLY:
-        raise InvalidValueError(f"{where}: {op!r:.60} is not an operation: use one of {', '.join(_APPLY)}.")
+        raise InvalidValueError(f"{where}: {say_value(op)} is not an operation: use one of {', '.join(_APPLY)}.")
     path = _check_pointer(members.get("path"), f"{where}, {op}: 'path'")
     # Kinto takes an empty 'from' for none, and reads it only where it is needed.
     origin = _check_pointer(members["from"], f"{where}, {op}: 'from'") if members.get("from") else None
@@ -149,13 +151,13 @@ def _read_operation(index: int, members: JSON) -> _Operation:
 
 def _check_pointer(pointer: JSON, what: str) -> str:
     if not isinstance(pointer, str) or not pointer.startswith("/"):
-        raise InvalidValueError(f"{what} must be a JSON pointer such as /data/title, not {pointer!r:.60}.")
+        raise InvalidValueError(f"{what} must be a JSON pointer such as /data/title, not {say_value(pointer)}.")
     return pointer
 
 
 def _read_pointer(pointer: str, what: str) -> _Steps:
     if _BAD_ESCAPE.search(pointer):
-        raise InvalidValueError(f"{what}: {pointer!r:.60} has a ~ that is neither ~0 (for ~) nor ~1 (for /).")
+        raise InvalidValueError(f"{what}: {say_value(pointer)} has a ~ that is neither ~0 (for ~) nor ~1 (for /).")
     return tuple(step.replace("~1", "/").replace("~0", "~") for step in pointer.split("/")[1:])
 
 
@@ -167,7 +169,7 @@ def _find(operation: _Operation, document: JSON, steps: _Steps) -> JSON:
     for step in steps:
         if isinstance(found, dict):
             if step not in found:
-                raise operation.error(f"there is no {step!r:.60}")
+                raise operation.error(f"there is no {say_value(step)}")
             found = found[step]
         else:
             found = found[_index(operation, found, step)]
@@ -177,11 +179,11 @@ def _find(operation: _Operation, document: JSON, steps: _Steps) -> JSON:
 def _index(operation: _Operation, items: JSON, step: str, *, room: int = 0) -> int:
     """Return the index in a list; ``room`` is 1 where the index after the last item is valid, too."""
     if not isinstance(items, list):
-        raise operation.error(f"there is no {step!r:.60} in a value that is neither object nor list")
+        raise operation.error(f"there is no {say_value(step)} in a value that is neither object nor list")
     if room and step == "-":
         return len(items)
     if not _INDEX.fullmatch(step):
-        raise operation.error(f"{step!r:.60} is not an index")
+        raise operation.error(f"{say_value(step)} is not an index")
     index = int(step)
     if index >= len(items) + room:
         raise operation.error(f"there is no item {index}, the list has {len(items)}")
@@ -239,7 +241,7 @@ def _test(operation: _Operation, document: JSON) -> None:
     if _find_unknown(found) is not None:
         raise operation.error(_UNREADABLE)
     if not is_same(found, operation.value):
-        raise operation.error(f"the value is {found!r:.60}, not {operation.value!r:.60}")
+        raise operation.error(f"the value is {say_value(found)}, not {say_value(operation.value)}")
 
 
 _APPLY: dict[str, Callable[[_Operation, JSON], None]] = {

@@ -213,7 +213,7 @@ def _convert_mapping(value: Mapping[Any, Any], path: _Path) -> JSONObject:
     for key, item in value.items():
         if not isinstance(key, str):
             raise InvalidValueError(f"{_say(path)}: the key {key!r} is no string; JSON has string keys only.")
-        _check_text(key, path, f", key {key!r:.40}")
+        _check_text(key, path, f", key {say_value(key, 40)}")
         converted[str(key)] = _convert(item, (*path, key))
     return converted
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, KintoError, ProtocolError
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, etag, parse_timestamp
+from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, etag, parse_timestamp, say_value
 from kinto_orm.protocol.messages import NO_HEADERS, Request, Response
 from kinto_orm.protocol.paths import ListPath
 from kinto_orm.protocol.responses import check_json_type, content, protocol_error, raise_for_status
@@ -338,19 +338,19 @@ def next_query(response: Response, path: ListPath) -> str | None:
     try:
         url = urlsplit(header)
     except ValueError as error:
-        raise ProtocolError(f"The server's Next-Page is no URL: {header!r:.200}.") from error
+        raise ProtocolError(f"The server's Next-Page is no URL: {say_value(header, 200)}.") from error
     # The default bucket answers with its real id, and a proxy may have taken a prefix away: the end must agree.
     ids = path.parent_ids[1:] if path.parent_ids[:1] == ("default",) else path.parent_ids
     tail = "/".join([*ids[-1:], path.name])
     if not unquote(url.path).endswith(f"/{tail}") or not url.query:
-        raise ProtocolError(f"The server's Next-Page leads away from {path}: {header!r:.200}.")
+        raise ProtocolError(f"The server's Next-Page leads away from {path}: {say_value(header, 200)}.")
     return url.query
 
 
 def check_progress(query: str, seen: set[str], path: ListPath) -> None:
     """Remember the page; raise ``ProtocolError`` for a page that came before."""
     if query in seen:
-        raise ProtocolError(f"The pages of {path} run in a circle: {query!r:.200} came twice.")
+        raise ProtocolError(f"The pages of {path} run in a circle: {say_value(query, 200)} came twice.")
     seen.add(query)
 
 
@@ -379,7 +379,7 @@ def check_seconds(name: str, value: object) -> float:
     Raises ``InvalidTypeError`` for what is no number, ``InvalidValueError`` for one below 0.
     """
     if not isinstance(value, int | float) or isinstance(value, bool):
-        raise InvalidTypeError(f"{name} is a number of seconds, not {value!r:.60}.")
+        raise InvalidTypeError(f"{name} is a number of seconds, not {say_value(value)}.")
     if not value >= 0:
         raise InvalidValueError(f"{name} is a number of seconds from 0 up, not {value}.")
     return value

@@ -100,7 +100,7 @@ def with_page_count(reading: Reading[M], pages: float | None) -> Reading[M]:
 def with_policy(reading: Reading[M], on_invalid: OnInvalid | None) -> Reading[M]:
     """Return the reading with this treatment of rows that do not fit their model."""
     if on_invalid not in (None, "raise", "skip", "keep"):
-        raise InvalidFilterError(f"on_invalid is 'raise', 'skip' or 'keep', not {on_invalid!r}.")
+        raise InvalidFilterError(f"on_invalid is 'raise', 'skip' or 'keep', not {say_value(on_invalid)}.")
     return reading if on_invalid is None else replace(reading, on_invalid=on_invalid)
 
 

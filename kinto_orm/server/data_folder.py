@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kinto_orm.errors import InvalidTypeError, UsageError
+from kinto_orm.protocol.json_values import say_value
 
 SECRET = "userid_hmac_secret"
 CLUSTER = "postgresql"
@@ -137,7 +138,7 @@ def data_path(data_dir: str | os.PathLike[str]) -> Path:
     Raises ``UsageError`` or ``InvalidTypeError`` for anything else.
     """
     if not isinstance(cast(object, data_dir), (str, os.PathLike)):
-        raise InvalidTypeError(f"data_dir is a path, not {data_dir!r:.60}.")
+        raise InvalidTypeError(f"data_dir is a path, not {say_value(data_dir)}.")
     name = os.fsdecode(data_dir)
     if not name:
         # As from a variable that is not set: the current folder would fill up unseen.

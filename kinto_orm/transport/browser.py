@@ -24,7 +24,7 @@ from urllib.parse import parse_qsl, unquote, urlencode
 from requests import PreparedRequest
 
 from kinto_orm.errors import ConfigurationError, KintoError, LoginFailedError
-from kinto_orm.protocol.json_values import decode
+from kinto_orm.protocol.json_values import decode, say_value
 from kinto_orm.protocol.messages import Response
 from kinto_orm.transport.auth import BearerTokenAuth, SecretAuth
 from kinto_orm.transport.http import ask_anonymously
@@ -56,7 +56,7 @@ class BrowserOAuth(SecretAuth):
     ) -> None:
         is_number = isinstance(cast(object, timeout), int | float) and not isinstance(cast(object, timeout), bool)
         if not is_number or not 0 < timeout < math.inf:
-            raise ConfigurationError(f"timeout is seconds above 0, not {timeout!r:.60}.")
+            raise ConfigurationError(f"timeout is seconds above 0, not {say_value(timeout)}.")
         if provider is not None and not isinstance(cast(object, provider), str):
             raise ConfigurationError(f"provider is the name of one, not of type {type(provider).__name__}.")
         if open_browser is not None and not callable(open_browser):

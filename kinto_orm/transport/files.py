@@ -22,6 +22,7 @@ import requests
 from requests.utils import get_environ_proxies
 
 from kinto_orm.errors import InvalidTypeError, KintoError, ProtocolError, ResponseError, TransportError, UsageError
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Response, Target, run_blocking
 from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
@@ -130,8 +131,8 @@ class _Download:
         is_downgraded = first.startswith("https:") and not target.startswith("https:")
         if origins[0] != origins[1] and (not is_allowed or is_downgraded or "@" in netloc):
             raise ProtocolError(
-                f"GET {first}: redirected to {origins[1]!r:.200}, another host. Where you trust it, give "
-                f"download(allow_hosts=[{host!r:.200}])."
+                f"GET {first}: redirected to {say_value(origins[1], 200)}, another host. Where you trust it, give "
+                f"download(allow_hosts=[{say_value(host, 200)}])."
             )
         return target
 
@@ -140,7 +141,7 @@ class _Download:
         options = self._options
         host = urlsplit(url).hostname
         if not url.startswith(("http://", "https://")) or not host:
-            raise ProtocolError(f"{url!r:.200} is no http:// or https:// URL of a file.")
+            raise ProtocolError(f"{say_value(url, 200)} is no http:// or https:// URL of a file.")
         if not options.server_url or _is_private(urlsplit(options.server_url).hostname or ""):
             return
         is_proxied = bool(requests.utils.select_proxy(url, self._proxies))
@@ -324,7 +325,7 @@ def read_content(file: Content) -> bytes:
         return bytes(file)
     content = _read_open(file) if callable(getattr(file, "read", None)) else None
     if not isinstance(content, bytes):
-        raise InvalidTypeError(f"A file is a path, bytes, or a file opened in binary mode, not {file!r:.60}.")
+        raise InvalidTypeError(f"A file is a path, bytes, or a file opened in binary mode, not {say_value(file)}.")
     return content
 
 

@@ -15,6 +15,7 @@ from requests import PreparedRequest
 from requests.structures import CaseInsensitiveDict
 
 from kinto_orm.errors import ConfigurationError, LoginFailedError, MissingExtraError
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.transport.auth import BearerTokenAuth, Secret, SecretAuth, is_in_clear
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, scrubbed
 from kinto_orm.transport.token_refresh import TokenStore
@@ -64,7 +65,7 @@ class FxaAuth(SecretAuth):
         if "@" not in email:
             raise ConfigurationError("email is the address of the account, with an @.")
         if isinstance(cast(object, ttl), bool) or not isinstance(cast(object, ttl), int | float) or not ttl > 0:
-            raise ConfigurationError(f"ttl is seconds above 0, not {ttl!r:.60}.")
+            raise ConfigurationError(f"ttl is seconds above 0, not {say_value(ttl)}.")
         self.client_id = client_id
         self.scopes = _checked_scopes(scopes)
         plugin = _plugin()
@@ -160,12 +161,12 @@ def _checked_scopes(scopes: Iterable[str]) -> tuple[str, ...]:
     words: tuple[str, ...] = tuple(scopes) if is_list else ()
     if not words or not all(isinstance(cast(object, one), str) and one and one.split() == [one] for one in words):
         raise ConfigurationError(
-            f'scopes is a list of words, as in ["profile", "https://…/scope"], not {scopes!r:.80}.'
+            f'scopes is a list of words, as in ["profile", "https://…/scope"], not {say_value(scopes, 80)}.'
         )
     return words
 
 
 def _checked_url(name: str, url: str) -> str:
     if not isinstance(cast(object, url), str) or not url.startswith(("https://", "http://")) or is_in_clear(url):
-        raise ConfigurationError(f"{name} is an https:// URL (http:// on this machine only), not {url!r:.100}.")
+        raise ConfigurationError(f"{name} is an https:// URL (http:// on this machine only), not {say_value(url)}.")
     return url

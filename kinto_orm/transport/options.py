@@ -16,6 +16,7 @@ import requests
 from requests.utils import select_proxy
 
 from kinto_orm.errors import ConfigurationError
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.transport.auth import AuthInput, is_in_clear, parse_auth, parse_headers, take_credentials
 from kinto_orm.transport.reporting import RequestEvent, ResponseEvent, RetryEvent
 from kinto_orm.transport.retry import OnBackoff, Timeout
@@ -75,14 +76,14 @@ class WireOptions:
         for name in ("on_request", "on_response", "on_retry"):
             hook = getattr(self, name)
             if hook is not None and not callable(hook):
-                raise ConfigurationError(f"{name} is a function that takes an event, not {hook!r:.60}.")
+                raise ConfigurationError(f"{name} is a function that takes an event, not {say_value(hook)}.")
         proxies = cast(object, {} if self.proxies is None else self.proxies)
         if not isinstance(proxies, Mapping) or not all(isinstance(url, str) for url in proxies.values()):
             # Without the value: a proxy's URL may hold its password.
             raise ConfigurationError('proxies is a mapping of schemes to URLs, as in {"https": "http://proxy:3128"}.')
         size = cast(object, self.max_response_bytes)
         if not isinstance(size, int) or size <= 0:
-            raise ConfigurationError(f"max_response_bytes is a whole number above 0, not {size!r:.60}.")
+            raise ConfigurationError(f"max_response_bytes is a whole number above 0, not {say_value(size)}.")
         _check_verify(self.verify)
         _check_cert(self.cert)
         url, headers = parse_server_url(self.server_url), parse_headers(self.headers or {})
@@ -119,11 +120,15 @@ def parse_server_url(url: str) -> str:
 
 def _check_verify(verify: Any) -> None:
     if not isinstance(verify, bool) and not (isinstance(verify, str) and os.path.exists(verify)):
-        raise ConfigurationError(f"verify is True, False or the path of a CA bundle that exists, not {verify!r}.")
+        raise ConfigurationError(
+            f"verify is True, False or the path of a CA bundle that exists, not {say_value(verify)}."
+        )
 
 
 def _check_cert(cert: Any) -> None:
     paths = cert if isinstance(cert, tuple) else (cert,)
     if cert is None or (len(paths) <= 2 and all(isinstance(path, str) and os.path.exists(path) for path in paths)):
         return
-    raise ConfigurationError(f"cert is the path of a certificate, or (certificate, key), that exist, not {cert!r:.99}.")
+    raise ConfigurationError(
+        f"cert is the path of a certificate, or (certificate, key), that exist, not {say_value(cert, 99)}."
+    )

@@ -37,6 +37,7 @@ from kinto_orm.errors import (
     KintoError,
     LoginFailedError,
 )
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
 from kinto_orm.transport.requests_errors import FinalConnectionError
 
@@ -127,14 +128,14 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if not _is_number(self.retries) or not isinstance(cast(object, self.retries), int) or self.retries < 0:
-            raise ConfigurationError(f"retry is a whole number of retries from 0 up, not {self.retries!r}.")
+            raise ConfigurationError(f"retry is a whole number of retries from 0 up, not {say_value(self.retries)}.")
         _check_seconds("retry_after", 0 if self.retry_after is None else self.retry_after)
         for name in ("base", "cap", "deadline", "max_retry_after", "max_backoff"):
             _check_seconds(name, getattr(self, name))
         if self.deadline == 0:
             raise ConfigurationError("deadline is above 0: it bounds a whole call, in seconds.")
         if self.on_backoff not in get_args(OnBackoff):
-            raise ConfigurationError(f"on_backoff is 'wait', 'raise' or 'ignore', not {self.on_backoff!r:.60}.")
+            raise ConfigurationError(f"on_backoff is 'wait', 'raise' or 'ignore', not {say_value(self.on_backoff)}.")
 
     def wait(self, attempt: int, asked: float | None = None) -> float:
         """Return the seconds to wait after this attempt, the first being 1; ``asked`` is the server's wish."""
@@ -344,7 +345,9 @@ def parse_timeout(timeout: Timeout) -> tuple[float, float]:
     """Return the seconds for connecting and for each read, infinity for no limit. Raises ``ConfigurationError``."""
     pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
     if len(pair) != 2 or not all(seconds is None or (_is_number(seconds) and seconds > 0) for seconds in pair):
-        raise ConfigurationError(f"timeout is (connect, read), in seconds above 0, or one for both, not {timeout!r}.")
+        raise ConfigurationError(
+            f"timeout is (connect, read), in seconds above 0, or one for both, not {say_value(timeout)}."
+        )
     connect, read = (math.inf if seconds is None else seconds for seconds in pair)
     return connect, read
 
@@ -355,4 +358,4 @@ def _is_number(value: object) -> bool:
 
 def _check_seconds(name: str, value: float) -> None:
     if not _is_number(value) or value < 0:
-        raise ConfigurationError(f"{name} is a number of seconds from 0 up, not {value!r}.")
+        raise ConfigurationError(f"{name} is a number of seconds from 0 up, not {say_value(value)}.")

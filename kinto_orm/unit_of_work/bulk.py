@@ -11,6 +11,7 @@ from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from kinto_orm.errors import CommitError, DuplicateObjectError, KintoError
 from kinto_orm.errors.usage import rebuild
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Progress, Stateful, Verb
@@ -78,7 +79,7 @@ def changes_of(objects: Iterable[T], make: Callable[[T], Answered[S]], verb: Ver
             change = make(one)
         except KintoError as error:
             id = one.get("id") if isinstance(one, Mapping) else getattr(one, "id", None)
-            which = f"item {position}" if id is None else f"item {position} (id {id!r:.80})"
+            which = f"item {position}" if id is None else f"item {position} (id {say_value(id, 80)})"
             refusal = rebuild(type(error), (f"{which}: {error}",), vars(error))
             refusal.__cause__ = error
             change = Outcome(cast(S, one), verb, "rejected", refusal)

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from kinto_orm.errors import InvalidTypeError, NotStageableError
 from kinto_orm.protocol.accounts import shown_entry
-from kinto_orm.protocol.json_values import JSONObject, TimestampInput, copy_json
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, copy_json, say_value
 from kinto_orm.protocol.patches import (
     JSON_TYPE,
     BasicPatch,
@@ -49,7 +49,7 @@ def check_source(source: object) -> None:
     # An object has the class methods of its model, and would stand for all of that kind.
     is_object = not isinstance(source, type) and hasattr(source, "__kinto_change__")
     if is_object or not hasattr(source, "__kinto_fetch__"):
-        raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {source!r:.60}.")
+        raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {say_value(source)}.")
 
 
 class Stageable(Stateful, Protocol):

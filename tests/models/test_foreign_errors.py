@@ -166,6 +166,41 @@ def test_what_is_nested_too_deep_for_python_is_refused(
         attempt(wire, way, run)
 
 
+ARGUMENTS: dict[str, Callable[[Collection[Record], Any], object]] = {
+    "bulk_create of the client": lambda todos, odd: todos.client.bulk_create(odd),
+    "cached": lambda todos, odd: todos.records.cached(max_age=odd),
+    "cert": lambda _, odd: Client("http://127.0.0.1:1/v1", cert=odd),
+    "changes": lambda todos, odd: list(todos.records.changes(since=odd)),
+    "copy_to": lambda todos, odd: todos.bucket.copy_to(odd),
+    "dump": lambda todos, odd: todos.bucket.dump(odd),
+    "embedded": lambda _, odd: Client.embedded(odd),
+    "hook": lambda _, odd: Client("http://127.0.0.1:1/v1", on_request=[odd]),
+    "load": lambda todos, odd: todos.client.load(odd),
+    "max_response_bytes": lambda _, odd: Client("http://127.0.0.1:1/v1", max_response_bytes=odd),
+    "on_invalid": lambda _, odd: Client("http://127.0.0.1:1/v1", on_invalid=odd),
+    "permissions of a copy": lambda todos, odd: todos.bucket.copy_to(todos.client, bucket="b", permissions=odd),
+    "publication": lambda todos, odd: todos.publication(odd),
+    "request_review": lambda todos, odd: todos.request_review(odd),
+    "retry": lambda _, odd: Client("http://127.0.0.1:1/v1", retry=odd),
+    "schema_diff": lambda todos, odd: todos.schema_diff({"properties": odd}),
+    "sync": lambda todos, odd: todos.records.sync(odd),
+    "timeout": lambda _, odd: Client("http://127.0.0.1:1/v1", timeout=odd),
+    "verify": lambda _, odd: Client("http://127.0.0.1:1/v1", verify=odd),
+    "watch": lambda todos, odd: todos.records.watch(every=odd),
+}
+
+
+@pytest.mark.parametrize("container", [list, dict])
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_an_argument_that_is_nested_too_deep_to_be_shown_is_refused(
+    todos: Collection[Record], name: str, container: type
+) -> None:
+    with pytest.raises(KintoError) as refused:
+        ARGUMENTS[name](todos, nested(container))
+
+    assert len(str(refused.value)) < 500
+
+
 def ways_of_the_deep(trial: Trial) -> dict[str, Callable[[], object]]:
     """Return more that a caller may do with a value: give it where none belongs, and copy what has it."""
     model, records, odd = trial.model, trial.model.records, trial.odd
