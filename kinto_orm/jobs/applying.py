@@ -19,7 +19,7 @@ from kinto_orm.protocol.json_values import JSONObject, etag, is_stored_as
 from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paging import is_tombstone
 from kinto_orm.protocol.responses import raise_for_status
-from kinto_orm.protocol.writes import Flow, PermissionLists, call_blocking
+from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import PageWalk, RawRows, Selection
 from kinto_orm.repository.state import Change, ObjectState, OnConflict, Outcome, Progress, Stateful, Status, Verb
 from kinto_orm.repository.verbs import encode_change
@@ -28,8 +28,6 @@ from kinto_orm.unit_of_work.bulk import Bulk, BulkReport, raise_for_report, repo
 from kinto_orm.unit_of_work.engine import CommitOptions, commit
 
 OnOutcome: TypeAlias = Callable[[Outcome[Any]], object]
-
-_VERBS = {"create": Verb.SAVE, "update": Verb.SAVE, "delete": Verb.DELETE}
 
 
 @dataclass
@@ -133,14 +131,11 @@ class Applying:
 
     def _stage(self, change: PlannedChange) -> Change[Stateful]:
         path = self.planned.place.path.object(change.id)
-        if change.kind == "create":
-            state, data = ObjectState(path, Status.NEW), change.new
-        else:
+        state = ObjectState(path, Status.NEW)
+        if change.kind != "create":
             state = ObjectState(path, Status.LOADED, change.old, change.last_modified)
-            data = change.old if change.new is None else change.new
-        holder = self.planned.codec.make(state, change.new, self.planned.place)
-        permissions: PermissionLists | None = {} if change.kind == "create" else None
-        staged = Change(holder, _VERBS[change.kind], state, data or {}, all_permissions=permissions)
+        verb = Verb.DELETE if change.kind == "delete" else Verb.SAVE
+        staged = self.planned.codec.change(verb, state, change.new, self.planned.place)
         try:
             encode_change(staged)
         except KintoError as error:

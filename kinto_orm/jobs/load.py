@@ -460,7 +460,7 @@ class _Load:
             if is_there and attachment.hash is not None:
                 continue
             file = self._folder.path(name)
-            holder = codec.make(state, None, place)
+            holder = codec.make(state, place)
             yield from self._target.attach(
                 holder, file, attachment.filename, attachment.mimetype, self._runner, safe=True
             )
@@ -579,7 +579,7 @@ def _dated(codec: RowCodec, place: Place, row: JSONObject) -> Change[Stateful]:
     path = place.path.object(check_id(row["id"], kind=Kind.RECORD))
     data = FieldRules(dict).own(row)
     state = ObjectState(path, Status.NEW)
-    change: Change[Stateful] = Change(codec.make(state, data, place), Verb.SAVE, state, data, all_permissions={})
+    change = codec.change(Verb.SAVE, state, data, place)
     try:
         encode_change(change)
         assert change.entry is not None

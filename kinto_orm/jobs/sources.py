@@ -20,7 +20,7 @@ from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import Page, PageWalk, Place, RawRows
 from kinto_orm.query.query import Query
 from kinto_orm.repository.disk import Disk, FilePath
-from kinto_orm.repository.state import FlowRunner, ObjectState, Stateful
+from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Stateful, Verb
 
 Rows: TypeAlias = Iterable[Any] | FilePath | Query[Any]
 """The rows that a job takes: an iterable of mappings or of models, a path, or a query."""
@@ -60,8 +60,12 @@ class RowCodec(Protocol):
         """Return the declared fields of this data as the model writes them; nothing where the data does not fit."""
         ...
 
-    def make(self, state: ObjectState, data: JSONObject | None, place: Place) -> Stateful:
-        """Return an object in that state; with ``data``, as an unsaved change of it."""
+    def make(self, state: ObjectState, place: Place) -> Stateful:
+        """Return an object in that state."""
+        ...
+
+    def change(self, verb: Verb, state: ObjectState, data: JSONObject | None, place: Place) -> Change[Stateful]:
+        """Return the verb on an object in that state, which has ``data`` as an unsaved change."""
         ...
 
 

@@ -292,8 +292,13 @@ def freeze(model: Any, envelope: Envelope, codec: Codec) -> tuple[JSONObject, Ma
             if is_surely_carried(changes.text):
                 data = _with_changes(envelope, codec, snapshot, changes.keys)
                 return data, Mark(envelope.touched, envelope.absent, None, changes.now)
+    return _frozen_data(model, envelope, codec), mark_of(model, envelope, codec)
+
+
+def mark_of(model: Any, envelope: Envelope, codec: Codec) -> Mark:
+    """Return a mark of the object as it is now."""
     now = codec.dump(model) if codec.varies else {}
-    return _frozen_data(model, envelope, codec), Mark(envelope.touched, envelope.absent, text_of(envelope.extra), now)
+    return Mark(envelope.touched, envelope.absent, text_of(envelope.extra), now)
 
 
 def new_data(model: Any, codec: Codec) -> JSONObject | None:

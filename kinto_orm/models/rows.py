@@ -10,13 +10,14 @@ from typing import Any, Literal, NamedTuple, cast
 from kinto_orm.errors import InvalidTypeError, KintoError, NotLoadedError, UsageError
 from kinto_orm.jobs.comparing import GivenRow, changed_fields
 from kinto_orm.models.codec import codec_of
-from kinto_orm.models.data import current_data, frozen_data, has_data, undeclared
+from kinto_orm.models.data import current_data, frozen_data, has_data, mark_of, undeclared
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.source import ModelSource, row_schema
 from kinto_orm.protocol.json_values import JSON, JSONObject, say_value, to_json_object
 from kinto_orm.protocol.paging import without_envelope
+from kinto_orm.protocol.writes import PermissionLists
 from kinto_orm.query.execution import Place
-from kinto_orm.repository.state import ObjectState, Stateful, Status
+from kinto_orm.repository.state import Change, ObjectState, Stateful, Status, Verb
 
 
 class ModelRows(NamedTuple):
@@ -72,9 +73,18 @@ class ModelRows(NamedTuple):
         except KintoError:
             return {}
 
-    def make(self, state: ObjectState, data: JSONObject | None, place: Place) -> Stateful:
-        """Return an object in that state; with ``data``, as an unsaved change of it."""
-        return cast(Stateful, _fitting(self.source, state, data, place))
+    def make(self, state: ObjectState, place: Place) -> Stateful:
+        """Return an object in that state."""
+        return cast(Stateful, _fitting(self.source, state, None, place))
+
+    def change(self, verb: Verb, state: ObjectState, data: JSONObject | None, place: Place) -> Change[Stateful]:
+        """Return the verb on an object in that state, which has ``data`` as an unsaved change."""
+        holder = _fitting(self.source, state, data, place)
+        wanted = state.data if data is None else data
+        all_permissions: PermissionLists | None = {} if state.status is Status.NEW else None
+        change = Change(holder, verb, state, wanted or {}, all_permissions=all_permissions)
+        change.mark = mark_of(holder, holder.__kinto_envelope__(), codec_of(type(holder)))
+        return change
 
 
 def unsaved_fields(record: KintoObject) -> dict[str, tuple[JSON, JSON]]:

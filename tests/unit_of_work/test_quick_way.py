@@ -14,7 +14,7 @@ import pytest
 from kinto_orm import Bucket, Client, Collection, Record
 from kinto_orm.models import envelope
 from kinto_orm.protocol.responses import ShownPermissions
-from kinto_orm.repository.state import Change, ObjectState
+from kinto_orm.repository.state import Change, ObjectState, StoredRows
 from kinto_orm.server import EmbeddedServer
 
 COUNT = 30
@@ -35,10 +35,12 @@ class Todo(Record):
     late_edit: ClassVar[Callable[[Any], object] | None] = None
     """An edit that is made when the answer has come, and the object does not know yet."""
 
-    def __kinto_accept__(self, change: Change[Any], row: dict[str, Any], shown: ShownPermissions, page: bytes) -> bool:
+    def __kinto_accept__(
+        self, change: Change[Any], row: dict[str, Any], shown: ShownPermissions, rows: StoredRows
+    ) -> bool:
         if (edit := type(self).late_edit) is not None:
             edit(self)
-        is_taken = super().__kinto_accept__(change, row, shown, page)
+        is_taken = super().__kinto_accept__(change, row, shown, rows)
         if is_taken:
             self.quick.append(self.title)
         return is_taken
@@ -102,6 +104,23 @@ def test_a_dictionary_that_the_input_uses_again_is_stored_as_it_was(todos: Colle
 
     assert [one.data["tags"] for one in made] == [[0], [0, 1], [0, 1, 2]] * 2
     assert [one.refresh().data["number"] for one in made] == [0, 1, 2] * 2
+
+
+def test_a_sync_takes_the_quick_way(todos: Collection[Todo]) -> None:
+    todos.records.bulk_create([new(number) for number in range(COUNT)])
+    stored = todos.records.all()
+    rows = [{**one.data, "id": one.id, "priority": one.priority + number % 2} for number, one in enumerate(stored)]
+    rows += [{"id": f"another-{number}", "title": "Another", "place": {"zebra": 1}} for number in range(COUNT)]
+    Todo.quick.clear()
+    found: list[Any] = []
+
+    report = todos.records.sync(rows, on_outcome=found.append)
+
+    assert (report.created, report.updated) == (COUNT, COUNT // 2)
+    assert (len(Todo.quick), Todo.detailed) == (COUNT + COUNT // 2, [])
+    written = [outcome.object for outcome in found]
+    assert not any(one.is_new or one.is_dirty for one in written)
+    assert [dict(one.data) for one in written] == [dict(todos.records.get(one.id).data) for one in written]
 
 
 def test_a_new_object_that_is_looked_at_while_it_travels_takes_what_was_stored(
