@@ -11,7 +11,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Self, TypeVar, cast
 
 from kinto_orm.client.concurrency import ConcurrentFlows, in_tasks, in_threads
 from kinto_orm.client.connection import Connection, Options
@@ -28,7 +28,7 @@ from kinto_orm.repository.state import Change, OnInvalid, Stateful, activate, de
 from kinto_orm.transport.files import download
 from kinto_orm.unit_of_work.engine import carry_out
 from kinto_orm.unit_of_work.staging import Plan, PlannedWrite
-from kinto_orm.unit_of_work.unit_of_work import refuse_staging, stage
+from kinto_orm.unit_of_work.unit_of_work import open_unit
 
 T = TypeVar("T")
 H = TypeVar("H", bound=Stateful)
@@ -115,12 +115,16 @@ class ClientRunner:
         try:
             item = next(flow)
             while True:
-                request = self._admit(flow, item)
+                request = encode_request(item) if isinstance(item, Write) else item
+                is_write = request.is_write
+                self._check_may_send()
+                if is_write and (unit := open_unit(self)) is not None:
+                    unit.__kinto_admit__(flow, f"{request.method} {request.path}")
                 try:
-                    if self._options.dry_mode and request.is_write:
+                    if is_write and self._options.dry_mode:
                         observe(request, None)
                         raise self._dry_run.keep(request)
-                    self._connection.writes += request.is_write
+                    self._connection.writes += is_write
                     response = await send(request)
                 except KintoError as error:
                     item = flow.throw(error)
@@ -172,13 +176,17 @@ class ClientRunner:
 
     def __kinto_perform__(self, change: Change[H]) -> H:
         """Carry out the change now, or stage it in the open unit of work; return its holder."""
-        if not stage(change, self):
+        if (unit := open_unit(self)) is not None:
+            unit.__kinto_stage__(change)
+        else:
             self.run(carry_out(change, self))
         return change.holder
 
     async def __kinto_aperform__(self, change: Change[H]) -> H:
         """Like :meth:`__kinto_perform__`."""
-        if not stage(change, self):
+        if (unit := open_unit(self)) is not None:
+            unit.__kinto_stage__(change)
+        else:
             await self.arun(carry_out(change, self))
         return change.holder
 
@@ -214,17 +222,12 @@ class ClientRunner:
         finally:
             stopped.set()  # after a cancelled call, its thread may still be downloading
 
-    def _admit(self, flow: Flow[Any], item: Request | Write) -> Request:
-        """Return the request, or raise where the client may not send it now."""
-        request = encode_request(item) if isinstance(item, Write) else item
+    def _check_may_send(self) -> None:
         if self._is_closed:
             raise ClientClosedError("This client was closed: make a new one.")
         if lacks := self._options.lacks:
             missing = ", ".join(f"{name}=…" for name in sorted(lacks))
             raise CredentialsMissingError(f"This client came out of a pickle, without secrets: use clone({missing}).")
-        if request.is_write:
-            refuse_staging(self, f"{request.method} {request.path}", flow)
-        return request
 
     def plan(self) -> Plan:
         """Return the writes that ``dry_mode`` kept, of this client and its dry clones, with their requests, in order.

@@ -233,7 +233,7 @@ class _StepBatches(Batches[Step]):
     with_headers = True
 
     def __init__(self, limit: int | None, session: Any, *, ignores_4xx: bool, may_be_stub: bool) -> None:
-        super().__init__(limit)
+        self.limit = limit
         self._may_be_stub = may_be_stub
         retries = getattr(session, "nb_retry", 0)
         self._retries = retries if isinstance(retries, int) else 0

@@ -42,7 +42,7 @@ from kinto_orm.protocol.patches import (
 from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import PermissionLists
 from kinto_orm.repository.conflicts import check_policy
-from kinto_orm.repository.state import NO_OPTIONS, Change, OnConflict, Status, Verb, WriteOptions
+from kinto_orm.repository.state import NO_OPTIONS, Change, OnConflict, Status, StoredRows, Verb, WriteOptions
 
 H = TypeVar("H")
 
@@ -244,12 +244,12 @@ def redo(model: Any, edits: Edits) -> None:
         model.permissions[name] = principals
 
 
-def accept(model: Any, change: Change[Any], row: JSONObject, shown: ShownPermissions, page: bytes) -> bool:
+def accept(model: Any, change: Change[Any], row: JSONObject, shown: ShownPermissions, rows: StoredRows) -> bool:
     """Take the row of the answer to a change that was stored as it was sent, unless the object was edited since."""
     mark = change.mark
     if not isinstance(mark, NewObjects):
         return accept_stored(model, change, without_envelope(row), row["last_modified"], shown)
-    if not mark.accept(model, row, shown, page):
+    if not mark.accept(model, row, shown, rows):
         return False
     if wires := codec_of(type(model)).wires:
         model.__pydantic_fields_set__.update(wires)

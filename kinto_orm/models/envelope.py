@@ -11,11 +11,11 @@ from typing import Any
 
 from kinto_orm.forks import fork_lock
 from kinto_orm.models.permissions import Permissions
-from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, decode, pause_collector
+from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, decode, encode, pause_collector
 from kinto_orm.protocol.paging import rows_of, without_envelope
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.responses import ShownPermissions
-from kinto_orm.repository.state import Change, FlowRunner, Status
+from kinto_orm.repository.state import Change, FlowRunner, Status, StoredRows
 from kinto_orm.repository.verbs import Creations
 
 
@@ -170,7 +170,7 @@ class SharedEnvelope(Envelope):
 class NewObjects(SharedEnvelope):
     """The state of the new records of one bulk verb on their way: their ids were drawn for them."""
 
-    __slots__ = ("_answer", "creations", "undeclared")
+    __slots__ = ("_answer", "_rows", "creations", "undeclared")
 
     def __init__(self, creations: Creations, *, client: FlowRunner, parent: Any) -> None:
         super().__init__(Status.NEW, client=client, parent=parent)
@@ -179,6 +179,7 @@ class NewObjects(SharedEnvelope):
         """The data of records whose class declares no fields, by id."""
         self._answer = SharedEnvelope(Status.LOADED)
         """The state of those that were stored with the last answer."""
+        self._rows: StoredRows = ()
 
     def own(self, model: Any) -> Envelope:
         """Return an envelope for the one object alone."""
@@ -186,12 +187,13 @@ class NewObjects(SharedEnvelope):
         own.has_drawn_id, own.extra = True, copy_json(self.undeclared.get(model.__dict__["id"]))
         return own
 
-    def accept(self, model: Any, row: JSONObject, shown: ShownPermissions, page: bytes) -> bool:
-        """Make the object a row of this page, unless its user has looked at it; return whether it was done."""
+    def accept(self, model: Any, row: JSONObject, shown: ShownPermissions, rows: StoredRows) -> bool:
+        """Make the object a row of a page of these, unless its user has looked at it; return whether it was done."""
         answer = self._answer
-        if answer.page is None or answer.page.body is not page or answer.page.shown is not shown:
+        if self._rows is not rows or answer.page is None or answer.page.shown is not shown:
             answer = self._answer = SharedEnvelope(Status.LOADED, client=self.client, parent=self.parent)
-            answer.page = PageSnapshot(page, self.creations.path, shown)
+            page = encode({"data": [one for one in rows if one is not None]})
+            answer.page, self._rows = PageSnapshot(page, self.creations.path, shown), rows
         if self.put_instead(model, answer) is not answer:
             return False
         model.__dict__["last_modified"] = row["last_modified"]

@@ -280,7 +280,10 @@ def rows_of(body: JSON, path: ListPath) -> list[JSONObject]:
 
 def without_envelope(row: JSONObject) -> JSONObject:
     """Return the row's data alone."""
-    return {key: value for key, value in row.items() if key not in ENVELOPE_KEYS}
+    data = row.copy()
+    for key in ENVELOPE_KEYS:
+        data.pop(key, None)
+    return data
 
 
 def is_tombstone(row: JSONObject) -> bool:

@@ -229,6 +229,10 @@ class Outcome(Generic[H_co]):
         return self.status in STORED
 
 
+StoredRows: TypeAlias = Sequence[JSONObject | None]
+"""The rows of one answer, in the order of the changes; ``None`` for a change that was not stored as it was sent."""
+
+
 class Stateful(Protocol):
     """An object whose state is written: a model, seen from below."""
 
@@ -236,11 +240,10 @@ class Stateful(Protocol):
         """Take the new state; edits that ``change`` did not send stay as unsaved changes."""
         ...
 
-    def __kinto_accept__(self, change: Change[Any], row: JSONObject, shown: ShownPermissions, page: bytes) -> bool:
+    def __kinto_accept__(self, change: Change[Any], row: JSONObject, shown: ShownPermissions, rows: StoredRows) -> bool:
         """Take the state after a change that was stored as it was sent, unless the object was edited since the call.
 
-        ``row`` is the data of the answer, ``page`` the JSON text of a page of all rows that were stored with it.
-        Returns whether the state was taken.
+        ``row`` is the data of the answer, ``rows`` those of its whole batch. Returns whether the state was taken.
         """
         ...
 

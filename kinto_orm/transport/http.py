@@ -39,7 +39,6 @@ from kinto_orm.transport.retry import (
     RetryBudget,
     RetryLoop,
     RetryPolicy,
-    backoff,
     parse_timeout,
     retry_after,
 )
@@ -190,7 +189,7 @@ class HttpTransport:
         except FOREIGN_ERRORS as error:
             failure = translate(error, self._reporter.name(request), is_read=not request.is_write)
         else:
-            self._backoff.note(backoff(answer.headers))
+            self._backoff.note(answer.headers)
             response = Response(answer.status, answer.headers, content, retry_after=retry_after(answer.headers))
             return renewed(request, response, wire.auth, answer.sent) if attempt.may_renew else response
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context

@@ -178,20 +178,13 @@ class Backoff:
     """Until when the server wants to be left alone, by its header ``Backoff``."""
 
     policy: RetryPolicy
-    _until: float = -math.inf
+    until: float | None = None
+    """A time of the policy's clock; ``None`` where the last answer asked for no pause."""
 
-    def note(self, asked: float | None) -> None:
-        """Store the pause of an answer, in seconds; ``None`` ends the pause."""
-        self._until = -math.inf if asked is None else self.policy.clock() + min(asked, self.policy.max_backoff)
-
-    @property
-    def is_on(self) -> bool:
-        """Whether the server asked for a pause with its last answer."""
-        return self._until != -math.inf
-
-    def left(self) -> float:
-        """Return the seconds that are left of the pause."""
-        return max(0.0, self._until - self.policy.clock())
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Store the pause that an answer asks for; one without the header ends the pause, as does a malformed one."""
+        asked = backoff(headers)
+        self.until = None if asked is None else self.policy.clock() + min(asked, self.policy.max_backoff)
 
 
 class Attempt(NamedTuple):
@@ -228,7 +221,7 @@ class RetryLoop(NamedTuple):
         may_be_applied = is_renewed = False
         number = 1
         while True:
-            if self.backoff.is_on and (left := self._pause(request, deadline)):
+            if self.backoff.until is not None and (left := self._pause(request, self.backoff.until, deadline)):
                 await sleep(left)
             result = await attempt(request, Attempt(number + is_renewed, deadline, may_renew=not is_renewed))
             failure = failure_of(result)
@@ -249,10 +242,10 @@ class RetryLoop(NamedTuple):
             return result
         return _handed_over(result, may_be_applied=may_be_applied and request.is_write)
 
-    def _pause(self, request: Request, deadline: float) -> float:
+    def _pause(self, request: Request, until: float, deadline: float) -> float:
         """Return the seconds for which the server wants to be left alone; raise ``BackoffError`` for too many."""
-        left = self.backoff.left() if self.policy.on_backoff != "ignore" else 0.0
-        if left and (self.policy.on_backoff == "raise" or self.policy.clock() + left >= deadline):
+        left = 0.0 if self.policy.on_backoff == "ignore" else max(0.0, until - self.policy.clock())
+        if left and (self.policy.on_backoff == "raise" or until >= deadline):
             raise BackoffError(
                 f"{request.method} {request.path} was not sent: the server asks for a pause of {left:.0f} more seconds "
                 "(its header Backoff). Wait, or give the client a longer deadline or on_backoff='ignore'.",

@@ -203,7 +203,7 @@ def _is_patched() -> bool:
 class _Headers:
     """The headers of all requests, merged once. They may be secret: ``vars()`` does not show them."""
 
-    __slots__ = ("_auth", "_names", "all")
+    __slots__ = ("_authorization", "_names", "all")
 
     def __init__(self, options: WireOptions) -> None:
         given = {name.lower() for name in options.headers or ()}
@@ -211,7 +211,7 @@ class _Headers:
         self.all = {**own, **(options.headers or {})}
         self._names = {name.lower(): name for name in self.all}
         auth = parse_auth(options.auth)
-        self._auth = auth if is_plain(auth) else None
+        self._authorization = auth.reveal() if is_plain(auth) and auth is not None else None
 
     def of(self, request: Request) -> dict[str, str]:
         """Return the headers of the request, with credentials that are plain."""
@@ -220,8 +220,8 @@ class _Headers:
             headers[self._names.get(name.lower(), name)] = value
         if request.body is not None or request.is_write:
             headers["Content-Length"] = str(len(request.body or b""))
-        if self._auth is not None:
-            headers[self._names.get("authorization", "Authorization")] = self._auth.reveal()
+        if self._authorization is not None:
+            headers[self._names.get("authorization", "Authorization")] = self._authorization
         return headers
 
 

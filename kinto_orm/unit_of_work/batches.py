@@ -59,16 +59,15 @@ class Batches(Generic[E]):
     with_headers = False
     """Whether the headers of 2xx answers are read."""
 
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
-        """The number of entries that the server takes in one batch; ``None``: as many as there are."""
-        self.lock: JSONObject | None = None
-        """The entry that goes first in each batch."""
-        self.is_atomic = False
-        self.failure: KintoError | None = None
-        """The reason why nothing more is sent: the rest could depend on what failed."""
-        self._is_racing = False
-        """Whether other writers were in the way, so that a little time should pass before the next batch."""
+    limit: int | None = None
+    """The number of entries that the server takes in one batch; ``None``: as many as there are."""
+    lock: JSONObject | None = None
+    """The entry that goes first in each batch."""
+    is_atomic = False
+    failure: KintoError | None = None
+    """The reason why nothing more is sent: the rest could depend on what failed."""
+    _is_racing = False
+    """Whether other writers were in the way, so that a little time should pass before the next batch."""
 
     def send(self, items: Sequence[E]) -> Flow[None]:
         """Send the items in their order, until each has its final answer."""
@@ -167,7 +166,8 @@ def gather_reads(flows: Sequence[Flow[Any]], runner: FlowRunner) -> Flow[list[tu
     settings = info.get("settings")
     # A read-only server refuses every POST.
     is_readonly = isinstance(settings, dict) and settings.get("readonly") is True
-    batches = _ReadBatches(batch_limit(info) or DEFAULT_BATCH_LIMIT)
+    batches = _ReadBatches()
+    batches.limit = batch_limit(info) or DEFAULT_BATCH_LIMIT
     while waiting := [one for one in reads if one.request is not None]:
         together = [] if is_readonly else [one for one in waiting if not one.must_go_alone]
         if together:

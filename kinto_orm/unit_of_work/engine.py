@@ -34,7 +34,7 @@ from kinto_orm.errors import (
     UnitOfWorkError,
 )
 from kinto_orm.protocol.batches import ATOMIC_CAPABILITY, DEFAULT_BATCH_LIMIT, batch_limit, is_rolled_back
-from kinto_orm.protocol.json_values import JSON, JSONObject, encode, is_same
+from kinto_orm.protocol.json_values import JSON, JSONObject, is_same
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.responses import ShownPermissions, content, shown_permissions
 from kinto_orm.protocol.writes import Flow, Write, encode_entry
@@ -125,7 +125,6 @@ class _Sending(Batches[Change[Any]]):
     """A commit at work."""
 
     def __init__(self, runner: FlowRunner, options: CommitOptions) -> None:
-        super().__init__(None)
         self._runner = runner
         self._options = options
         self.is_atomic = options.atomic
@@ -180,14 +179,16 @@ class _Sending(Batches[Change[Any]]):
         # Checked before anything is accepted: an answer that undoes others, or answers a repeated request.
         if response.is_repeated or is_rolled_back(response):
             return False
-        if not all(type(answer) is dict and answer.get("status") in _STORED for answer in found):
+        bodies = [one.get("body") for one in found if type(one) is dict and one.get("status") in _STORED]
+        if len(bodies) < len(found):
             return False
-        bodies = [answer.get("body") for answer in found]
-        if self.lock is not None:
-            del bodies[0]
+        self._accept_bodies(batch, bodies if self.lock is None else bodies[1:])
+        return True
+
+    def _accept_bodies(self, batch: Sequence[Change[Any]], bodies: Sequence[JSON]) -> None:
         shown: ShownPermissions = None
         permissions: JSON = None
-        rows, page = stored_as_sent(batch, bodies)
+        rows = [_stored_as_sent(one, body) for one, body in zip(batch, bodies, strict=True)]
         for one, body, row in zip(batch, bodies, rows, strict=True):
             if row is not None and body.get("permissions") != permissions:  # mostly they are the same for all
                 try:
@@ -195,13 +196,12 @@ class _Sending(Batches[Change[Any]]):
                     permissions = body.get("permissions")
                 except ProtocolError:
                     row = None  # it is raised again below
-            if row is not None and one.holder.__kinto_accept__(one, row, shown, page):
+            if row is not None and one.holder.__kinto_accept__(one, row, shown, rows):
                 asked = one.origin or one
                 asked.status = "created" if asked.state.status is Status.NEW else "updated"
                 asked.error, asked.other_form, asked.answer = None, None if one is asked else one, body
             else:
                 self._settle(one, _accepted(one, Response(200, content=body)))
-        return True
 
     # -- read in detail -------------------------------------------------------------------------------------------
 
@@ -418,11 +418,10 @@ class _SendingAlone(_Sending):
             return ()
         except KintoError as error:
             return self.fail(batch, error, attempt)
-        if response.status in _STORED:
+        if response.status in _STORED and not response.is_repeated:
             with suppress(ProtocolError):  # which is raised again below
-                answer = {"status": response.status, "body": content(response, str(one.write.path))}
-                if self.accept(batch, response, [answer]):
-                    return ()
+                self._accept_bodies(batch, [content(response, str(one.write.path))])
+                return ()
         answers = Answers([response], 0, is_undone=False, lock=None, is_lock_void=False)
         return (yield from self.take(batch, answers, attempt))
 
@@ -448,39 +447,20 @@ _SAVING = (Verb.SAVE, Verb.REPLACE)
 _FAILED = (TransportError, ProtocolError, ResponseError)
 
 
-def stored_as_sent(batch: Sequence[Change[Any]], bodies: Sequence[JSON]) -> tuple[list[JSONObject | None], bytes]:
-    """Return the row of each change that the server has as it was sent, ``None`` for any other; and a page, as
-    JSON text, of the rows that have the keys that were sent.
+def _stored_as_sent(one: Change[Any], body: JSON) -> JSONObject | None:
+    """Return the row of a change that the server has as it was sent; ``None`` for any other.
 
-    PostgreSQL changes the order of keys and makes 1e22 an integer, so values are compared by their JSON; a collection
-    with a schema adds the schema's timestamp.
+    A collection with a schema adds the schema's timestamp.
     """
-    rows: list[JSONObject | None] = []
-    sent: list[JSONObject] = []
-    stored: list[JSONObject] = []
-    for one, body in zip(batch, bodies, strict=True):
-        row: Any = body.get("data") if type(body) is dict else None
-        # What several calls made together is not what the object looks like.
-        if type(row) is dict and one.verb in _SAVING and one.seen is None and type(row.get("last_modified")) is int:
-            wanted = {**one.data, "id": one.state.path.ids[-1]}
-            if "schema" in row and is_schema_timestamp(one.state.path.kind, row["schema"]):
-                wanted.setdefault("schema", row["schema"])
-            wanted["last_modified"] = row["last_modified"]
-            if wanted.keys() == row.keys():
-                sent.append(wanted)
-                stored.append(row)
-                rows.append(row)
-                continue
-        rows.append(None)
-    page = encode({"data": stored})
-    if encode({"data": sent}) == page:
-        return rows, page
-    sent = [dict(zip(row, map(one.__getitem__, row), strict=True)) for one, row in zip(sent, stored, strict=True)]
-    if encode({"data": sent}) == page:
-        return rows, page
-    # Nested keys in another order, or something that was not stored as it was sent.
-    same = map(is_same, sent, stored)
-    return [None if row is None or not next(same) else row for row in rows], page
+    row: Any = body.get("data") if type(body) is dict else None
+    # What several calls made together is not what the object looks like.
+    is_row = type(row) is dict and type(row.get("last_modified")) is int
+    if not is_row or one.verb not in _SAVING or one.seen is not None:
+        return None
+    wanted = {**one.data, "id": one.state.path.ids[-1], "last_modified": row["last_modified"]}
+    if "schema" in row and is_schema_timestamp(one.state.path.kind, row["schema"]):
+        wanted.setdefault("schema", row["schema"])
+    return row if is_same(wanted, row) else None
 
 
 def _in_doubt(one: Change[Any]) -> Change[Any]:

@@ -72,17 +72,10 @@ def open_unit(runner: FlowRunner) -> UnitOfWork | None:
     return None
 
 
-def stage(change: Change[Any], runner: FlowRunner) -> bool:
-    """Stage the change in the open unit of this client; return whether there is one."""
+def refuse_staging(runner: FlowRunner, what: str) -> None:
+    """Raise ``NotStageableError`` inside a unit of this client: ``what`` is refused there."""
     if (unit := open_unit(runner)) is not None:
-        unit.__kinto_stage__(change)
-    return unit is not None
-
-
-def refuse_staging(runner: FlowRunner, what: str, flow: Flow[Any] | None = None) -> None:
-    """Raise ``NotStageableError`` inside a unit of this client, unless the flow is its commit; ``what`` is refused."""
-    if (unit := open_unit(runner)) is not None:
-        unit.__kinto_admit__(flow, what)
+        unit.__kinto_admit__(None, what)
 
 
 class UnitOfWork:
@@ -143,7 +136,11 @@ class UnitOfWork:
                 unsaved = change.holder.__kinto_change__(Verb.SAVE)
                 if encode_change(unsaved):
                     self._staged[path] = unsaved
-            combined = self._combined(path, frozen)
+            before = self._staged.get(path)
+            if path in self._cancelled:
+                combined = restart(frozen)
+            else:
+                combined = frozen if before is None else coalesce(before, frozen)
             if combined is None:
                 self._cancelled.add(path)
                 self._staged[path] = frozen
@@ -151,12 +148,6 @@ class UnitOfWork:
                 encode_change(combined)  # raises now, not at the end, where a batch cannot carry it
                 self._staged[path] = combined
                 self._cancelled.discard(path)
-
-    def _combined(self, path: ObjectPath, after: Change[Any]) -> Change[Any] | None:
-        if path in self._cancelled:
-            return restart(after)
-        before = self._staged.get(path)
-        return after if before is None else coalesce(before, after)
 
     def save(
         self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
@@ -333,7 +324,8 @@ class UnitOfWork:
                 if one.error is not None:
                     make_resolvable(one.error, self.client, one, partial(self._forget, path))
                 if one.is_stored or one.status == "planned":
-                    self._forget(path)
+                    self._staged.pop(path, None)
+                    self._cancelled.discard(path)
                 elif path in self._staged:
                     self._staged[path] = _to_be_repeated(one)
             self._answered.update(changes)

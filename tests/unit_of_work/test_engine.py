@@ -34,7 +34,7 @@ from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.responses import ShownPermissions
 from kinto_orm.protocol.writes import UNCONDITIONAL, Action, Flow, Write
-from kinto_orm.repository.state import Change, ObjectState, Outcome, Status, Verb
+from kinto_orm.repository.state import Change, ObjectState, Outcome, Status, StoredRows, Verb
 from kinto_orm.unit_of_work.bulk import Bulk, BulkReport, raise_for_report, report_of
 from kinto_orm.unit_of_work.engine import CommitOptions, commit, raise_unless_stored
 from kinto_orm.unit_of_work.unit_of_work import create_lock
@@ -52,7 +52,9 @@ class Thing:
         self.adopts = adopts
         self.doubt: Change[Any] | None = None
 
-    def __kinto_accept__(self, change: Change[Any], row: dict[str, Any], shown: ShownPermissions, page: bytes) -> bool:
+    def __kinto_accept__(
+        self, change: Change[Any], row: dict[str, Any], shown: ShownPermissions, rows: StoredRows
+    ) -> bool:
         return False
 
     def __kinto_apply_state__(self, state: ObjectState, change: Change[Any] | None) -> None:
