@@ -31,7 +31,6 @@ from kinto_orm.query.execution import LoadedRows
 from kinto_orm.repository.reads import get, require_kind
 from kinto_orm.repository.state import FlowRunner, ObjectState, Status
 
-
 SMALL_PAGE = 20_000
 """Bytes of a page whose objects are too few to make the garbage collector run."""
 
