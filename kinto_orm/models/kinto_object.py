@@ -37,7 +37,7 @@ from kinto_orm.models.construction import (
 from kinto_orm.models.data import has_changed, has_data, is_clean, own_extra, set_field, set_key, undeclared
 from kinto_orm.models.data_view import Data
 from kinto_orm.models.envelope import Envelope, SharedEnvelope, is_kinto_object, put_in_envelope, shared_row
-from kinto_orm.models.loading import fetched, find_parent, load, mark_deleted, parent_ids, refreshed
+from kinto_orm.models.loading import fetched, find_parent, load, mark_deleted, parent_ids, reference_at, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput, is_same, to_json_object, too_deep
@@ -342,7 +342,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         """Return the parent; find it by the defaults of class and client where it was not given, and keep it."""
         envelope = self.__kinto_envelope__()
         if envelope.parent is None and self.__kinto_parent__ is not None:
-            envelope.parent = find_parent(type(self), envelope.bucket, envelope.collection, self.__kinto_runner__)
+            if envelope.path is not None:
+                ids = envelope.path.ids[:-1]
+                envelope.parent = reference_at(self.__kinto_parent__, ids, self.__kinto_runner__())
+            else:
+                envelope.parent = find_parent(type(self), envelope.bucket, envelope.collection, self.__kinto_runner__)
         parent: KintoObject | None = envelope.parent
         return parent
 

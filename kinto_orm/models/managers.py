@@ -248,8 +248,9 @@ class Manager(HistoryMixin[M]):
 
     def _new(self, **arguments: Any) -> M:
         place = self._source.locate()
-        if place.parent is not None:
-            arguments[place.parent.__kinto_kind__.value] = place.parent
+        parent = self._source.parent_at(place)
+        if parent is not None:
+            arguments[parent.__kinto_kind__.value] = parent
         return cast(M, self._source.model(client=place.runner, **arguments))
 
     def _creation(
@@ -281,6 +282,7 @@ class Manager(HistoryMixin[M]):
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
             raise InvalidTypeError(f"{name}() takes many objects, not one: {say_value(objects)}.")
         refuse_staging(place.runner, f"{name}()")
+        place = place._replace(parent=self._source.parent_at(place))
         new: NewObjects | None = None
         if name.endswith("_create") and place.path.kind is Kind.RECORD:
             with suppress(NotStageableError):  # which each object gets

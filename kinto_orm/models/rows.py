@@ -117,7 +117,9 @@ def _fitting(source: ModelSource, state: ObjectState, data: JSONObject | None, p
 
 def _made(source: ModelSource, state: ObjectState, data: JSONObject | None, place: Place) -> Any:
     if state.status is Status.NEW:
-        return source.model(id=state.path.id, data=data or {}, client=place.runner, collection=place.parent)
+        new = source.model(id=state.path.id, data=data or {}, client=place.runner, collection=place.parent)
+        new.__kinto_envelope__().path = state.path
+        return new
     one = source.load_one(state, place)
     if data is not None:
         one.data = data

@@ -59,8 +59,11 @@ class ModelSource(NamedTuple):
         runner = self.runner()
         if self.parent is not None:
             return Place(runner, PluralPath(self.kind, self.parent.__kinto_path__().ids), self.parent)
-        path = self.path or PluralPath(self.kind, parent_ids(self.model, runner))
-        return Place(runner, path, reference_at(self.model.__kinto_parent__, path.parent_ids, runner))
+        return Place(runner, self.path or PluralPath(self.kind, parent_ids(self.model, runner)))
+
+    def parent_at(self, place: Place) -> Any:
+        """Return the parent of the objects there, which they share."""
+        return place.parent or reference_at(self.model.__kinto_parent__, place.path.parent_ids, place.runner)
 
     def fixed(self, runner: FlowRunner, path: PluralPath) -> ModelSource:
         """Return the same source at that place, independent of defaults; it can be pickled."""
@@ -75,7 +78,7 @@ class ModelSource(NamedTuple):
 
     def load(self, rows: LoadedRows, place: Place) -> list[Any]:
         """Return the objects of a page."""
-        return load_page(self.model, self.plain, rows, place.runner, place.parent)
+        return load_page(self.model, self.plain, rows, place.runner, self.parent_at(place))
 
     def load_one(self, state: ObjectState, place: Place) -> Any:
         """Return the object of that state."""

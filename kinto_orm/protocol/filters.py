@@ -230,8 +230,10 @@ def encode_conditions(conditions: Iterable[Condition]) -> list[tuple[str, str]]:
 
 def _fields_needing_presence(given: Sequence[Condition]) -> list[str]:
     """Return the fields whose absence must be ruled out, because no condition on them does."""
+    needing = dict.fromkeys([one.field for one in given if one.needs_field])
+    if not needing:
+        return []
     proven = {one.field for one in given if one.operator in _PROVING_PRESENCE or (one.operator == "has" and one.value)}
-    needing = dict.fromkeys(one.field for one in given if one.needs_field)
     return [field for field in needing if field not in proven and field not in _ALWAYS_PRESENT]
 
 

@@ -112,7 +112,7 @@ class Place(NamedTuple, Generic[P_co]):
     runner: FlowRunner
     path: P_co
     parent: Any = None
-    """The parent object: ``Any``, because the models stand above this module."""
+    """The parent object, where the query was given one: ``Any``, because the models stand above this module."""
 
     def asked(self, flow: Flow[T]) -> Flow[T]:
         """Run the flow, after checking that the server has such lists where not every server has them."""
