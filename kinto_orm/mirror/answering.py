@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import time
 from collections.abc import Mapping
 from email.utils import formatdate
+from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
@@ -142,7 +144,7 @@ class FileTransport:
     def _handle_list(self, call: _Call) -> Response:
         if call.method not in ("GET", "HEAD", "DELETE"):
             raise OfflineError(f"{call.method} {call.path}: a mirror does not do that; ask the server's client.")
-        timestamp, date = self._store.timestamp(call.collection), {"date": formatdate(usegmt=True)}
+        timestamp, date = self._store.timestamp(call.collection), {"date": _date_at(int(time.time()))}
         if not self._check(call, timestamp):
             return _answer(304, "", timestamp, date)
         selection = Selection(self._store, call.collection, call.query, only_live=call.method == "DELETE")
@@ -234,6 +236,11 @@ class FileTransport:
             details = {"existing": whole((row.id, row.version, row.mine))} if row is not None and is_there else {}
             raise _RefusalError(412, details, version or self._store.timestamp(call.collection))
         return version is None or none_match != version or call.method not in ("GET", "HEAD")
+
+
+@lru_cache(maxsize=1)
+def _date_at(second: int) -> str:
+    return formatdate(second, usegmt=True)
 
 
 def _no_permissions(call: _Call) -> OfflineError:
