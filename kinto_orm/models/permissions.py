@@ -9,8 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn, Protocol, TypeAlias, runtime_checkable
 
-from kinto_orm.errors import InvalidPermissionError, PermissionsUnknownError, PrincipalWarning
-from kinto_orm.errors.usage import warn_user
+from kinto_orm.errors import InvalidPermissionError, PermissionsUnknownError, PrincipalWarning, warn_user
 from kinto_orm.protocol.json_values import JSONObject, say_value
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import PermissionLists

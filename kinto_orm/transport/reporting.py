@@ -9,8 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from kinto_orm.errors import AlertWarning
-from kinto_orm.errors.usage import warn_user
+from kinto_orm.errors import AlertWarning, warn_user
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.transport.retry import Result
 

@@ -6,11 +6,11 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from kinto_orm.errors import CommitError, DuplicateObjectError, KintoError
-from kinto_orm.errors.usage import rebuild
 from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.conflicts import check_callbacks
@@ -80,8 +80,8 @@ def changes_of(objects: Iterable[T], make: Callable[[T], Answered[S]], verb: Ver
         except KintoError as error:
             id = one.get("id") if isinstance(one, Mapping) else getattr(one, "id", None)
             which = f"item {position}" if id is None else f"item {position} (id {say_value(id, 80)})"
-            refusal = rebuild(type(error), (f"{which}: {error}",), vars(error))
-            refusal.__cause__ = error
+            refusal = copy(error)
+            refusal.args, refusal.__cause__ = (f"{which}: {error}",), error
             change = Outcome(cast(S, one), verb, "rejected", refusal)
         yield change
 

@@ -130,8 +130,7 @@ class TestHelp:
 
 class TestExitCodes:
     def test_every_error_has_one(self) -> None:
-        classes = [getattr(errors, name) for name in errors.__all__]
-        raised = [one for one in classes if isinstance(one, type) and issubclass(one, BaseException)]
+        raised = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, BaseException)]
 
         codes = {one: next((code for bases, code in EXIT_CODES if issubclass(one, bases)), None) for one in raised}
 

@@ -11,15 +11,16 @@ import pytest
 
 from kinto_orm import Bucket, Collection, Group, Record, errors
 from kinto_orm.errors import (
+    BODY_EXCERPT,
     CommitError,
     ConflictError,
     InvalidTypeError,
     KintoError,
+    MissingExtraError,
     NotFoundError,
     ResponseError,
     UsageError,
 )
-from kinto_orm.errors.response import BODY_EXCERPT
 
 CLASSES = [one for _, one in inspect.getmembers(errors, inspect.isclass) if issubclass(one, KintoError)]
 
@@ -51,6 +52,16 @@ def test_a_conflict_of_another_process_cannot_be_resolved_here(verb: str) -> Non
 
     with pytest.raises(UsageError, match="load the object again"):
         getattr(again, verb)()
+
+
+@pytest.mark.parametrize("copied", [pickle.dumps, copy.copy], ids=["pickled", "copied"])
+def test_an_error_that_is_an_import_error_keeps_the_name_of_the_module(copied: object) -> None:
+    error = MissingExtraError("pandas is not installed", name="pandas")
+    error.add_note("pip install pandas")
+
+    again = pickle.loads(pickle.dumps(error)) if copied is pickle.dumps else copy.copy(error)
+
+    assert (str(again), again.name, again.__notes__) == ("pandas is not installed", "pandas", ["pip install pandas"])
 
 
 def test_a_commit_error_keeps_its_outcomes() -> None:
