@@ -117,7 +117,8 @@ class ClientRunner:
             while True:
                 request = encode_request(item) if isinstance(item, Write) else item
                 is_write = request.is_write
-                self._check_may_send()
+                if self._is_closed or self._options.lacks:
+                    raise self._refusal()
                 if is_write and (unit := open_unit(self)) is not None:
                     unit.__kinto_admit__(flow, f"{request.method} {request.path}")
                 try:
@@ -222,12 +223,12 @@ class ClientRunner:
         finally:
             stopped.set()  # after a cancelled call, its thread may still be downloading
 
-    def _check_may_send(self) -> None:
+    def _refusal(self) -> KintoError:
+        """Return the reason why this client sends nothing."""
         if self._is_closed:
-            raise ClientClosedError("This client was closed: make a new one.")
-        if lacks := self._options.lacks:
-            missing = ", ".join(f"{name}=…" for name in sorted(lacks))
-            raise CredentialsMissingError(f"This client came out of a pickle, without secrets: use clone({missing}).")
+            return ClientClosedError("This client was closed: make a new one.")
+        missing = ", ".join(f"{name}=…" for name in sorted(self._options.lacks))
+        return CredentialsMissingError(f"This client came out of a pickle, without secrets: use clone({missing}).")
 
     def plan(self) -> Plan:
         """Return the writes that ``dry_mode`` kept, of this client and its dry clones, with their requests, in order.

@@ -28,6 +28,9 @@ _REMOVED_SEGMENTS = ("", ".", "..")
 _DRAWN_LETTERS = string.ascii_lowercase + string.digits
 _DRAWN_LENGTH = 8
 
+PASSWORD = frozenset({"password"})
+_CREATE = {"bucket": ("collection:create", "group:create"), "collection": ("record:create",)}
+
 
 class Kind(Enum):
     """A kind of object; the value is Kinto's name for it."""
@@ -38,61 +41,35 @@ class Kind(Enum):
     RECORD = "record"
     ACCOUNT = "account"
 
+    plural: str
+    """The last segment of its plural endpoint."""
+    level: int
+    """Its place in the order of creation: parents first."""
+    permissions: tuple[str, ...]
+    """The names of its permissions. https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html"""
+    capability: str | None
+    """The capability of servers that have this kind; ``None`` where every server has it."""
+    secrets: frozenset[str]
+    """The keys of its data that are written but neither read nor shown."""
+
     # Its members are looked up for each object, and Enum's own hash is computed from the name each time.
     __hash__ = object.__hash__
 
-    @property
-    def plural(self) -> str:
-        """The last segment of its plural endpoint."""
-        return f"{self.value}s"
+    def __init__(self, name: str) -> None:
+        is_account = name == "account"
+        self.plural = f"{name}s"
+        self.level = {"group": 1, "collection": 2, "record": 3}.get(name, 0)
+        self.permissions = ("read", "write", *_CREATE.get(name, ()))
+        self.capability = "accounts" if is_account else None
+        self.secrets = PASSWORD if is_account else frozenset()
 
     @property
     def parent(self) -> Kind | None:
         """The kind of its parent."""
-        return _PARENTS[self]
-
-    @property
-    def level(self) -> int:
-        """Its place in the order of creation: parents first."""
-        return _LEVELS[self]
-
-    @property
-    def permissions(self) -> tuple[str, ...]:
-        """The names of its permissions.
-
-        https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
-        """
-        return _PERMISSIONS[self]
-
-    @property
-    def capability(self) -> str | None:
-        """The capability of servers that have this kind; ``None`` where every server has it."""
-        return "accounts" if self is Kind.ACCOUNT else None
-
-    @property
-    def secrets(self) -> frozenset[str]:
-        """The keys of its data that are written but neither read nor shown."""
-        return PASSWORD if self is Kind.ACCOUNT else _NO_SECRETS
+        return _PARENTS.get(self)
 
 
-PASSWORD = frozenset({"password"})
-_NO_SECRETS: frozenset[str] = frozenset()
-
-_PARENTS: dict[Kind, Kind | None] = {
-    Kind.BUCKET: None,
-    Kind.GROUP: Kind.BUCKET,
-    Kind.COLLECTION: Kind.BUCKET,
-    Kind.RECORD: Kind.COLLECTION,
-    Kind.ACCOUNT: None,
-}
-_LEVELS = {Kind.ACCOUNT: 0, Kind.BUCKET: 0, Kind.GROUP: 1, Kind.COLLECTION: 2, Kind.RECORD: 3}
-_PERMISSIONS = {
-    Kind.BUCKET: ("read", "write", "collection:create", "group:create"),
-    Kind.GROUP: ("read", "write"),
-    Kind.COLLECTION: ("read", "write", "record:create"),
-    Kind.RECORD: ("read", "write"),
-    Kind.ACCOUNT: ("read", "write"),
-}
+_PARENTS = {Kind.GROUP: Kind.BUCKET, Kind.COLLECTION: Kind.BUCKET, Kind.RECORD: Kind.COLLECTION}
 
 
 class PluralPath(NamedTuple):

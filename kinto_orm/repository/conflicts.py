@@ -81,16 +81,10 @@ def reconcile_by_policy(
 
 def _gone(change: Change[Any], error: ResponseError) -> ConflictError:
     """Return the conflict of a 404 to a write: another client deleted the object."""
-    return ConflictError(
-        str(error),
-        status=error.status,
-        method=error.method,
-        path=error.path,
-        errno=error.errno,
-        details=error.details,
-        base=change.state.data,
-        mine=copy_json(without_secrets(change.state.path, wanted_data(change))),
-    )
+    conflict = ConflictError(str(error))
+    mine = copy_json(without_secrets(change.state.path, wanted_data(change)))
+    vars(conflict).update(vars(error), base=change.state.data, mine=mine)
+    return conflict
 
 
 def _resolve(
@@ -189,19 +183,11 @@ def _merged_permissions(
 
 
 def _merge_conflict(conflict: ConflictError, why: str, paths: tuple[str, ...] = ()) -> MergeConflict:
-    return MergeConflict(
-        f"{conflict.path}: cannot be merged, {why}. Look at .mine and .theirs, then .overwrite() or .reload().",
-        paths=paths,
-        status=conflict.status,
-        method=conflict.method,
-        path=conflict.path,
-        errno=conflict.errno,
-        details=conflict.details,
-        base=conflict.base,
-        mine=conflict.mine,
-        theirs=conflict.theirs,
-        theirs_last_modified=conflict.theirs_last_modified,
+    failure = MergeConflict(
+        f"{conflict.path}: cannot be merged, {why}. Look at .mine and .theirs, then .overwrite() or .reload()."
     )
+    vars(failure).update(vars(conflict), paths=paths)
+    return failure
 
 
 class ConflictResolution(NamedTuple):

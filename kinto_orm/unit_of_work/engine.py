@@ -420,7 +420,7 @@ class _SendingAlone(_Sending):
             return self.fail(batch, error, attempt)
         if response.status in _STORED and not response.is_repeated:
             with suppress(ProtocolError):  # which is raised again below
-                self._accept_bodies(batch, [content(response, str(one.write.path))])
+                self._accept_bodies(batch, [content(response, "")])
                 return ()
         answers = Answers([response], 0, is_undone=False, lock=None, is_lock_void=False)
         return (yield from self.take(batch, answers, attempt))
