@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, Self, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import InvalidTypeError, NotStageableError
 from kinto_orm.protocol.accounts import shown_entry
-from kinto_orm.protocol.json_values import JSONObject, TimestampInput, copy_json, say_value
+from kinto_orm.protocol.json_values import JSONObject, copy_json, say_value
 from kinto_orm.protocol.patches import (
     JSON_TYPE,
     BasicPatch,
@@ -50,34 +50,6 @@ def check_source(source: object) -> None:
     is_object = not isinstance(source, type) and hasattr(source, "__kinto_change__")
     if is_object or not hasattr(source, "__kinto_fetch__"):
         raise InvalidTypeError(f"get() takes a model, a manager or a query, and an id, not {say_value(source)}.")
-
-
-class Stageable(Stateful, Protocol):
-    """An object with the verbs of a unit."""
-
-    def save(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False) -> Self:
-        """Save the object and return it."""
-        ...
-
-    def replace(self, *, safe: bool = True, if_match: TimestampInput | None = None) -> Self:
-        """Replace the object and return it."""
-        ...
-
-    def patch(
-        self,
-        changes: Patch | Mapping[str, Any] | None = None,
-        /,
-        *,
-        safe: bool = True,
-        if_match: TimestampInput | None = None,
-        **values: Any,
-    ) -> Self:
-        """Patch the object and return it."""
-        ...
-
-    def delete(self, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False) -> Self:
-        """Delete the object and return it."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

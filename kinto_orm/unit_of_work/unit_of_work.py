@@ -49,7 +49,6 @@ from kinto_orm.unit_of_work.engine import CommitOptions, commit, raise_unless_st
 from kinto_orm.unit_of_work.staging import (
     Fetchable,
     Plan,
-    Stageable,
     check_source,
     coalesce,
     freeze,
@@ -59,7 +58,6 @@ from kinto_orm.unit_of_work.staging import (
 )
 
 H = TypeVar("H", bound=Stateful)
-S = TypeVar("S", bound=Stageable)
 
 _open_units: ContextVar[tuple[UnitOfWork, ...]] = ContextVar("kinto_orm_open_units", default=())
 
@@ -150,41 +148,45 @@ class UnitOfWork:
                 self._cancelled.discard(path)
 
     def save(
-        self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
-    ) -> S:
+        self, holder: H, *, safe: bool = True, if_match: TimestampInput | None = None, if_not_exists: bool = False
+    ) -> H:
         """Stage ``holder.save()``, from any thread."""
-        with self._inside(holder, "save"):
-            return holder.save(safe=safe, if_match=if_match, if_not_exists=if_not_exists)
+        with self._inside(holder, "save") as model:
+            model.save(safe=safe, if_match=if_match, if_not_exists=if_not_exists)
+        return holder
 
-    def replace(self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None) -> S:
+    def replace(self, holder: H, *, safe: bool = True, if_match: TimestampInput | None = None) -> H:
         """Stage ``holder.replace()``, from any thread."""
-        with self._inside(holder, "replace"):
-            return holder.replace(safe=safe, if_match=if_match)
+        with self._inside(holder, "replace") as model:
+            model.replace(safe=safe, if_match=if_match)
+        return holder
 
     def patch(
         self,
-        holder: S,
+        holder: H,
         changes: Patch | Mapping[str, Any] | None = None,
         /,
         *,
         safe: bool = True,
         if_match: TimestampInput | None = None,
         **values: Any,
-    ) -> S:
+    ) -> H:
         """Stage ``holder.patch()``, from any thread."""
-        with self._inside(holder, "patch"):
-            return holder.patch(changes, safe=safe, if_match=if_match, **values)
+        with self._inside(holder, "patch") as model:
+            model.patch(changes, safe=safe, if_match=if_match, **values)
+        return holder
 
     def delete(
-        self, holder: S, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False
-    ) -> S:
+        self, holder: H, *, safe: bool = True, if_match: TimestampInput | None = None, if_exists: bool = False
+    ) -> H:
         """Stage ``holder.delete()``, from any thread."""
-        with self._inside(holder, "delete"):
-            return holder.delete(safe=safe, if_match=if_match, if_exists=if_exists)
+        with self._inside(holder, "delete") as model:
+            model.delete(safe=safe, if_match=if_match, if_exists=if_exists)
+        return holder
 
     @contextmanager
-    def _inside(self, holder: Stateful, verb: str) -> Generator[None]:
-        """Put this context inside the block for one call."""
+    def _inside(self, holder: Any, verb: str) -> Generator[Any]:
+        """Put this context inside the block for one call of the object's verb."""
         if isinstance(holder, type) or not hasattr(holder, "__kinto_runner__"):
             raise InvalidTypeError(f"{verb}() takes an object to stage, not {say_value(holder)}.")
         activate(self.client)
@@ -193,7 +195,7 @@ class UnitOfWork:
         try:
             if holder.__kinto_runner__() is not self.client:
                 raise NotStageableError(f"{holder!r} belongs to another client than this unit of work.")
-            yield
+            yield holder
         finally:
             _open_units.set(around)
             deactivate(self.client)
