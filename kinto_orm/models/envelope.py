@@ -235,6 +235,10 @@ def bare(cls: type[Any], values: dict[str, Any], envelope: Envelope | None) -> A
     """Return an object with these values unchanged, in that envelope if any: without validation and defaults."""
     model: Any = object.__new__(cls)
     object.__setattr__(model, "__dict__", values)
+    # Empty at once, because validating an assignment looks at them.
+    object.__setattr__(model, "__pydantic_fields_set__", set())
+    object.__setattr__(model, "__pydantic_extra__", None)
+    object.__setattr__(model, "__pydantic_private__", None)
     if envelope is not None:
         put_in_envelope(model, envelope)
     return model
