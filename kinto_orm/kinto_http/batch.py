@@ -24,7 +24,7 @@ from kinto_orm.errors import (
     ResponseError,
     TransportError,
 )
-from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translate
+from kinto_orm.kinto_http.exceptions import Exchange, KintoBatchException, KintoException, translate, translate_errors
 from kinto_orm.kinto_http.objects import post
 from kinto_orm.kinto_http.session import describe_server, path_below, payload_of
 from kinto_orm.kinto_http.utils import chunks, json_dumps
@@ -140,10 +140,8 @@ class BatchSession:
     ) -> tuple[Any, Any]:
         """Let any request wait, a read too; return an empty document and empty headers."""
         request = Request(method.upper(), path_below(self.session, endpoint), headers=dict(headers or {}))
-        try:
+        with translate_errors():
             entry = {**entry_of(request), "body": json.loads(json_dumps(payload_of(data, permissions, payload)))}
-        except KintoError as error:
-            raise translate(error, Exchange()) from error
         flow = post(request)
         next(flow)
         self._steps.append(Step(flow, request, entry))
@@ -161,15 +159,14 @@ class BatchSession:
 
     def _begin(self, flow: Flow[Any]) -> tuple[Request | None, Any]:
         """Return the request to send at once, or else the result of the call."""
-        try:
-            item = next(flow)
+        with translate_errors():
+            try:
+                item = next(flow)
+            except StopIteration as stop:
+                return None, stop.value
             if isinstance(item, Request) and not item.is_write:
                 return item, None
             self._steps.append(Step(flow, item, encode_entry(item) if isinstance(item, Write) else entry_of(item)))
-        except StopIteration as stop:
-            return None, stop.value
-        except KintoError as error:
-            raise translate(error, Exchange()) from error
         return None, defaultdict(dict)
 
     def clone(self, **changes: Any) -> NoReturn:
@@ -185,11 +182,11 @@ class BatchSession:
 
         Raises ``KintoBatchException`` where some of them were refused.
         """
-        return run(self.session, self._send_all()) if self._take_waiting() else []
+        return run(self.session, self._send_all())
 
     async def asend(self) -> list[tuple[Any, Any]]:
         """Like :meth:`send`."""
-        return await arun(self.session, self._send_all()) if self._take_waiting() else []
+        return await arun(self.session, self._send_all())
 
     def results(self) -> list[Any]:
         """Return the body of the answer to each write, in their order; empty before the batch was sent."""
@@ -199,12 +196,10 @@ class BatchSession:
     def _answers(self) -> list[JSONObject]:
         return [step.answer for step in self._sent if step.answer is not None]
 
-    def _take_waiting(self) -> bool:
-        """Make the waiting requests those to send, and return whether there are any."""
-        self._sent = list(self._steps)
-        return bool(self._sent)
-
     def _send_all(self) -> Flow[list[tuple[Any, Any]]]:
+        self._sent = list(self._steps)
+        if not self._sent:
+            return []
         limit = (yield from self._ask_limit()) if self._limit is None else self._limit
         batches = _StepBatches(
             limit or None, self.session, ignores_4xx=self._ignores_4xx, may_be_stub=not self._is_kinto

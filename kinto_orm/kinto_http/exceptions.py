@@ -163,14 +163,15 @@ def translate(error: KintoError, exchange: Exchange) -> KintoException:
 
 
 @contextmanager
-def translate_errors() -> Generator[None]:
-    """Turn the errors of the block into those of the reference client."""
+def translate_errors(exchange: Exchange | None = None) -> Generator[None]:
+    """Turn the errors of the block into those of the reference client, which show the exchange."""
     try:
         yield
-    except KintoException:
-        raise
     except KintoError as error:
-        raise translate(error, Exchange()) from error
+        translation = translate(error, exchange or Exchange())
+        if translation is error:
+            raise
+        raise translation from error
 
 
 def _body_of(given: GivenResponse) -> Any:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
-import os
 import re
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn, Self, TypeVar, cast
 from urllib.parse import urlsplit
 
+import requests
 import requests.adapters
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
 from kinto_orm.client import Client as OurClient
-from kinto_orm.errors import ConfigurationError, DryRunError, InvalidTypeError, KintoError
+from kinto_orm.errors import ConfigurationError, InvalidTypeError
 from kinto_orm.kinto_http.constants import USER_AGENT
-from kinto_orm.kinto_http.exceptions import BackoffException, Exchange, KintoException, translate, translate_errors
+from kinto_orm.kinto_http.exceptions import BackoffException, Exchange, KintoException, translate_errors
 from kinto_orm.kinto_http.login import BearerTokenAuth
 from kinto_orm.kinto_http.utils import json_dumps
-from kinto_orm.kinto_http.verbs import arun_by_request, run_by_request, watch
-from kinto_orm.protocol.attachments import Part, encode_multipart
-from kinto_orm.protocol.messages import Request
+from kinto_orm.kinto_http.verbs import call_here, run_by_request, watch
+from kinto_orm.protocol.messages import Request, run_blocking
 from kinto_orm.protocol.paging import encode_query
 from kinto_orm.protocol.patches import JSON_TYPE
 from kinto_orm.protocol.responses import content, raise_for_status
@@ -146,39 +147,28 @@ class Session:
     def run(self, flow: Flow[T]) -> T:
         """Return the result of the flow; in dry mode, ``{}`` for a write. Raises ``KintoException``."""
         if self._is_replaced():
-            return run_by_request(self, flow)
-        exchange = Exchange(self.server_url or "")
-        try:
+            return run_blocking(run_by_request(self, flow, call_here))
+        with self._exchange() as exchange:
             return self.client.run(watch(flow, exchange))
-        except KintoError as error:
-            return cast(T, self._settle(error, exchange))
-        finally:
-            self._note_backoff(exchange)
 
     async def arun(self, flow: Flow[T]) -> T:
         """Like :meth:`run`."""
         if self._is_replaced():
-            return await arun_by_request(self, flow)
+            return await run_by_request(self, flow, asyncio.to_thread)
+        with self._exchange() as exchange:
+            return await self.client.arun(watch(flow, exchange))
+
+    @contextmanager
+    def _exchange(self) -> Generator[Exchange]:
+        """Yield the exchange of one call; note the pause that its answer asks for, and translate its errors."""
         exchange = Exchange(self.server_url or "")
         try:
-            return await self.client.arun(watch(flow, exchange))
-        except KintoError as error:
-            return cast(T, self._settle(error, exchange))
+            with translate_errors(exchange):
+                yield exchange
         finally:
-            self._note_backoff(exchange)
-
-    def _note_backoff(self, exchange: Exchange) -> None:
-        if exchange.response is not None:
-            seconds = backoff(exchange.response.headers)
-            self.backoff = time.time() + seconds if seconds else None
-
-    def _settle(self, error: KintoError, exchange: Exchange) -> Any:
-        if isinstance(error, DryRunError):
-            return {}
-        translation = translate(error, exchange)
-        if translation is error:
-            raise error
-        raise translation from error
+            if exchange.response is not None:
+                seconds = backoff(exchange.response.headers)
+                self.backoff = time.time() + seconds if seconds else None
 
     def _is_replaced(self) -> bool:
         # A double in a test, or a subclass that inspects each request, gets each request.
@@ -216,14 +206,12 @@ class Session:
             asked = _add_body(asked, body, files)
         elif body:
             raise KintoException("GET requests are not allowed to have a body!")
-        exchange = Exchange(self.server_url or "")
+        flow = _ask(asked, is_redirect_taken=not allow_redirects)
         client = self.client.clone(**options) if options else self.client
         try:
-            return client.run(watch(_exchange(asked, is_redirect_taken=not allow_redirects), exchange))
-        except KintoError as error:
-            return self._settle(error, exchange), CaseInsensitiveDict[str]()
+            with self._exchange() as exchange:
+                return client.run(watch(flow, exchange)) or ({}, CaseInsensitiveDict())
         finally:
-            self._note_backoff(exchange)
             if options:
                 client.close()
 
@@ -295,7 +283,7 @@ def convert_auth(auth: Any, server_url: str | None = None) -> Any:
     return user, password
 
 
-def _exchange(request: Request, *, is_redirect_taken: bool) -> Flow[tuple[Any, CaseInsensitiveDict[str]]]:
+def _ask(request: Request, *, is_redirect_taken: bool) -> Flow[tuple[Any, CaseInsensitiveDict[str]]]:
     """Return body and headers of the answer; ``None`` for an answer without a body."""
     response = yield request
     is_redirect = 300 <= response.status < 400
@@ -342,27 +330,10 @@ def _add_body(request: Request, body: Mapping[str, Any], files: Any) -> Request:
     headers = {"Content-Type": JSON_TYPE, **request.headers}
     if files is None:
         return replace(request, headers=headers, body=json_dumps(body).encode())
-    fields = [Part(name, _bytes_of(value if _is_content(value) else json_dumps(value))) for name, value in body.items()]
-    named = files.items() if isinstance(files, Mapping) else files
-    content_type, encoded = encode_multipart([*fields, *[_file_part(name, file) for name, file in named]])
-    return replace(request, headers={**headers, "Content-Type": content_type}, body=encoded)
-
-
-def _file_part(name: str, file: Any) -> Part:
-    """Return the part of one file, which is given in one of the forms that ``requests`` takes."""
-    if not isinstance(file, tuple | list):
-        file = (os.path.basename(str(getattr(file, "name", ""))), file)
-    filename, content, mimetype = (*file, None)[:3]
-    return Part(name, _bytes_of(content), filename or name, mimetype)
-
-
-def _is_content(value: Any) -> bool:
-    return isinstance(value, str | bytes) or hasattr(value, "read")
-
-
-def _bytes_of(file: Any) -> bytes:
-    content = file.read() if hasattr(file, "read") else file
-    return content.encode() if isinstance(content, str) else bytes(content)
+    fields = {name: value if isinstance(value, str | bytes) else json_dumps(value) for name, value in body.items()}
+    form = requests.Request("POST", "http://localhost", data=fields, files=files).prepare()
+    content_type = form.headers["Content-Type"]
+    return replace(request, headers={**headers, "Content-Type": content_type}, body=cast(bytes, form.body))
 
 
 def convert_timeout(timeout: Any) -> Any:

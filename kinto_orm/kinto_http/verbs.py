@@ -10,17 +10,17 @@ import asyncio
 import functools
 import inspect
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from types import MethodType
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, TypeAlias, TypeVar, cast, overload
 from urllib.parse import parse_qsl
 from uuid import UUID
 
-from kinto_orm.errors import KintoError, ResponseError
+from kinto_orm.errors import DryRunError, KintoError, ResponseError
 from kinto_orm.kinto_http.endpoints import Endpoints, as_id
 from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translate
 from kinto_orm.protocol.json_values import decode, encode
-from kinto_orm.protocol.messages import BlockingTask, Request, Response
+from kinto_orm.protocol.messages import BlockingTask, Request, Response, run_blocking
 from kinto_orm.protocol.paths import EntriesPath, Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Action, Flow, Write, encode_request
 
@@ -168,18 +168,20 @@ def _present(function: Callable[..., Any], build: Callable[..., Any]) -> Callabl
 
 def run(session: Any, flow: Flow[T]) -> T:
     """Return the result of the flow, moved by a session or by a user's object in its place."""
-    return session.run(flow) if hasattr(type(session), "run") else run_by_request(session, flow)
+    if hasattr(type(session), "run"):
+        return cast(T, session.run(flow))
+    return run_blocking(run_by_request(session, flow, call_here))
 
 
 async def arun(session: Any, flow: Flow[T]) -> T:
     """Like :func:`run`."""
     if hasattr(type(session), "arun"):
         return cast(T, await session.arun(flow))
-    return await arun_by_request(session, flow)
+    return await run_by_request(session, flow, asyncio.to_thread)
 
 
 def watch(flow: Flow[T], exchange: Exchange) -> Flow[T]:
-    """Run the flow, and store its last request and answer in ``exchange``."""
+    """Run the flow, and store its last request and answer in ``exchange``; in dry mode, return ``{}`` for a write."""
     try:
         item = next(flow)
         while True:
@@ -196,6 +198,8 @@ def watch(flow: Flow[T], exchange: Exchange) -> Flow[T]:
                 item = flow.send(response)
     except StopIteration as stop:
         return cast(T, stop.value)
+    except DryRunError:
+        return cast(T, {})
     finally:
         flow.close()
 
@@ -221,8 +225,8 @@ def as_request(item: Request | Write) -> Request:
     return encode_request(item) if isinstance(item, Write) else item
 
 
-def run_by_request(session: Any, flow: Flow[T]) -> T:
-    """Return the result of the flow, each of whose requests is one call of ``session.request``.
+async def run_by_request(session: Any, flow: Flow[T], call: Callable[..., Awaitable[Response]]) -> T:
+    """Return the result of the flow, each of whose requests is one call of ``session.request``, made by ``call``.
 
     Raises ``KintoException``.
     """
@@ -230,7 +234,7 @@ def run_by_request(session: Any, flow: Flow[T]) -> T:
     try:
         item = next(flow)
         while True:
-            item = flow.send(double.answer(item))
+            item = flow.send(await call(double.answer, item))
     except StopIteration as stop:
         return cast(T, stop.value)
     except KintoError as error:
@@ -239,19 +243,9 @@ def run_by_request(session: Any, flow: Flow[T]) -> T:
         flow.close()
 
 
-async def arun_by_request(session: Any, flow: Flow[T]) -> T:
-    """Like :func:`run_by_request`; each call runs in a thread."""
-    double = Double(session)
-    try:
-        item = next(flow)
-        while True:
-            item = flow.send(await asyncio.to_thread(double.answer, item))
-    except StopIteration as stop:
-        return cast(T, stop.value)
-    except KintoError as error:
-        double.fail(error)
-    finally:
-        flow.close()
+async def call_here(answer: Callable[[Any], Response], item: Request | Write) -> Response:
+    """Call the function in this thread."""
+    return answer(item)
 
 
 class Double:
