@@ -11,7 +11,6 @@ import logging
 from collections import defaultdict
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any, Generic, NoReturn, Self, TypeVar
 
 from requests.structures import CaseInsensitiveDict
@@ -324,11 +323,9 @@ class Batch(Generic[C]):
     def __enter__(self) -> C:
         return self._client
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            if error is None:
+            if kind is None:
                 self._session.send()
         finally:
             self._session.reset()
@@ -336,11 +333,9 @@ class Batch(Generic[C]):
     async def __aenter__(self) -> C:
         return self._client
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: type[BaseException] | None, *error: object) -> None:
         try:
-            if error is None:
+            if kind is None:
                 await self._session.asend()
         finally:
             self._session.reset()

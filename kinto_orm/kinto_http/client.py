@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Iterator, Mapping
-from types import TracebackType
+from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from kinto_orm.kinto_http import objects
@@ -127,6 +126,24 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         request = Request("GET", path_of("changeset", {"bucket": bucket, "collection": collection}), query)
         return read_document((yield request), request)
 
+    @verb
+    def get_paginated_records(
+        self,
+        /,
+        *,
+        collection: Id | None = None,
+        bucket: Id | None = None,
+        if_none_match: Timestamp | None = None,
+        pages: float | None = None,
+        **params: Any,
+    ) -> Flow[Pages]:
+        """Return an iterator over the pages of the records, each ``{"data": [...]}``; ``_limit`` is the size of a page.
+
+        On ``AsyncClient`` write ``async for page in await client.get_paginated_records()``.
+        """
+        flows = objects.read_pages(self._list(Kind.RECORD, bucket, collection), params, pages)
+        return objects.return_value(Pages(self.session, flows, if_none_match))
+
     def close(self) -> None:
         """Close the connections, also those of the clones that share them."""
         self.session.close()
@@ -138,26 +155,41 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
             path += f"/collections/{self.collection_name}" if self.collection_name is not None else ""
         return f"<Kinto{type(self).__name__} {urljoin(self.session.server_url or '', path)}>"
 
-    def _pages(
-        self,
-        collection: Id | None,
-        bucket: Id | None,
-        if_none_match: Timestamp | None,
-        pages: float | None,
-        params: Mapping[str, Any],
-    ) -> Iterator[Flow[Document | None]]:
-        for flow in objects.read_pages(self._list(Kind.RECORD, bucket, collection), params, pages):
-            yield _page(flow, if_none_match)
-
-
-def _page(flow: Flow[Page[Document]], if_none_match: Timestamp | None) -> Flow[Document | None]:
-    """Return the page as the server sends it; ``None`` where nothing changed."""
-    page = yield from objects.read_changed(flow, if_none_match)
-    return None if page is None else {"data": list(page.objects)}
-
 
 def _text(name: str, value: Any) -> str:
     return etag(parse_timestamp(value, name)) if name == "_since" else str(value)
+
+
+class Pages:
+    """Pages of records, read one by one: by ``async for``, or by a plain ``for``, which blocks an event loop."""
+
+    def __init__(self, session: Any, flows: Iterator[Flow[Page[Document]]], if_none_match: Timestamp | None) -> None:
+        self._session = session
+        self._flows = (objects.read_changed(flow, if_none_match) for flow in flows)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Document:
+        for flow in self._flows:
+            if (page := run(self._session, flow)) is not None:
+                return {"data": list(page.objects)}
+            self.close()
+        raise StopIteration
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> Document:
+        for flow in self._flows:
+            if (page := await arun(self._session, flow)) is not None:
+                return {"data": list(page.objects)}
+            self.close()
+        raise StopAsyncIteration
+
+    def close(self) -> None:
+        """Read no more pages."""
+        self._flows.close()
 
 
 class Client(_Clients, Blocking):
@@ -166,74 +198,18 @@ class Client(_Clients, Blocking):
     ``session`` is a :class:`Session`, or a ``kinto_orm.Client`` whose connections are shared.
     """
 
-    def get_paginated_records(
-        self,
-        *,
-        collection: Id | None = None,
-        bucket: Id | None = None,
-        if_none_match: Timestamp | None = None,
-        pages: float | None = None,
-        **params: Any,
-    ) -> Iterator[Document]:
-        """Yield the pages of the records, each ``{"data": [...]}``; ``_limit`` is the size of a page."""
-        for flow in self._pages(collection, bucket, if_none_match, pages, params):
-            page = run(self.session, flow)
-            if page is None:
-                return
-            yield page
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
-
-
-class Pages:
-    """Pages of records: ``async for page in await client.get_paginated_records()``; a plain ``for`` blocks the loop."""
-
-    def __init__(self, session: Any, flows: Iterator[Flow[Document | None]]) -> None:
-        self._session = session
-        self._flows = flows
-
-    def __iter__(self) -> Iterator[Document]:
-        for flow in self._flows:
-            page = run(self._session, flow)
-            if page is None:
-                return
-            yield page
-
-    async def __aiter__(self) -> AsyncIterator[Document]:
-        for flow in self._flows:
-            page = await arun(self._session, flow)
-            if page is None:
-                return
-            yield page
 
 
 class AsyncClient(_Clients, Awaiting):
     """The same client with awaited verbs; :meth:`clone` and :meth:`batch` are not awaited."""
 
-    async def get_paginated_records(
-        self,
-        *,
-        collection: Id | None = None,
-        bucket: Id | None = None,
-        if_none_match: Timestamp | None = None,
-        pages: float | None = None,
-        **params: Any,
-    ) -> Pages:
-        """Return the pages of the records, for ``async for``, each ``{"data": [...]}``; ``_limit`` is the size of a
-        page.
-        """
-        return Pages(self.session, self._pages(collection, bucket, if_none_match, pages, params))
-
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         self.close()

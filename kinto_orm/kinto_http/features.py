@@ -6,7 +6,8 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any
+from pathlib import Path
+from typing import Any, TypedDict, Unpack
 
 from kinto_orm.errors import InvalidTypeError, ProtocolError
 from kinto_orm.kinto_http import objects
@@ -22,6 +23,16 @@ from kinto_orm.protocol.reviews import ReviewStep
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.transport.files import download, read_content
 from kinto_orm.transport.options import WireOptions
+
+
+class ReviewOptions(TypedDict, total=False):
+    """The options of a step of a review, which are those of ``patch_collection``."""
+
+    data: Data
+    original: Data
+    permissions: Grants
+    safe: bool
+    if_match: Timestamp | None
 
 
 class Features(Face):
@@ -83,60 +94,37 @@ class Features(Face):
 
     @verb
     def request_review(
-        self,
-        message: str,
-        id: Id | None = None,
-        bucket: Id | None = None,
-        *,
-        data: Data = None,
-        original: Data = None,
-        permissions: Grants = None,
-        safe: bool = True,
-        if_match: Timestamp | None = None,
+        self, message: str, id: Id | None = None, bucket: Id | None = None, **options: Unpack[ReviewOptions]
     ) -> Flow[Document]:
         """Ask for a review of the collection's changes."""
-        wanted = {**(data or {}), **ReviewStep.REQUEST.data(message)}
-        return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
+        return self._review(ReviewStep.REQUEST.data(message), id, bucket, **options)
 
     @verb
     def decline_changes(
-        self,
-        message: str,
-        id: Id | None = None,
-        bucket: Id | None = None,
-        *,
-        data: Data = None,
-        original: Data = None,
-        permissions: Grants = None,
-        safe: bool = True,
-        if_match: Timestamp | None = None,
+        self, message: str, id: Id | None = None, bucket: Id | None = None, **options: Unpack[ReviewOptions]
     ) -> Flow[Document]:
         """Send the collection's changes back to their editor."""
-        wanted = {**(data or {}), **ReviewStep.DECLINE.data(message)}
-        return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
+        return self._review(ReviewStep.DECLINE.data(message), id, bucket, **options)
 
     @verb
     def approve_changes(
-        self,
-        id: Id | None = None,
-        bucket: Id | None = None,
-        *,
-        data: Data = None,
-        original: Data = None,
-        permissions: Grants = None,
-        safe: bool = True,
-        if_match: Timestamp | None = None,
+        self, id: Id | None = None, bucket: Id | None = None, **options: Unpack[ReviewOptions]
     ) -> Flow[Document]:
         """Approve the collection's changes, which publishes them."""
-        wanted = {**(data or {}), **ReviewStep.APPROVE.data()}
-        return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
+        return self._review(ReviewStep.APPROVE.data(), id, bucket, **options)
 
     @verb
     def rollback_changes(
+        self, message: str, id: Id | None = None, bucket: Id | None = None, **options: Unpack[ReviewOptions]
+    ) -> Flow[Document]:
+        """Drop the collection's changes: the collection becomes what was last published."""
+        return self._review(ReviewStep.ROLLBACK.data(message), id, bucket, **options)
+
+    def _review(
         self,
-        message: str,
-        id: Id | None = None,
-        bucket: Id | None = None,
+        step: Document,
+        id: Id | None,
+        bucket: Id | None,
         *,
         data: Data = None,
         original: Data = None,
@@ -144,21 +132,7 @@ class Features(Face):
         safe: bool = True,
         if_match: Timestamp | None = None,
     ) -> Flow[Document]:
-        """Drop the collection's changes: the collection becomes what was last published."""
-        wanted = {**(data or {}), **ReviewStep.ROLLBACK.data(message)}
-        return self._review(wanted, id, bucket, original, permissions, safe=safe, if_match=if_match)
-
-    def _review(
-        self,
-        wanted: Document,
-        id: Id | None,
-        bucket: Id | None,
-        original: Data,
-        permissions: Grants,
-        *,
-        safe: bool,
-        if_match: Timestamp | None,
-    ) -> Flow[Document]:
+        wanted = {**(data or {}), **step}
         id, if_match = fill_from_original(original or wanted, id, if_match)
         path = self._ids(Kind.COLLECTION, id, bucket)
         return objects.patch(path, None, wanted, permissions, safe=safe, if_match=if_match)
@@ -214,10 +188,24 @@ class Attachments(Face):
         the record beside it, as ``.meta.json``; ``chunk_size`` has no effect. Raises ``ValueError`` for a record
         without a file.
         """
-        wanted = Download(record, filepath)
-        url = yield from wanted.locate(self.session)
-        fetch = partial(wanted.fetch, url, self.session, save_metadata=save_metadata, overwrite=overwrite)
-        return (yield from call_blocking(url, fetch))
+        found = attachment_of(record)
+        if found is None:
+            raise ValueError("Specified record has no attachment")
+        path = found.safe_filename if filepath is None else os.fspath(filepath)
+        if filepath is not None and os.path.isdir(path):
+            path = os.path.join(path, found.safe_filename)
+        info = yield from describe_server(self.session)
+        try:
+            url = found.url(info["capabilities"]["attachments"]["base_url"])
+        except KeyError as error:
+            raise ProtocolError("This server has no attachments: its plugin kinto-attachment is missing.") from error
+        chosen = DownloadOptions(overwrite=True, keeps_same=not overwrite)
+        fetch = partial(download, url, path, size=found.size, sha256=found.hash, chosen=chosen)
+        yield from call_blocking(url, partial(fetch, options=_wire_options(self.session)))
+        if save_metadata:
+            metadata = Path(f"{path}.meta.json")
+            yield from call_blocking(str(metadata), partial(metadata.write_text, json.dumps(record), "utf-8"))
+        return path
 
     def _attachment(self, id: Id, bucket: Id | None, collection: Id | None) -> str:
         return path_of(
@@ -234,43 +222,10 @@ HOUR = 3600
 """Seconds for one download: the reference client has no deadline."""
 
 
-class Download:
-    """The download of one file to one path."""
-
-    def __init__(self, record: Mapping[str, Any], filepath: str | os.PathLike[str] | None) -> None:
-        found = attachment_of(record)
-        if found is None:
-            raise ValueError("Specified record has no attachment")
-        self.record = record
-        self.attachment = found
-        if filepath is None:
-            self.path = found.safe_filename
-        elif os.path.isdir(filepath):
-            self.path = os.path.join(filepath, found.safe_filename)
-        else:
-            self.path = os.fspath(filepath)
-
-    def locate(self, session: Any) -> Flow[str]:
-        """Return the URL of the file on the host that the server names."""
-        info = yield from describe_server(session)
-        try:
-            base_url = info["capabilities"]["attachments"]["base_url"]
-        except KeyError as error:
-            raise ProtocolError("This server has no attachments: its plugin kinto-attachment is missing.") from error
-        return self.attachment.url(base_url)
-
-    def fetch(self, url: str, session: Any, *, save_metadata: bool, overwrite: bool) -> str:
-        """Download the file unless it is there already, and return its path."""
-        wanted = self.attachment
-        options = WireOptions(
-            getattr(session, "server_url", ""),
-            timeout=getattr(session, "timeout", None) or None,
-            retry=getattr(session, "nb_retry", 0),
-            deadline=HOUR,
-        )
-        chosen = DownloadOptions(overwrite=True, keeps_same=not overwrite)
-        download(url, self.path, size=wanted.size, sha256=wanted.hash, options=options, chosen=chosen)
-        if save_metadata:
-            with open(f"{self.path}.meta.json", "w", encoding="utf-8") as file:
-                json.dump(self.record, file)
-        return self.path
+def _wire_options(session: Any) -> WireOptions:
+    return WireOptions(
+        getattr(session, "server_url", ""),
+        timeout=getattr(session, "timeout", None) or None,
+        retry=getattr(session, "nb_retry", 0),
+        deadline=HOUR,
+    )

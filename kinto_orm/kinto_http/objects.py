@@ -15,7 +15,7 @@ from kinto_orm.kinto_http.endpoints import as_id
 from kinto_orm.kinto_http.exceptions import KintoException
 from kinto_orm.kinto_http.patch_type import as_patch
 from kinto_orm.kinto_http.utils import json_dumps
-from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp, resume
+from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp
 from kinto_orm.protocol.filters import Condition, as_moment, check_field_name, condition, split_keyword
 from kinto_orm.protocol.json_values import JSONObject, parse_timestamp, say_value, to_json_object
 from kinto_orm.protocol.messages import Request, Response
@@ -268,9 +268,8 @@ def read_list(
     ``Unchanged`` where the list still has the timestamp ``if_none_match``. ``on_timestamp`` is called with the
     timestamp of the list before the rows were read.
     """
-    params, expected = _split_expected(params)
     selection, count = _limit_pages(select(params), pages)
-    walk = ListWalk(path, selection, expected)
+    walk = ListWalk(path, selection)
     rows: list[JSONObject] = []
     while count > 0 and (flow := walk.next_page()) is not None:
         page = yield from read_changed(flow, if_none_match)
@@ -291,10 +290,8 @@ def read_pages(path: ListPath, params: Mapping[str, Any], pages: float | None) -
 
     One page is in the server's order, several are in the order of ids, unless ``_sort`` says otherwise.
     """
-    params, expected = _split_expected(params)
     selection = select(params)
-    selection = replace(selection, limit=None, page_size=selection.limit, is_newest_first=False)
-    walk = ListWalk(path, selection, expected)
+    walk = ListWalk(path, replace(selection, limit=None, page_size=selection.limit, is_newest_first=False))
     count = EVERY if pages is None else pages
     while count > 0 and (flow := walk.next_page()) is not None:
         yield flow
@@ -307,10 +304,9 @@ class ListWalk:
     In Kinto's order, objects that others change between two pages would be lost.
     """
 
-    def __init__(self, path: ListPath, selection: NativeSelection, expected: Any) -> None:
+    def __init__(self, path: ListPath, selection: NativeSelection) -> None:
         self._place = Place(cast(Any, None), path)  # rows as they came need no client
         self._selection = selection
-        self._expected = expected
         self._walk = self._start()
         self._is_first = True
 
@@ -330,13 +326,13 @@ class ListWalk:
         """Return the flow that reads the next page; ``None`` at the end."""
         flow = self._walk.next_page()
         if flow is None or not self._is_first:
-            return flow and _pass_caches(flow, self._expected)
+            return flow
         self._is_first = False
         return self._read_first(flow)
 
     def _read_first(self, flow: Flow[Page[JSONObject]]) -> Flow[Page[JSONObject]]:
         try:
-            page = yield from _pass_caches(flow, self._expected)
+            page = yield from flow
             if not (page.has_more and self._may_lose_rows):
                 return page
         except ResponseTooLargeError:
@@ -345,26 +341,7 @@ class ListWalk:
         self._walk = self._start()
         again = self._walk.next_page()
         assert again is not None, "the first page was asked for"
-        return (yield from _pass_caches(again, self._expected))
-
-
-def _split_expected(params: Mapping[str, Any]) -> tuple[dict[str, Any], Any]:
-    """Return the parameters without ``_expected``, and ``_expected``, which is for the caches in front of Kinto."""
-    rest = dict(params)
-    return rest, rest.pop("_expected", None)
-
-
-def _pass_caches(flow: Flow[T], expected: Any) -> Flow[T]:
-    """Run the flow with ``_expected`` in its request, so that caches tell it from earlier ones."""
-    if expected is None:
-        return (yield from flow)
-    item = next(flow)
-    assert isinstance(item, Request), "reading writes nothing"
-    if "_expected=" not in item.query:  # as in that of a next page
-        query = encode_query([("_expected", str(expected))])
-        item = replace(item, query="&".join(filter(None, [item.query, query])))
-    # A page is one request: its answer ends the flow.
-    return (yield from resume(item, flow))
+        return (yield from again)
 
 
 def read_changed(flow: Flow[Page[JSONObject]], timestamp: Timestamp | None) -> Flow[Page[JSONObject] | None]:
@@ -401,6 +378,8 @@ def select(params: Mapping[str, Any]) -> NativeSelection:
         if name in _MOMENTS:
             if value is not None:
                 filters.append((name, _moment(name, value)))
+        elif name == _EXPECTED:
+            filters.append((name, str(value)))
         elif name.startswith("_"):
             native.update({} if value is None else {name: value})
         elif (text := _filter_text(name, value)) is not None:
@@ -417,6 +396,9 @@ _OTHER_NAMES = {"_to": "_before"}
 """Names that Kinto is about to forget."""
 
 _MOMENTS = ("_since", "_before")
+
+_EXPECTED = "_expected"
+"""A parameter for the caches in front of Kinto, which tell an answer from earlier ones by it."""
 
 
 def _moment(name: str, value: Any) -> str:
@@ -463,6 +445,8 @@ def delete_list(
     path: ListPath, params: Mapping[str, Any], *, safe: bool, if_match: Timestamp | None
 ) -> Flow[list[JSONObject]]:
     """Delete the objects that match, on every page, and return their tombstones."""
+    if _EXPECTED in params:
+        raise InvalidFilterError(f"A deletion takes no parameter {_EXPECTED}: Kinto would ignore it.")
     selection = select(params)
     tombstones: list[JSONObject] = []
     timestamp = None if if_match is None or not safe else parse_timestamp(if_match, "if_match")

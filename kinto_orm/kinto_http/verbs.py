@@ -225,7 +225,7 @@ def as_request(item: Request | Write) -> Request:
     return encode_request(item) if isinstance(item, Write) else item
 
 
-async def run_by_request(session: Any, flow: Flow[T], call: Callable[..., Awaitable[Response]]) -> T:
+async def run_by_request(session: Any, flow: Flow[T], call: Callable[..., Awaitable[Any]]) -> T:
     """Return the result of the flow, each of whose requests is one call of ``session.request``, made by ``call``.
 
     Raises ``KintoException``.

@@ -151,6 +151,15 @@ def test_a_page_that_leads_elsewhere_is_an_error() -> None:
         list(client.get_paginated_records(if_none_match=3))
 
 
+def test_a_deletion_takes_no_parameter_for_caches() -> None:
+    client, wire = told()
+
+    with pytest.raises(KintoException, match="takes no parameter _expected"):
+        client.delete_records(collection="c", _expected=7)
+
+    assert wire.requests == []
+
+
 def test_an_answer_without_a_timestamp_is_none() -> None:
     assert told(Response(200))[0].get_records_timestamp() == ""
 
@@ -269,7 +278,8 @@ def test_caches_can_be_gone_past() -> None:
     client.get_collection(_expected=9)
 
     queries = [request.query for request in wire.requests]
-    assert [query.split("&")[-1] for query in queries] == ["_expected=7", "_expected=7", "_expected=8", "_expected=9"]
+    expected = [[one for one in query.split("&") if one.startswith("_expected")] for query in queries]
+    assert expected == [["_expected=7"], ["_expected=7"], ["_expected=8"], ["_expected=9"]]
 
 
 def test_a_clone_of_a_client_on_a_users_own_session_is_one_for_the_same_server() -> None:
