@@ -107,18 +107,14 @@ class FileTransport:
             if request.headers.get(ATOMIC_HEADER) == "true" and any(one.status >= 400 for one in answers):
                 is_undone = True
                 connection.execute("ROLLBACK TO batch")
-        texts = [
-            b'{"status":%d,"path":%s,"headers":%s,"body":%s}'
-            % (
-                one.status,
-                encode("/v1" + unquote(entry["path"].partition("?")[0])),
-                encode(one.headers),
-                one.body or b'""',
-            )
-            for one, entry in zip(answers, entries, strict=True)
+        bodies = [decode(one.body, "/batch") if one.body else "" for one in answers]
+        paths = [f"/v1{unquote(entry['path'].partition('?')[0])}" for entry in entries]
+        responses = [
+            {"status": one.status, "path": path, "headers": one.headers, "body": body}
+            for one, path, body in zip(answers, paths, bodies, strict=True)
         ]
-        answer = _answer(200, "")._replace(body=b'{"responses":[%s]}' % b",".join(texts))
-        return answer._replace(headers={**answer.headers, ROLLED_BACK_HEADER.lower(): "true"}) if is_undone else answer
+        text = encode({"responses": responses}).decode()
+        return _answer(200, text, headers={ROLLED_BACK_HEADER.lower(): "true"} if is_undone else NO_HEADERS)
 
     def _call(self, method: str, path: str, query: str, headers: Mapping[str, str], body: Any) -> _Call:
         match = _RECORDS.fullmatch(path)

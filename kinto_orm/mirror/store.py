@@ -231,8 +231,8 @@ class Store:
 
     # -- collections ----------------------------------------------------------------------------------------------
 
-    def add_collection(self, path: str, indexes: Iterable[str] = ()) -> int:
-        """Return the number of the collection; add it where it is new. ``indexes`` are fields to be indexed."""
+    def add_collection(self, path: str, indexes: Iterable[str]) -> None:
+        """Add the collection where it is new. ``indexes`` are fields to be indexed."""
         with self.transaction() as connection:
             connection.execute("INSERT OR IGNORE INTO collections (path, version) VALUES (?, ?)", (path, _now()))
             for field in indexes:
@@ -240,7 +240,6 @@ class Store:
                     f'CREATE INDEX IF NOT EXISTS "records_by_field_{field}" '
                     f"ON records (collection, json_extract(mine, {json_path(field)}))"
                 )
-            return _number(connection, "SELECT number FROM collections WHERE path = ?", path)
 
     def collections(self) -> dict[str, int]:
         """Return the number of each collection, by its path."""
@@ -298,25 +297,21 @@ class Store:
 
         These are the records that are as the server had them, unless all are kept.
         """
-        clean = "collection = ? AND mine IS theirs AND mine IS NOT NULL"
-        gone: list[tuple[str]] = []
+        clean = "SELECT id FROM records WHERE collection = ? AND mine IS theirs AND mine IS NOT NULL ORDER BY id DESC"
         with self.transaction() as connection:
-            if not keeps_all:
-                count = self.count(collection, "mine IS theirs AND mine IS NOT NULL")
-                before = self.next_version(collection, count) - count
-                gone = connection.execute(
-                    "UPDATE records SET mine = NULL, version = ? + place FROM (SELECT rowid AS known, "
-                    f"row_number() OVER (ORDER BY id) AS place FROM records WHERE {clean}) "
-                    "WHERE records.rowid = known RETURNING id",
-                    (before, collection),
-                ).fetchall()
+            gone = [] if keeps_all else [id for (id,) in self._read(clean, collection)]
+            last = self.next_version(collection, len(gone))
+            connection.executemany(
+                "UPDATE records SET mine = NULL, version = ? WHERE collection = ? AND id = ?",
+                [(last - at, collection, id) for at, id in enumerate(gone)],
+            )
             connection.execute(
                 "UPDATE records SET base = iif(mine IS NULL, NULL, coalesce(base, theirs)), theirs = NULL, "
                 "modified = 0, is_parked = 0, sent = NULL, refused = NULL, error = NULL WHERE collection = ?",
                 (collection,),
             )
             self.set_place(collection, 0, 0)
-        return [id for (id,) in gone]
+        return gone
 
     def select(
         self, collection: int, where: str, values: Sequence[Any], order: str = "id"

@@ -160,9 +160,7 @@ class CollectionSync:
     ) -> None:
         self._store = store
         self._number = number
-        self._online = online
-        self._source = online.records.__kinto_reading__().source
-        self._place = self._source.locate()
+        self._place, self._codec = online.records.__kinto_rows__()
         self._list = self._place.path
         self._url = str(self._list)
         self._options = options
@@ -428,16 +426,11 @@ class CollectionSync:
         return changes
 
     def _change(self, row: Row) -> Change[Any]:
-        mine = merging.data_of(row.mine)
-        if mine is not None and row.theirs is None:
-            data = without_schema_timestamp(Kind.RECORD, mine)
-            return Record(id=row.id, data=data, collection=self._online).__kinto_change__(Verb.SAVE)
-        state = ObjectState(self._list.object(row.id), Status.LOADED, merging.data_of(row.theirs), row.modified)
-        record = self._source.load_one(state, self._place)
-        if mine is None:
-            return record.__kinto_change__(Verb.DELETE)
-        record.data = mine
-        return record.__kinto_change__(Verb.SAVE)
+        mine, path = merging.data_of(row.mine), self._list.object(row.id)
+        state = ObjectState(path, Status.LOADED, merging.data_of(row.theirs), row.modified)
+        if row.theirs is None:
+            state, mine = ObjectState(path, Status.NEW), without_schema_timestamp(Kind.RECORD, mine or {})
+        return self._codec.change(Verb.DELETE if mine is None else Verb.SAVE, state, mine, self._place)
 
     def _push_alone(self, row: Row) -> Flow[Change[Any]]:
         """Push a record of a batch that the server refused whole."""
