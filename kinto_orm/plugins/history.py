@@ -184,39 +184,12 @@ def _all_rows(place: Place[Any], selection: Selection) -> Flow[list[JSONObject]]
     return PageWalk(RawEntries(), place, selection, "raise").rest()
 
 
-class Standing(Protocol):
-    """The part of an object's envelope that decides whether it can be reverted."""
-
-    @property
-    def status(self) -> Status:
-        """The status of the object."""
-        ...
-
-    @property
-    def is_partial(self) -> bool:
-        """Whether the object holds only some of its fields."""
-        ...
-
-
 class Revertible(Stateful, Protocol):
     """An object that the server can put back to an earlier version."""
 
     @property
-    def is_deleted(self) -> bool:
-        """Whether the object is a tombstone."""
-        ...
-
-    @property
     def is_dirty(self) -> bool:
         """Whether the object has unsaved changes."""
-        ...
-
-    def __kinto_envelope__(self) -> Standing:
-        """Return the envelope of the object."""
-        ...
-
-    def __kinto_state__(self) -> ObjectState:
-        """Return the object's state, as the server last sent it."""
         ...
 
 
@@ -278,10 +251,11 @@ class _Reverting(NamedTuple, Generic[R]):
         path = _path_of(self.id if self.given is None else self.given, place)
         if isinstance(self.when, HistoryEntry):
             _check_is_about(self.when, path)
+        status = Status.REFERENCE if self.given is None else _checked_status(self.given)
         yield from require_history("revert()", path, place.runner)
-        if self.given is None or self.given.__kinto_envelope__().status is Status.REFERENCE:
+        if self.given is None or status is Status.REFERENCE:
             return (yield from self._after_reading(path, place))
-        if self.given.is_deleted:
+        if status is Status.DELETED:
             return (yield from self._store(ObjectState(path, Status.NEW), place))
         return (yield from self._write_over(self.given, place))
 
@@ -343,7 +317,6 @@ class _Reverting(NamedTuple, Generic[R]):
 def _reverting(query: Query[R], one: R | str | UUID, to: TimestampInput | HistoryEntry) -> Callable[[Place], Flow[R]]:
     when = to if isinstance(to, HistoryEntry) else parse_timestamp(to, "to")
     if not isinstance(one, str | UUID):
-        _check_is_clean(one)
         return _Reverting(query.__kinto_reading__().source, one, "", when).flow
     return _Reverting(query.__kinto_reading__().source, None, check_id(one), when).flow
 
@@ -358,13 +331,16 @@ def _path_of(one: Revertible | str | UUID, place: Place) -> ObjectPath:
     return path
 
 
-def _check_is_clean(given: Revertible) -> None:
-    if given.__kinto_envelope__().is_partial:
+def _checked_status(given: Revertible) -> Status:
+    """Return the status of the object; raise where it is partial, or has unsaved changes."""
+    state = given.__kinto_state__()
+    if state.is_partial:
         raise PartialObjectError(f"{given!r} holds only some of its fields (only()): refresh() it, or give its id.")
-    if not given.is_deleted and given.is_dirty:
+    if state.status is not Status.DELETED and given.is_dirty:
         raise UnsavedChangesError(
             f"{given!r} has unsaved changes, which revert() would drop: refresh(discard=True) it, or give its id."
         )
+    return state.status
 
 
 def _check_is_about(entry: HistoryEntry, path: ObjectPath) -> None:

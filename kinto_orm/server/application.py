@@ -47,24 +47,34 @@ class Backend(Protocol):
 
 
 class Registry(Protocol):
-    """The registry of a Kinto application, with its backends; ``own_services`` is ours, and ``calls_are_serialised``,
-    on embedded servers only.
+    """Pyramid's registry, as Kinto fills it; ``own_services`` is ours, and ``calls_are_serialised``, on embedded
+    servers only.
     """
 
     storage: Backend
     permission: Backend
     cache: Backend
+    route_prefix: str
+    settings: Mapping[str, Any]
     calls_are_serialised: bool
     own_services: list[object]
 
 
 class Configurator(Protocol):
-    """Pyramid's configurator, as far as :func:`includeme` needs it."""
+    """Pyramid's configurator with Kinto's directives, as far as our two plugins need it."""
 
     registry: Registry
 
     def add_request_method(self, method: Any, name: str, property: bool) -> None:  # noqa: A002 - Pyramid's name
         """Add an attribute to every request."""
+        ...
+
+    def add_api_capability(self, identifier: str, description: str, url: str) -> None:
+        """Advertise a capability of this server at the root URL."""
+        ...
+
+    def add_tween(self, tween_factory: str, under: str, over: str) -> None:
+        """Wrap every request."""
         ...
 
 
@@ -133,11 +143,6 @@ def forget(services: Iterable[object]) -> None:
 def _services() -> list[object]:
     services: list[object] = import_module("kinto.core.cornice.service").SERVICES
     return services
-
-
-def own_services(app: WSGIApplication) -> list[object]:
-    """Return the endpoints that Kinto made for this application alone."""
-    return registry_of(app).own_services
 
 
 def _called_apart(function: Callable[..., Any], *arguments: Any, **keywords: Any) -> Any:

@@ -20,7 +20,7 @@ import json
 from collections.abc import Callable, Mapping, MutableMapping
 from typing import Any, Protocol, cast
 
-from kinto_orm.server.application import Registry, import_extra
+from kinto_orm.server.application import Configurator, Registry, import_extra
 from kinto_orm.server.memory import backends_of, restorable, take_snapshot
 
 CAPABILITY = "atomic_batch"
@@ -44,7 +44,7 @@ class Request(Protocol):
     method: str
     headers: Mapping[str, str]
     environ: Mapping[str, Any]
-    registry: KintoRegistry
+    registry: Registry
     tm: Any
 
 
@@ -54,27 +54,6 @@ class Response(Protocol):
     status_code: int
     headers: MutableMapping[str, str]
     body: bytes
-
-
-class KintoRegistry(Registry, Protocol):
-    """Pyramid's registry, as Kinto fills it."""
-
-    route_prefix: str
-    settings: Mapping[str, Any]
-
-
-class Configurator(Protocol):
-    """Pyramid's configurator with Kinto's directive, as far as :func:`includeme` needs it."""
-
-    registry: KintoRegistry
-
-    def add_api_capability(self, identifier: str, description: str, url: str) -> None:
-        """Advertise a capability of this server at the root URL."""
-        ...
-
-    def add_tween(self, tween_factory: str, under: str, over: str) -> None:
-        """Wrap every request."""
-        ...
 
 
 Handler = Callable[[Request], Response]
@@ -87,7 +66,7 @@ def includeme(config: Configurator) -> None:
     config.add_tween(TWEEN, under=UNDER, over=OVER)
 
 
-def can_undo(registry: KintoRegistry) -> bool:
+def can_undo(registry: Registry) -> bool:
     """Return whether all writes of a request can be taken back until it ends."""
     if registry.settings.get("tm.manager_hook"):
         return False  # not the transactions that Kinto's sessions take part in
@@ -99,7 +78,7 @@ def is_transactional(backend: object) -> bool:
     return getattr(getattr(backend, "client", None), "commit_manually", True) is False
 
 
-def tween_factory(handler: Handler, registry: KintoRegistry) -> Handler:
+def tween_factory(handler: Handler, registry: Registry) -> Handler:
     """Return the handler of all requests, which wraps the batches that ask for it; Pyramid calls this."""
     path = f"/{registry.route_prefix}/batch"
 

@@ -14,7 +14,7 @@ import warnings
 import weakref
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, Self
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
@@ -31,7 +31,7 @@ from kinto_orm.server.application import (
     import_extra,
     merge_settings,
     migrate,
-    own_services,
+    registry_of,
 )
 from kinto_orm.server.cluster import Cluster
 
@@ -60,7 +60,7 @@ class EmbeddedServer:
         self._cluster = cluster
         self._failure: str | None = None
         # Also runs when the server is garbage collected, and at the latest when Python ends.
-        self._stop = weakref.finalize(self, _stop, own_services(self._app), cluster)
+        self._stop = weakref.finalize(self, _stop, registry_of(self._app).own_services, cluster)
 
     @classmethod
     def memory(cls, *, flush: bool = False, **settings: Setting) -> Self:
@@ -154,9 +154,7 @@ class EmbeddedServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()
 
     def __del__(self) -> None:
@@ -196,46 +194,6 @@ ENDED = {"code": 503, "errno": 201, "error": "Service Unavailable", "message": "
 OPTIONS = {"threads": THREADS, "ident": None, "clear_untrusted_proxy_headers": True}
 
 
-class Listener:
-    """A socket in front of a server: bound at once, answering while :meth:`run` runs."""
-
-    def __init__(self, app: WSGIApplication, host: str, port: int) -> None:
-        # As every library should: without a handler, remarks about the queue's length go to stderr.
-        logging.getLogger("waitress").addHandler(logging.NullHandler())
-        create_server = import_extra("waitress.server").create_server
-        self._loop: Callable[..., None] = import_extra("waitress.wasyncore").loop
-        self._sockets: dict[int, object] = {}
-        self._pulling = threading.Lock()
-        self._is_closing = False
-        bound = bind(host, port)
-        self.url = root_url(host, bound.getsockname()[1])
-        self._waitress: Any = create_server(app, map=self._sockets, sockets=[bound], **OPTIONS)
-
-    def run(self) -> None:
-        """Answer until another thread calls :meth:`stop`."""
-        try:
-            self._loop(map=self._sockets, use_poll=True)
-        finally:
-            self._close()
-
-    def stop(self) -> None:
-        """Close all connections, let running calls finish, and make :meth:`run` return."""
-        with self._pulling:
-            if not self._is_closing:
-                self._is_closing = True
-                self._waitress.trigger.pull_trigger(self._close)
-
-    def _close(self) -> None:
-        # Something else may have woken the loop up: the trigger stays open until stop() has pulled it.
-        with self._pulling:
-            self._is_closing = True
-        # In this order: a worker may wait for its client, and uses the trigger. Without sockets the loop ends.
-        for channel in list(self._waitress.active_channels.values()):
-            channel.handle_close()
-        self._waitress.task_dispatcher.shutdown()
-        self._waitress.close()
-
-
 class ServerThread:
     """An embedded server that listens in another thread; :attr:`url` is its real root URL.
 
@@ -244,10 +202,19 @@ class ServerThread:
     """
 
     def __init__(self, server: EmbeddedServer, host: str = "127.0.0.1", port: int = 0) -> None:
+        # As every library should: without a handler, remarks about the queue's length go to stderr.
+        logging.getLogger("waitress").addHandler(logging.NullHandler())
+        create_server = import_extra("waitress.server").create_server
+        self._loop: Callable[..., None] = import_extra("waitress.wasyncore").loop
         self._server = server
-        self._listener = Listener(behind_waitress(server.wsgi), host, port)
-        self.url = self._listener.url
+        self._sockets: dict[int, object] = {}
+        self._pulling = threading.Lock()
+        self._is_closing = False
         self._has_ended = threading.Event()
+        bound = bind(host, port)
+        self.url = root_url(host, bound.getsockname()[1])
+        app = behind_waitress(server.wsgi)
+        self._waitress: Any = create_server(app, map=self._sockets, sockets=[bound], **OPTIONS)
         self._thread = threading.Thread(target=self._run, name=f"kinto-orm {self.url}", daemon=True)
         self._thread.start()
 
@@ -261,24 +228,42 @@ class ServerThread:
             if self._server.failure is not None:
                 raise ConnectionFailedError(self._server.failure)
 
+    def stop(self) -> None:
+        """Close the socket and every connection, and let running calls finish; the server itself stays.
+
+        A second call does nothing.
+        """
+        if not self._thread.is_alive():
+            return
+        with self._pulling:
+            if not self._is_closing:
+                self._is_closing = True
+                self._waitress.trigger.pull_trigger(self._close)
+        self._thread.join()
+
     def _run(self) -> None:
         try:
-            self._listener.run()
+            self._loop(map=self._sockets, use_poll=True)
         finally:
-            self._has_ended.set()
+            try:
+                self._close()
+            finally:
+                self._has_ended.set()
 
-    def stop(self) -> None:
-        """Close the socket and every connection; the server itself stays. A second call does nothing."""
-        if self._thread.is_alive():
-            self._listener.stop()
-            self._thread.join()
+    def _close(self) -> None:
+        # Something else may have woken the loop up: the trigger stays open until stop() has pulled it.
+        with self._pulling:
+            self._is_closing = True
+        # In this order: a worker may wait for its client, and uses the trigger. Without sockets the loop ends.
+        for channel in list(self._waitress.active_channels.values()):
+            channel.handle_close()
+        self._waitress.task_dispatcher.shutdown()
+        self._waitress.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.stop()
 
 

@@ -389,7 +389,7 @@ class TestLife:
 class TestSocket:
     def test_stopping_does_not_use_what_the_loop_has_closed(self, memory: EmbeddedServer) -> None:
         thread = ServerThread(memory)
-        trigger: Any = thread._listener._waitress.trigger
+        trigger: Any = thread._waitress.trigger
         pull = trigger._physical_pull
 
         def pull_late() -> None:
