@@ -9,7 +9,7 @@ from typing import Any, Self
 from kinto_orm.kinto_http import objects
 from kinto_orm.kinto_http.batch import Batch, BatchSession
 from kinto_orm.kinto_http.constants import DO_NOT_OVERWRITE
-from kinto_orm.kinto_http.endpoints import Endpoints, path_of
+from kinto_orm.kinto_http.endpoints import Endpoints
 from kinto_orm.kinto_http.exceptions import BucketNotFound, CollectionNotFound, KintoException
 from kinto_orm.kinto_http.features import Attachments, Features
 from kinto_orm.kinto_http.kinds import Buckets, Collections, Groups, Records
@@ -119,11 +119,9 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
 
         ``bust_cache`` goes past the caches on the way.
         """
-        bucket = self.bucket_name if bucket is None else bucket
-        collection = self.collection_name if collection is None else collection
         expected = random.randint(999_999_000_000, 999_999_999_999) if bust_cache else 0
         query = encode_query([(name, _text(name, value)) for name, value in {"_expected": expected, **params}.items()])
-        request = Request("GET", path_of("changeset", {"bucket": bucket, "collection": collection}), query)
+        request = Request("GET", self._endpoint("changeset", bucket, collection), query)
         return read_document((yield request), request)
 
     @verb

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 from kinto_orm.errors import InvalidIdError
 from kinto_orm.kinto_http.exceptions import KintoException
-from kinto_orm.protocol.paths import ENDPOINTS, check_id, endpoint, endpoint_ids
+from kinto_orm.protocol import paths
+from kinto_orm.protocol.paths import ENDPOINTS, check_id
 
 
 class Endpoints:
@@ -20,18 +21,14 @@ class Endpoints:
 
     def get(self, endpoint: str, **kwargs: Any) -> str:
         """Return the path of that endpoint; raise ``KintoException`` for a missing or invalid id."""
-        return self._root + path_of(endpoint, kwargs)
-
-
-def path_of(name: str, ids: dict[str, Any]) -> str:
-    """Return the path of a named endpoint, below the root; raise ``KintoException``."""
-    try:
-        missing = [key for key in endpoint_ids(name) if ids.get(key) is None]
-        if missing:
-            raise KintoException(f"Cannot get {name} endpoint, {','.join(missing)} is missing")
-        return endpoint(name, **{key: as_id(ids[key], key) for key in endpoint_ids(name)})
-    except InvalidIdError as error:
-        raise KintoException(f"Cannot get {name} endpoint: {error}") from error
+        try:
+            names = paths.endpoint_ids(endpoint)
+            missing = [name for name in names if kwargs.get(name) is None]
+            if missing:
+                raise KintoException(f"Cannot get {endpoint} endpoint, {','.join(missing)} is missing")
+            return self._root + paths.endpoint(endpoint, **{name: as_id(kwargs[name], name) for name in names})
+        except InvalidIdError as error:
+            raise KintoException(f"Cannot get {endpoint} endpoint: {error}") from error
 
 
 def as_id(value: Any, what: str = "id") -> str:

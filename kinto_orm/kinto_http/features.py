@@ -11,7 +11,6 @@ from typing import Any, TypedDict, Unpack
 
 from kinto_orm.errors import InvalidTypeError, ProtocolError
 from kinto_orm.kinto_http import objects
-from kinto_orm.kinto_http.endpoints import path_of
 from kinto_orm.kinto_http.session import describe_server
 from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timestamp, fill_from_original, verb
@@ -49,9 +48,7 @@ class Features(Face):
         id: Id | None = None,
     ) -> Flow[str]:
         """Return the path of a named endpoint; bucket and collection default to the client's."""
-        bucket = self.bucket_name if bucket is None else bucket
-        collection = self.collection_name if collection is None else collection
-        return objects.return_value(self.endpoints.get(name, bucket=bucket, group=group, collection=collection, id=id))
+        return objects.return_value(self._endpoint(name, bucket, collection, group=group, id=id))
 
     @verb
     def get_permissions(
@@ -165,13 +162,13 @@ class Attachments(Face):
             None if value is None else json_dumps(value).encode()
             for value in (data, objects.as_permissions(permissions))
         ]
-        path = self._attachment(id, bucket, collection)
+        path = self._endpoint("attachment", bucket, collection, id=id)
         return objects.post(upload_request(path, upload, data=as_json[0], permissions=as_json[1]))
 
     @verb
     def remove_attachment(self, id: Id, bucket: Id | None = None, collection: Id | None = None) -> Flow[Any]:
         """Remove the file from the record and from the server."""
-        return objects.post(Request("DELETE", self._attachment(id, bucket, collection)))
+        return objects.post(Request("DELETE", self._endpoint("attachment", bucket, collection, id=id)))
 
     @verb
     def download_attachment(
@@ -206,16 +203,6 @@ class Attachments(Face):
             metadata = Path(f"{path}.meta.json")
             yield from call_blocking(str(metadata), partial(metadata.write_text, json.dumps(record), "utf-8"))
         return path
-
-    def _attachment(self, id: Id, bucket: Id | None, collection: Id | None) -> str:
-        return path_of(
-            "attachment",
-            {
-                "id": id,
-                "bucket": self.bucket_name if bucket is None else bucket,
-                "collection": self.collection_name if collection is None else collection,
-            },
-        )
 
 
 HOUR = 3600

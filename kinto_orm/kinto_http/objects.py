@@ -19,7 +19,7 @@ from kinto_orm.kinto_http.verbs import Data, Document, Grants, Timestamp
 from kinto_orm.protocol.filters import Condition, as_moment, check_field_name, condition, split_keyword
 from kinto_orm.protocol.json_values import JSONObject, parse_timestamp, say_value, to_json_object
 from kinto_orm.protocol.messages import Request, Response
-from kinto_orm.protocol.paging import delete_pages, encode_query, with_condition
+from kinto_orm.protocol.paging import delete_pages, encode_query, with_condition, without_envelope
 from kinto_orm.protocol.patches import BasicPatch, JSONPatch, MergePatch, Patch
 from kinto_orm.protocol.paths import Kind, ListPath, ObjectPath
 from kinto_orm.protocol.responses import content, raise_for_status, read_object
@@ -80,8 +80,8 @@ def create(
 ) -> Flow[Document]:
     """Create the object and return it; with ``if_not_exists``, return an existing one."""
     try:
-        change = _change(Verb.SAVE, path, data, permissions, WriteOptions(safe, if_not_exists=if_not_exists))
-        return (yield from _write(_put(change, ABSENT if safe else UNCONDITIONAL, data)))
+        write = _put(path, data, permissions, ABSENT if safe else UNCONDITIONAL)
+        return (yield from _send(Verb.SAVE, write, WriteOptions(safe, if_not_exists=if_not_exists)))
     except ForbiddenError as error:
         if path.kind.parent is None:
             raise
@@ -101,9 +101,8 @@ def update(
     """
     known = if_match if if_match is not None or data is None else data.get("last_modified")
     precondition = _make_precondition(known, safe=safe)
-    options = WriteOptions(safe, precondition.last_modified)
-    change = _change(Verb.REPLACE, path, data, permissions, options)
-    return (yield from _write(_put(change, precondition, data)))
+    write = _put(path, data, permissions, precondition)
+    return (yield from _send(Verb.REPLACE, write, WriteOptions(safe, precondition.last_modified)))
 
 
 def patch(
@@ -114,14 +113,8 @@ def patch(
         raise TypeError("Give changes= or data= and permissions=, not both; the object as it was goes into original=.")
     asked = as_patch(changes) if changes else BasicPatch(_sent_data(data, path), as_permissions(permissions))
     precondition = _make_precondition(if_match, safe=safe)
-    change = _change(
-        Verb.PATCH, path, None, None, WriteOptions(safe, precondition.last_modified), _own_patch(asked, path)
-    )
-    assert change.patch is not None
-    _ = change.patch.body  # raises for an empty patch
-    check_data(change)
-    change.write = Write(path, Action.PATCH, precondition, patch=change.patch)
-    return (yield from _write(change))
+    write = Write(path, Action.PATCH, precondition, patch=_own_patch(asked, path))
+    return (yield from _send(Verb.PATCH, write, WriteOptions(safe, precondition.last_modified)))
 
 
 def _own_patch(asked: Patch, path: ObjectPath) -> Patch:
@@ -137,10 +130,8 @@ def delete(path: ObjectPath, *, safe: bool, if_match: Timestamp | None, if_exist
     """Delete the object and return its tombstone; with ``if_exists``, ``None`` for a missing one."""
     precondition = _make_precondition(if_match, safe=safe)
     options = WriteOptions(safe, precondition.last_modified, if_exists=if_exists)
-    change = _change(Verb.DELETE, path, None, None, options)
-    change.write = Write(path, Action.DELETE, precondition)
     try:
-        return (yield from _write(change))["data"]
+        return (yield from _send(Verb.DELETE, Write(path, Action.DELETE, precondition), options))["data"]
     except ForbiddenError:
         if not if_exists or path.kind is not Kind.BUCKET or not (yield from _is_missing(path)):
             raise
@@ -154,29 +145,10 @@ def _is_missing(bucket: ObjectPath) -> Flow[bool]:
     return response.status == 412
 
 
-def _change(
-    verb: Verb,
-    path: ObjectPath,
-    data: Data,
-    permissions: Grants,
-    options: WriteOptions,
-    patch: Patch | None = None,
-) -> Change[None]:
-    wanted, granted = _sent_data(data, path) or {}, as_permissions(permissions)
-    return Change(None, verb, ObjectState(path, Status.NEW), wanted, granted, granted, options, patch)
-
-
-def _put(change: Change[None], precondition: Precondition, data: Data) -> Change[None]:
-    check_data(change)
-    change.write = Write(
-        change.state.path,
-        Action.PUT,
-        precondition,
-        new=None if data is None else {**change.data, **_given_envelope(data, change.state.path.id)},
-        permissions=change.permissions,
-        all_permissions=change.all_permissions,
-    )
-    return change
+def _put(path: ObjectPath, data: Data, permissions: Grants, precondition: Precondition) -> Write:
+    sent, granted = _sent_data(data, path), as_permissions(permissions)
+    new = None if data is None else {**(sent or {}), **_given_envelope(data, path.id)}
+    return Write(path, Action.PUT, precondition, new=new, permissions=granted, all_permissions=granted)
 
 
 def _given_envelope(data: Mapping[str, Any], id: str) -> JSONObject:
@@ -194,12 +166,16 @@ _END_OF_TIME = 10**15
 """Milliseconds from which on the memory backend cannot read the list any more."""
 
 
-def _write(change: Change[None]) -> Flow[Document]:
-    assert change.write is not None
-    path = change.write.path
-    response = yield change.write
+def _send(verb: Verb, write: Write, options: WriteOptions) -> Flow[Document]:
+    """Send the write and return the object; the repository judges a refusal as that of any other change."""
+    path, data = write.path, without_envelope(dict(write.new or {}))
+    state = ObjectState(path, Status.NEW)
+    change = Change(None, verb, state, data, write.permissions, write.all_permissions, options, write.patch)
+    check_data(change)
+    change.write = write
+    response = yield write
     if 200 <= response.status < 300:
-        return _document(response, path, change.write.action.value.upper())
+        return _document(response, path, write.action.value.upper())
     verdict = yield from reconcile(change, response)
     if verdict.state.status is Status.DELETED:
         # An earlier attempt, whose answer was lost, deleted it; or it was missing, and ``if_exists`` allows that.

@@ -58,14 +58,10 @@ class Face:
 
     def _ids(self, kind: Kind, id: Id | None, bucket: Id | None = None, collection: Id | None = None) -> ObjectPath:
         """Return the path of an object; bucket and collection default to the client's."""
-        ids = [self._bucket(id if kind is Kind.BUCKET else bucket)]
-        if kind is Kind.RECORD:
-            ids.append(self._collection(collection))
-        if kind is Kind.COLLECTION:
-            ids.append(self._collection(id))
-        elif kind is not Kind.BUCKET:
-            ids.append(as_id(self._require(id, kind.value)))
-        return ObjectPath(kind, tuple(ids))
+        if kind is Kind.BUCKET:
+            return self._list(kind).object(self._bucket(id))
+        above = self._list(kind, bucket, collection)
+        return above.object(self._collection(id) if kind is Kind.COLLECTION else as_id(self._require(id, kind.value)))
 
     def _list(self, kind: Kind, bucket: Id | None = None, collection: Id | None = None) -> PluralPath:
         """Return the path of a list; bucket and collection default to the client's."""
@@ -73,6 +69,12 @@ class Face:
             return PluralPath(kind)
         above = (self._bucket(bucket),)
         return PluralPath(kind, (*above, self._collection(collection)) if kind is Kind.RECORD else above)
+
+    def _endpoint(self, name: str, bucket: Id | None, collection: Id | None, **ids: Any) -> str:
+        """Return the path of a named endpoint; bucket and collection default to the client's."""
+        bucket = self.bucket_name if bucket is None else bucket
+        collection = self.collection_name if collection is None else collection
+        return self.endpoints.get(name, bucket=bucket, collection=collection, **ids)
 
     def _history(self, bucket: Id | None) -> EntriesPath:
         return EntriesPath("history", (self._bucket(bucket),))
