@@ -145,25 +145,7 @@ class HttpTransport:
         return self._wire
 
     async def _attempt(self, request: Request, attempt: Attempt) -> Result:
-        """Return what :meth:`_exchange` returns; block until then."""
-        return self._exchange(request, attempt)
-
-    async def _sleep(self, seconds: float) -> None:
-        self._policy.sleep(seconds)
-
-    async def _aattempt(self, request: Request, attempt: Attempt) -> Result:
-        """Return what :meth:`_exchange` returns, once it was the turn of this request."""
-        seconds = attempt.deadline - self._policy.clock()
-        try:
-            return await self._threads.run(partial(self._exchange, request, attempt), seconds)
-        except TimeoutError:
-            return ConnectionFailedError(
-                f"{self._reporter.name(request)}: nothing was sent, because {POOL_SIZE} other requests were on their "
-                "way until the deadline. Start fewer at a time, or give the client a longer deadline."
-            )
-
-    def _exchange(self, request: Request, attempt: Attempt) -> Result:
-        """Return the answer, or the error of an exchange without one."""
+        """Return the answer, or the error of an exchange without one; block until then."""
         started = self._reporter.begin(request, attempt.number)
         result: Result | None = None
         try:
@@ -172,6 +154,20 @@ class HttpTransport:
             return (result := error)
         finally:
             self._reporter.end(request, attempt.number, started, result)
+
+    async def _sleep(self, seconds: float) -> None:
+        self._policy.sleep(seconds)
+
+    async def _aattempt(self, request: Request, attempt: Attempt) -> Result:
+        """Return what :meth:`_attempt` returns, once it was the turn of this request."""
+        seconds = attempt.deadline - self._policy.clock()
+        try:
+            return await self._threads.run(lambda: run_blocking(self._attempt(request, attempt)), seconds)
+        except TimeoutError:
+            return ConnectionFailedError(
+                f"{self._reporter.name(request)}: nothing was sent, because {POOL_SIZE} other requests were on their "
+                "way until the deadline. Start fewer at a time, or give the client a longer deadline."
+            )
 
     def _ask(self, request: Request, attempt: Attempt) -> Response:
         wire = self._wire_of_this_process()
@@ -215,7 +211,8 @@ class SendingThreads:
     """The threads that send for event loops.
 
     No more than ``POOL_SIZE`` requests of a loop are on their way at a time; the others wait, in the order of their
-    coming: threads that begin all at once would compete with the loop for Python's lock.
+    coming. Left to the executor, which would begin the next one in the same thread, 2,000 saves keep the loop from its
+    work for 1.2 s, instead of 0.2: they compete with it for Python's lock.
     """
 
     def __init__(self) -> None:

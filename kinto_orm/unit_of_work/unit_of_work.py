@@ -58,6 +58,7 @@ from kinto_orm.unit_of_work.staging import (
 )
 
 H = TypeVar("H", bound=Stateful)
+T = TypeVar("T")
 
 _open_units: ContextVar[tuple[UnitOfWork, ...]] = ContextVar("kinto_orm_open_units", default=())
 
@@ -107,7 +108,7 @@ class UnitOfWork:
         self._loaded: dict[ObjectPath, Any] = {}
         self._answered: dict[ObjectPath, Change[Any]] = {}
         self._is_closed = False
-        self._commit_flow: Flow[Any] | None = None
+        self._own_flow: Flow[Any] | None = None
         self._on_its_way: frozenset[ObjectPath] = frozenset()
 
     @property
@@ -244,7 +245,7 @@ class UnitOfWork:
 
     def __kinto_admit__(self, flow: Flow[Any] | None, what: str) -> None:
         """Raise unless the flow is the unit's own commit: no other flow may write inside the block."""
-        if flow is None or flow is not self._commit_flow:
+        if flow is None or flow is not self._own_flow:
             self._check_open()
             raise NotStageableError(f"{what} is sent at once and cannot be part of a unit of work: call it outside.")
 
@@ -263,12 +264,12 @@ class UnitOfWork:
         with all outcomes where some were not stored: those stay staged, for a second commit.
         """
         self._check_open()
-        return _outcomes(self.client.run(self._begin()))
+        return _outcomes(self.client.run(self._begin(self._commit())))
 
     async def acommit(self) -> tuple[Outcome[Any], ...]:
         """Like :meth:`commit`."""
         self._check_open()
-        return _outcomes(await self.client.arun(self._begin()))
+        return _outcomes(await self.client.arun(self._begin(self._commit())))
 
     def rollback(self) -> None:
         """Forget the staged writes. No write that was sent is undone; the objects keep their local changes."""
@@ -277,45 +278,39 @@ class UnitOfWork:
             self._cancelled.clear()
             self._loaded.clear()
 
-    def _begin(self) -> Flow[Sequence[Change[Any]]]:
+    def _begin(self, flow: Flow[T], refusal: str = " already") -> Flow[T]:
+        """Return the flow as the one that may write inside of the block; raise while there is another one."""
         with self._lock:
-            if self._commit_flow is not None:
-                raise UnitOfWorkError("This unit of work is being committed already.")
-            self._commit_flow = flow = self._commit()
-            return flow
+            if self._own_flow is not None:
+                raise UnitOfWorkError(f"This unit of work is being committed{refusal}.")
+            self._own_flow = whole = self._moved(flow)
+            return whole
 
-    def _commit(self) -> Flow[Sequence[Change[Any]]]:
+    def _moved(self, flow: Flow[T]) -> Flow[T]:
         try:
-            with self._lock:
-                to_send = self._to_send()
-                ordered = in_order(to_send.values())
-                self._on_its_way = frozenset((*self._staged, *to_send))
-                in_staging_order = {**self._staged, **to_send}
-            options = self._options
-            if ordered and self._common_lock is not None:
-                options = options._replace(lock=(yield from self._common_lock.prepare(self.client)))
-            if ordered:
-                yield from commit(ordered, self.client, options)
-            answered = self._settle(in_staging_order)
+            return (yield from flow)
         finally:
             self._on_its_way = frozenset()
-            self._commit_flow = None
+            self._own_flow = None
+
+    def _commit(self) -> Flow[Sequence[Change[Any]]]:
+        with self._lock:
+            to_send = self._to_send()
+            ordered = in_order(to_send.values())
+            self._on_its_way = frozenset((*self._staged, *to_send))
+            in_staging_order = {**self._staged, **to_send}
+        options = self._options
+        if ordered and self._common_lock is not None:
+            options = options._replace(lock=(yield from self._common_lock.prepare(self.client)))
+        if ordered:
+            yield from commit(ordered, self.client, options)
+        answered = self._settle(in_staging_order)
         raise_unless_stored(answered, _Undo(self.client, partial(self._compensate, answered)))
         return answered
 
     def _compensate(self, answered: Sequence[Change[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
         """Return the flow that undoes the stored writes. It begins like a commit: the block may still be open."""
-        with self._lock:
-            if self._commit_flow is not None:
-                raise UnitOfWorkError("This unit of work is being committed: compensate when that has ended.")
-            self._commit_flow = flow = self._undo(answered)
-            return flow
-
-    def _undo(self, answered: Sequence[Change[Any]]) -> Flow[tuple[Outcome[Any], ...]]:
-        try:
-            return (yield from compensate(answered, self.client))
-        finally:
-            self._commit_flow = None
+        return self._begin(compensate(answered, self.client), ": compensate when that has ended")
 
     def _settle(self, changes: Mapping[ObjectPath, Change[Any]]) -> Sequence[Change[Any]]:
         """Forget the stored writes; keep the rest staged."""
@@ -369,7 +364,7 @@ class UnitOfWork:
     ) -> None:
         try:
             if self._may_commit(kind):
-                self.client.run(self._begin())
+                self.client.run(self._begin(self._commit()))
         finally:
             self._leave()
 
@@ -381,7 +376,7 @@ class UnitOfWork:
     ) -> None:
         try:
             if self._may_commit(kind):
-                await self.client.arun(self._begin())
+                await self.client.arun(self._begin(self._commit()))
         finally:
             self._leave()
 
