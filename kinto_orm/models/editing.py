@@ -10,19 +10,19 @@ from typing import Any, Generic, TypeVar
 from kinto_orm.errors import (
     ConcurrentWriteError,
     ConflictError,
-    DryRunError,
     ForbiddenError,
     InvalidValueError,
     NotFoundError,
     ResponseError,
     UsageError,
 )
+from kinto_orm.models.changes import change_of
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.source import ModelSource
 from kinto_orm.protocol.json_values import JSON
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Place
-from kinto_orm.repository.reads import get, get_or_create, get_or_none, require_kind
+from kinto_orm.repository.reads import get, get_or_none, require_kind
 from kinto_orm.repository.state import FlowRunner, Verb
 from kinto_orm.unit_of_work.engine import carry_out
 from kinto_orm.unit_of_work.unit_of_work import refuse_staging
@@ -76,16 +76,14 @@ def _read(source: ModelSource, place: Place, id: str, error: InvalidValueError) 
 
 
 def _create_or_load(new: KintoObject, runner: FlowRunner) -> Flow[bool]:
-    change = new.__kinto_change__(Verb.SAVE)
-    try:
-        state, created = yield from get_or_create(change, strict=runner.strict_retry)
-    except DryRunError:
+    change = change_of(new, Verb.SAVE, if_not_exists=True)
+    yield from carry_out(change, runner)
+    if change.status == "planned":
         try:
-            state, created = (yield from get(change.state.path)), False  # as the 412 would have said
+            new.__kinto_apply_state__((yield from get(change.state.path)), None)  # as the 412 would have said
         except (NotFoundError, ForbiddenError):  # the latter where the bucket is planned as well
             return True
-    new.__kinto_apply_state__(state, None)
-    return created
+    return change.status == "created"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)

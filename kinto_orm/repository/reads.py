@@ -1,10 +1,9 @@
-"""Reads, and creations of objects unless they exist."""
+"""Reads of single objects, of the server's description of itself, and of its capabilities."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from kinto_orm.errors import CapabilityMissingError, NotFoundError
 from kinto_orm.protocol.json_values import JSONObject
@@ -12,9 +11,7 @@ from kinto_orm.protocol.messages import Request
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.responses import read_document, read_object
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository.reconciling import reconcile
-from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Status, WriteOptions
-from kinto_orm.repository.verbs import plan
+from kinto_orm.repository.state import FlowRunner, ObjectState, Status
 
 T = TypeVar("T")
 
@@ -72,19 +69,6 @@ def read_server_info() -> Flow[JSONObject]:
 
 
 _MAPPINGS = ("capabilities", "settings", "user")
-
-
-def get_or_create(change: Change[Any], *, strict: bool = False) -> Flow[tuple[ObjectState, bool]]:
-    """Return the object and whether it was created now, in one request: a 412 carries the data of an existing one.
-
-    ``change`` saves the new object.
-    """
-    creation = replace(change, options=WriteOptions(if_not_exists=True))
-    creation.write = plan(creation)
-    assert creation.write is not None
-    response = yield creation.write
-    verdict = yield from reconcile(creation, response, strict=strict)
-    return verdict.state, not verdict.is_clean
 
 
 def get_or_none(path: ObjectPath) -> Flow[ObjectState | None]:

@@ -99,8 +99,9 @@ class UnitOfWork:
         check_policy(on_conflict)
         self.client = runner
         """The client whose writes are staged."""
-        self._options = CommitOptions(atomic=atomic, on_conflict=on_conflict, chunked=chunked)
         self._common_lock = None if lock is None else lock_of(lock, runner)
+        taking = None if self._common_lock is None else self._common_lock.write
+        self._options = CommitOptions(atomic, taking, on_conflict, chunked)
         self._lock = threading.RLock()
         self._staged: dict[ObjectPath, Change[Any]] = {}
         self._cancelled: set[ObjectPath] = set()
@@ -253,9 +254,8 @@ class UnitOfWork:
 
     def plan(self) -> Plan:
         """Return the operations and the exact requests of a commit, in their order; send nothing."""
-        lock = None if self._common_lock is None else lock_write(self._common_lock.path)
         with self._lock:
-            return plan_of(in_order(self._to_send().values()), lock)
+            return plan_of(in_order(self._to_send().values()), self._options.lock)
 
     def commit(self) -> tuple[Outcome[Any], ...]:
         """Send the staged writes as one batch, and return one outcome for each object, in staging order.
@@ -299,11 +299,10 @@ class UnitOfWork:
             ordered = in_order(to_send.values())
             self._on_its_way = frozenset((*self._staged, *to_send))
             in_staging_order = {**self._staged, **to_send}
-        options = self._options
         if ordered and self._common_lock is not None:
-            options = options._replace(lock=(yield from self._common_lock.prepare(self.client)))
+            yield from self._common_lock.prepare(self.client)
         if ordered:
-            yield from commit(ordered, self.client, options)
+            yield from commit(ordered, self.client, self._options)
         answered = self._settle(in_staging_order)
         raise_unless_stored(answered, _Undo(self.client, partial(self._compensate, answered)))
         return answered
@@ -449,12 +448,16 @@ class Lock(NamedTuple):
                 f"{self.path} is the lock of this unit, and cannot be written in it: take another one."
             )
 
-    def prepare(self, runner: FlowRunner) -> Flow[Write]:
-        """Return the write that takes the lock; create the object of a name first, where it is missing."""
+    @property
+    def write(self) -> Write:
+        """The write that takes the lock. It has no data, so the object keeps its data."""
+        return Write(self.path, Action.PUT, UNCONDITIONAL)
+
+    def prepare(self, runner: FlowRunner) -> Flow[None]:
+        """Create the object of a name, where it is missing."""
         if self.is_named and self.path not in runner.__kinto_locks__:
             yield from create_lock(self.path)
             runner.__kinto_locks__.add(self.path)
-        return lock_write(self.path)
 
 
 def lock_of(lock: str | Stateful, runner: FlowRunner) -> Lock:
@@ -467,11 +470,6 @@ def lock_of(lock: str | Stateful, runner: FlowRunner) -> Lock:
     if not hasattr(lock, "__kinto_path__"):
         raise InvalidTypeError(f"lock is a name or an object of Kinto's, not {say_value(lock)}.")
     return Lock(lock.__kinto_path__(), is_named=False)
-
-
-def lock_write(path: ObjectPath) -> Write:
-    """Return the write that takes the lock. It has no data, so the object keeps its data."""
-    return Write(path, Action.PUT, UNCONDITIONAL)
 
 
 def create_lock(path: ObjectPath) -> Flow[None]:
