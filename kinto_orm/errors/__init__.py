@@ -644,7 +644,7 @@ class VerificationError(KintoError):
     """All was stored, and yet the server has something else than what was loaded: another client was at work."""
 
 
-_HERE = str(Path(__file__).parent)
+_HERE = str(Path(__file__).parents[1])
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
