@@ -497,8 +497,13 @@ def test_what_is_staged_while_others_are_sent_waits_for_the_next_commit(
 def test_a_cancelled_commit_can_be_repeated(network: tuple[Client, LossyAdapter]) -> None:
     client, adapter = network
     record = Record(collection=client.bucket("payments").collection("todos"), id="x")
-    stored = threading.Event()
-    adapter.plan.append(stored.set)
+    stored, is_cancelled = threading.Event(), threading.Event()
+
+    def lose() -> None:
+        stored.set()
+        is_cancelled.wait(30)
+
+    adapter.plan.append(lose)
 
     async def work() -> None:
         async with client.unit_of_work() as uow:
@@ -508,6 +513,7 @@ def test_a_cancelled_commit_can_be_repeated(network: tuple[Client, LossyAdapter]
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            is_cancelled.set()
             outcomes.append(uow.outcomes)
             with pytest.raises(CommitError):  # it was stored, and the answer was lost
                 await uow.acommit()
