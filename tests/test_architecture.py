@@ -31,6 +31,7 @@ DOORS_OF_THE_REFERENCE = {"constants", "endpoints", "login", "patch_type"}
 
 MOST_MODULES = 115
 MOST_LINES = 27_140
+MOST_LINES_OF_THE_MIRROR = 2_228
 LONGEST_MODULE = 700
 SHORTEST_MODULE = 60
 LONGEST_FUNCTION = 60
@@ -77,6 +78,12 @@ def test_the_house_stays_small() -> None:
 
     assert len(house) <= MOST_MODULES
     assert sum(map(lines_of, house)) <= MOST_LINES
+
+
+def test_the_mirror_stays_small() -> None:
+    room = [module for module in MODULES if room_of(module) == "mirror"]
+
+    assert sum(map(lines_of, room)) <= MOST_LINES_OF_THE_MIRROR
 
 
 def test_a_module_is_one_thing_that_a_reader_looks_for() -> None:

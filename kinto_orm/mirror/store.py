@@ -317,7 +317,7 @@ class Store:
         self, collection: int, where: str, values: Sequence[Any], order: str = "id"
     ) -> Iterator[tuple[str, int, str | None]]:
         """Return id, version and data of the rows that meet a condition in SQL; read them inside of a transaction."""
-        assert self._connection is not None and self._is_in_transaction, "which gives the errors, and keeps others out"
+        assert self._connection is not None and self._is_in_transaction, "a transaction of the caller"
         query = f"SELECT {_SHOWN} FROM records WHERE collection = ? AND {where} ORDER BY {order}"
         return self._connection.execute(query, (collection, *values))
 
