@@ -10,12 +10,14 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
+import kinto_orm
 from kinto_orm import (
     Client,
     CommitError,
@@ -33,6 +35,9 @@ from kinto_orm.mirror import Mirror
 
 URL = "http://localhost:9/v1"
 """Where no server is."""
+PACKAGE = str(Path(kinto_orm.__file__).parent)
+MOST_CALLS_OF_GET = 75
+MOST_CALLS_OF_FILTER = 180
 
 
 class Todo(Record, bucket="payments", collection="todos"):
@@ -49,6 +54,31 @@ def mirror(tmp_path: Path) -> Iterator[Mirror]:
     with Mirror(tmp_path / "todos.sqlite", Client(URL)) as mirror:
         mirror.collection(Todo, indexes=[Todo.done])
         yield mirror
+
+
+def test_reading_takes_few_calls(mirror: Mirror) -> None:
+    # The time is at most five times that of SQLite and json.loads alone; unlike it, calls do not depend on the machine.
+    ids = [Todo(title="Buy milk", done=True).save().id for _ in range(10)]
+
+    assert calls_of(lambda: Todo.records.get(ids[0])) <= MOST_CALLS_OF_GET
+    assert calls_of(lambda: Todo.records.filter(done=True).all()) <= MOST_CALLS_OF_FILTER
+
+
+def calls_of(work: Callable[[], object]) -> int:
+    """Return how many functions of kinto_orm the work calls or goes on with, when it is done for the second time."""
+    work()
+    calls = 0
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        nonlocal calls
+        calls += event == "call" and frame.f_code.co_filename.startswith(PACKAGE)
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return calls
 
 
 def test_records_are_written_and_read_without_a_server(mirror: Mirror) -> None:
