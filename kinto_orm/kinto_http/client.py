@@ -61,17 +61,16 @@ class _Clients(Buckets, Groups, Collections, Records, Features, Attachments):
         headers: Mapping[str, str] | None = None,
         dry_mode: bool = False,
     ) -> None:
-        options = {
-            "retry": retry,
-            "retry_after": retry_after,
-            "timeout": timeout,
-            "headers": headers,
-            "dry_mode": dry_mode,
-        }
-        self.session = create_session(server_url, auth, session, **({} if session is not None else options))
-        changes = {name: value for name, value in options.items() if value}
-        if session is not None and changes:
-            self.session = change_session(self.session, changes)
+        self.session = create_session(
+            server_url,
+            auth,
+            session,
+            retry=retry,
+            retry_after=retry_after,
+            timeout=timeout,
+            headers=headers,
+            dry_mode=dry_mode,
+        )
         self.endpoints = Endpoints()
         self.bucket_name = bucket
         self.collection_name = collection

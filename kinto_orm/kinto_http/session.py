@@ -231,7 +231,7 @@ _ATTRIBUTES = {"retry": "nb_retry"}
 
 
 def create_session(server_url: str | None = None, auth: Any = None, session: Any = None, **kwargs: Any) -> Any:
-    """Return the session, or a new one for that server.
+    """Return the session, with the given options, or a new one for that server.
 
     ``session`` may also be a ``kinto_orm.Client``, whose connections are then shared. Raises ``AttributeError`` for
     both and for neither, ``ValueError`` for an invalid ``auth``.
@@ -241,7 +241,9 @@ def create_session(server_url: str | None = None, auth: Any = None, session: Any
             raise AttributeError(
                 "You cannot specify session and server_url or auth. Chose either session or (auth + server_url)."
             )
-        return Session.over(session) if isinstance(session, OurClient) else session
+        found = Session.over(session) if isinstance(session, OurClient) else session
+        changes = {name: value for name, value in kwargs.items() if value}
+        return change_session(found, changes) if changes else found
     if server_url is None and auth is None:
         raise AttributeError("You need to either set session or auth + server_url")
     return Session(server_url=server_url, auth=convert_auth(auth, server_url), **kwargs)

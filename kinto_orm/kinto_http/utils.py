@@ -14,6 +14,9 @@ from typing import Any
 
 from kinto_orm.kinto_http.constants import VALID_SLUG_REGEXP
 from kinto_orm.protocol.json_values import is_same, say_value
+from kinto_orm.protocol.paths import Kind
+from kinto_orm.repository.verbs import without_schema_timestamp
+from kinto_orm.server.jsonb import look_up, order
 
 
 def slugify(value: Any) -> str:
@@ -61,33 +64,19 @@ def sort_records(records: Iterable[dict[str, Any]], sort: str) -> list[dict[str,
     """Return the records in the server's order for this ``_sort``: ``"name,-last_modified"``."""
     ordered = list(records)
     for field in reversed([field.strip() for field in sort.split(",")]):
-        ordered.sort(key=functools.partial(_rank, field.removeprefix("-")), reverse=field.startswith("-"))
+        name = field.removeprefix("-")
+        ordered.sort(key=lambda record: order(look_up(record, name)), reverse=field.startswith("-"))
     return ordered
-
-
-def _rank(name: str, record: Mapping[str, Any]) -> tuple[int, Any]:
-    """Return the place in Kinto's order: null < string < number < boolean < array < object < missing."""
-    value = record.get(name)
-    if name not in record:
-        return 6, 0
-    if value is None:
-        return 0, 0
-    if isinstance(value, bool):
-        return 3, value
-    if isinstance(value, (int, float)):
-        return 2, value
-    return (1, value) if isinstance(value, str) else (4 + isinstance(value, dict), json_dumps(value, sort_keys=True))
 
 
 def records_equal(a: Mapping[str, Any], b: Mapping[str, Any]) -> bool:
     """Return whether they are equal but for the keys that the server sets."""
-    return is_same(_without_server_keys(a), _without_server_keys(b))
+    return is_same(*(without_schema_timestamp(Kind.RECORD, without_timestamp(one)) for one in (a, b)))
 
 
-def _without_server_keys(record: Mapping[str, Any]) -> dict[str, Any]:
-    # Where a collection has a schema, the server writes its timestamp into the records; other values are the user's.
-    own = {"last_modified"} | ({"schema"} if isinstance(record.get("schema"), int) else set())
-    return {key: value for key, value in record.items() if key not in own}
+def without_timestamp(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record without ``last_modified``."""
+    return {key: value for key, value in record.items() if key != "last_modified"}
 
 
 def collection_diff(
@@ -105,7 +94,7 @@ def collection_diff(
         if old is None:
             to_create.append(record)
         elif not records_equal(record, old):
-            to_update.append((old, {key: value for key, value in record.items() if key != "last_modified"}))
+            to_update.append((old, without_timestamp(record)))
     return to_create, to_update, list(left.values())
 
 
