@@ -154,7 +154,7 @@ def translate(error: KintoError, exchange: Exchange) -> KintoException:
         given = None  # an earlier answer is not the answer to this request
         translation = (TimeoutException if isinstance(error, DeadlineError) else ConnectionException)(str(error))
     elif isinstance(error, ResponseError) and given is not None and given.status_code == error.status:
-        translation = KintoException(f"{given.status_code} - {_body_of(given)}")
+        translation = KintoException(f"{given.status_code} - {body_of(given)}")
     else:
         given = None  # refused before it was sent, or after the answer to another request
         translation = KintoException(str(error))
@@ -174,8 +174,9 @@ def translate_errors(exchange: Exchange | None = None) -> Generator[None]:
         raise translation from error
 
 
-def _body_of(given: GivenResponse) -> Any:
+def body_of(response: Any) -> Any:
+    """Return the decoded body of a response with the names of ``requests``; its text where it is not JSON."""
     try:
-        return given.json()
+        return response.json()
     except ValueError:
-        return given.text
+        return response.text

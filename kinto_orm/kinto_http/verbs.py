@@ -18,8 +18,8 @@ from uuid import UUID
 
 from kinto_orm.errors import DryRunError, KintoError, ResponseError
 from kinto_orm.kinto_http.endpoints import Endpoints, as_id
-from kinto_orm.kinto_http.exceptions import Exchange, KintoException, translate
-from kinto_orm.protocol.json_values import decode, encode
+from kinto_orm.kinto_http.exceptions import Exchange, KintoException, body_of, translate
+from kinto_orm.protocol.json_values import decode
 from kinto_orm.protocol.messages import BlockingTask, Request, Response, run_blocking
 from kinto_orm.protocol.paths import EntriesPath, Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Action, Flow, Write, encode_request
@@ -275,7 +275,7 @@ class Double:
             self._refusal = error
             if not isinstance(getattr(error.response, "status_code", None), int):
                 raise
-            exchange.response = _response(error.response.status_code, error.response.headers, _decode(error.response))
+            exchange.response = _response(error.response.status_code, error.response.headers, body_of(error.response))
         else:
             exchange.response = _response(204 if body is None else 200, headers, body)
         return exchange.response
@@ -311,15 +311,4 @@ def _call_of(item: Request | Write, request: Request) -> tuple[str, str, dict[st
 
 def _response(status: int, headers: Any, body: Any) -> Response:
     items = headers.items() if isinstance(headers, Mapping) else ()
-    try:
-        encoded = b"" if body is None else encode(body)
-    except (TypeError, ValueError, KintoError):
-        encoded = b""  # the body of a double need not be JSON
-    return Response(status, {str(name).lower(): str(value) for name, value in items}, encoded, body)
-
-
-def _decode(response: Any) -> Any:
-    try:
-        return response.json()
-    except ValueError:
-        return response.text
+    return Response(status, {str(name).lower(): str(value) for name, value in items}, content=body)
