@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from kinto_orm import Client
-from kinto_orm.client import disk
+from kinto_orm.repository import disk
 from kinto_orm.server import EmbeddedServer
 
 
@@ -58,13 +58,13 @@ def _work_in_child(point: int, url: str, work: Callable[[Client], object], optio
         if next(left) == 0:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    close = disk._NewFile.close
+    close = disk.NewFile.close
 
-    def close_or_die(file: disk._NewFile) -> Any:
+    def close_or_die(file: disk.NewFile) -> Any:
         count_down()
         return close(file)
 
-    pytest.MonkeyPatch().setattr(disk._NewFile, "close", close_or_die)
+    pytest.MonkeyPatch().setattr(disk.NewFile, "close", close_or_die)
     client = Client(url, on_response=count_down, **options)
     work(client)
     os._exit(0)

@@ -27,6 +27,7 @@ from kinto_orm.cli.screen import Exit, Screen, counted
 from kinto_orm.jobs.sources import read_json_lines
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.paths import Kind
+from kinto_orm.repository.disk import write_text
 
 SUFFIXES = (".csv", ".jsonl", ".json")
 
@@ -241,7 +242,7 @@ def run_changes(options: argparse.Namespace, screen: Screen) -> Exit:
         if state is None:
             screen.note(f"kinto-orm: go on with --since {feed.token}")
         else:
-            client.__kinto_disk__.write_text(state, [f"{feed.token}\n"])
+            write_text(state, [f"{feed.token}\n"])
     return Exit.DONE
 
 

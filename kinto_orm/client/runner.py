@@ -15,14 +15,12 @@ from typing import Self, TypeVar, cast
 
 from kinto_orm.client.concurrency import ConcurrentFlows, in_tasks, in_threads
 from kinto_orm.client.connection import Connection, Options
-from kinto_orm.client.disk import LocalDisk
 from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, DryRunError, KintoError
 from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.json_values import JSONObject, decode, say_value
 from kinto_orm.protocol.messages import BlockingTask, DownloadOptions, Pause, Request, Response, Target, run_blocking
 from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow, Write, call_blocking, encode_request
-from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.reads import read_server_info
 from kinto_orm.repository.state import Change, OnInvalid, Stateful, activate, deactivate, observe
 from kinto_orm.transport.files import download
@@ -34,8 +32,6 @@ T = TypeVar("T")
 H = TypeVar("H", bound=Stateful)
 
 logger = logging.getLogger("kinto_orm")
-
-_DISK = LocalDisk()
 
 
 class ClientRunner:
@@ -91,11 +87,6 @@ class ClientRunner:
     def __kinto_writes__(self) -> int:
         """The number of writes that this client and its clones have sent so far."""
         return self._connection.writes
-
-    @property
-    def __kinto_disk__(self) -> Disk:
-        """The disk of this machine: the flows of jobs read files and sort rows there."""
-        return _DISK
 
     # -- running --------------------------------------------------------------------------------------------------
 

@@ -34,7 +34,7 @@ from kinto_orm.protocol.paging import (
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.repository.conflicts import check_callbacks
-from kinto_orm.repository.disk import FileDigest, FilePath, Folder, NewFile
+from kinto_orm.repository.disk import FileDigest, FilePath, Folder, NewFile, open_folder
 from kinto_orm.repository.history import read_permissions
 from kinto_orm.repository.reads import get
 from kinto_orm.repository.state import FlowRunner, ObjectState, Progress
@@ -74,7 +74,7 @@ def dump(
     Raises ``UsageError`` for a folder that holds something else, ``OSError`` where it cannot be written.
     """
     check_callbacks(progress=progress)
-    folder = runner.__kinto_disk__.open_folder(target)
+    folder = open_folder(target)
     return (yield from _Dump(path, folder, runner, check_horizon(horizon), progress).run())
 
 

@@ -44,7 +44,7 @@ from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.query.execution import PageWalk, Place, RawRows, Selection
 from kinto_orm.query.writing import allowed_deletes
 from kinto_orm.repository.conflicts import check_callbacks
-from kinto_orm.repository.disk import FilePath, Folder
+from kinto_orm.repository.disk import FilePath, Folder, open_folder, open_temporary_folder, read_lines
 from kinto_orm.repository.reads import get, require_capability
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Outcome, Progress, Stateful, Status, Verb
 from kinto_orm.repository.verbs import encode_change
@@ -145,7 +145,7 @@ def load(source: FilePath, target: Target, options: LoadOptions) -> Flow[LoadRep
     """
     refuse_staging(target.runner, "load()")
     records = options.check()
-    folder = target.runner.__kinto_disk__.open_folder(source)
+    folder = open_folder(source)
     manifest = yield from call_blocking("a dump", partial(_read_checked, folder))
     return (yield from _Load(folder, manifest, target, options, records).run())
 
@@ -156,7 +156,7 @@ def copy(
     """Load what is dumped of a bucket into a folder that is temporary."""
     options.check()
     refuse_staging(target.runner, "copy_to()")
-    folder = yield from call_blocking("a copy", runner.__kinto_disk__.open_temporary_folder)
+    folder = yield from call_blocking("a copy", open_temporary_folder)
     try:
         yield from dump(path, folder.location, runner, horizon=horizon, progress=options.progress)
         flow = load(folder.location, target, options)
@@ -478,7 +478,7 @@ class _Load:
 
     def _check_timestamps(self, dumped: DumpedCollection, now: int) -> None:
         """Raise ``InvalidValueError`` where the records cannot be stored with the timestamps that they have."""
-        seen: Spool[str] = Spool(self._runner.__kinto_disk__, lambda _, id: id.encode(), bytes.decode)
+        seen: Spool[str] = Spool(lambda _, id: id.encode(), bytes.decode)
         before = ""
         try:
             for row in _read_rows(self._runner, self._folder, dumped):
@@ -557,7 +557,7 @@ class _Load:
 def _read_rows(runner: FlowRunner, folder: Folder, dumped: DumpedCollection) -> Iterator[JSONObject]:
     """Read the records of a collection."""
     name = folder.path(dumped.records)
-    for number, line in enumerate(runner.__kinto_disk__.read_lines(name), 1):
+    for number, line in enumerate(read_lines(name), 1):
         row: Any = decode(line.encode(), f"line {number} of {dumped.records}")
         if not isinstance(row, dict) or not isinstance(row.get("id"), str):
             raise InvalidValueError(f"line {number} of {name} is no record.")

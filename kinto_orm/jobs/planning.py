@@ -37,7 +37,6 @@ from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import Page, PageWalk, Place, RawRows, Selection
 from kinto_orm.query.writing import allowed_deletes, check_max_deletes
-from kinto_orm.repository.disk import Disk
 from kinto_orm.repository.state import FlowRunner, Progress
 
 Fields: TypeAlias = Literal["exact", "given"] | Collection[str] | None
@@ -100,7 +99,6 @@ def _checked_fields(fields: Fields) -> tuple[frozenset[str] | None, Literal["exa
 class PlannedChanges:
     """The changes of a plan, in the order in which they are written: by id, the deletions last."""
 
-    disk: Disk
     counts: PlanCounts = field(default_factory=PlanCounts)
 
     def __post_init__(self) -> None:
@@ -108,7 +106,7 @@ class PlannedChanges:
         self._deletes = self._spool()
 
     def _spool(self) -> Spool[PlannedChange]:
-        return Spool(self.disk, lambda _, change: encode_change(change), decode_change)
+        return Spool(lambda _, change: encode_change(change), decode_change)
 
     def add(self, changes: Iterable[PlannedChange]) -> None:
         """Keep the changes."""
@@ -171,9 +169,8 @@ class Planning:
         ``TooManyDeletesError``.
         """
         source = open_source(rows, self.codec, self._runner)
-        changes = PlannedChanges(self._runner.__kinto_disk__)
+        changes = PlannedChanges()
         given = Spool[Any](
-            self._runner.__kinto_disk__,
             lambda position, value: encode(list(self._encode(source, position, value))),
             _decode_row,
         )
@@ -265,9 +262,7 @@ class Planning:
             yield from call_blocking("rows", lambda keyed=keyed: changes.add(comparison.take(keyed)))  # type: ignore[misc]
 
     def _compare_by_key(self, comparison: Comparison[Any], changes: PlannedChanges) -> Flow[None]:
-        records: Spool[JSONObject] = Spool(
-            self._runner.__kinto_disk__, lambda _, record: encode(record), _decode_record
-        )
+        records: Spool[JSONObject] = Spool(lambda _, record: encode(record), _decode_record)
         try:
             walk = self._walk()
             while (flow := walk.next_page()) is not None:

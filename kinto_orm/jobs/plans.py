@@ -17,7 +17,7 @@ from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import Place
 from kinto_orm.repository.conflicts import check_callbacks
-from kinto_orm.repository.disk import FilePath
+from kinto_orm.repository.disk import FilePath, read_lines, write_text
 from kinto_orm.repository.state import FlowRunner, OnConflict, Progress
 from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
@@ -105,8 +105,7 @@ class SyncPlan:
         return Applying(self._planned, progress=progress, on_outcome=on_outcome).apply()
 
     def _save(self, path: FilePath) -> Flow[None]:
-        disk = self._planned.place.runner.__kinto_disk__
-        return call_blocking("a plan", lambda: disk.write_text(path, self._pieces()))
+        return call_blocking("a plan", lambda: write_text(path, self._pieces()))
 
     def _header(self) -> JSONObject:
         bucket, collection = self._planned.place.path.parent_ids
@@ -170,13 +169,13 @@ def load_plan(
 def _read_plan(
     path: FilePath, runner: FlowRunner, records_of: Callable[[str, str], tuple[Place, RowCodec]]
 ) -> SyncPlan:
-    text = "".join(runner.__kinto_disk__.read_lines(path))
+    text = "".join(read_lines(path))
     try:
         document = decode(text.encode(), "a plan")
         if document["format"] != FORMAT:
             raise InvalidValueError(f"its format is {say_value(document['format'])}, and not {FORMAT!r}")
         place, codec = records_of(check_id(document["bucket"]), check_id(document["collection"]))
-        planned = Planned(place, codec, PlannedChanges(runner.__kinto_disk__), document["timestamp"], document["key"])
+        planned = Planned(place, codec, PlannedChanges(), document["timestamp"], document["key"])
         planned.changes.add(map(_change_of, document["changes"]))
         planned.changes.counts = PlanCounts(**document["counts"])
     except (InvalidInputError, ProtocolError, KeyError, TypeError, AttributeError) as error:

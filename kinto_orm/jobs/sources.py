@@ -19,7 +19,7 @@ from kinto_orm.protocol.paging import is_tombstone
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import Page, PageWalk, Place, RawRows
 from kinto_orm.query.query import Query
-from kinto_orm.repository.disk import Disk, FilePath
+from kinto_orm.repository.disk import FilePath, read_lines
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Stateful, Verb
 
 Rows: TypeAlias = Iterable[Any] | FilePath | Query[Any]
@@ -92,7 +92,7 @@ def open_source(rows: Rows, codec: RowCodec, runner: FlowRunner) -> Source:
     another kind.
     """
     if isinstance(rows, (str, os.PathLike)):
-        return _open_file(rows, codec, runner.__kinto_disk__)
+        return _open_file(rows, codec)
     if isinstance(rows, Query):
         return _QueryRows(rows, runner)
     if isinstance(rows, (Mapping, bytes)) or hasattr(rows, "__kinto_change__") or not hasattr(rows, "__iter__"):
@@ -103,22 +103,22 @@ def open_source(rows: Rows, codec: RowCodec, runner: FlowRunner) -> Source:
     return _IterableRows(iter(rows))
 
 
-def _open_file(path: FilePath, codec: RowCodec, disk: Disk) -> Source:
+def _open_file(path: FilePath, codec: RowCodec) -> Source:
     name = PurePath(path).name
     suffix = PurePath(path).suffix.lower()
     readers: dict[str, Callable[[], Iterator[NumberedRow]]] = {
-        ".jsonl": lambda: read_json_lines(disk.read_lines(path), name),
-        ".json": lambda: read_json("".join(disk.read_lines(path)), name),
-        ".csv": lambda: read_csv(disk.read_lines(path), name, codec.parse_cells),
+        ".jsonl": lambda: read_json_lines(read_lines(path), name),
+        ".json": lambda: read_json("".join(read_lines(path)), name),
+        ".csv": lambda: read_csv(read_lines(path), name, codec.parse_cells),
     }
     if suffix not in readers:
         raise InvalidValueError(f"{name}: rows are read from files that end in .jsonl, .json or .csv.")
     return _FileRows(name, "row" if suffix == ".json" else "line", readers[suffix])
 
 
-def read_dump(path: FilePath, disk: Disk) -> list[JSONObject]:
+def read_dump(path: FilePath) -> list[JSONObject]:
     """Return the rows of a dump; raise ``InvalidValueError`` where it is none."""
-    name, lines = os.fspath(path), disk.read_lines(path)
+    name, lines = os.fspath(path), read_lines(path)
     found = read_json_lines(lines, name) if name.endswith(".jsonl") else read_json("".join(lines), name)
     rows: list[JSONObject] = []
     for number, row in found:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from operator import itemgetter
 from typing import Generic, TypeAlias, TypeVar
 
-from kinto_orm.repository.disk import Disk, Entry, SortedLists
+from kinto_orm.repository.disk import Entry, SortedLists, open_lists
 
 T = TypeVar("T")
 
@@ -29,12 +29,10 @@ class Spool(Generic[T]):
 
     def __init__(
         self,
-        disk: Disk,
         encode: Callable[[int, T], bytes],
         decode: Callable[[bytes], T],
     ) -> None:
         """``encode`` is given the position, too, for what it raises."""
-        self._disk = disk
         self._encode = encode
         self._decode = decode
         self._entries: list[Spooled[T]] = []
@@ -47,7 +45,7 @@ class Spool(Generic[T]):
         self._entries += entries
         self._count += len(self._entries) - before
         if self._lists is None and len(self._entries) > MOST_IN_MEMORY:
-            self._lists = self._disk.open_lists()
+            self._lists = open_lists()
         if self._lists is not None and len(self._entries) >= _PIECE:
             self._flush(self._lists)
 

@@ -20,7 +20,8 @@ from kinto_orm.protocol.messages import Content, DownloadOptions, Request
 from kinto_orm.protocol.paths import EntriesPath, Kind
 from kinto_orm.protocol.reviews import ReviewStep
 from kinto_orm.protocol.writes import Flow, call_blocking
-from kinto_orm.transport.files import download, read_content
+from kinto_orm.repository.disk import read_content
+from kinto_orm.transport.files import download
 from kinto_orm.transport.options import WireOptions
 
 

@@ -172,7 +172,7 @@ class Mirror:
         and ``OSError`` where it cannot be read.
         """
         ((number, online),) = self._chosen([collection])
-        rows = read_dump(path, self._online.__kinto_disk__)
+        rows = read_dump(path)
         return self._sync_of(number, online).load_dump(rows)
 
     def _sync_of(self, number: int, online: Collection[Record]) -> CollectionSync:

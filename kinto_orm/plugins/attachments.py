@@ -34,6 +34,7 @@ from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.responses import StoredObject, error_of, existing_object, raise_for_status, read_object
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
+from kinto_orm.repository.disk import read_content
 from kinto_orm.repository.reads import get, get_or_none, require_capability
 from kinto_orm.repository.state import (
     Change,
@@ -71,7 +72,7 @@ def attach(
     refuse_staging(runner, "attach()")
     name = name_of(file, filename)
     yield from require_capability(CAPABILITY, "attach()", runner)
-    content = yield from call_blocking("a file", partial(runner.__kinto_disk__.read_content, file))
+    content = yield from call_blocking("a file", partial(read_content, file))
     upload = Upload(content, name, mimetype)
     change = FileChange(holder.__kinto_change__(Verb.SAVE), Verb.ATTACH, runner, safe)
     change.check()

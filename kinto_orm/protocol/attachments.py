@@ -13,7 +13,7 @@ import re
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 from urllib.parse import unquote, urljoin
 
@@ -189,3 +189,12 @@ def attachment_of(data: Mapping[str, Any]) -> Attachment | None:
         size if type(size) is int else None,
         sha256 if isinstance(sha256, str) else None,
     )
+
+
+def part_of(target: Path) -> Path:
+    """Return a place beside the target for a file that is not whole yet; :data:`PART` finds those that are left."""
+    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+
+
+PART = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{8}\.part$")
+"""The path of a file that is not whole yet."""

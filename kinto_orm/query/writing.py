@@ -24,7 +24,7 @@ from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import EVERYTHING, Place, Reading, Selection
 from kinto_orm.repository.conflicts import check_callbacks, check_policy
-from kinto_orm.repository.disk import Entry, FilePath, SortedLists
+from kinto_orm.repository.disk import Entry, FilePath, SortedLists, open_lists
 from kinto_orm.repository.state import Change, FlowRunner, OnConflict, Outcome, Progress, Stateful, Status, Verb
 from kinto_orm.repository.verbs import without_schema_timestamp
 from kinto_orm.unit_of_work.bulk import Answered, Bulk, BulkReport, add_note, change_of, outcome_of, raise_for_report
@@ -318,7 +318,7 @@ class Journal:
     """
 
     def __init__(self, runner: FlowRunner, path: FilePath, job: str) -> None:
-        self._lists: SortedLists = runner.__kinto_disk__.open_lists(path)
+        self._lists: SortedLists = open_lists(path)
         found = self._lists.find("job", ["job"]).get("job")
         if found is not None and found.decode() != job:
             self._lists.close()

@@ -1,3 +1,3 @@
 """Verbs on one object: the write (``verbs``), the meaning of its answer (``reconciling``), the ways out of a conflict
-(``conflicts``), reads (``reads``), earlier versions (``history``), and their values (``state``).
+(``conflicts``), reads (``reads``), earlier versions (``history``), their values (``state``), and the disk (``disk``).
 """

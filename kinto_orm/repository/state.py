@@ -19,7 +19,6 @@ from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.responses import ShownPermissions, StoredObject, stored_object
 from kinto_orm.protocol.writes import Action, Flow, NextFlow, PermissionLists, Write
-from kinto_orm.repository.disk import Disk
 
 T = TypeVar("T")
 H = TypeVar("H")
@@ -311,11 +310,6 @@ class FlowRunner(Protocol):
     @property
     def __kinto_writes__(self) -> int:
         """The number of writes that were sent so far."""
-        ...
-
-    @property
-    def __kinto_disk__(self) -> Disk:
-        """The disk of this machine."""
         ...
 
     def run(self, flow: Flow[T]) -> T:

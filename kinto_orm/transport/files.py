@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-import re
-import secrets
 import shutil
 import socket
 import time
@@ -21,9 +19,10 @@ from urllib.parse import urljoin, urlsplit
 import requests
 from requests.utils import get_environ_proxies
 
-from kinto_orm.errors import InvalidTypeError, KintoError, ProtocolError, ResponseError, TransportError, UsageError
+from kinto_orm.errors import KintoError, ProtocolError, ResponseError, TransportError, UsageError
+from kinto_orm.protocol.attachments import part_of
 from kinto_orm.protocol.json_values import say_value
-from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Response, Target, run_blocking
+from kinto_orm.protocol.messages import DownloadOptions, Request, Response, Target, run_blocking
 from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
 from kinto_orm.transport.retry import (
@@ -296,43 +295,9 @@ def _replacing(target: Path, *, overwrite: bool) -> Generator[IO[bytes]]:
         part.unlink(missing_ok=True)
 
 
-def part_of(target: Path) -> Path:
-    """Return a place beside the target for a file that is not whole yet; :data:`PART` finds those that are left."""
-    return target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
-
-
-PART = re.compile(r"(^|/)\.[^/]+\.[0-9a-f]{8}\.part$")
-"""The path of a file that is not whole yet."""
-
-
 def _refuse_existing(target: Path) -> None:
     if os.path.lexists(target):
         raise UsageError(
             f"{str(target)!r} is there already, and is not known to be the file: it was kept. Give overwrite=True, or "
             "another place."
         )
-
-
-def read_content(file: Content) -> bytes:
-    """Return the whole content of the file; an open file is read from its position and, where it can, set back to it.
-
-    So the same file may be given once more: to another record, or after an error. It would be sent empty otherwise.
-    Raises ``OSError`` where it cannot be read, ``InvalidTypeError`` for other objects and for files in text mode.
-    """
-    if isinstance(file, (str, os.PathLike)):
-        return Path(file).read_bytes()
-    if isinstance(file, bytes | bytearray | memoryview):
-        return bytes(file)
-    content = _read_open(file) if callable(getattr(file, "read", None)) else None
-    if not isinstance(content, bytes):
-        raise InvalidTypeError(f"A file is a path, bytes, or a file opened in binary mode, not {say_value(file)}.")
-    return content
-
-
-def _read_open(file: IO[bytes]) -> object:
-    seekable = getattr(file, "seekable", None)
-    start = file.tell() if callable(seekable) and seekable() else None
-    content = cast(object, file.read())
-    if start is not None:
-        file.seek(start)
-    return content

@@ -26,7 +26,7 @@ from kinto_orm import (
     UsageError,
 )
 from kinto_orm.query import writing
-from kinto_orm.repository.disk import Entry
+from kinto_orm.repository.disk import Entry, open_lists
 
 
 @pytest.fixture
@@ -311,8 +311,7 @@ def test_what_was_announced_and_changed_since_is_left_alone_and_reported(
 
 
 def announce(todos: Collection[Record], folder: Path, id: str, wanted: dict[str, Any], timestamp: int | None) -> None:
-    client: Any = todos.client
-    lists = client.__kinto_disk__.open_lists(folder / "job.sqlite")
+    lists = open_lists(folder / "job.sqlite")
     lists.add("announced", [Entry(id, 0, json.dumps([timestamp, wanted]).encode())])
     lists.close()
 

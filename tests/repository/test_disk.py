@@ -12,42 +12,51 @@ from pathlib import Path
 
 import pytest
 
-from kinto_orm import Client, InvalidTypeError, InvalidValueError, UsageError
-from kinto_orm.repository.disk import Entry, FileDigest, Folder, SortedLists
+from kinto_orm import InvalidTypeError, InvalidValueError, UsageError
+from kinto_orm.repository.disk import (
+    Entry,
+    FileDigest,
+    Folder,
+    SortedLists,
+    open_folder,
+    open_lists,
+    read_lines,
+    write_text,
+)
 
 
 @pytest.fixture
-def lists(kinto_client: Client) -> Iterator[SortedLists]:
-    lists = kinto_client.__kinto_disk__.open_lists()
+def lists() -> Iterator[SortedLists]:
+    lists = open_lists()
     yield lists
     lists.close()
 
 
-def test_lists_that_are_dropped_close_their_file(kinto_client: Client) -> None:
+def test_lists_that_are_dropped_close_their_file() -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        kinto_client.__kinto_disk__.open_lists()
+        open_lists()
         gc.collect()
 
     assert [one.message for one in caught] == []
 
 
-def test_lines_come_with_their_ends_and_without_the_mark(kinto_client: Client, tmp_path: Path) -> None:
+def test_lines_come_with_their_ends_and_without_the_mark(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_bytes('\ufeffid,name\r\n1,"é"\n'.encode())
 
-    assert list(kinto_client.__kinto_disk__.read_lines(file)) == ["id,name\r\n", '1,"é"\n']
+    assert list(read_lines(file)) == ["id,name\r\n", '1,"é"\n']
 
 
-def test_text_that_is_not_utf8_is_refused(kinto_client: Client, tmp_path: Path) -> None:
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "rows.csv"
     file.write_bytes(b"id\n\xff\n")
 
     with pytest.raises(InvalidValueError, match=r"rows\.csv is not UTF-8"):
-        list(kinto_client.__kinto_disk__.read_lines(file))
+        list(read_lines(file))
 
 
-def test_a_file_that_is_written_takes_its_place_whole(kinto_client: Client, tmp_path: Path) -> None:
+def test_a_file_that_is_written_takes_its_place_whole(tmp_path: Path) -> None:
     file = tmp_path / "plan.json"
     file.write_text("old")
 
@@ -55,11 +64,11 @@ def test_a_file_that_is_written_takes_its_place_whole(kinto_client: Client, tmp_
         assert file.read_text() == "old"
         return ["ne", "w"]
 
-    kinto_client.__kinto_disk__.write_text(file, (piece for piece in pieces()))
+    write_text(file, (piece for piece in pieces()))
     assert file.read_text() == "new"
 
     with pytest.raises(ZeroDivisionError):
-        kinto_client.__kinto_disk__.write_text(file, (str(1 // number) for number in (1, 0)))
+        write_text(file, (str(1 // number) for number in (1, 0)))
     assert [one.read_text() for one in tmp_path.iterdir()] == ["new"]
 
 
@@ -90,29 +99,29 @@ def test_entries_are_found_and_removed_by_key(lists: SortedLists) -> None:
     assert len(lists.find("rows", map(str, range(1200)))) == 1199
 
 
-def test_lists_in_a_file_are_there_for_the_next_one_at_once(kinto_client: Client, tmp_path: Path) -> None:
+def test_lists_in_a_file_are_there_for_the_next_one_at_once(tmp_path: Path) -> None:
     file = tmp_path / "job.sqlite"
-    first = kinto_client.__kinto_disk__.open_lists(file)
+    first = open_lists(file)
     first.add("rows", [Entry("a", 0, b"1"), Entry("b", 0, b"1")])
     first.add("rows", [Entry("a", 0, b"2")])
     first.remove("rows", ["b"])
 
     # The first one is still open, as it is where its process is killed.
     left = shutil.copy(file, tmp_path / "left.sqlite")
-    assert kinto_client.__kinto_disk__.open_lists(left).find("rows", ["a", "b"]) == {"a": b"2"}
+    assert open_lists(left).find("rows", ["a", "b"]) == {"a": b"2"}
 
 
-def test_lists_in_a_file_are_used_by_one_job_at_a_time(kinto_client: Client, tmp_path: Path) -> None:
-    first = kinto_client.__kinto_disk__.open_lists(tmp_path / "job.sqlite")
+def test_lists_in_a_file_are_used_by_one_job_at_a_time(tmp_path: Path) -> None:
+    first = open_lists(tmp_path / "job.sqlite")
 
     with pytest.raises(UsageError, match=r"job\.sqlite is in use"):
-        kinto_client.__kinto_disk__.open_lists(tmp_path / "job.sqlite")
+        open_lists(tmp_path / "job.sqlite")
     first.close()
-    kinto_client.__kinto_disk__.open_lists(tmp_path / "job.sqlite").close()
+    open_lists(tmp_path / "job.sqlite").close()
 
 
 @pytest.mark.parametrize("content", ["text", "tables"])
-def test_a_file_of_another_program_is_left_alone(kinto_client: Client, tmp_path: Path, content: str) -> None:
+def test_a_file_of_another_program_is_left_alone(tmp_path: Path, content: str) -> None:
     file = tmp_path / "job.sqlite"
     if content == "text":
         file.write_text("This is a letter to my aunt." * 100)
@@ -123,7 +132,7 @@ def test_a_file_of_another_program_is_left_alone(kinto_client: Client, tmp_path:
     before = file.read_bytes()
 
     with pytest.raises(UsageError, match=r"job\.sqlite cannot be used as a state file"):
-        kinto_client.__kinto_disk__.open_lists(file)
+        open_lists(file)
     assert file.read_bytes() == before
 
 
@@ -131,8 +140,8 @@ def test_a_file_of_another_program_is_left_alone(kinto_client: Client, tmp_path:
 
 
 @pytest.fixture
-def folder(kinto_client: Client, tmp_path: Path) -> Folder:
-    return kinto_client.__kinto_disk__.open_folder(tmp_path / "backup")
+def folder(tmp_path: Path) -> Folder:
+    return open_folder(tmp_path / "backup")
 
 
 def write(folder: Folder, name: str, content: bytes) -> FileDigest:
@@ -184,6 +193,6 @@ def test_no_name_leads_out_of_the_folder(folder: Folder, name: str) -> None:
             use(name)
 
 
-def test_a_folder_is_given_by_its_path(kinto_client: Client) -> None:
+def test_a_folder_is_given_by_its_path() -> None:
     with pytest.raises(InvalidTypeError, match="by its path"):
-        kinto_client.__kinto_disk__.open_folder(7)  # type: ignore[arg-type]
+        open_folder(7)  # type: ignore[arg-type]
