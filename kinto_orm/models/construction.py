@@ -21,6 +21,8 @@ from kinto_orm.repository.state import Status
 def known_parent_ids(model: Any) -> tuple[str | None, ...]:
     """Return the ids above the object as far as they are known without asking a client."""
     envelope = model.__kinto_envelope__()
+    if envelope.path is not None:
+        return envelope.path.ids[:-1]
     parent = envelope.parent
     if is_kinto_object(parent):
         return (*known_parent_ids(parent), parent.id)
@@ -80,6 +82,8 @@ def copy_as(model: Any, update: Mapping[str, Any]) -> Any:
         envelope = model.__kinto_envelope__()
         copied = type(model)(id=id, data=copy_json(current_data(model)), client=envelope.client)
         own = copied.__kinto_envelope__()
+        if envelope.path is not None:
+            model.__kinto_bind_parent__()
         own.parent, own.bucket, own.collection = envelope.parent, envelope.bucket, envelope.collection
         own.record_model = envelope.record_model
     if type(model).model_config.get("frozen") and values:

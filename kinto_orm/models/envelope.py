@@ -121,7 +121,7 @@ class Envelope:
     def copy(self) -> Envelope:
         """Return a second envelope in the same state, for a copy of the object."""
         other = Envelope(self.status, client=self.client, parent=self.parent)
-        kept = ("data", "given", "before", "touched", "absent", "is_partial", "in_doubt")
+        kept = ("path", "data", "given", "before", "touched", "absent", "is_partial", "in_doubt")
         for name in (*kept, "bucket", "collection", "record_model"):
             setattr(other, name, getattr(self, name))
         other.extra = copy_json(self.extra)

@@ -94,7 +94,10 @@ def load(model: Any, state: ObjectState) -> None:
 
 
 def load_one(cls: type[Any], state: ObjectState, runner: FlowRunner, parent: Any) -> Any:
-    """Return a new object in the state that the server gave. Raises ``InvalidValueError`` where it does not fit."""
+    """Return a new object in the state that the server gave; without a parent, it finds it by its path.
+
+    Raises ``InvalidValueError`` where the state does not fit.
+    """
     fresh, data = _read(cls, state)
     envelope = Envelope(Status.LOADED, client=runner, parent=parent)
     envelope.path = state.path
@@ -137,7 +140,7 @@ def fetched(cls: type[Any], runner: FlowRunner, path: ObjectPath) -> Flow[Any]:
     """Return the flow that loads an object."""
     yield from require_kind(path.kind, runner)
     state = yield from get(path)
-    return load_one(cls, state, runner, reference_at(cls.__kinto_parent__, path.ids[:-1], runner))
+    return load_one(cls, state, runner, None)
 
 
 def refreshed(model: Any, *, discard: bool) -> Flow[Any]:

@@ -651,3 +651,25 @@ def test_the_records_of_a_collection_are_of_a_class_of_records(payments: Bucket)
     for model in no_models:
         with pytest.raises(InvalidTypeError, match="class of records"):
             Collection(bucket=payments, id="c", model=model)
+
+
+class Errand(Record):
+    title: str
+
+
+@pytest.mark.parametrize("model", [Record, Errand])
+def test_a_record_that_was_read_alone_keeps_its_place(
+    kinto_client: Client, todos: Collection, model: type[Record]
+) -> None:
+    client = kinto_client.clone(bucket=todos.bucket.id, collection=todos.id)
+    Record(collection=todos, id="milk", data={"title": "Buy milk"}).save()
+
+    with client:
+        milk = model.records.get("milk")
+        (listed,) = model.records.all()
+
+    assert milk == listed
+    with kinto_client:  # whose default is another collection
+        places = [copy.copy(milk), milk.model_copy(update={"id": "soap"}), pickle.loads(pickle.dumps(milk)), milk]
+        assert [one.collection.id for one in places] == [todos.id] * 4
+        assert [one.bucket.id for one in places] == [todos.bucket.id] * 4
