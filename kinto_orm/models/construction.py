@@ -20,7 +20,7 @@ from kinto_orm.repository.state import Status
 
 def known_parent_ids(model: Any) -> tuple[str | None, ...]:
     """Return the ids above the object as far as they are known without asking a client."""
-    envelope = model.__kinto_envelope__()
+    envelope: Envelope = model.__kinto_envelope__()
     if envelope.path is not None:
         return envelope.path.ids[:-1]
     parent = envelope.parent
