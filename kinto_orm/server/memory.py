@@ -78,15 +78,33 @@ class MemoryStorage:
         return super()
 
 
+class Principals(dict[str, set[str]]):
+    """The sets of principals of Kinto's memory permissions, by key.
+
+    Kinto changes the set that :meth:`get` returns and stores it again: it gets a copy, as a snapshot may hold the set.
+    """
+
+    names: set[str]
+    """The names of all permissions that were ever stored, a dozen at most."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return a copy of the set, or the default."""
+        return set(self[key]) if key in self else default
+
+    def __setitem__(self, key: str, principals: set[str]) -> None:
+        if key.startswith("permission:"):
+            self.names.add(key.split(":", 2)[2])
+        super().__setitem__(key, principals)
+
+
 class MemoryPermission:
     """Kinto's memory permissions, which look names up instead of walking through the permissions of all objects.
 
     The history plugin reads all permissions of an object after each write, so that loading *n* objects into Kinto's own
-    backend takes n² steps. This class remembers the names of permissions, a dozen at most, and tries each of them.
+    backend takes n² steps. This class remembers the names of permissions and tries each of them.
     """
 
-    _store: dict[str, set[str]]
-    _names: set[str]
+    _store: Principals
 
     @classmethod
     def load_from_config(cls, config: object) -> Any:
@@ -95,44 +113,20 @@ class MemoryPermission:
 
     def snapshot(self) -> Restore:
         """Return a function that brings the present state back."""
-        return partial(vars(self).update, {"_store": dict(self._store), "_names": set(self._names)})
+        kept = Principals(self._store)
+        kept.names = self._store.names
+        return partial(setattr, self, "_store", kept)
 
     def flush(self) -> None:
         """Forget everything."""
-        self._names = set()
-        self._own().flush()
-
-    def add_principal_to_ace(self, object_id: str, permission: str, principal: str) -> None:
-        """Give a permission to a principal."""
-        self._names.add(permission)
-        self._replace(f"permission:{object_id}:{permission}")
-        self._own().add_principal_to_ace(object_id, permission, principal)
-
-    def remove_principal_from_ace(self, object_id: str, permission: str, principal: str) -> None:
-        """Take a permission from a principal."""
-        self._replace(f"permission:{object_id}:{permission}")
-        self._own().remove_principal_from_ace(object_id, permission, principal)
-
-    def add_user_principal(self, user_id: str, principal: str) -> None:
-        """Put a user into a group."""
-        self._replace(f"user:{user_id}")
-        self._own().add_user_principal(user_id, principal)
-
-    def remove_user_principal(self, user_id: str, principal: str) -> None:
-        """Take a user out of a group."""
-        self._replace(f"user:{user_id}")
-        self._own().remove_user_principal(user_id, principal)
+        self._store = Principals()
+        self._store.names = set()
 
     def remove_principal(self, principal: str) -> None:
         """Take all users out of a group."""
         for key in [key for key, principals in self._store.items() if principal in principals]:
-            self._replace(key)
+            self._store[key] = set(self._store[key])
         self._own().remove_principal(principal)
-
-    def replace_object_permissions(self, object_id: str, permissions: dict[str, Any]) -> Any:
-        """Set the named permissions."""
-        self._names.update(permissions)
-        return self._own().replace_object_permissions(object_id, permissions)
 
     def get_objects_permissions(self, objects_ids: Iterable[str], permissions: list[str] | None = None) -> Any:
         """Return the permissions of each object, by name."""
@@ -140,14 +134,9 @@ class MemoryPermission:
             return self._own().get_objects_permissions(objects_ids, permissions)
         found = []
         for id in objects_ids:
-            names = [name for name in sorted(self._names) if f"permission:{id}:{name}" in self._store]
+            names = [name for name in sorted(self._store.names) if f"permission:{id}:{name}" in self._store]
             found += self._own().get_objects_permissions([id], names)
         return found
-
-    def _replace(self, key: str) -> None:
-        """Replace a set that Kinto is about to change by a copy: a snapshot may hold it."""
-        if key in self._store:
-            self._store[key] = set(self._store[key])
 
     def _own(self) -> Any:
         """Return Kinto's class, which is known only where Kinto is installed."""
