@@ -91,16 +91,19 @@ def flush(runner: FlowRunner, *, everything: bool) -> Flow[None]:
     except DryRunError:
         return  # the request is planned
     read_document(response, request)
+    runner.__kinto_locks__.clear()
 
 
-def read_personal_bucket(runner: FlowRunner) -> Flow[ObjectState]:
+def read_personal_bucket(runner: FlowRunner) -> Flow[Bucket]:
     """Return the user's personal bucket, with its real id. Kinto creates it where it is missing."""
     yield from require_capability("default_bucket", "personal_bucket()", runner)
     path = ObjectPath(Kind.BUCKET, ("default",))
     response = yield Request("GET", str(path))
     stored = read_object(response, path, "GET")
     id = content(response, f"GET {path}")["data"]["id"]
-    return ObjectState(ObjectPath(Kind.BUCKET, (id,)), Status.LOADED).after(stored)
+    bucket = bucket_reference(id, runner)
+    bucket.__kinto_apply_state__(ObjectState(bucket.__kinto_path__(), Status.LOADED).after(stored), None)
+    return bucket
 
 
 class AdminMixin(ClientRunner):
@@ -137,15 +140,11 @@ class AdminMixin(ClientRunner):
         After a lost answer the request is not sent again.
         https://docs.kinto-storage.org/en/stable/api/1.x/flush.html
         """
-        return self.run(self._flush(everything=everything))
+        return self.run(flush(self, everything=everything))
 
     async def aflush(self, *, everything: bool = False) -> None:
         """Like :meth:`flush`."""
-        return await self.arun(self._flush(everything=everything))
-
-    def _flush(self, *, everything: bool) -> Flow[None]:
-        yield from flush(self, everything=everything)
-        self._connection.locks.clear()
+        return await self.arun(flush(self, everything=everything))
 
     def monitor_changes(
         self,
@@ -188,14 +187,8 @@ class AdminMixin(ClientRunner):
         Needs the capability ``default_bucket``; raises ``UnauthorizedError`` without credentials.
         https://docs.kinto-storage.org/en/stable/api/1.x/buckets.html#personal-bucket-default
         """
-        return self.run(self._personal_bucket())
+        return self.run(read_personal_bucket(self))
 
     async def apersonal_bucket(self) -> Bucket:
         """Like :meth:`personal_bucket`."""
-        return await self.arun(self._personal_bucket())
-
-    def _personal_bucket(self) -> Flow[Bucket]:
-        state = yield from read_personal_bucket(self)
-        bucket = bucket_reference(state.path.id, self)
-        bucket.__kinto_apply_state__(state, None)
-        return bucket
+        return await self.arun(read_personal_bucket(self))
