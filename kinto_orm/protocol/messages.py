@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import IO, Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 T = TypeVar("T")
@@ -65,14 +67,17 @@ class Response(NamedTuple):
     body: bytes = b""
     content: Any = None
     """The decoded body of an answer inside a batch, which has no bytes."""
-    retry_after: float | None = None
-    """The pause before the next attempt that the server asks for, in seconds."""
     is_repeated: bool = False
     """Whether an earlier attempt of this write lost its answer, and may have done what is refused now."""
     user: str | None = None
     """The principal whose credentials the request carried, where the client knows it."""
     asks_for_login: bool = False
     """Whether the credentials have run out and can be renewed; nothing of the request was applied."""
+
+    @property
+    def retry_after(self) -> float | None:
+        """The pause before the next attempt that the server asks for, in seconds."""
+        return retry_after(self.headers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,6 +145,27 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     except StopIteration as stop:
         return cast(T, stop.value)
     raise AssertionError("what blocks never suspends")  # pragma: no cover  the line above ends it
+
+
+def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
+    """Return the seconds of ``Retry-After``, given as such or as a date; ``None`` for a missing or malformed header.
+
+    https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
+    """
+    value = headers.get("retry-after")
+    if not value:
+        return None
+    seconds = whole_seconds(value.strip())
+    return seconds if seconds is not None else _until(value.strip(), now or datetime.now(UTC))
+
+
+def _until(date: str, now: datetime) -> float | None:
+    try:
+        when = parsedate_to_datetime(date)
+        aware = when if when.tzinfo is not None else when.replace(tzinfo=UTC)  # a date in "-0000"
+        return max(0.0, (aware - now).total_seconds())
+    except (ValueError, TypeError, OverflowError, IndexError):
+        return None
 
 
 def whole_seconds(text: str) -> float | None:

@@ -34,7 +34,6 @@ from kinto_orm.transport.retry import (
     RetryLoop,
     RetryPolicy,
     parse_timeout,
-    retry_after,
 )
 from kinto_orm.transport.sessions import Answer, Limits, ManagedSession
 
@@ -189,7 +188,7 @@ class _Download:
             raise error.error from None
         except FOREIGN_ERRORS as error:
             return translate(error, f"GET {url}", is_read=True)
-        return Response(answer.status, answer.headers, retry_after=retry_after(answer.headers))
+        return Response(answer.status, answer.headers)
 
     def _copy(self, answer: Answer, url: str) -> None:
         is_measured = not LENGTH.isdisjoint(answer.headers) or self._size is not None or self._sha256 is not None

@@ -40,12 +40,13 @@ from kinto_orm.transport.retry import (
     RetryLoop,
     RetryPolicy,
     parse_timeout,
-    retry_after,
 )
 from kinto_orm.transport.sessions import POOL_SIZE, Answer, Limits, Wire, make_wire
 from kinto_orm.transport.token_refresh import renewed
 
 T = TypeVar("T")
+
+_CLOSED = "This client was closed: make a new one."
 
 
 class HttpTransport:
@@ -95,7 +96,8 @@ class HttpTransport:
         may have applied the request), ``BackoffError`` (it asks for a pause), ``ProtocolError`` (the answer is not
         HTTP, or too large), ``ClientClosedError``.
         """
-        self._check_open()
+        if self._is_closed:
+            raise ClientClosedError(_CLOSED)
         return run_blocking(self._loop.run(request, self._attempt, self._sleep))
 
     async def asend(self, request: Request) -> Response:
@@ -103,12 +105,9 @@ class HttpTransport:
 
         A request that is on its way at that moment goes on to its end, and the server may apply it.
         """
-        self._check_open()
-        return await self._loop.run(request, self._aattempt, self._policy.asleep)
-
-    def _check_open(self) -> None:
         if self._is_closed:
-            raise ClientClosedError("This client was closed: make a new one.")
+            raise ClientClosedError(_CLOSED)
+        return await self._loop.run(request, self._aattempt, self._policy.asleep)
 
     def release(self) -> None:
         """Close idle sockets; the transport stays usable."""
@@ -186,7 +185,7 @@ class HttpTransport:
             failure = translate(error, self._reporter.name(request), is_read=not request.is_write)
         else:
             self._backoff.note(answer.headers)
-            response = Response(answer.status, answer.headers, content, retry_after=retry_after(answer.headers))
+            response = Response(answer.status, answer.headers, content)
             return renewed(request, response, wire.auth, answer.sent) if attempt.may_renew else response
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context
 

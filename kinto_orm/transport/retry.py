@@ -22,8 +22,6 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from enum import Enum
 from typing import Literal, NamedTuple, TypeAlias, cast, get_args
 
@@ -42,31 +40,10 @@ from kinto_orm.protocol.messages import Request, Response, whole_seconds
 from kinto_orm.transport.requests_errors import FinalConnectionError
 
 
-def retry_after(headers: Mapping[str, str], now: datetime | None = None) -> float | None:
-    """Return the seconds of ``Retry-After``, given as such or as a date; ``None`` for a missing or malformed header.
-
-    https://www.rfc-editor.org/rfc/rfc9110#name-retry-after
-    """
-    value = headers.get("retry-after")
-    if not value:
-        return None
-    seconds = whole_seconds(value.strip())
-    return seconds if seconds is not None else _until(value.strip(), now or datetime.now(UTC))
-
-
 def backoff(headers: Mapping[str, str]) -> float | None:
     """Return the seconds of ``Backoff``; ``None`` for a missing or malformed header."""
     value = headers.get("backoff")
     return None if value is None else whole_seconds(value.strip())
-
-
-def _until(date: str, now: datetime) -> float | None:
-    try:
-        when = parsedate_to_datetime(date)
-        aware = when if when.tzinfo is not None else when.replace(tzinfo=UTC)  # a date in "-0000"
-        return max(0.0, (aware - now).total_seconds())
-    except (ValueError, TypeError, OverflowError, IndexError):
-        return None
 
 
 Timeout: TypeAlias = float | tuple[float | None, float | None] | None

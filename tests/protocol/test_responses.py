@@ -163,7 +163,7 @@ def test_the_text_of_an_error_is_short(body: bytes, status: int) -> None:
 
 
 def test_an_error_says_how_long_to_wait() -> None:
-    assert error_of(Response(503, retry_after=30), "GET", "/").retry_after == 30
+    assert error_of(Response(503, {"retry-after": "30"}), "GET", "/").retry_after == 30
 
 
 @given(

@@ -24,7 +24,7 @@ from kinto_orm.errors import (
     ProtocolError,
     TransportError,
 )
-from kinto_orm.protocol.messages import Request, Response, run_blocking
+from kinto_orm.protocol.messages import Request, Response, retry_after, run_blocking
 from kinto_orm.transport.http import HttpTransport
 from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.requests_errors import FinalConnectionError
@@ -42,7 +42,6 @@ from kinto_orm.transport.retry import (
     backoff,
     failure_of,
     parse_timeout,
-    retry_after,
 )
 
 READ = Request("GET", "/buckets/b")
@@ -53,6 +52,11 @@ KINTO_503 = Response(503, body=b'{"code": 503, "errno": 201}')
 HTML_503 = Response(503, body=b"<html>")
 REFUSED = ConnectionFailedError("refused")
 LOST = ConnectionLostError("lost")
+
+
+def asking(seconds: int) -> Response:
+    """Return the answer of a Kinto that asks for a pause."""
+    return KINTO_503._replace(headers={"retry-after": str(seconds)})
 
 
 class Clock:
@@ -267,16 +271,16 @@ def test_a_read_is_never_in_doubt() -> None:
 def test_a_fixed_wait_takes_the_place_of_every_other() -> None:
     loop = Loop({"retry_after": 7})
 
-    loop.send(SAFE, REFUSED, KINTO_503._replace(retry_after=30), KINTO_503._replace(retry_after=1e9))
+    loop.send(SAFE, REFUSED, asking(30), asking(10**9))
 
     assert loop.waits == [7, 7, 7]
 
 
 @pytest.mark.parametrize(("asked", "expected"), [(3, 3.25), (60, 60.25), (90, 60.25), (0, 0.25)])
-def test_the_server_says_how_long_to_wait(asked: float, expected: float) -> None:
+def test_the_server_says_how_long_to_wait(asked: int, expected: float) -> None:
     loop = Loop()
 
-    loop.send(SAFE, KINTO_503._replace(retry_after=asked))
+    loop.send(SAFE, asking(asked))
 
     assert loop.waits == [expected]
 
@@ -284,7 +288,7 @@ def test_the_server_says_how_long_to_wait(asked: float, expected: float) -> None
 def test_a_wait_that_is_longer_than_the_call_may_take_is_the_callers_to_decide() -> None:
     loop = Loop()
 
-    answer = loop.send(SAFE, KINTO_503._replace(retry_after=1e9))
+    answer = loop.send(SAFE, asking(10**9))
 
     assert (answer.status, answer.retry_after) == (503, 1e9)
     assert loop.waits == []
