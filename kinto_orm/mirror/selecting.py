@@ -68,23 +68,13 @@ class Selection:
         after = json.loads(urlsafe_b64decode(given["_token"])) if given.get("_token") else None
         self._after: list[Any] | None = after and [ABSENT if one is None else one[0] for one in after]
         """The place of the last row of the page before: the value of each sort field."""
-        self._values: list[Any] = []
-        self._rest: list[Filter] = []
+        filters = [_parse_filter(*one) for one in self._parameters if one[0] in _TIMES or not one[0].startswith("_")]
+        clauses = [(one, *_in_sql(one)) for one in filters]
+        shows_all = not only_live and "last_modified" in [one.field for one in filters]
+        self._where = " AND ".join(["1" if shows_all else _IS_LIVE, *[clause for _, clause, _ in clauses if clause]])
+        self._values = [value for _, _, values in clauses for value in values]
+        self._rest = [one for one, clause, _ in clauses if not clause]
         """The conditions that SQLite would answer in another way."""
-        clauses, live = [], _IS_LIVE
-        for name, value in self._parameters:
-            if name.startswith("_") and name not in _TIMES:
-                continue
-            one = _parse_filter(name, value)
-            if one.field == "last_modified" and not only_live:
-                live = "1"
-            clause, values = _in_sql(one)
-            if clause:
-                clauses.append(clause)
-                self._values += values
-            else:
-                self._rest.append(one)
-        self._where = " AND ".join([live, *clauses])
 
     def count(self) -> int:
         """Return the number of live records, whatever the limit."""

@@ -37,7 +37,7 @@ URL = "http://localhost:9/v1"
 """Where no server is."""
 PACKAGE = str(Path(kinto_orm.__file__).parent)
 MOST_CALLS_OF_GET = 75
-MOST_CALLS_OF_FILTER = 180
+MOST_CALLS_OF_FILTER = 185
 
 
 class Todo(Record, bucket="payments", collection="todos"):
