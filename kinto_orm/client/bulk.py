@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import aclosing, closing, contextmanager
+from functools import partial
 from typing import Any, TypeAlias, cast
 
 from kinto_orm.errors import DuplicateObjectError, InvalidTypeError, UsageError
@@ -20,7 +21,7 @@ from kinto_orm.protocol.writes import Flow, NextFlow
 from kinto_orm.query.building import check_count
 from kinto_orm.query.query import MOST_THREADS
 from kinto_orm.repository.state import FlowRunner, Outcome, Progress, Verb
-from kinto_orm.unit_of_work.bulk import Answered, Bulk, BulkReport, outcome_of, raise_for_report
+from kinto_orm.unit_of_work.bulk import Answered, BulkReport, outcome_of, raise_for_report
 
 ByCollection: TypeAlias = Mapping[Collection[Any], Iterable[Any]]
 """The objects to write, by their collection."""
@@ -76,7 +77,19 @@ class CollectionsBulk:
         return self._report()
 
     def _sequences(self) -> Sequence[NextFlow[Outcomes]]:
-        return [_counting(bulk, self._reports[one], self._untold) for one, bulk in self._bulks.items()]
+        return [partial(self._next_batch, one) for one in self._bulks]
+
+    def _next_batch(self, one: Collection[Any]) -> Flow[Outcomes] | None:
+        flow = self._bulks[one].next_batch()
+        return None if flow is None else self._count(one, flow)
+
+    def _count(self, one: Collection[Any], flow: Flow[Outcomes]) -> Flow[Outcomes]:
+        outcomes = yield from flow
+        # Here, and not where they are taken: an error elsewhere may leave them lying.
+        for outcome in outcomes:
+            self._reports[one].add(outcome)
+        self._untold.append(outcomes)
+        return outcomes
 
     def _tell(self) -> None:
         on_outcome, self._on_outcome = self._on_outcome, None  # one that raises is not called again
@@ -112,22 +125,6 @@ class CollectionsBulk:
             whole.failed += report.failed
         raise_for_report(whole, self._name)
         return self._reports
-
-
-def _counting(bulk: Bulk[Any], report: BulkReport, untold: deque[Outcomes]) -> NextFlow[Outcomes]:
-    def count(flow: Flow[Outcomes]) -> Flow[Outcomes]:
-        outcomes = yield from flow
-        # Here, and not where they are taken: an error elsewhere may leave them lying.
-        for outcome in outcomes:
-            report.add(outcome)
-        untold.append(outcomes)
-        return outcomes
-
-    def next_flow() -> Flow[Outcomes] | None:
-        flow = bulk.next_batch()
-        return None if flow is None else count(flow)
-
-    return next_flow
 
 
 def _checked(objects: ByCollection, runner: FlowRunner) -> Iterator[Collection[Any]]:

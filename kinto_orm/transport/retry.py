@@ -52,6 +52,12 @@ Timeout: TypeAlias = float | tuple[float | None, float | None] | None
 OnBackoff: TypeAlias = Literal["wait", "raise", "ignore"]
 """The treatment of a request while the server asks for a pause by its header ``Backoff``."""
 
+BASE = 0.25
+CAP = 20.0
+MAX_RETRY_AFTER = 60.0
+MAX_BACKOFF = 300.0
+"""Bounds of the waits, in seconds."""
+
 BUDGET = 500
 COST_OF_RETRY = 14
 COST_OF_RETRY_NOT_APPLIED = 5
@@ -82,21 +88,17 @@ class RetryPolicy:
     """The number and the pace of retries. All times are seconds.
 
     ``retries`` counts attempts after the first one. ``retry_after`` is a fixed wait between two attempts; it replaces
-    the server's (``Retry-After``, at most ``max_retry_after``) and our own: random, up to ``base`` at first, doubled
-    each time and never above ``cap``. ``deadline`` bounds a whole call: all its attempts and the waits between them.
+    the server's (``Retry-After``, at most ``MAX_RETRY_AFTER``) and our own: random, up to ``BASE`` at first, doubled
+    each time and never above ``CAP``. ``deadline`` bounds a whole call: all its attempts and the waits between them.
     ``on_backoff`` is the treatment of requests while the server asks for a pause (``Backoff``, at most
-    ``max_backoff``). ``clock`` must be monotonic; tests replace ``clock``, ``sleep``, ``asleep`` and ``random`` (a
+    ``MAX_BACKOFF``). ``clock`` must be monotonic; tests replace ``clock``, ``sleep``, ``asleep`` and ``random`` (a
     float from 0 to 1). Raises ``ConfigurationError``.
     https://docs.kinto-storage.org/en/stable/api/1.x/backoff.html
     """
 
     retries: int = 3
     retry_after: float | None = None
-    base: float = 0.25
-    cap: float = 20.0
     deadline: float = 120.0
-    max_retry_after: float = 60.0
-    max_backoff: float = 300.0
     on_backoff: OnBackoff = "wait"
     clock: Callable[[], float] = field(default=time.monotonic, repr=False)
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
@@ -107,8 +109,7 @@ class RetryPolicy:
         if not _is_number(self.retries) or not isinstance(cast(object, self.retries), int) or self.retries < 0:
             raise ConfigurationError(f"retry is a whole number of retries from 0 up, not {say_value(self.retries)}.")
         _check_seconds("retry_after", 0 if self.retry_after is None else self.retry_after)
-        for name in ("base", "cap", "deadline", "max_retry_after", "max_backoff"):
-            _check_seconds(name, getattr(self, name))
+        _check_seconds("deadline", self.deadline)
         if self.deadline == 0:
             raise ConfigurationError("deadline is above 0: it bounds a whole call, in seconds.")
         if self.on_backoff not in get_args(OnBackoff):
@@ -120,10 +121,10 @@ class RetryPolicy:
             return self.retry_after
         if asked is not None:
             # Those who were refused together shall not come back together.
-            return min(asked, self.max_retry_after) + self.random() * self.base
+            return min(asked, MAX_RETRY_AFTER) + self.random() * BASE
         # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
         # The exponent is bounded because 2.0 ** 1024 overflows.
-        return self.random() * min(self.cap, self.base * 2.0 ** min(attempt - 1, 64))
+        return self.random() * min(CAP, BASE * 2.0 ** min(attempt - 1, 64))
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -161,7 +162,7 @@ class Backoff:
     def note(self, headers: Mapping[str, str]) -> None:
         """Store the pause that an answer asks for; one without the header ends the pause, as does a malformed one."""
         asked = backoff(headers)
-        self.until = None if asked is None else self.policy.clock() + min(asked, self.policy.max_backoff)
+        self.until = None if asked is None else self.policy.clock() + min(asked, MAX_BACKOFF)
 
 
 class Attempt(NamedTuple):
