@@ -13,7 +13,6 @@ import sys
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,7 @@ from kinto_orm.server import EmbeddedServer, embedded
 from kinto_orm.transport.http import HttpTransport
 from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.reporting import ResponseEvent
-from kinto_orm.transport.retry import RetryPolicy
+from kinto_orm.transport.retry import Clock
 
 _SLOW_SERVER = {"deadline": None, "suppress_health_check": [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]}
 settings.register_profile("dev", max_examples=10, **_SLOW_SERVER)
@@ -197,11 +196,10 @@ def connect(waits: list[float], way: str, monkeypatch: pytest.MonkeyPatch) -> It
 
         def make(server: Server | str, **options: Any) -> HttpTransport:
             url = server if isinstance(server, str) else server.url
-            policy = options.pop("policy", RetryPolicy(sleep=waits.append, asleep=asleep, random=lambda: 1.0))
-            policy = replace(policy, deadline=options.get("deadline", policy.deadline))
+            clock = options.pop("clock", Clock(sleep=waits.append, asleep=asleep, random=lambda: 1.0))
             kind = Awaited if way == "threads" else HttpTransport
             adapter = options.pop("adapter", None)
-            transport = kind(WireOptions(url, **options), adapter=adapter, policy=policy)
+            transport = kind(WireOptions(url, **options), adapter=adapter, clock=clock)
             if isinstance(transport, Awaited):
                 transport.runner = runner
             ends.callback(transport.close)

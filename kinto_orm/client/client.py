@@ -41,9 +41,8 @@ from kinto_orm.repository.disk import FilePath
 from kinto_orm.repository.state import OnConflict, OnInvalid, Outcome, Progress, Stateful, Status, Verb
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.transport.auth import AuthInput
-from kinto_orm.transport.options import MAX_RESPONSE_BYTES
+from kinto_orm.transport.options import MAX_RESPONSE_BYTES, OnBackoff
 from kinto_orm.transport.reporting import RequestEvent, ResponseEvent, RetryEvent
-from kinto_orm.transport.retry import OnBackoff
 from kinto_orm.unit_of_work.bulk import BulkReport
 from kinto_orm.unit_of_work.unit_of_work import UnitOfWork
 

@@ -23,18 +23,10 @@ from kinto_orm.errors import KintoError, ProtocolError, ResponseError, Transport
 from kinto_orm.protocol.attachments import part_of
 from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.messages import DownloadOptions, Request, Response, Target, run_blocking
-from kinto_orm.transport.options import WireOptions
+from kinto_orm.transport.options import WireOptions, parse_timeout
+from kinto_orm.transport.reporting import Result
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
-from kinto_orm.transport.retry import (
-    LENGTH,
-    Attempt,
-    Backoff,
-    Result,
-    RetryBudget,
-    RetryLoop,
-    RetryPolicy,
-    parse_timeout,
-)
+from kinto_orm.transport.retry import CLOCK, LENGTH, Attempt, Backoff, RetryBudget, RetryLoop
 from kinto_orm.transport.sessions import Answer, Limits, ManagedSession
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -154,18 +146,24 @@ class _Download:
         origin = _origin(url)
         parts = urlsplit(url)
         left = max(self._end - time.monotonic(), 0.001)
-        policy = RetryPolicy(retries=self._options.retry, deadline=left)
-        verify, proxies = self._options.verify, self._proxies
-        options = WireOptions(origin, headers={"Accept": "*/*"}, verify=verify, proxies=proxies, allow_insecure=True)
+        options = WireOptions(
+            origin,
+            retry=self._options.retry,
+            deadline=left,
+            headers={"Accept": "*/*"},
+            verify=self._options.verify,
+            proxies=self._proxies,
+            allow_insecure=True,
+        )
         wire = ManagedSession(options, None)
         request = Request("GET", parts.path or "/", parts.query)
-        loop = RetryLoop(policy, RetryBudget(), Backoff(policy), _ignore, _ignore)
+        loop = RetryLoop(options, CLOCK, RetryBudget(), Backoff(CLOCK), _ignore, _ignore)
 
         async def attempt(request: Request, _: Attempt) -> Result:
             return self._attempt(wire, request, url)
 
         async def sleep(seconds: float) -> None:
-            policy.sleep(seconds)
+            CLOCK.sleep(seconds)
 
         try:
             return run_blocking(loop.run(request, attempt, sleep))

@@ -29,18 +29,10 @@ from kinto_orm.errors import (
     ResponseTooLargeError,
 )
 from kinto_orm.protocol.messages import Request, Response, run_blocking
-from kinto_orm.transport.options import WireOptions
-from kinto_orm.transport.reporting import Reporter
+from kinto_orm.transport.options import WireOptions, parse_timeout
+from kinto_orm.transport.reporting import Reporter, Result
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
-from kinto_orm.transport.retry import (
-    Attempt,
-    Backoff,
-    Result,
-    RetryBudget,
-    RetryLoop,
-    RetryPolicy,
-    parse_timeout,
-)
+from kinto_orm.transport.retry import CLOCK, Attempt, Backoff, Clock, RetryBudget, RetryLoop
 from kinto_orm.transport.sessions import POOL_SIZE, Answer, Limits, Wire, make_wire
 from kinto_orm.transport.token_refresh import renewed
 
@@ -53,34 +45,27 @@ class HttpTransport:
     """Sender of requests to one server; see :class:`~kinto_orm.protocol.messages.Transport`.
 
     Safe in threads and after a fork. ``adapter`` replaces the network for the server's URL; it is closed only if it is
-    an ``HTTPAdapter``. ``policy`` takes the place of what the options say of retries. Raises ``ConfigurationError``.
+    an ``HTTPAdapter``. Raises ``ConfigurationError``.
     """
 
-    def __init__(
-        self, options: WireOptions, *, adapter: BaseAdapter | None = None, policy: RetryPolicy | None = None
-    ) -> None:
-        self._policy = policy = policy or RetryPolicy(
-            retries=options.retry,
-            retry_after=options.retry_after,
-            deadline=options.deadline,
-            on_backoff=options.on_backoff,
-        )
+    def __init__(self, options: WireOptions, *, adapter: BaseAdapter | None = None, clock: Clock = CLOCK) -> None:
         options = options.checked()
+        self._clock = clock
         self._server_url = options.server_url
         self._host = urlsplit(self._server_url).netloc
         self._timeout = parse_timeout(options.timeout)
         self._reporter = Reporter(
-            self._host, policy.clock, options.log_bodies, options.on_request, options.on_response, options.on_retry
+            self._host, clock.now, options.log_bodies, options.on_request, options.on_response, options.on_retry
         )
-        self._backoff = Backoff(policy)
+        self._backoff = Backoff(clock)
         self._loop = RetryLoop(
-            policy, RetryBudget(), self._backoff, self._reporter.tell_retry, self._reporter.tell_empty
+            options, clock, RetryBudget(), self._backoff, self._reporter.tell_retry, self._reporter.tell_empty
         )
         self._max_response_bytes = options.max_response_bytes
         self._is_closed = False
         use_server = getattr(options.auth, "__kinto_use_server__", None)
         if use_server is not None:  # it asks the server how to log in, before it has credentials
-            use_server(self._server_url, partial(ask_anonymously, options, adapter=adapter, policy=policy))
+            use_server(self._server_url, partial(ask_anonymously, options, adapter=adapter, clock=clock))
         self._threads = SendingThreads()
         self._wire = make_wire(options, adapter)
 
@@ -107,7 +92,7 @@ class HttpTransport:
         """
         if self._is_closed:
             raise ClientClosedError(_CLOSED)
-        return await self._loop.run(request, self._aattempt, self._policy.asleep)
+        return await self._loop.run(request, self._aattempt, self._clock.asleep)
 
     def release(self) -> None:
         """Close idle sockets; the transport stays usable."""
@@ -155,11 +140,11 @@ class HttpTransport:
             self._reporter.end(request, attempt.number, started, result)
 
     async def _sleep(self, seconds: float) -> None:
-        self._policy.sleep(seconds)
+        self._clock.sleep(seconds)
 
     async def _aattempt(self, request: Request, attempt: Attempt) -> Result:
         """Return what :meth:`_attempt` returns, once it was the turn of this request."""
-        seconds = attempt.deadline - self._policy.clock()
+        seconds = attempt.deadline - self._clock.now()
         try:
             return await self._threads.run(lambda: run_blocking(self._attempt(request, attempt)), seconds)
         except TimeoutError:
@@ -171,7 +156,7 @@ class HttpTransport:
     def _ask(self, request: Request, attempt: Attempt) -> Response:
         wire = self._wire_of_this_process()
         # Sockets take no timeout of 0; with so little left, the deadline is what will be reported.
-        left = max(attempt.deadline - self._policy.clock(), 0.001)
+        left = max(attempt.deadline - self._clock.now(), 0.001)
         connect, read = self._timeout
         try:
             answer = wire.send(request, Limits(min(connect, left), min(read, left), left))
@@ -200,7 +185,7 @@ class HttpTransport:
                     f"{self._reporter.name(request)}: the answer has more than {self._max_response_bytes} bytes. "
                     "Ask for less at a time, or raise max_response_bytes."
                 )
-            if self._policy.clock() > deadline:
+            if self._clock.now() > deadline:
                 raise TimeoutError
             pieces.append(piece)
         return b"" if request.method == "HEAD" else b"".join(pieces)
@@ -270,12 +255,12 @@ def _release(loop: AbstractEventLoop, turns: asyncio.Semaphore, _: object) -> No
 
 
 def ask_anonymously(
-    options: WireOptions, seconds: float, *, adapter: BaseAdapter | None = None, policy: RetryPolicy | None = None
+    options: WireOptions, seconds: float, *, adapter: BaseAdapter | None = None, clock: Clock = CLOCK
 ) -> Response:
     """Return what the server says of itself, asked without credentials, in the way of these options."""
-    asking = replace(options, auth=None, headers=None, session=None, on_request=None, on_response=None, on_retry=None)
-    policy = replace(policy or RetryPolicy(), deadline=seconds)
-    transport = HttpTransport(asking, adapter=adapter, policy=policy)
+    asking = replace(options, auth=None, headers=None, session=None, deadline=seconds)
+    asking = replace(asking, on_request=None, on_response=None, on_retry=None)
+    transport = HttpTransport(asking, adapter=adapter, clock=clock)
     try:
         return transport.send(Request("GET", "/"))
     finally:

@@ -5,11 +5,12 @@ A client's options are these, and more.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Literal, Self, TypeAlias, cast, get_args
 from urllib.parse import urlsplit
 
 import requests
@@ -19,10 +20,15 @@ from kinto_orm.errors import ConfigurationError
 from kinto_orm.protocol.json_values import say_value
 from kinto_orm.transport.auth import AuthInput, is_in_clear, parse_auth, parse_headers, take_credentials
 from kinto_orm.transport.reporting import RequestEvent, ResponseEvent, RetryEvent
-from kinto_orm.transport.retry import OnBackoff, Timeout
 
 Verify: TypeAlias = bool | str
 Certificate: TypeAlias = str | tuple[str, str] | None
+
+Timeout: TypeAlias = float | tuple[float | None, float | None] | None
+"""Seconds for each wait for the network: one number for all, or ``(connect, read)``; ``None`` for no limit."""
+
+OnBackoff: TypeAlias = Literal["wait", "raise", "ignore"]
+"""The treatment of a request while the server asks for a pause by its header ``Backoff``."""
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 
@@ -81,6 +87,7 @@ class WireOptions:
         if not isinstance(proxies, Mapping) or not all(isinstance(url, str) for url in proxies.values()):
             # Without the value: a proxy's URL may hold its password.
             raise ConfigurationError('proxies is a mapping of schemes to URLs, as in {"https": "http://proxy:3128"}.')
+        self._check_retries()
         size = cast(object, self.max_response_bytes)
         if not isinstance(size, int) or size <= 0:
             raise ConfigurationError(f"max_response_bytes is a whole number above 0, not {say_value(size)}.")
@@ -88,6 +95,16 @@ class WireOptions:
         _check_cert(self.cert)
         url, headers = parse_server_url(self.server_url), parse_headers(self.headers or {})
         return replace(self, server_url=url, headers=headers, proxies=dict(proxies))
+
+    def _check_retries(self) -> None:
+        if not _is_number(self.retry) or not isinstance(cast(object, self.retry), int) or self.retry < 0:
+            raise ConfigurationError(f"retry is a whole number of retries from 0 up, not {say_value(self.retry)}.")
+        _check_seconds("retry_after", 0 if self.retry_after is None else self.retry_after)
+        _check_seconds("deadline", self.deadline)
+        if self.deadline == 0:
+            raise ConfigurationError("deadline is above 0: it bounds a whole call, in seconds.")
+        if self.on_backoff not in get_args(OnBackoff):
+            raise ConfigurationError(f"on_backoff is 'wait', 'raise' or 'ignore', not {say_value(self.on_backoff)}.")
 
     def is_clear(self, proxies: Mapping[str, str]) -> bool:
         """Return whether credentials must not be sent: others could read them on the way, or in a proxy."""
@@ -132,3 +149,23 @@ def _check_cert(cert: Any) -> None:
     raise ConfigurationError(
         f"cert is the path of a certificate, or (certificate, key), that exist, not {say_value(cert, 99)}."
     )
+
+
+def parse_timeout(timeout: Timeout) -> tuple[float, float]:
+    """Return the seconds for connecting and for each read, infinity for no limit. Raises ``ConfigurationError``."""
+    pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
+    if len(pair) != 2 or not all(seconds is None or (_is_number(seconds) and seconds > 0) for seconds in pair):
+        raise ConfigurationError(
+            f"timeout is (connect, read), in seconds above 0, or one for both, not {say_value(timeout)}."
+        )
+    connect, read = (math.inf if seconds is None else seconds for seconds in pair)
+    return connect, read
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _check_seconds(name: str, value: float) -> None:
+    if not _is_number(value) or value < 0:
+        raise ConfigurationError(f"{name} is a number of seconds from 0 up, not {say_value(value)}.")

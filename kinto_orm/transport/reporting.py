@@ -9,9 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from kinto_orm.errors import AlertWarning, warn_user
+from kinto_orm.errors import AlertWarning, KintoError, warn_user
 from kinto_orm.protocol.messages import Request, Response
-from kinto_orm.transport.retry import Result
+
+Result: TypeAlias = Response | KintoError
+"""The result of an exchange: an answer, or the reason why there is none."""
 
 JSON: TypeAlias = Any
 """A JSON value."""

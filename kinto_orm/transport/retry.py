@@ -16,27 +16,25 @@ then, so writes are sent again, too. That counts as no retry.
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, NamedTuple, TypeAlias, cast, get_args
+from typing import NamedTuple, TypeAlias
 
 from pydantic_core import from_json
 
 from kinto_orm.errors import (
     BackoffError,
-    ConfigurationError,
     ConnectionFailedError,
     ConnectionLostError,
-    KintoError,
     LoginFailedError,
 )
-from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
+from kinto_orm.transport.options import WireOptions
+from kinto_orm.transport.reporting import Result
 from kinto_orm.transport.requests_errors import FinalConnectionError
 
 
@@ -45,12 +43,6 @@ def backoff(headers: Mapping[str, str]) -> float | None:
     value = headers.get("backoff")
     return None if value is None else whole_seconds(value.strip())
 
-
-Timeout: TypeAlias = float | tuple[float | None, float | None] | None
-"""Seconds for each wait for the network: one number for all, or ``(connect, read)``; ``None`` for no limit."""
-
-OnBackoff: TypeAlias = Literal["wait", "raise", "ignore"]
-"""The treatment of a request while the server asks for a pause by its header ``Backoff``."""
 
 BASE = 0.25
 CAP = 20.0
@@ -83,48 +75,19 @@ _ONCE = frozenset({409, 500})
 """Again at most once: a race that is lost twice, or a failure that repeats itself, is for the caller to see."""
 
 
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """The number and the pace of retries. All times are seconds.
+class Clock(NamedTuple):
+    """The time and the chance of a retry loop, which tests replace.
 
-    ``retries`` counts attempts after the first one. ``retry_after`` is a fixed wait between two attempts; it replaces
-    the server's (``Retry-After``, at most ``MAX_RETRY_AFTER``) and our own: random, up to ``BASE`` at first, doubled
-    each time and never above ``CAP``. ``deadline`` bounds a whole call: all its attempts and the waits between them.
-    ``on_backoff`` is the treatment of requests while the server asks for a pause (``Backoff``, at most
-    ``MAX_BACKOFF``). ``clock`` must be monotonic; tests replace ``clock``, ``sleep``, ``asleep`` and ``random`` (a
-    float from 0 to 1). Raises ``ConfigurationError``.
-    https://docs.kinto-storage.org/en/stable/api/1.x/backoff.html
+    ``now`` is monotonic; all are seconds, but for ``random``, a float from 0 to 1.
     """
 
-    retries: int = 3
-    retry_after: float | None = None
-    deadline: float = 120.0
-    on_backoff: OnBackoff = "wait"
-    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
-    sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
-    asleep: Callable[[float], Awaitable[None]] = field(default=asyncio.sleep, repr=False)
-    random: Callable[[], float] = field(default=random.random, repr=False)
+    now: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    asleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    random: Callable[[], float] = random.random
 
-    def __post_init__(self) -> None:
-        if not _is_number(self.retries) or not isinstance(cast(object, self.retries), int) or self.retries < 0:
-            raise ConfigurationError(f"retry is a whole number of retries from 0 up, not {say_value(self.retries)}.")
-        _check_seconds("retry_after", 0 if self.retry_after is None else self.retry_after)
-        _check_seconds("deadline", self.deadline)
-        if self.deadline == 0:
-            raise ConfigurationError("deadline is above 0: it bounds a whole call, in seconds.")
-        if self.on_backoff not in get_args(OnBackoff):
-            raise ConfigurationError(f"on_backoff is 'wait', 'raise' or 'ignore', not {say_value(self.on_backoff)}.")
 
-    def wait(self, attempt: int, asked: float | None = None) -> float:
-        """Return the seconds to wait after this attempt, the first being 1; ``asked`` is the server's wish."""
-        if self.retry_after is not None:
-            return self.retry_after
-        if asked is not None:
-            # Those who were refused together shall not come back together.
-            return min(asked, MAX_RETRY_AFTER) + self.random() * BASE
-        # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
-        # The exponent is bounded because 2.0 ** 1024 overflows.
-        return self.random() * min(CAP, BASE * 2.0 ** min(attempt - 1, 64))
+CLOCK = Clock()
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -155,18 +118,18 @@ class RetryBudget:
 class Backoff:
     """Until when the server wants to be left alone, by its header ``Backoff``."""
 
-    policy: RetryPolicy
+    clock: Clock
     until: float | None = None
-    """A time of the policy's clock; ``None`` where the last answer asked for no pause."""
+    """A time of the clock; ``None`` where the last answer asked for no pause."""
 
     def note(self, headers: Mapping[str, str]) -> None:
         """Store the pause that an answer asks for; one without the header ends the pause, as does a malformed one."""
         asked = backoff(headers)
-        self.until = None if asked is None else self.policy.clock() + min(asked, MAX_BACKOFF)
+        self.until = None if asked is None else self.clock.now() + min(asked, MAX_BACKOFF)
 
 
 class Attempt(NamedTuple):
-    """One exchange. The deadline is a time of the policy's clock."""
+    """One exchange. The deadline is a time of the clock."""
 
     number: int
     deadline: float
@@ -174,14 +137,22 @@ class Attempt(NamedTuple):
     """Whether credentials that are refused now may be renewed; those that were, would be refused again."""
 
 
-Result: TypeAlias = Response | KintoError
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 
 class RetryLoop(NamedTuple):
-    """The loop of one client: its policy, and the state that its requests share."""
+    """The loop of one client: its options, and the state that its requests share.
 
-    policy: RetryPolicy
+    Of the options, ``retry`` counts attempts after the first one. ``retry_after`` is a fixed wait between two attempts;
+    it replaces the server's (``Retry-After``, at most ``MAX_RETRY_AFTER``) and our own: random, up to ``BASE`` at
+    first, doubled each time and never above ``CAP``. ``deadline`` bounds a whole call: all its attempts and the waits
+    between them. ``on_backoff`` is the treatment of requests while the server asks for a pause (``Backoff``, at most
+    ``MAX_BACKOFF``).
+    https://docs.kinto-storage.org/en/stable/api/1.x/backoff.html
+    """
+
+    options: WireOptions
+    clock: Clock
     budget: RetryBudget
     backoff: Backoff
     on_retry: Callable[[Request, int, float, Result], None]
@@ -193,9 +164,9 @@ class RetryLoop(NamedTuple):
         self, request: Request, attempt: Callable[[Request, Attempt], Awaitable[Result]], sleep: Sleep
     ) -> Response:
         """Return the answer, or raise the last attempt's error: at once where another wait would miss the deadline."""
-        deadline = self.policy.clock() + self.policy.deadline
+        deadline = self.clock.now() + self.options.deadline
         if request.attempt > 1:
-            await sleep(self.policy.wait(request.attempt - 1))
+            await sleep(self.wait(request.attempt - 1))
         may_be_applied = is_renewed = False
         number = 1
         while True:
@@ -220,10 +191,21 @@ class RetryLoop(NamedTuple):
             return result
         return _handed_over(result, may_be_applied=may_be_applied and request.is_write)
 
+    def wait(self, attempt: int, asked: float | None = None) -> float:
+        """Return the seconds to wait after this attempt, the first being 1; ``asked`` is the server's wish."""
+        if self.options.retry_after is not None:
+            return self.options.retry_after
+        if asked is not None:
+            # Those who were refused together shall not come back together.
+            return min(asked, MAX_RETRY_AFTER) + self.clock.random() * BASE
+        # Full jitter: https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/
+        # The exponent is bounded because 2.0 ** 1024 overflows.
+        return self.clock.random() * min(CAP, BASE * 2.0 ** min(attempt - 1, 64))
+
     def _pause(self, request: Request, until: float, deadline: float) -> float:
         """Return the seconds for which the server wants to be left alone; raise ``BackoffError`` for too many."""
-        left = 0.0 if self.policy.on_backoff == "ignore" else max(0.0, until - self.policy.clock())
-        if left and (self.policy.on_backoff == "raise" or until >= deadline):
+        left = 0.0 if self.options.on_backoff == "ignore" else max(0.0, until - self.clock.now())
+        if left and (self.options.on_backoff == "raise" or until >= deadline):
             raise BackoffError(
                 f"{request.method} {request.path} was not sent: the server asks for a pause of {left:.0f} more seconds "
                 "(its header Backoff). Wait, or give the client a longer deadline or on_backoff='ignore'.",
@@ -236,9 +218,9 @@ class RetryLoop(NamedTuple):
         if not self._may_retry(request, result, failure, number):
             return None
         asked = result.retry_after if isinstance(result, Response) else None
-        now = self.policy.clock()
-        is_too_long = self.policy.retry_after is None and asked is not None and now + asked >= deadline
-        wait = self.policy.wait(number, asked)
+        now = self.clock.now()
+        is_too_long = self.options.retry_after is None and asked is not None and now + asked >= deadline
+        wait = self.wait(number, asked)
         if is_too_long or now + wait >= deadline:
             return None
         cost = COST_OF_RETRY_NOT_APPLIED if failure is Failure.NOT_APPLIED else COST_OF_RETRY
@@ -248,7 +230,7 @@ class RetryLoop(NamedTuple):
         return wait
 
     def _may_retry(self, request: Request, result: Result, failure: Failure, number: int) -> bool:
-        if failure is Failure.FINAL or number > self.policy.retries:
+        if failure is Failure.FINAL or number > self.options.retry:
             return False
         if failure is Failure.AMBIGUOUS and not request.is_repeatable:
             return False
@@ -310,23 +292,3 @@ def _handed_over(result: Result, *, may_be_applied: bool) -> Response:
             "read the object before you send it again."
         ) from result
     raise result
-
-
-def parse_timeout(timeout: Timeout) -> tuple[float, float]:
-    """Return the seconds for connecting and for each read, infinity for no limit. Raises ``ConfigurationError``."""
-    pair = timeout if isinstance(timeout, tuple) else (timeout, timeout)
-    if len(pair) != 2 or not all(seconds is None or (_is_number(seconds) and seconds > 0) for seconds in pair):
-        raise ConfigurationError(
-            f"timeout is (connect, read), in seconds above 0, or one for both, not {say_value(timeout)}."
-        )
-    connect, read = (math.inf if seconds is None else seconds for seconds in pair)
-    return connect, read
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _check_seconds(name: str, value: float) -> None:
-    if not _is_number(value) or value < 0:
-        raise ConfigurationError(f"{name} is a number of seconds from 0 up, not {say_value(value)}.")

@@ -31,14 +31,11 @@ from kinto_orm.server import EmbeddedServer, ServerThread
 from kinto_orm.transport.http import HttpTransport
 from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.reporting import RequestEvent
-from kinto_orm.transport.retry import RetryPolicy
 from kinto_orm.transport.sessions import POOL_SIZE
 
 ROOT = Path(__file__).parents[2]
 GET = Request("GET", "/buckets/b")
 PUT = Request("PUT", "/buckets/b", headers={"Content-Type": "application/json"}, body=b"{}")
-ONCE = RetryPolicy(retries=0)
-
 name: ContextVar[str] = ContextVar("name")
 
 LONGEST_STALL = 2.0
@@ -47,8 +44,7 @@ LONGEST_STALL = 2.0
 
 @asynccontextmanager
 async def open_transport(server: Server, **options: Any) -> AsyncIterator[HttpTransport]:
-    policy = options.pop("policy", ONCE)
-    transport = HttpTransport(WireOptions(server.url, **options), policy=policy)
+    transport = HttpTransport(WireOptions(server.url, **{"retry": 0, **options}))
     try:
         yield transport
     finally:
@@ -69,7 +65,7 @@ def test_a_cancelled_request_ends_at_once_and_nothing_more_is_sent(serve: Serve)
     server = serve(lambda connection: go.wait(30))  # then it hangs up, for which a request is sent again
 
     async def cancelled() -> None:
-        async with open_transport(server, policy=RetryPolicy(retry_after=0.001), timeout=(30, 30)) as transport:
+        async with open_transport(server, retry=3, retry_after=0.001, timeout=(30, 30)) as transport:
             task = asyncio.create_task(transport.asend(GET))
             await until(lambda: server.requests)
             task.cancel()
@@ -139,7 +135,7 @@ def test_a_request_whose_turn_does_not_come_was_not_sent(serve: Serve) -> None:
     server, go = serve(), threading.Event()
 
     async def crowd() -> None:
-        async with open_transport(server, policy=RetryPolicy(retries=0, deadline=0.1)) as transport:
+        async with open_transport(server, deadline=0.1) as transport:
             threads = vars(transport)["_threads"]
             others = [asyncio.create_task(threads.run(lambda: go.wait(30), 5)) for _ in range(POOL_SIZE)]
             await asyncio.sleep(0)
@@ -261,7 +257,7 @@ def test_two_hundred_saves_do_not_block_the_loop(url_of_another_process: str) ->
 
 def test_event_loops_in_threads_share_a_transport() -> None:
     with Echo() as server:
-        transport = HttpTransport(WireOptions(server.url), policy=ONCE)
+        transport = HttpTransport(WireOptions(server.url, retry=0))
 
         async def ask(name: int) -> list[bytes]:
             requests = (transport.asend(Request("GET", f"/{name}/{n}")) for n in range(50))
@@ -278,7 +274,7 @@ def test_event_loops_in_threads_share_a_transport() -> None:
 
 def test_loops_that_have_ended_are_forgotten(serve: Serve) -> None:
     server = serve()
-    transport = HttpTransport(WireOptions(server.url), policy=ONCE)
+    transport = HttpTransport(WireOptions(server.url, retry=0))
     for _ in range(3):
         assert asyncio.run(transport.asend(GET)).status == 200
 
@@ -295,7 +291,7 @@ def test_a_loop_may_end_before_the_request_of_a_cancelled_call(serve: Serve) -> 
         connection.sendall(answer(b"{}", "Connection: close"))
 
     server = serve(late, answer())
-    transport = HttpTransport(WireOptions(server.url), policy=ONCE)
+    transport = HttpTransport(WireOptions(server.url, retry=0))
 
     async def cancelled() -> None:
         task = asyncio.create_task(transport.asend(GET))
@@ -357,7 +353,7 @@ def test_a_transport_that_is_closed_while_requests_wait_says_so(serve: Serve) ->
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12: the servers here are threads
 def test_a_child_process_has_threads_of_its_own(serve: Serve) -> None:
     server = serve(answer(b"1"), answer(b"2"), answer(b"3"))
-    transport = HttpTransport(WireOptions(server.url), policy=ONCE)
+    transport = HttpTransport(WireOptions(server.url, retry=0))
     reader, writer = os.pipe()
     with asyncio.Runner() as runner, os.fdopen(reader, "rb") as result:
         runner.run(transport.asend(GET))

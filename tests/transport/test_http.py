@@ -65,7 +65,8 @@ from kinto_orm.transport.auth import BearerTokenAuth
 from kinto_orm.transport.http import HttpTransport
 from kinto_orm.transport.options import WireOptions, parse_server_url
 from kinto_orm.transport.reporting import ResponseEvent, redacted
-from kinto_orm.transport.retry import FinalConnectionError, RetryPolicy
+from kinto_orm.transport.requests_errors import FinalConnectionError
+from kinto_orm.transport.retry import Clock
 from kinto_orm.transport.sessions import BoundedResponse, DeadlineAdapter, answer_deadline
 
 CANARY = "s3cr3t-canary"
@@ -761,7 +762,7 @@ def test_a_clock_that_is_past_the_deadline_still_gives_a_timeout(serve: Serve, c
     hours = iter(range(0, 10**6, 3600))
 
     with pytest.raises((DeadlineError, ConnectionFailedError)):  # who knows that nothing was sent says so
-        connect(serve(hang), policy=RetryPolicy(clock=lambda: float(next(hours)))).send(GET)
+        connect(serve(hang), clock=Clock(lambda: float(next(hours)))).send(GET)
 
 
 def test_a_large_answer_is_refused(serve: Serve, connect: Connect) -> None:
@@ -1471,7 +1472,7 @@ def test_bodies_that_never_came_are_logged_as_nothing(
     caplog.set_level(logging.DEBUG, logger="kinto_orm")
 
     with pytest.raises(ConnectionFailedError):
-        connect(dead_url, log_bodies=True, policy=RetryPolicy(retries=0)).send(GET)
+        connect(dead_url, log_bodies=True, retry=0).send(GET)
 
     assert caplog.records[-1].getMessage() == "GET /buckets/b: nothing -> nothing"
 

@@ -26,22 +26,22 @@ from kinto_orm.errors import (
 )
 from kinto_orm.protocol.messages import Request, Response, retry_after, run_blocking
 from kinto_orm.transport.http import HttpTransport
-from kinto_orm.transport.options import WireOptions
+from kinto_orm.transport.options import WireOptions, parse_timeout
+from kinto_orm.transport.reporting import Result
 from kinto_orm.transport.requests_errors import FinalConnectionError
 from kinto_orm.transport.retry import (
     BUDGET,
+    CLOCK,
     COST_OF_RETRY,
     COST_OF_RETRY_NOT_APPLIED,
     Attempt,
     Backoff,
+    Clock,
     Failure,
-    Result,
     RetryBudget,
     RetryLoop,
-    RetryPolicy,
     backoff,
     failure_of,
-    parse_timeout,
 )
 
 READ = Request("GET", "/buckets/b")
@@ -59,7 +59,7 @@ def asking(seconds: int) -> Response:
     return KINTO_503._replace(headers={"retry-after": str(seconds)})
 
 
-class Clock:
+class Time:
     """Time that passes only by waiting."""
 
     def __init__(self) -> None:
@@ -74,7 +74,7 @@ class Loop:
     """A retry loop whose attempts end as a script says."""
 
     options: dict[str, Any] = field(default_factory=dict)
-    clock: Clock = field(default_factory=Clock)
+    clock: Time = field(default_factory=Time)
     budget: RetryBudget = field(default_factory=RetryBudget)
     waits: list[float] = field(default_factory=list)
     told: list[tuple[int, float, Result]] = field(default_factory=list)
@@ -82,9 +82,9 @@ class Loop:
     attempts: int = 0
 
     def __post_init__(self) -> None:
-        policy = RetryPolicy(**{"clock": self.clock, "random": lambda: 1.0, **self.options})
-        self.backoff = Backoff(policy)
-        self._loop = RetryLoop(policy, self.budget, self.backoff, self._tell, self.empty.append)
+        options, clock = WireOptions("http://kinto.test", **self.options), Clock(self.clock, random=lambda: 1.0)
+        self.backoff = Backoff(clock)
+        self._loop = RetryLoop(options, clock, self.budget, self.backoff, self._tell, self.empty.append)
 
     def _tell(self, request: Request, attempt: int, wait: float, result: Result) -> None:
         self.told.append((attempt, wait, result))
@@ -234,7 +234,7 @@ def test_a_race_and_a_failure_of_the_server_are_tried_once_more(status: int) -> 
 
 
 def test_retries_end() -> None:
-    loop = Loop({"retries": 2})
+    loop = Loop({"retry": 2})
 
     with pytest.raises(ConnectionFailedError, match="refused"):
         loop.send(SAFE, rest=REFUSED)
@@ -243,7 +243,7 @@ def test_retries_end() -> None:
 
 
 def test_retries_can_be_switched_off() -> None:
-    loop = Loop({"retries": 0})
+    loop = Loop({"retry": 0})
 
     with pytest.raises(ConnectionFailedError):
         loop.send(READ, rest=REFUSED)
@@ -295,7 +295,7 @@ def test_a_wait_that_is_longer_than_the_call_may_take_is_the_callers_to_decide()
 
 
 def test_no_wait_ends_after_the_deadline() -> None:
-    loop = Loop({"retry_after": 4, "deadline": 10, "retries": 9})
+    loop = Loop({"retry_after": 4, "deadline": 10, "retry": 9})
 
     with pytest.raises(ConnectionFailedError):
         loop.send(READ, rest=REFUSED)
@@ -320,7 +320,7 @@ def test_a_second_request_for_one_purpose_waits_first() -> None:
 
 
 def test_all_requests_of_a_client_share_one_budget() -> None:
-    loop = Loop({"retries": 10_000, "deadline": 1e9})
+    loop = Loop({"retry": 10_000, "deadline": 1e9})
 
     with pytest.raises(ConnectionFailedError):
         loop.send(READ, rest=REFUSED)
@@ -390,22 +390,25 @@ def test_a_pause_can_be_ignored() -> None:
     assert loop.waits == []
 
 
-def test_waits_grow_up_to_the_cap() -> None:
-    policy = RetryPolicy(random=lambda: 1.0)
+def loop_of(clock: Clock) -> RetryLoop:
+    return RetryLoop(WireOptions("http://kinto.test"), clock, RetryBudget(), Backoff(clock), print, print)
 
-    assert [policy.wait(attempt) for attempt in (1, 2, 7, 8, 5000)] == [0.25, 0.5, 16.0, 20.0, 20.0]
+
+def test_waits_grow_up_to_the_cap() -> None:
+    loop = loop_of(Clock(random=lambda: 1.0))
+
+    assert [loop.wait(attempt) for attempt in (1, 2, 7, 8, 5000)] == [0.25, 0.5, 16.0, 20.0, 20.0]
 
 
 def test_waits_are_spread_over_the_whole_range() -> None:
-    assert RetryPolicy(random=lambda: 0.0).wait(5) == 0.0
+    assert loop_of(Clock(random=lambda: 0.0)).wait(5) == 0.0
 
 
 def test_waits_are_random_and_clocks_real_unless_replaced() -> None:
-    standard = RetryPolicy()
+    standard = loop_of(CLOCK)
 
     assert 0 <= standard.wait(1) <= 0.25
-    assert standard.clock() <= standard.clock()
-    assert "function" not in repr(standard)
+    assert standard.clock.now() <= standard.clock.now()
 
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
@@ -444,9 +447,9 @@ def test_backoff_is_seconds(value: str, expected: float | None) -> None:
 @pytest.mark.parametrize(
     "options",
     [
-        pytest.param({"retries": -1}, id="negative-retries"),
-        pytest.param({"retries": 1.5}, id="half-a-retry"),
-        pytest.param({"retries": True}, id="boolean-retries"),
+        pytest.param({"retry": -1}, id="negative-retries"),
+        pytest.param({"retry": 1.5}, id="half-a-retry"),
+        pytest.param({"retry": True}, id="boolean-retries"),
         pytest.param({"retry_after": -1}, id="negative-wait"),
         pytest.param({"retry_after": "1"}, id="text"),
         pytest.param({"deadline": None}, id="no-deadline"),
@@ -458,11 +461,7 @@ def test_backoff_is_seconds(value: str, expected: float | None) -> None:
 )
 def test_a_policy_that_cannot_work_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
-        RetryPolicy(**options)
-
-
-def test_a_policy_is_a_value() -> None:
-    assert RetryPolicy(retries=1) == dataclasses.replace(RetryPolicy(), retries=1)
+        WireOptions("http://kinto.test", **options).checked()
 
 
 @pytest.mark.parametrize(
@@ -487,8 +486,8 @@ def test_a_timeout_that_cannot_work_is_refused(timeout: Any) -> None:
 class Answering(HttpTransport):
     """A transport whose exchanges end as a script says."""
 
-    def __init__(self, results: Sequence[Result], policy: RetryPolicy) -> None:
-        super().__init__(WireOptions("http://kinto.test"), policy=policy)
+    def __init__(self, results: Sequence[Result], clock: Clock = CLOCK, **options: Any) -> None:
+        super().__init__(WireOptions("http://kinto.test", **options), clock=clock)
         self.script = list(results)
 
     def _ask(self, request: Request, attempt: Attempt) -> Response:
@@ -504,7 +503,7 @@ def test_waiting_does_not_block_the_event_loop(caplog: pytest.LogCaptureFixture)
     async def asleep(seconds: float) -> None:
         waits.append(seconds)
 
-    transport = Answering([REFUSED, KINTO_503, OK], RetryPolicy(asleep=asleep, random=lambda: 1.0))
+    transport = Answering([REFUSED, KINTO_503, OK], Clock(asleep=asleep, random=lambda: 1.0))
 
     with caplog.at_level(logging.WARNING, "kinto_orm"):
         assert asyncio.run(transport.asend(SAFE)) is OK
@@ -518,7 +517,7 @@ def test_waiting_does_not_block_the_event_loop(caplog: pytest.LogCaptureFixture)
 
 def test_a_cancelled_call_sends_nothing_more() -> None:
     async def cancelled() -> list[Result]:
-        transport = Answering([REFUSED, OK], RetryPolicy(retry_after=60))
+        transport = Answering([REFUSED, OK], retry_after=60)
         task = asyncio.create_task(transport.asend(SAFE))
         while len(transport.script) == 2:
             await asyncio.sleep(0.001)
@@ -531,7 +530,7 @@ def test_a_cancelled_call_sends_nothing_more() -> None:
 
 
 def test_an_empty_budget_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    transport = Answering([REFUSED], RetryPolicy())
+    transport = Answering([REFUSED])
     transport._loop.budget.tokens = 0
 
     with caplog.at_level(logging.WARNING, "kinto_orm"), pytest.raises(ConnectionFailedError):

@@ -20,7 +20,6 @@ from kinto_orm.protocol.messages import Request
 from kinto_orm.transport import token_refresh
 from kinto_orm.transport.http import HttpTransport
 from kinto_orm.transport.options import WireOptions
-from kinto_orm.transport.retry import RetryPolicy
 from kinto_orm.transport.token_refresh import TokenStore
 
 REFUSED = said({"code": 401, "errno": 104, "error": "Unauthorized"}, "401 Unauthorized")
@@ -65,7 +64,7 @@ def test_a_write_without_a_precondition_is_sent_again_once(serve: Serve, connect
     server, auth = serve(REFUSED, DONE), Numbered()
     told: list[Any] = []
 
-    answer = connect(server, auth=auth, policy=RetryPolicy(retries=0), on_retry=told.append).send(FORCED)
+    answer = connect(server, auth=auth, retry=0, on_retry=told.append).send(FORCED)
 
     assert answer.status == 200
     assert server.header("Authorization") == "Bearer 2"
