@@ -26,7 +26,7 @@ from kinto_orm.protocol.messages import DownloadOptions, Request, Response, Targ
 from kinto_orm.transport.options import WireOptions, parse_timeout
 from kinto_orm.transport.reporting import Result
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
-from kinto_orm.transport.retry import CLOCK, LENGTH, Attempt, Backoff, RetryBudget, RetryLoop
+from kinto_orm.transport.retry import CLOCK, LENGTH, Attempt, RetryLoop
 from kinto_orm.transport.sessions import Answer, Limits, ManagedSession
 
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -157,7 +157,7 @@ class _Download:
         )
         wire = ManagedSession(options, None)
         request = Request("GET", parts.path or "/", parts.query)
-        loop = RetryLoop(options, CLOCK, RetryBudget(), Backoff(CLOCK), _ignore, _ignore)
+        loop = RetryLoop(options, CLOCK)
 
         async def attempt(request: Request, _: Attempt) -> Result:
             return self._attempt(wire, request, url)
@@ -226,10 +226,6 @@ class _LocalError(Exception):
     def __init__(self, error: OSError) -> None:
         super().__init__(error)
         self.error = error
-
-
-def _ignore(*_: object) -> None:
-    """Report nothing."""
 
 
 def _origin(url: str) -> str:

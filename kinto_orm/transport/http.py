@@ -32,7 +32,7 @@ from kinto_orm.protocol.messages import Request, Response, run_blocking
 from kinto_orm.transport.options import WireOptions, parse_timeout
 from kinto_orm.transport.reporting import Reporter, Result
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
-from kinto_orm.transport.retry import CLOCK, Attempt, Backoff, Clock, RetryBudget, RetryLoop
+from kinto_orm.transport.retry import CLOCK, Attempt, Clock, RetryLoop
 from kinto_orm.transport.sessions import POOL_SIZE, Answer, Limits, Wire, make_wire
 from kinto_orm.transport.token_refresh import renewed
 
@@ -57,10 +57,7 @@ class HttpTransport:
         self._reporter = Reporter(
             self._host, clock.now, options.log_bodies, options.on_request, options.on_response, options.on_retry
         )
-        self._backoff = Backoff(clock)
-        self._loop = RetryLoop(
-            options, clock, RetryBudget(), self._backoff, self._reporter.tell_retry, self._reporter.tell_empty
-        )
+        self._loop = RetryLoop(options, clock, self._reporter.tell_retry, self._reporter.tell_empty)
         self._max_response_bytes = options.max_response_bytes
         self._is_closed = False
         use_server = getattr(options.auth, "__kinto_use_server__", None)
@@ -169,7 +166,7 @@ class HttpTransport:
         except FOREIGN_ERRORS as error:
             failure = translate(error, self._reporter.name(request), is_read=not request.is_write)
         else:
-            self._backoff.note(answer.headers)
+            self._loop.note(answer.headers)
             response = Response(answer.status, answer.headers, content)
             return renewed(request, response, wire.auth, answer.sent) if attempt.may_renew else response
         raise failure  # out here, so that the error of a library, which may show secrets, does not become its context

@@ -114,20 +114,6 @@ class RetryBudget:
             self.tokens = min(BUDGET, self.tokens + amount)
 
 
-@dataclass(slots=True, eq=False, repr=False)
-class Backoff:
-    """Until when the server wants to be left alone, by its header ``Backoff``."""
-
-    clock: Clock
-    until: float | None = None
-    """A time of the clock; ``None`` where the last answer asked for no pause."""
-
-    def note(self, headers: Mapping[str, str]) -> None:
-        """Store the pause that an answer asks for; one without the header ends the pause, as does a malformed one."""
-        asked = backoff(headers)
-        self.until = None if asked is None else self.clock.now() + min(asked, MAX_BACKOFF)
-
-
 class Attempt(NamedTuple):
     """One exchange. The deadline is a time of the clock."""
 
@@ -140,7 +126,12 @@ class Attempt(NamedTuple):
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 
-class RetryLoop(NamedTuple):
+def _ignore(*_: object) -> None:
+    """Report nothing."""
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class RetryLoop:
     """The loop of one client: its options, and the state that its requests share.
 
     Of the options, ``retry`` counts attempts after the first one. ``retry_after`` is a fixed wait between two attempts;
@@ -153,12 +144,18 @@ class RetryLoop(NamedTuple):
 
     options: WireOptions
     clock: Clock
-    budget: RetryBudget
-    backoff: Backoff
-    on_retry: Callable[[Request, int, float, Result], None]
+    on_retry: Callable[[Request, int, float, Result], None] = _ignore
     """Called before each new attempt, with the failed one, the wait in seconds, and the failure."""
-    on_empty: Callable[[Request], None]
+    on_empty: Callable[[Request], None] = _ignore
     """Called where a request is not sent again because the budget is spent."""
+    budget: RetryBudget = field(default_factory=RetryBudget)
+    pause_until: float | None = None
+    """A time of the clock; ``None`` where the server asked for no pause with its last answer."""
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Store the pause that an answer asks for; one without the header ends the pause, as does a malformed one."""
+        asked = backoff(headers)
+        self.pause_until = None if asked is None else self.clock.now() + min(asked, MAX_BACKOFF)
 
     async def run(
         self, request: Request, attempt: Callable[[Request, Attempt], Awaitable[Result]], sleep: Sleep
@@ -170,7 +167,7 @@ class RetryLoop(NamedTuple):
         may_be_applied = is_renewed = False
         number = 1
         while True:
-            if self.backoff.until is not None and (left := self._pause(request, self.backoff.until, deadline)):
+            if self.pause_until is not None and (left := self._pause(request, self.pause_until, deadline)):
                 await sleep(left)
             result = await attempt(request, Attempt(number + is_renewed, deadline, may_renew=not is_renewed))
             failure = failure_of(result)

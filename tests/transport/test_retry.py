@@ -35,7 +35,6 @@ from kinto_orm.transport.retry import (
     COST_OF_RETRY,
     COST_OF_RETRY_NOT_APPLIED,
     Attempt,
-    Backoff,
     Clock,
     Failure,
     RetryBudget,
@@ -83,8 +82,8 @@ class Loop:
 
     def __post_init__(self) -> None:
         options, clock = WireOptions("http://kinto.test", **self.options), Clock(self.clock, random=lambda: 1.0)
-        self.backoff = Backoff(clock)
-        self._loop = RetryLoop(options, clock, self.budget, self.backoff, self._tell, self.empty.append)
+        self._loop = RetryLoop(options, clock, self._tell, self.empty.append, self.budget)
+        self.note = self._loop.note
 
     def _tell(self, request: Request, attempt: int, wait: float, result: Result) -> None:
         self.told.append((attempt, wait, result))
@@ -351,7 +350,7 @@ def test_success_fills_the_budget_up_again() -> None:
 
 def test_while_the_server_wants_a_pause_requests_wait() -> None:
     loop = Loop()
-    loop.backoff.note({"backoff": "10"})
+    loop.note({"backoff": "10"})
     loop.clock.now += 4
 
     loop.send(READ)
@@ -361,8 +360,8 @@ def test_while_the_server_wants_a_pause_requests_wait() -> None:
 
 def test_the_next_answer_without_it_ends_the_pause() -> None:
     loop = Loop()
-    loop.backoff.note({"backoff": "10"})
-    loop.backoff.note({})
+    loop.note({"backoff": "10"})
+    loop.note({})
 
     loop.send(READ)
 
@@ -372,7 +371,7 @@ def test_the_next_answer_without_it_ends_the_pause() -> None:
 @pytest.mark.parametrize(("options", "asked"), [({}, 10**9), ({"on_backoff": "raise"}, 5)], ids=["too-long", "raise"])
 def test_a_pause_that_the_call_cannot_take_is_an_error(options: dict[str, Any], asked: float) -> None:
     loop = Loop(options)
-    loop.backoff.note({"backoff": str(asked)})
+    loop.note({"backoff": str(asked)})
 
     with pytest.raises(BackoffError, match=r"GET /buckets/b was not sent: .* pause") as failed:
         loop.send(READ)
@@ -383,7 +382,7 @@ def test_a_pause_that_the_call_cannot_take_is_an_error(options: dict[str, Any], 
 
 def test_a_pause_can_be_ignored() -> None:
     loop = Loop({"on_backoff": "ignore"})
-    loop.backoff.note({"backoff": "10"})
+    loop.note({"backoff": "10"})
 
     loop.send(READ)
 
@@ -391,7 +390,7 @@ def test_a_pause_can_be_ignored() -> None:
 
 
 def loop_of(clock: Clock) -> RetryLoop:
-    return RetryLoop(WireOptions("http://kinto.test"), clock, RetryBudget(), Backoff(clock), print, print)
+    return RetryLoop(WireOptions("http://kinto.test"), clock)
 
 
 def test_waits_grow_up_to_the_cap() -> None:
