@@ -30,7 +30,7 @@ DOORS_OF_THE_REFERENCE = {"constants", "endpoints", "login", "patch_type"}
 """Modules of ``kinto_http/`` that are named, and as small, as in the reference client."""
 
 MOST_MODULES = 115
-MOST_LINES = 26_560
+MOST_LINES = 26_526
 MOST_LINES_OF_THE_MIRROR = 2_218
 LONGEST_MODULE = 700
 SHORTEST_MODULE = 60
