@@ -12,12 +12,11 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from json.encoder import encode_basestring_ascii
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 from urllib.parse import unquote
 
-from kinto_orm.errors import ProtocolError
 from kinto_orm.mirror.store import Store, json_path
-from kinto_orm.protocol.filters import OPERATORS as NAMES
+from kinto_orm.protocol.filters import Condition, parse_conditions
 from kinto_orm.protocol.json_values import JSONObject, decode
 from kinto_orm.protocol.paging import ENVELOPE_KEYS, encode_query
 from kinto_orm.server.jsonb import ABSENT, OPERATORS, look_up, order
@@ -25,24 +24,14 @@ from kinto_orm.server.jsonb import ABSENT, OPERATORS, look_up, order
 MOST_ROWS = 10_000
 """Rows on a page at most, as Kinto has it."""
 
-_NAMED = re.compile(rf"({'|'.join(NAMES)}|eq)_([\w.]+)")
 _FIELD = re.compile(r"[\w.]+")
 _SORTED = re.compile(r"([-+]?)([\w.]+)")
-_TIMES = {"_since": "GT", "_before": "LT"}
 _IS_LIVE = "mine IS NOT NULL"
 _LARGEST = 2**63 - 1
-_SQL = {"LT": "<", "MAX": "<=", "EQ": "=", "NOT": "<>", "MIN": ">=", "GT": ">"}
+_SQL = {"lt": "<", "max": "<=", "": "=", "not": "<>", "min": ">=", "gt": ">"}
 
 StoredRow: TypeAlias = tuple[str, int, str | None]
 """Id, version and data of a record."""
-
-
-class Filter(NamedTuple):
-    """One condition."""
-
-    field: str
-    operator: str
-    value: Any
 
 
 class Selection:
@@ -68,9 +57,9 @@ class Selection:
         after = json.loads(urlsafe_b64decode(given["_token"])) if given.get("_token") else None
         self._after: list[Any] | None = after and [ABSENT if one is None else one[0] for one in after]
         """The place of the last row of the page before: the value of each sort field."""
-        filters = [_parse_filter(*one) for one in self._parameters if one[0] in _TIMES or not one[0].startswith("_")]
-        clauses = [(one, *_in_sql(one)) for one in filters]
-        shows_all = not only_live and "last_modified" in [one.field for one in filters]
+        conditions = parse_conditions(self._parameters)
+        clauses = [(one, *_in_sql(one)) for one in conditions]
+        shows_all = not only_live and "last_modified" in [one.field for one in conditions]
         self._where = " AND ".join(["1" if shows_all else _IS_LIVE, *[clause for _, clause, _ in clauses if clause]])
         self._values = [value for _, _, values in clauses for value in values]
         self._rest = [one for one, clause, _ in clauses if not clause]
@@ -122,32 +111,13 @@ class Selection:
 
     def _meets(self, row: StoredRow) -> bool:
         data = whole(row) if self._rest else {}
-        return all(OPERATORS[one.operator](look_up(data, one.field), one.value) for one in self._rest)
+        return all(OPERATORS[one.operator.upper() or "EQ"](look_up(data, one.field), one.value) for one in self._rest)
 
     def texts(self, rows: Sequence[StoredRow]) -> list[str]:
         """Return the JSON texts of rows, with the fields that were asked for."""
         if self._fields is None:
             return [row_text(*row) for row in rows]
         return [json.dumps(_pick(whole(row), self._fields), ensure_ascii=False) for row in rows]
-
-
-def _parse_filter(name: str, text: str) -> Filter:
-    match = _NAMED.fullmatch(name)
-    operator, field = (match[1].upper(), match[2]) if match else ("EQ", name)
-    operator, field = (_TIMES[name], "last_modified") if name in _TIMES else (operator, field)
-    if field == "last_modified":
-        return Filter(field, operator, int(text.strip('"')))
-    value = [_native(part) for part in text.split(",")] if operator in ("IN", "EXCLUDE") else _native(text)
-    if operator in ("CONTAINS", "CONTAINS_ANY") and not isinstance(value, list):
-        value = [value]
-    return Filter(field, operator, value)
-
-
-def _native(text: str) -> Any:
-    try:
-        return decode(text.encode(), "a value")
-    except ProtocolError:
-        return text
 
 
 def row_text(id: str, version: int, mine: str | None) -> str:
@@ -177,17 +147,17 @@ def _pick(data: JSONObject, fields: set[str]) -> JSONObject:
     return picked
 
 
-def _in_sql(one: Filter) -> tuple[str, list[Any]]:
+def _in_sql(one: Condition) -> tuple[str, list[Any]]:
     """Return the condition in SQL, with its values; nothing where SQLite compares in another way."""
     value = one.value
     if one.field == "last_modified":
         return f"version {_SQL[one.operator]} ?", [value]
-    if one.field == "id" and one.operator in ("EQ", "IN"):
-        values = value if one.operator == "IN" else [value]
+    if one.field == "id" and one.operator in ("", "in"):
+        values = value if one.operator == "in" else [value]
         if all(isinstance(each, str) for each in values):
             return "id IN (SELECT value FROM json_each(?))", [json.dumps(values)]
     is_small = not isinstance(value, int) or -_LARGEST <= value <= _LARGEST
-    if one.operator == "EQ" and type(value) in _TYPES and is_small and _FIELD.fullmatch(one.field):
+    if one.operator == "" and type(value) in _TYPES and is_small and _FIELD.fullmatch(one.field):
         path = json_path(one.field)
         clause = f"json_extract(mine, {path}) = ?"
         # There, true is 1, and an array is its text.
@@ -196,9 +166,4 @@ def _in_sql(one: Filter) -> tuple[str, list[Any]]:
     return "", []
 
 
-_TYPES = {
-    str: "('text')",
-    int: "('integer', 'real')",
-    float: "('integer', 'real')",
-    bool: "('true', 'false')",
-}
+_TYPES = {str: "('text')", bool: "('true', 'false')", **dict.fromkeys((int, float), "('integer', 'real')")}

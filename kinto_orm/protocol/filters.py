@@ -18,8 +18,8 @@ from decimal import Decimal
 from sys import float_info
 from typing import Any
 
-from kinto_orm.errors import InvalidFilterError, KintoError
-from kinto_orm.protocol.json_values import JSON, parse_timestamp, say_value, to_json_value
+from kinto_orm.errors import InvalidFilterError, KintoError, ProtocolError
+from kinto_orm.protocol.json_values import JSON, decode, parse_timestamp, say_value, to_json_value
 
 OPERATORS = ("gt", "lt", "min", "max", "not", "in", "exclude", "like", "has", "contains_any", "contains")
 """As Kinto spells them; equality has none. ``contains_any`` stands before its own beginning."""
@@ -293,6 +293,33 @@ def _encode(one: Condition) -> str:
     if one.operator == "like":
         return json.dumps(_SPECIAL_IN_PATTERN.sub(r"\\\g<0>", one.value))
     return json.dumps(one.value, separators=(",", ":"))
+
+
+def parse_conditions(parameters: Iterable[tuple[str, str]]) -> list[Condition]:
+    """Return the conditions in the parameters of a query, as the server reads what :func:`encode_conditions` made."""
+    named = [(name.strip(), text) for name, text in parameters]
+    return [_parse(name, text) for name, text in named if name in _TIMES or not name.startswith("_")]
+
+
+_TIMES = {"_since": "gt", "_before": "lt"}
+
+
+def _parse(name: str, text: str) -> Condition:
+    match = _OPERATOR_PREFIX.fullmatch(name)
+    operator, field = (match[1], match[2]) if match else (_TIMES.get(name, "eq"), name)
+    if name in _TIMES or field == "last_modified":
+        return Condition("last_modified", operator.removeprefix("eq"), int(text.strip('"')))
+    value = [_parse_value(part) for part in text.split(",")] if operator in ("in", "exclude") else _parse_value(text)
+    if operator in ("contains", "contains_any") and not isinstance(value, list):
+        value = [value]
+    return Condition(field, operator.removeprefix("eq"), value)
+
+
+def _parse_value(text: str) -> JSON:
+    try:
+        return decode(text.encode(), "a value")
+    except ProtocolError:
+        return text
 
 
 def check_field_name(name: str) -> str:

@@ -11,7 +11,14 @@ import pytest
 from pydantic import Field
 
 from kinto_orm import Client, Collection, F, InvalidFilterError, KintoError, Manager, Record
-from kinto_orm.protocol.filters import as_moment, check_field_name, condition, encode_conditions, split_keyword
+from kinto_orm.protocol.filters import (
+    as_moment,
+    check_field_name,
+    condition,
+    encode_conditions,
+    parse_conditions,
+    split_keyword,
+)
 
 Select = Callable[[Manager[Record]], Any]
 
@@ -363,6 +370,45 @@ def test_conditions_are_encoded_as_kinto_reads_them(
     split = [(*split_keyword(name), value) for name, value in keywords.items()]
 
     assert encode_conditions(condition(field, operator, value) for operator, field, value in split) == parameters
+
+
+@pytest.mark.parametrize(
+    ("field", "operator", "value"),
+    [
+        ("a", "", {"x": [1, None]}),
+        ("a.b", "not", "x,y"),
+        ("in_stock", "", True),
+        ("eq_a", "", 1),
+        ("in_a", "gt", 1),
+        ("a", "in", ["", "x,y", 1.5, None]),
+        ("a", "exclude", ["x"]),
+        ("a", "contains_any", [1]),
+        ("any", "contains", ["é"]),
+        ("a", "like", "x*"),
+        ("a", "has", False),
+        ("id", "min", "r1"),
+        ("last_modified", "lt", 5),
+        ("last_modified", "", 5),
+    ],
+)
+def test_an_encoded_condition_is_read_as_it_was(field: str, operator: str, value: Any) -> None:
+    given = condition(field, operator, value)
+
+    assert given in parse_conditions(encode_conditions([given]))
+
+
+def test_a_repeated_name_is_read_as_the_same_operator() -> None:
+    given = [condition("n", "not", 1), condition("n", "not", 2), condition("n", "not", 3)]
+
+    assert parse_conditions(encode_conditions(given)) == given
+
+
+def test_parameters_of_pages_and_orders_are_no_conditions() -> None:
+    parameters = [("_since", '"5"'), ("_before", '"9"'), ("_sort", "id"), ("_token", "x"), ("_limit", "1")]
+
+    read = [(one.field, one.operator, one.value) for one in parse_conditions(parameters)]
+
+    assert read == [("last_modified", "gt", 5), ("last_modified", "lt", 9)]
 
 
 def test_the_same_condition_twice_is_sent_once() -> None:
