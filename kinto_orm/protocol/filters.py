@@ -244,7 +244,8 @@ def _needs_has(given: Sequence[Condition], but: str) -> bool:
 
 
 def _type_bound(one: Condition) -> str | None:
-    return _NEXT_TYPE.get(type(one.value)) if one.operator in ("gt", "min") else None
+    # A keyword (`gt_n=0`) has no bound: it means values of the next types, too.
+    return _NEXT_TYPE.get(type(one.value)) if one.needs_field and one.operator in ("gt", "min") else None
 
 
 def _encode_plainly(one: Condition) -> list[tuple[str, str]]:
