@@ -167,8 +167,13 @@ class RetryLoop:
         may_be_applied = is_renewed = False
         number = 1
         while True:
-            if self.pause_until is not None and (left := self._pause(request, self.pause_until, deadline)):
-                await sleep(left)
+            if self.pause_until is not None:
+                try:
+                    left = self._pause(request, self.pause_until, deadline)
+                except BackoffError as refusal:  # of this attempt; the earlier ones were sent
+                    return _handed_over(refusal, may_be_applied=may_be_applied and request.is_write)
+                if left:
+                    await sleep(left)
             result = await attempt(request, Attempt(number + is_renewed, deadline, may_renew=not is_renewed))
             failure = failure_of(result)
             if isinstance(result, Response) and result.asks_for_login:

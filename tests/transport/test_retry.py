@@ -5,7 +5,7 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -88,13 +88,14 @@ class Loop:
     def _tell(self, request: Request, attempt: int, wait: float, result: Result) -> None:
         self.told.append((attempt, wait, result))
 
-    def send(self, request: Request, *results: Result, rest: Result = OK) -> Response:
+    def send(self, request: Request, *results: Result | Callable[[], Result], rest: Result = OK) -> Response:
         """Return the result of the loop whose attempts end like that, in turn, and all later ones like ``rest``."""
         script = iter(results)
 
         async def attempt(request: Request, _: Attempt) -> Result:
             self.attempts += 1
-            return next(script, rest)
+            result = next(script, rest)
+            return result() if callable(result) else result
 
         async def sleep(seconds: float) -> None:
             self.waits.append(seconds)
@@ -378,6 +379,34 @@ def test_a_pause_that_the_call_cannot_take_is_an_error(options: dict[str, Any], 
 
     assert failed.value.retry_after == min(asked, 300)
     assert loop.attempts == 0
+
+
+@pytest.mark.parametrize("options", [{}, {"on_backoff": "raise"}], ids=["too-long", "raise"])
+def test_a_pause_after_an_attempt_that_may_have_been_applied_does_not_say_that_nothing_was_sent(
+    options: dict[str, Any],
+) -> None:
+    loop = Loop(options)
+
+    def lost() -> Result:
+        loop.note({"backoff": "200"})
+        return LOST
+
+    with pytest.raises(ConnectionLostError, match=r"a pause of .* may have been applied") as failed:
+        loop.send(SAFE, lost)
+
+    assert isinstance(failed.value.__cause__, BackoffError)
+    assert loop.attempts == 1
+
+
+def test_a_pause_after_a_read_whose_answer_was_lost_is_a_pause() -> None:
+    loop = Loop({"on_backoff": "raise"})
+
+    def lost() -> Result:
+        loop.note({"backoff": "5"})
+        return LOST
+
+    with pytest.raises(BackoffError):
+        loop.send(READ, lost)
 
 
 def test_a_pause_can_be_ignored() -> None:
