@@ -301,8 +301,12 @@ class UnitOfWork:
             in_staging_order = {**self._staged, **to_send}
         if ordered and self._common_lock is not None:
             yield from self._common_lock.prepare(self.client)
-        if ordered:
-            yield from commit(ordered, self.client, self._options)
+        try:
+            if ordered:
+                yield from commit(ordered, self.client, self._options)
+        except GeneratorExit:  # the call was cancelled, or interrupted from the keyboard
+            self._leave_in_doubt(in_staging_order)
+            raise
         answered = self._settle(in_staging_order)
         raise_unless_stored(answered, _Undo(self.client, partial(self._compensate, answered)))
         return answered
@@ -326,6 +330,16 @@ class UnitOfWork:
                     self._staged[path] = _to_be_repeated(one)
             self._answered.update(changes)
         return tuple(changes.values())
+
+    def _leave_in_doubt(self, changes: Mapping[ObjectPath, Change[Any]]) -> None:
+        """Forget what is stored; keep the rest staged, as writes of which some may be stored."""
+        with self._lock:
+            for path, one in changes.items():
+                if one.is_stored:
+                    self._answered[path] = one
+                    self._staged.pop(path, None)
+                elif path in self._staged and path not in self._cancelled:
+                    self._staged[path] = _to_be_repeated(one)
 
     def _forget(self, path: ObjectPath) -> None:
         with self._lock:
@@ -409,7 +423,7 @@ def _outcomes(changes: Iterable[Change[Any]]) -> tuple[Outcome[Any], ...]:
 def _to_be_repeated(one: Change[Any]) -> Change[Any]:
     """Return the change as a second commit sends it, which knows its own write where it finds it."""
     latest = one.again or one
-    if one.status != "unknown":
+    if one.status not in ("unknown", None):
         return replace(latest)
     return replace(latest, state=latest.state._replace(in_doubt=one.holder.__kinto_state__().in_doubt))
 

@@ -515,14 +515,47 @@ def test_a_cancelled_commit_can_be_repeated(network: tuple[Client, LossyAdapter]
                 await task
             is_cancelled.set()
             outcomes.append(uow.outcomes)
-            with pytest.raises(CommitError):  # it was stored, and the answer was lost
-                await uow.acommit()
-            uow.rollback()
+            outcomes.append(await uow.acommit())  # it was stored, and the answer was lost
 
     outcomes: list[Any] = []
     asyncio.run(work())
 
-    assert outcomes == [()]
+    assert outcomes[0] == ()
+    assert [(one.status, one.reconciled) for one in outcomes[1]] == [("created", True)]
+
+
+def test_of_a_cancelled_commit_in_batches_only_what_was_not_stored_is_repeated(
+    network: tuple[Client, LossyAdapter],
+) -> None:
+    client, adapter = network
+    todos = client.bucket("payments").collection("todos")
+    client.server_info()
+    stored, is_cancelled = threading.Event(), threading.Event()
+
+    def lose() -> None:
+        stored.set()
+        is_cancelled.wait(30)
+
+    adapter.plan += ["ok", lose]
+
+    async def work() -> None:
+        async with client.unit_of_work(chunked=True) as uow:
+            for number in range(30):
+                Record(collection=todos, id=f"r{number}").save()
+            task = asyncio.create_task(uow.acommit())
+            await asyncio.to_thread(stored.wait, 30)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            is_cancelled.set()
+            statuses.append([(one.status, one.reconciled) for one in uow.outcomes])
+            statuses.append([(one.status, one.reconciled) for one in await uow.acommit()])
+
+    statuses: list[Any] = []
+    asyncio.run(work())
+
+    assert statuses == [[("created", False)] * 25, [("created", True)] * 5]
+    assert todos.records.count() == 30
 
 
 # -- leaving the block --------------------------------------------------------------------------------------------
