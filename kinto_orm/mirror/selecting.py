@@ -44,8 +44,9 @@ class Selection:
     def __init__(self, store: Store, collection: int, query: str, *, only_live: bool = False) -> None:
         self._store = store
         self._collection = collection
-        pairs = [one.split("=") for one in query.split("&")] if query else []
-        parameters = [(unquote(name), unquote(value)) for name, value in pairs]
+        # A query string may be a user's own (``kinto_http``'s ``session.request``): Kinto splits at ``;``, too.
+        pairs = [one.partition("=") for one in query.replace("+", " ").replace(";", "&").split("&") if one]
+        parameters = [(unquote(name), unquote(value)) for name, _, value in pairs]
         given = dict(parameters)
         self._parameters = [one for one in parameters if one[0] not in ("_limit", "_token")]
         self._limit = min(int(given.get("_limit") or 0), MOST_ROWS) or MOST_ROWS

@@ -243,6 +243,21 @@ def batch(requests: Sequence[Request], is_atomic: bool) -> Request:
 
 
 @pytest.mark.parametrize(
+    "query",
+    ["_limit", "n", "n=", "t=a=b", "min_n=1;max_n=2", "&n=1", "n=1&", "t=x+y", "t=x%2By", "t=a%3Bb", "t=a;b", "&", "="],
+)
+def test_a_query_string_of_the_user_s_own_is_read_as_kinto_reads_it(sides: tuple[Side, Side], query: str) -> None:
+    rows = [{"n": 1, "t": "a=b"}, {"n": 2, "t": "x y"}, {"n": 3, "t": "x+y"}, {"n": 1, "t": "a;b"}, {"n": "", "t": "a"}]
+    for number, row in enumerate(rows):
+        for side in sides:
+            side.answer(Request("PUT", f"{LIST}/r{number}", body=json.dumps({"data": row}).encode()))
+
+    expected, actual = (side.answer(Request("GET", LIST, query)) for side in sides)
+
+    assert expected == actual
+
+
+@pytest.mark.parametrize(
     ("method", "path"),
     [
         ("GET", "/buckets/payments"),
