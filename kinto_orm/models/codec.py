@@ -548,7 +548,9 @@ class _Schema:
 
     def page_validator(self) -> SchemaValidator:
         """Return the validator of a page: its rows as dictionaries where that is all, else as objects."""
-        return self._validator(_page_of(self._dictionary() if self.is_bare else self._whole))
+        # The definitions go around the page: pydantic takes each of them once.
+        row = self._whole["schema"] if self._whole["type"] == "definitions" else self._whole
+        return self._validator(_page_of(self._dictionary() if self.is_bare else row))
 
     def part_validator(self) -> SchemaValidator:
         """Return the validator of some of the fields, of which none is required."""

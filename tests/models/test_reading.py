@@ -101,6 +101,26 @@ class Validated(Item):
         return value
 
 
+class Leaf(BaseModel):
+    x: int = 0
+    below: list[Leaf] = []
+
+
+class Twice(Item):
+    one: Leaf = Leaf()
+    many: list[Leaf] = []
+    _seen: int = 1
+
+
+class TwiceValidated(Item):
+    one: Leaf = Leaf()
+    many: list[Leaf] = []
+
+    @model_validator(mode="after")
+    def stays(self) -> TwiceValidated:
+        return self
+
+
 @pytest.fixture
 def row(todos: Collection[Record]) -> Any:
     """Return a function that stores a row of raw data."""
@@ -122,6 +142,8 @@ MODELS = [
     (Varying, {}),
     (Varying, {"inners": [{}, {"key": 5}]}),
     (Validated, {"title": " x "}),
+    (Twice, {"many": [{"x": 1, "below": [{}]}]}),
+    (TwiceValidated, {"one": {"below": [{"x": 2}]}}),
 ]
 each_model = pytest.mark.parametrize(
     ("model", "data"), MODELS, ids=[f"{model.__name__} of {', '.join(data) or 'nothing'}" for model, data in MODELS]
