@@ -396,6 +396,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     def __kinto_merge__(self, base: JSONObject | None, mine: JSONObject, theirs: JSONObject) -> Merged:
         return merge_data(base, mine, theirs, codec_of(type(self)).sets)
 
+    def __kinto_check__(self, data: JSONObject) -> None:
+        codec_of(type(self)).load({**data, "id": self.id, "last_modified": None})
+
     def __kinto_edit__(self, data: Mapping[str, Any], permissions: Mapping[str, Iterable[str]]) -> None:
         codec = codec_of(type(self))
         self.data.update(codec.encode(codec.by_wire(data, "update()")))

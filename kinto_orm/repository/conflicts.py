@@ -111,6 +111,7 @@ def _with_data(change: Change[Any], conflict: ConflictError, choice: object) -> 
             f"on_conflict gave {say_value(choice)} for {change.state.path}: it gives {names} or a mapping."
         )
     data = to_json_object(cast(Mapping[str, Any], choice))
+    change.holder.__kinto_check__(data)
     return replace(rebase(change, conflict), verb=Verb.SAVE, data=data, patch=None)
 
 

@@ -274,6 +274,10 @@ class Stateful(Protocol):
         """Return the data of both sides, merged by the types of the fields."""
         ...
 
+    def __kinto_check__(self, data: JSONObject) -> None:
+        """Raise ``InvalidValueError`` for data that could not be read back."""
+        ...
+
     def __kinto_edit__(self, data: Mapping[str, Any], permissions: Mapping[str, Iterable[str]]) -> None:
         """Set these keys of the data (by wire names) and these permissions, as unsaved changes."""
         ...

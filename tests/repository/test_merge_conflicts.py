@@ -19,6 +19,7 @@ from kinto_orm import (
     ForbiddenError,
     Group,
     InvalidTypeError,
+    InvalidValueError,
     JSONPatch,
     MergeConflict,
     MergePatch,
@@ -119,6 +120,25 @@ def test_a_function_that_gives_anything_else_is_refused(
 
     assert len(wire.requests) == 1
     assert dict(stale.data) == MINE
+    assert stored(todos) == THEIRS
+
+
+class Counter(Record):
+    title: str
+    n: int = 0
+
+
+@pytest.mark.parametrize("wrong", [{"title": "x", "n": "many"}, {"n": 1}])
+def test_data_of_a_function_that_does_not_fit_the_model_is_not_sent(
+    wrong: Any, stale: Record, todos: Collection[Record], wire: Wiretap
+) -> None:
+    counter = Counter(collection=todos, id="x", title="mine")
+
+    with pytest.raises(InvalidValueError, match="Counter: "):
+        counter.save(on_conflict=lambda conflict: wrong)
+
+    assert len(wire.requests) == 1
+    assert counter.is_new
     assert stored(todos) == THEIRS
 
 

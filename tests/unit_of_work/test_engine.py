@@ -30,6 +30,7 @@ from kinto_orm.errors import (
     RolledBackError,
     ServerError,
 )
+from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.responses import ShownPermissions
@@ -75,6 +76,9 @@ class Thing:
         raise NotImplementedError
 
     def __kinto_change__(self, verb: Verb) -> Change[Thing]:
+        raise NotImplementedError
+
+    def __kinto_check__(self, data: JSONObject) -> None:
         raise NotImplementedError
 
     def __kinto_edit__(self, data: Mapping[str, Any], permissions: Mapping[str, Iterable[str]]) -> None:
