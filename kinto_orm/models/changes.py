@@ -157,7 +157,7 @@ def _check_patch(model: Any, patch: BasicPatch | MergePatch) -> None:
     known = has_data(model)
     before = current_data(model) if known and names else {}
     for name in names:
-        for key in codec.read_before(name):
+        for key in codec.read_before[name]:
             if key not in changes and (not known or key in before):
                 raise InvalidValueError(
                     f"patch(): the server may have {key!r}, which {cls.__name__}.{name} is read from before "

@@ -196,10 +196,13 @@ class Codec:
         found.discard(None)
         return cast(set[str], found)
 
-    def read_before(self, name: str) -> list[str]:
-        """Return the other names of a field that are read before the one that it is written by: they would hide it."""
-        keys = self.read_keys[name]
-        return [key for key in keys[: keys.index(self.wires[name])] if key not in self.fields]
+    @cached_property
+    def read_before(self) -> Mapping[str, list[str]]:
+        """For a field, its other keys that are read before the one that it is written by: they would hide it."""
+        return {
+            name: [key for key in keys[: keys.index(self.wires[name])] if key not in self.fields]
+            for name, keys in self.read_keys.items()
+        }
 
     def names_set(self, fresh: Any, row: Mapping[str, JSON]) -> set[str]:
         """Return the names of the fields that were set when the object was made of the row."""

@@ -105,7 +105,9 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
         else:
             stored, keeps_defaults = snapshot.get(key, ABSENT), codec.types[name].varies
             changes[key] = _with_undeclared(codec, key, (stored, old, value), keeps_defaults=keeps_defaults)
-            changes.update((other, ABSENT) for other in codec.read_before(name) if other in snapshot)
+            for other in codec.read_before[name]:
+                if other in snapshot:
+                    changes[other] = ABSENT
     if ABSENT in changes.values():
         changes = {key: value for key, value in changes.items() if value is not ABSENT or key in snapshot}
     return _Changes(changes, now, text)
