@@ -47,7 +47,7 @@ def with_undeclared(stored: JSON, before: JSON, now: JSON, path: _Path, *, keeps
         return _merged(stored, before, now, path, keeps_defaults)
     if isinstance(stored, list) and isinstance(before, list) and isinstance(now, list):
         return _paired(stored, before, now, path, keeps_defaults)
-    _refuse_loss(stored, before, path)
+    _refuse_loss([stored], [before], path)
     return now
 
 
@@ -60,9 +60,10 @@ def read_text(text: JSON) -> JSON:
     return value if isinstance(value, (dict, list)) else text
 
 
-def _refuse_loss(stored: JSON, before: JSON, path: _Path) -> None:
-    # A text of JSON that the type of the field does not tell from others: in a union, or in another text of JSON.
-    if _has_undeclared(stored, before):
+def _refuse_loss(stored: list[JSON], before: list[JSON], path: _Path) -> None:
+    # Texts of JSON that the type of the field does not tell from others: in a union, or in another text of JSON.
+    pairs = zip(stored, before, strict=True) if len(stored) == len(before) else ()
+    if any(isinstance(one, str) and _has_undeclared(one, again) for one, again in pairs):
         raise InvalidValueError(
             f"data.{say_path(path)}: the JSON in this text holds keys that the model does not declare, and that would "
             "be lost: declare them, or give the whole text to patch()."

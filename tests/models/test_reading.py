@@ -21,6 +21,7 @@ from pydantic import (
     Field,
     Json,
     PrivateAttr,
+    field_serializer,
     field_validator,
     model_validator,
 )
@@ -502,6 +503,26 @@ def test_j03_undeclared_keys_in_a_text_that_the_type_does_not_tell_are_not_lost_
     with pytest.raises(InvalidValueError, match=rf"data\.{name}.*does not declare"):
         one.save()
     assert Item.records.get("x").data == {name: value}
+
+
+class Tagged(Item):
+    tags: set[str] = set()
+    inner: dict[str, Any] = {}
+
+    @field_serializer("inner")
+    def _without_hidden(self, value: dict[str, Any]) -> dict[str, Any]:
+        return {key: one for key, one in value.items() if one != {"hidden": 1}}
+
+
+def test_j03_what_is_no_text_of_json_is_edited_as_before(row: Any) -> None:
+    row(tags=["a", "a"], inner={"x": {"hidden": 1}})
+    one = Tagged.records.get("x")
+    one.tags.add("b")
+    one.inner["x"] = {"shown": 1}
+    one.save()
+
+    data = Item.records.get("x").data
+    assert sorted(data["tags"]) == ["a", "b"] and data["inner"] == {"x": {"shown": 1}}
 
 
 @pytest.mark.parametrize("key", STORED)
