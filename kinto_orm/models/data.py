@@ -476,9 +476,6 @@ def set_field(model: Any, name: str, value: Any) -> None:
     before = model.__dict__
     # On a scratch copy: with an alias, pydantic's validate_assignment may take the value from somewhere else.
     scratch = bare(cls, dict(before), None)
-    # Filled at once: pydantic asks for both, and would find out what the server's data has.
-    object.__setattr__(scratch, "__pydantic_fields_set__", set())
-    object.__setattr__(scratch, "__pydantic_extra__", None)
     if not codec.is_bare:
         own = _ScratchEnvelope(envelope.status)
         own.data, own.extra = envelope.data, envelope.extra
