@@ -107,13 +107,13 @@ class FileTransport:
             if request.headers.get(ATOMIC_HEADER) == "true" and any(one.status >= 400 for one in answers):
                 is_undone = True
                 connection.execute("ROLLBACK TO batch")
-        bodies = [decode(one.body, "/batch") if one.body else "" for one in answers]
         paths = [f"/v1{unquote(entry['path'].partition('?')[0])}" for entry in entries]
-        responses = [
-            {"status": one.status, "path": path, "headers": one.headers, "body": body}
-            for one, path, body in zip(answers, paths, bodies, strict=True)
+        texts = [
+            b'{"status":%d,"path":%s,"headers":%s,"body":%s}'
+            % (one.status, encode(path), encode(one.headers), one.body or b'""')
+            for one, path in zip(answers, paths, strict=True)
         ]
-        text = encode({"responses": responses}).decode()
+        text = (b'{"responses":[%s]}' % b",".join(texts)).decode()
         return _answer(200, text, headers={ROLLED_BACK_HEADER.lower(): "true"} if is_undone else NO_HEADERS)
 
     def _call(self, method: str, path: str, query: str, headers: Mapping[str, str], body: Any) -> _Call:
