@@ -307,13 +307,13 @@ _TIMES = {"_since": "gt", "_before": "lt"}
 
 def _parse(name: str, text: str) -> Condition:
     match = _OPERATOR_PREFIX.fullmatch(name)
-    operator, field = (match[1], match[2]) if match else (_TIMES.get(name, "eq"), name)
+    operator, field = (match[1].removeprefix("eq"), match[2]) if match else (_TIMES.get(name, ""), name)
     if name in _TIMES or field == "last_modified":
-        return Condition("last_modified", operator.removeprefix("eq"), int(text.strip('"')))
+        return Condition("last_modified", operator, int(text.strip('"')))
     value = [_parse_value(part) for part in text.split(",")] if operator in ("in", "exclude") else _parse_value(text)
     if operator in ("contains", "contains_any") and not isinstance(value, list):
         value = [value]
-    return Condition(field, operator.removeprefix("eq"), value)
+    return Condition(field, operator, value)
 
 
 def _parse_value(text: str) -> JSON:

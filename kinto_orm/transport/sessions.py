@@ -205,12 +205,11 @@ class _Headers:
 
     __slots__ = ("_authorization", "_names", "all")
 
-    def __init__(self, options: WireOptions) -> None:
+    def __init__(self, options: WireOptions, auth: Authenticator | None) -> None:
         given = {name.lower() for name in options.headers or ()}
         own = {name: value for name, value in own_headers().items() if name.lower() not in given}
         self.all = {**own, **(options.headers or {})}
         self._names = {name.lower(): name for name in self.all}
-        auth = parse_auth(options.auth)
         self._authorization = auth.reveal() if is_plain(auth) and auth is not None else None
 
     def of(self, request: Request) -> dict[str, str]:
@@ -244,7 +243,7 @@ class ManagedSession:
         self._ancestor = ancestor
         self._session = _own_session(options, adapter)
         self._is_network = _is_network(self._session, options.server_url)
-        self._headers = _Headers(options)
+        self._headers = _Headers(options, self.auth)
         self._is_clear = self._is_network and options.is_clear(self._session.proxies)
         if self._is_clear:
             refuse_in_clear(CaseInsensitiveDict(self._headers.all), self.auth)
