@@ -32,6 +32,7 @@ from kinto_orm import (
     NotStageableError,
     Record,
     UnitClosedError,
+    UnitOfWork,
     UnitOfWorkError,
 )
 from kinto_orm.transport.reporting import ResponseEvent
@@ -494,26 +495,31 @@ def test_what_is_staged_while_others_are_sent_waits_for_the_next_commit(
     assert [[one.object.id for one in sent] for sent in (sent_first, sent_then)] == [["first"], ["late"]]
 
 
-def test_a_cancelled_commit_can_be_repeated(network: tuple[Client, LossyAdapter]) -> None:
-    client, adapter = network
-    record = Record(collection=client.bucket("payments").collection("todos"), id="x")
+async def cancel_when_stored(uow: UnitOfWork, adapter: LossyAdapter, *before: str) -> None:
+    """Commit, and cancel the call when the server has stored a batch, behind these ones, whose answer is lost."""
     stored, is_cancelled = threading.Event(), threading.Event()
 
     def lose() -> None:
         stored.set()
         is_cancelled.wait(30)
 
-    adapter.plan.append(lose)
+    adapter.plan += [*before, lose]
+    task = asyncio.create_task(uow.acommit())
+    await asyncio.to_thread(stored.wait, 30)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    is_cancelled.set()
+
+
+def test_a_cancelled_commit_can_be_repeated(network: tuple[Client, LossyAdapter]) -> None:
+    client, adapter = network
+    record = Record(collection=client.bucket("payments").collection("todos"), id="x")
 
     async def work() -> None:
         async with client.unit_of_work() as uow:
             record.save()
-            task = asyncio.create_task(uow.acommit())
-            await asyncio.to_thread(stored.wait, 30)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            is_cancelled.set()
+            await cancel_when_stored(uow, adapter)
             outcomes.append(uow.outcomes)
             outcomes.append(await uow.acommit())  # it was stored, and the answer was lost
 
@@ -530,24 +536,12 @@ def test_of_a_cancelled_commit_in_batches_only_what_was_not_stored_is_repeated(
     client, adapter = network
     todos = client.bucket("payments").collection("todos")
     client.server_info()
-    stored, is_cancelled = threading.Event(), threading.Event()
-
-    def lose() -> None:
-        stored.set()
-        is_cancelled.wait(30)
-
-    adapter.plan += ["ok", lose]
 
     async def work() -> None:
         async with client.unit_of_work(chunked=True) as uow:
             for number in range(30):
                 Record(collection=todos, id=f"r{number}").save()
-            task = asyncio.create_task(uow.acommit())
-            await asyncio.to_thread(stored.wait, 30)
-            task.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await task
-            is_cancelled.set()
+            await cancel_when_stored(uow, adapter, "ok")
             statuses.append([(one.status, one.reconciled) for one in uow.outcomes])
             statuses.append([(one.status, one.reconciled) for one in await uow.acommit()])
 
