@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -18,7 +17,7 @@ from kinto_orm import Bucket, Client, Collection
 from kinto_orm.errors import ConnectionFailedError, KintoError, UsageError
 from kinto_orm.server import EmbeddedServer, listening
 from kinto_orm.server.application import import_extra
-from kinto_orm.server.cluster import find_postmaster, kill_orphans
+from kinto_orm.server.cluster import find_postmaster, is_running, kill_orphans, wait_until
 from kinto_orm.server.data_folder import BELONGS_TO, read_pid_file, remove_sockets_folder
 from kinto_orm.server.programs import Owner, copy_programs
 
@@ -375,7 +374,7 @@ with EmbeddedServer.postgres(data) as server, Client.embedded(server=server, ret
 
 
 def kill(data: Path) -> None:
-    """Kill the postmaster, and wait until it is dead."""
-    os.kill(read_pid_file(data / "postgresql" / "postmaster.pid")[0], signal.SIGKILL)
-    while find_postmaster(data / "postgresql") is not None:
-        time.sleep(0.01)
+    """Kill the postmaster, and wait until it is dead: a dying one has no working directory, and runs still."""
+    postmaster = find_postmaster(data / "postgresql")
+    postmaster.kill()
+    wait_until(lambda: not is_running(postmaster), 30)
