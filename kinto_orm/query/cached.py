@@ -8,7 +8,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -26,23 +26,20 @@ from kinto_orm.protocol.paging import (
 )
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, pause
-from kinto_orm.query.execution import Place, Reading
+from kinto_orm.query.execution import Endings, Place, Reading
 from kinto_orm.repository.state import Stateful, Status
 from kinto_orm.unit_of_work.unit_of_work import open_unit
 
 M = TypeVar("M", bound=Stateful)
-T = TypeVar("T")
 
 MOST_ATTEMPTS = 3
 """The number of times that pages of one state are read, while others write."""
 
 
-class ConditionalReads(Generic[M]):
+class ConditionalReads(Endings[M]):
     """The part of a query that rests on the timestamp of its list."""
 
     __slots__ = ()
-
-    _reading: Reading[M]
 
     def cached(
         self, *, max_age: float = 60, horizon: float = 10, revalidate: float = 900, stale_ok: bool = False
@@ -75,14 +72,6 @@ class ConditionalReads(Generic[M]):
     async def aconsistent(self, *, horizon: float = 10) -> list[M]:
         """Like :meth:`consistent`."""
         return await self._arun(partial(_read_state, self._reading, check_horizon(horizon)))
-
-    def _run(self, ending: Callable[[Place], Flow[T]]) -> T:
-        place = self._reading.source.locate()
-        return place.runner.run(place.asked(ending(place)))
-
-    async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
-        place = self._reading.source.locate()
-        return await place.runner.arun(place.asked(ending(place)))
 
 
 def _read_state(reading: Reading[M], horizon: float, place: Place) -> Flow[list[M]]:

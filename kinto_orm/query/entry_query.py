@@ -6,11 +6,12 @@ https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Generic, NoReturn, Self, TypeVar, cast
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, Self, TypeVar, cast
 
-from kinto_orm.errors import InvalidFilterError, UsageError
+from kinto_orm.errors import InvalidFilterError
 from kinto_orm.protocol.entries import PERMISSIONS_ORDER, HistoryEntry, PermissionEntry, history_entry, permission_entry
 from kinto_orm.protocol.filters import Condition
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput, decode, parse_timestamp
@@ -18,7 +19,7 @@ from kinto_orm.protocol.paging import encode_query, entries_of
 from kinto_orm.protocol.paths import EntriesPath, ObjectPath
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import building
-from kinto_orm.query.execution import LoadedRows, PageWalk, Place, Reading, Selection, Source
+from kinto_orm.query.execution import Endings, LoadedRows, PageWalk, Place, Reading, Selection, Source
 from kinto_orm.query.writing import delete_selected
 from kinto_orm.repository.history import conditions_about, require_history
 from kinto_orm.repository.reads import require_capability
@@ -26,7 +27,6 @@ from kinto_orm.repository.state import FlowRunner
 from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
 E = TypeVar("E")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -65,10 +65,8 @@ class EntrySource(RawEntries, Generic[E]):
     sortable: tuple[str, ...]
     """The fields that every entry has, so that no page leaves an entry out in their order."""
     parse: Callable[[JSONObject], E]
-    find: Callable[[], Place[Any]]
+    locate: Callable[[], Place[Any]]
     """Function that returns the client and the list; raises ``NotBoundError`` where there is none."""
-    require: Callable[[Place[Any]], Flow[Any]]
-    """Flow that raises ``CapabilityMissingError`` where the server has no such list."""
 
     def load(self, rows: LoadedRows, place: Place) -> Sequence[Any]:
         """Return the entries of a page."""
@@ -86,8 +84,8 @@ class EntrySource(RawEntries, Generic[E]):
             f"they have {', '.join(self.fields)}."
         )
 
-    def checked(self, selection: Selection) -> Selection:
-        """Return the selection; raise ``InvalidFilterError`` where Kinto would ignore a part of it, or lose entries."""
+    def check(self, selection: Selection) -> None:
+        """Raise ``InvalidFilterError`` where Kinto would ignore a part of the selection, or lose entries."""
         unsafe = [name for name in selection.order or () if name.lstrip("-") not in self.sortable]
         if unsafe:
             raise InvalidFilterError(
@@ -99,18 +97,40 @@ class EntrySource(RawEntries, Generic[E]):
         asks_time = selection.since is not None or selection.before is not None
         if asks_time and "last_modified" not in self.fields:
             raise InvalidFilterError(f"{self.plural} have no time: Kinto would ignore _since= and _before=.")
-        return selection
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
-class EntryQuery(Generic[E]):
+class EntryReading(Reading[Any]):
+    """A query of entries about to be read."""
+
+    @property
+    def entries(self) -> EntrySource[Any]:
+        """The source, which loads entries and no objects."""
+        return cast(EntrySource[Any], self.source)
+
+    def walk(self, place: Place, *, grows: bool = False) -> PageWalk[Any]:
+        """Return the pages, to be read one by one."""
+        ordered = self if self.selection.order else self.select(order=self.entries.order)
+        return PageWalk(self.source, place, ordered.selection, "raise")
+
+    def count(self, place: Place) -> Flow[int]:
+        """Return the number of entries."""
+        # HEAD returns no count of the history: the entries are read and counted, with one small field each.
+        return len((yield from self.select(fields=("uri",)).all(place)))
+
+    def exists(self, place: Place) -> Flow[bool]:
+        """Return whether there is any entry."""
+        return (yield from self.first(place)) is not None
+
+
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
+class EntryQuery(Endings[E]):
     """A lazy selection of entries: nothing is sent before it ends, and each iteration reads anew.
 
     Each ending raises ``CapabilityMissingError`` where the server lacks the plugin, before anything else is sent.
     """
 
-    _source: EntrySource[E]
-    _selection: Selection
+    _reading: EntryReading
 
     # -- refine ---------------------------------------------------------------------------------------------------
 
@@ -123,120 +143,30 @@ class EntryQuery(Generic[E]):
         """
         for one in conditions:
             if isinstance(one, Condition):
-                self._source.resolve_field(one.field)
-        reading = building.with_expressions(self._reading, conditions)
-        return self._refined(self._source.checked(building.with_keywords(reading, keywords).selection))
+                self._reading.entries.resolve_field(one.field)
+        reading = building.with_keywords(building.with_expressions(self._reading, conditions), keywords)
+        self._reading.entries.check(reading.selection)
+        return self._refined(reading)
 
     def limit(self, count: int) -> Self:
         """Select the first ``count`` entries, on however many pages."""
-        return self._refined(self._reading.select(limit=building.check_count(count, "limit")).selection)
+        return self._refined(self._reading.select(limit=building.check_count(count, "limit")))
 
     def page_size(self, count: int) -> Self:
         """Read the same entries, ``count`` at a time."""
-        return self._refined(
-            self._reading.select(page_size=building.check_count(count, "page_size", least=1)).selection
-        )
+        return self._refined(self._reading.select(page_size=building.check_count(count, "page_size", least=1)))
 
     def __getitem__(self, part: slice) -> Self:
-        return self._refined(building.sliced(self._reading, part).selection)
+        return self._refined(building.sliced(self._reading, part))
 
-    # -- end ------------------------------------------------------------------------------------------------------
-
-    def __iter__(self) -> Iterator[E]:
-        place = self._source.find()
-        walk = self._walk(place)
-        place.runner.run(self._source.require(place))
-        while (flow := walk.next_page()) is not None:
-            yield from place.runner.run(flow).objects
-
-    async def __aiter__(self) -> AsyncIterator[E]:
-        place = self._source.find()
-        walk = self._walk(place)
-        await place.runner.arun(self._source.require(place))
-        while (flow := walk.next_page()) is not None:
-            for one in (await place.runner.arun(flow)).objects:
-                yield one
-
-    def all(self) -> list[E]:
-        """Return all the entries, in a list."""
-        return self._run(self._all)
-
-    async def aall(self) -> list[E]:
-        """Like :meth:`all`."""
-        return await self._arun(self._all)
-
-    def first(self) -> E | None:
-        """Return the first entry; ``None`` where there is none."""
-        return self._run(self._first)
-
-    async def afirst(self) -> E | None:
-        """Like :meth:`first`."""
-        return await self._arun(self._first)
-
-    def count(self) -> int:
-        """Return the number of entries."""
-        return self._run(self._count)
-
-    async def acount(self) -> int:
-        """Like :meth:`count`."""
-        return await self._arun(self._count)
-
-    def exists(self) -> bool:
-        """Return whether there is any entry."""
-        return self._run(self._exists)
-
-    async def aexists(self) -> bool:
-        """Like :meth:`exists`."""
-        return await self._arun(self._exists)
-
-    # -- the rest -------------------------------------------------------------------------------------------------
-
-    @property
-    def _reading(self) -> Reading[Any]:
-        return Reading(cast(Source[Any], self._source), self._selection)  # the source loads entries, not objects
-
-    def _refined(self, selection: Selection) -> Self:
-        return type(self)(self._source, replace(selection, is_newest_first=False))
-
-    def _walk(self, place: Place[Any], fields: tuple[str, ...] = ()) -> PageWalk[Any]:
-        selection = replace(self._selection, order=self._selection.order or self._source.order, fields=fields)
-        return PageWalk(self._source, place, selection, "raise")
-
-    def _all(self, place: Place[Any], fields: tuple[str, ...] = ()) -> Flow[list[E]]:
-        return (yield from self._walk(place, fields).rest())
-
-    def _first(self, place: Place[Any]) -> Flow[E | None]:
-        found = yield from self[:1]._all(place)
-        return found[0] if found else None
-
-    def _count(self, place: Place[Any]) -> Flow[int]:
-        # HEAD returns no count of the history: the entries are read and counted, with one small field each.
-        return len((yield from self._all(place, ("uri",))))
-
-    def _exists(self, place: Place[Any]) -> Flow[bool]:
-        return (yield from self._first(place)) is not None
-
-    def _run(self, ending: Callable[[Place[Any]], Flow[T]], *, writes: str = "") -> T:
-        place = self._source.find()
-        return place.runner.run(self._required(ending, place, writes))
-
-    async def _arun(self, ending: Callable[[Place[Any]], Flow[T]], *, writes: str = "") -> T:
-        place = self._source.find()
-        return await place.runner.arun(self._required(ending, place, writes))
-
-    def _required(self, ending: Callable[[Place[Any]], Flow[T]], place: Place[Any], writes: str) -> Flow[T]:
-        if writes:
-            refuse_staging(place.runner, writes)
-        yield from self._source.require(place)
-        return (yield from ending(place))
-
-    def __bool__(self) -> NoReturn:
-        raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")
+    def _refined(self, reading: Reading[Any]) -> Self:
+        return type(self)(cast(EntryReading, reading.select(is_newest_first=False)))
 
     def __repr__(self) -> str:
-        size = "all" if self._selection.limit is None else self._selection.limit
-        what = encode_query(self._selection.parameters()) or "no filter"
-        return f"<{type(self).__name__} of {size} {self._source.plural}: {what}>"
+        selection = self._reading.selection
+        size = "all" if selection.limit is None else selection.limit
+        what = encode_query(selection.parameters()) or "no filter"
+        return f"<{type(self).__name__} of {size} {self._reading.entries.plural}: {what}>"
 
 
 class History(EntryQuery[HistoryEntry]):
@@ -250,11 +180,11 @@ class History(EntryQuery[HistoryEntry]):
 
     def since(self, timestamp: TimestampInput) -> Self:
         """Select the entries after the timestamp (milliseconds, ETag or aware datetime)."""
-        return self._refined(self._reading.select(since=building.moment(timestamp, "since")).selection)
+        return self._refined(self._reading.select(since=building.moment(timestamp, "since")))
 
     def before(self, timestamp: TimestampInput) -> Self:
         """Select the entries before the timestamp (milliseconds, ETag or aware datetime)."""
-        return self._refined(self._reading.select(before=building.moment(timestamp, "before")).selection)
+        return self._refined(self._reading.select(before=building.moment(timestamp, "before")))
 
     def timestamp(self) -> int | None:
         """Return the timestamp of the bucket's history, in milliseconds, whatever the filters."""
@@ -271,18 +201,18 @@ class History(EntryQuery[HistoryEntry]):
         must have: raises ``ConflictError`` where it has a newer entry. Raises ``UsageError`` without a filter, unless
         ``everything=True``.
         """
-        return self._run(self._purging(if_match, everything=everything), writes="purge()")
+        return self._run(self._purging(if_match, everything=everything))
 
     async def apurge(self, *, everything: bool = False, if_match: TimestampInput | None = None) -> int:
         """Like :meth:`purge`."""
-        return await self._arun(self._purging(if_match, everything=everything), writes="purge()")
+        return await self._arun(self._purging(if_match, everything=everything))
 
     def _purging(self, if_match: TimestampInput | None, *, everything: bool) -> Callable[[Place[Any]], Flow[int]]:
-        selection = self._selection
-        selection.check_deletion("purge", everything=everything)
+        reading = self._reading
+        reading.selection.check_deletion("purge", everything=everything)
         timestamp = None if if_match is None else parse_timestamp(if_match, "if_match")
-
-        return lambda place: delete_selected(selection, place, self._count, if_match=timestamp)
+        refuse_staging(reading.source.locate().runner, "purge()")
+        return lambda place: delete_selected(reading.selection, place, reading.count, if_match=timestamp)
 
 
 _ALWAYS_THERE = ("last_modified", "id", "date", "action", "uri", "resource_name")
@@ -292,15 +222,12 @@ _KINDS = ("group_id", "collection_id", "record_id")
 def history_of(bucket: Callable[[], tuple[FlowRunner, str]], about: ObjectPath | None = None) -> History:
     """Return the history of the bucket that ``bucket`` finds when the query ends, or of one object in it."""
 
-    def find() -> Place[Any]:
+    def locate() -> Place[Any]:
         runner, id = bucket()
-        return Place(runner, EntriesPath("history", (id,)))
-
-    def require(place: Place[Any]) -> Flow[None]:
-        if about is None:
-            yield from require_capability("history", "bucket.history", place.runner)
-        else:
-            yield from require_history("history()", about, place.runner)
+        requirement: Callable[[], Flow[Any]] = partial(require_capability, "history", "bucket.history", runner)
+        if about is not None:
+            requirement = partial(require_history, "history()", about, runner)
+        return Place(runner, EntriesPath("history", (id,)), requirement=requirement)
 
     source = EntrySource(
         "history entries",
@@ -308,25 +235,25 @@ def history_of(bucket: Callable[[], tuple[FlowRunner, str]], about: ObjectPath |
         order=("-last_modified",),
         sortable=_ALWAYS_THERE,
         parse=history_entry,
-        find=find,
-        require=require,
+        locate=locate,
     )
-    return History(source, Selection(conditions=conditions_about(about) if about is not None else ()))
+    return History(_reading_of(source, Selection(conditions=conditions_about(about) if about is not None else ())))
 
 
 def permissions_of(runner: FlowRunner) -> EntryQuery[PermissionEntry]:
     """Return the permissions of the client's user."""
 
-    def require(place: Place[Any]) -> Flow[JSONObject]:
-        return require_capability("permissions_endpoint", "client.permissions", place.runner)
-
+    needs = partial(require_capability, "permissions_endpoint", "client.permissions", runner)
     source = EntrySource(
         "permission entries",
         fields=("uri", "resource_name", "id", "bucket_id", *_KINDS),
         order=PERMISSIONS_ORDER,
         sortable=PERMISSIONS_ORDER,
         parse=permission_entry,
-        find=lambda: Place(runner, EntriesPath("permissions")),
-        require=require,
+        locate=lambda: Place(runner, EntriesPath("permissions"), requirement=needs),
     )
-    return EntryQuery(source, Selection())
+    return EntryQuery(_reading_of(source, Selection()))
+
+
+def _reading_of(source: EntrySource[Any], selection: Selection) -> EntryReading:
+    return EntryReading(cast(Source[Any], source), selection)

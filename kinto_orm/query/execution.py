@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, NoReturn, Protocol, Self, TypeVar
 
 from typing_extensions import TypeVar as TypeVarWithDefault
 
@@ -113,10 +113,14 @@ class Place(NamedTuple, Generic[P_co]):
     path: P_co
     parent: Any = None
     """The parent object, where the query was given one: ``Any``, because the models stand above this module."""
+    requirement: Callable[[], Flow[Any]] | None = None
+    """The check that the server has the list, where the kind of its objects does not tell."""
 
     def asked(self, flow: Flow[T]) -> Flow[T]:
         """Run the flow, after checking that the server has such lists where not every server has them."""
-        if isinstance(self.path, PluralPath):
+        if self.requirement is not None:
+            yield from self.requirement()
+        elif isinstance(self.path, PluralPath):
             yield from require_kind(self.path.kind, self.runner)
         return (yield from flow)
 
@@ -327,9 +331,9 @@ class Reading(Generic[M]):
     selection: Selection = EVERYTHING
     on_invalid: OnInvalid | None = None
 
-    def select(self, **changes: Any) -> Reading[M]:
+    def select(self, **changes: Any) -> Self:
         """Return the same reading with these changes of its selection."""
-        return Reading(self.source, replace(self.selection, **changes), self.on_invalid)
+        return replace(self, selection=replace(self.selection, **changes))
 
     def walk(self, place: Place, *, grows: bool = False) -> PageWalk[M]:
         """Return the pages, to be read one by one."""
@@ -357,29 +361,24 @@ class Reading(Generic[M]):
             raise MultipleObjectsError(f"More than one object of {place.path} matches the query.")
         return found[0]
 
-    def _at_most(self, count: int) -> Reading[M]:
+    def _at_most(self, count: int) -> Self:
         limit = self.selection.limit
         return self.select(limit=count if limit is None else min(limit, count))
 
-    def get(self, id: str) -> Callable[[Place], Flow[M]]:
-        """Return the flow that reads the object of that id: from the list where it was filtered, else by its URL."""
+    def get(self, id: str, place: Place) -> Flow[M]:
+        """Return the object of that id: from the list where it was filtered, else by its URL."""
         if self.selection != EVERYTHING:
-            return self.select(conditions=(*self.selection.conditions, condition("id", "", id))).one
-        return lambda place: self._get(id, place)
-
-    def _get(self, id: str, place: Place) -> Flow[M]:
+            found = self.select(conditions=(*self.selection.conditions, condition("id", "", id)))
+            return (yield from found.one(place))
         state = yield from get(place.path.object(id))
         return self.source.load_one(state, place)
 
-    def get_or_none(self, id: str) -> Callable[[Place], Flow[M | None]]:
-        """Return the flow of :meth:`get`, with ``None`` where there is no such object."""
-        return lambda place: or_none(self.get(id)(place))
+    def get_or_none(self, id: str, place: Place) -> Flow[M | None]:
+        """Return the object of that id; ``None`` where there is none."""
+        return or_none(self.get(id, place))
 
-    def get_many(self, ids: Sequence[str]) -> Callable[[Place], Flow[list[M]]]:
-        """Return the flow that reads the objects of these ids that exist, in the order of the ids."""
-        return lambda place: self._get_many(ids, place)
-
-    def _get_many(self, ids: Sequence[str], place: Place) -> Flow[list[M]]:
+    def get_many(self, ids: Sequence[str], place: Place) -> Flow[list[M]]:
+        """Return the objects of these ids that exist, in the order of the ids."""
         found: dict[str, M] = {}
         for chunk in ids_in_chunks(ids):
             some = self.select(conditions=(*self.selection.conditions, condition("id", "in", chunk)))
@@ -398,7 +397,7 @@ class Reading(Generic[M]):
         if selection.since is None:
             known = yield from read_known_count(place.path, encode_query(plain.parameters()))
         if known is None:
-            return len((yield from self._values(("last_modified",), place)))
+            return len((yield from self.values(("last_modified",), place)))
         count = max(0, known - selection.skip)
         return count if selection.limit is None else min(count, selection.limit)
 
@@ -410,11 +409,8 @@ class Reading(Generic[M]):
         """Return the timestamp of the whole list."""
         return read_timestamp(place.path)
 
-    def values(self, names: tuple[str, ...]) -> Callable[[Place], Flow[list[JSONObject]]]:
-        """Return the flow that reads these fields of each object."""
-        return lambda place: self._values(names, place)
-
-    def _values(self, names: tuple[str, ...], place: Place) -> Flow[list[JSONObject]]:
+    def values(self, names: tuple[str, ...], place: Place) -> Flow[list[JSONObject]]:
+        """Return these fields of each object."""
         some = self.select(fields=names)
         # The rows are not loaded into objects.
         walk = PageWalk(RawRows(), place, some.selection, "raise")
@@ -425,6 +421,73 @@ class Reading(Generic[M]):
                 picked = ((name, _value_at(row, name)) for name in names)
                 found.append({name: value for name, value in picked if value is not _MISSING})
         return found
+
+
+class Endings(Generic[L]):
+    """A lazy selection: nothing is sent before it ends, and each iteration reads anew."""
+
+    __slots__ = ()
+
+    _reading: Reading[Any]
+
+    _grows: ClassVar[bool] = False
+    """Whether an iteration begins with a small page."""
+
+    def __iter__(self) -> Iterator[L]:
+        place = self._reading.source.locate()
+        walk = self._reading.walk(place, grows=self._grows)
+        while (flow := walk.next_page()) is not None:
+            yield from place.runner.run(place.asked(flow)).objects
+
+    async def __aiter__(self) -> AsyncIterator[L]:
+        place = self._reading.source.locate()
+        walk = self._reading.walk(place, grows=self._grows)
+        while (flow := walk.next_page()) is not None:
+            for one in (await place.runner.arun(place.asked(flow))).objects:
+                yield one
+
+    def all(self) -> list[L]:
+        """Return all that is selected, in a list."""
+        return self._run(self._reading.all)
+
+    async def aall(self) -> list[L]:
+        """Like :meth:`all`."""
+        return await self._arun(self._reading.all)
+
+    def first(self) -> L | None:
+        """Return the first one; ``None`` where there is none."""
+        return self._run(self._reading.first)
+
+    async def afirst(self) -> L | None:
+        """Like :meth:`first`."""
+        return await self._arun(self._reading.first)
+
+    def count(self) -> int:
+        """Return how many there are; tombstones are not counted."""
+        return self._run(self._reading.count)
+
+    async def acount(self) -> int:
+        """Like :meth:`count`."""
+        return await self._arun(self._reading.count)
+
+    def exists(self) -> bool:
+        """Return whether there is any."""
+        return self._run(self._reading.exists)
+
+    async def aexists(self) -> bool:
+        """Like :meth:`exists`."""
+        return await self._arun(self._reading.exists)
+
+    def __bool__(self) -> NoReturn:
+        raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")
+
+    def _run(self, ending: Callable[[Place], Flow[T]]) -> T:
+        place = self._reading.source.locate()
+        return place.runner.run(place.asked(ending(place)))
+
+    async def _arun(self, ending: Callable[[Place], Flow[T]]) -> T:
+        place = self._reading.source.locate()
+        return await place.runner.arun(place.asked(ending(place)))
 
 
 def _value_at(row: JSONObject, name: str) -> JSON:

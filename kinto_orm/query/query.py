@@ -89,7 +89,6 @@ class Query(ConditionalReads[M]):
     _reading: Reading[M]
 
     _grows: ClassVar[bool] = True
-    """Whether an iteration begins with a small page."""
 
     # -- refine ---------------------------------------------------------------------------------------------------
 
@@ -178,15 +177,6 @@ class Query(ConditionalReads[M]):
 
     # -- end ------------------------------------------------------------------------------------------------------
 
-    def __iter__(self) -> Iterator[M]:
-        for page in self.pages():
-            yield from page.objects
-
-    async def __aiter__(self) -> AsyncIterator[M]:
-        async for page in self.apages():
-            for one in page.objects:
-                yield one
-
     def pages(self) -> Iterator[Page[M]]:
         """Yield the pages, one after the other."""
         place = self._reading.source.locate()
@@ -201,22 +191,6 @@ class Query(ConditionalReads[M]):
         while (flow := walk.next_page()) is not None:
             yield await place.runner.arun(place.asked(flow))
 
-    def all(self) -> list[M]:
-        """Return all the objects, in a list."""
-        return self._run(self._reading.all)
-
-    async def aall(self) -> list[M]:
-        """Like :meth:`all`."""
-        return await self._arun(self._reading.all)
-
-    def first(self) -> M | None:
-        """Return the first object; ``None`` where there is none."""
-        return self._run(self._reading.first)
-
-    async def afirst(self) -> M | None:
-        """Like :meth:`first`."""
-        return await self._arun(self._reading.first)
-
     def one(self) -> M:
         """Return the only object; raise ``NotFoundError`` for none and ``MultipleObjectsError`` for several."""
         return self._run(self._reading.one)
@@ -228,54 +202,38 @@ class Query(ConditionalReads[M]):
     @_advising(_GET)
     def get(self, id: str | UUID) -> M:
         """Return the object of that id; an unrefined query gives it its permissions. Raises ``NotFoundError``."""
-        return self._run(self._reading.get(self._checked(id)))
+        return self._run(partial(self._reading.get, self._checked(id)))
 
     @_advising(_GET)
     async def aget(self, id: str | UUID) -> M:
         """Like :meth:`get`."""
-        return await self._arun(self._reading.get(self._checked(id)))
+        return await self._arun(partial(self._reading.get, self._checked(id)))
 
     @_advising(_GET_OR_NONE)
     def get_or_none(self, id: str | UUID) -> M | None:
         """Return the object of that id; ``None`` where there is none."""
-        return self._run(self._reading.get_or_none(self._checked(id)))
+        return self._run(partial(self._reading.get_or_none, self._checked(id)))
 
     @_advising(_GET_OR_NONE)
     async def aget_or_none(self, id: str | UUID) -> M | None:
         """Like :meth:`get_or_none`."""
-        return await self._arun(self._reading.get_or_none(self._checked(id)))
+        return await self._arun(partial(self._reading.get_or_none, self._checked(id)))
 
     def get_many(self, ids: Iterable[str | UUID]) -> list[M]:
         """Return the objects of these ids that exist, in the order of the ids: one request, or a few for many ids."""
-        return self._run(self._reading.get_many(building.check_ids(ids, self._reading.source.kind)))
+        return self._run(partial(self._reading.get_many, building.check_ids(ids, self._reading.source.kind)))
 
     async def aget_many(self, ids: Iterable[str | UUID]) -> list[M]:
         """Like :meth:`get_many`."""
-        return await self._arun(self._reading.get_many(building.check_ids(ids, self._reading.source.kind)))
-
-    def count(self) -> int:
-        """Return the number of objects; tombstones are not counted."""
-        return self._run(self._reading.count)
-
-    async def acount(self) -> int:
-        """Like :meth:`count`."""
-        return await self._arun(self._reading.count)
-
-    def exists(self) -> bool:
-        """Return whether there is any object."""
-        return self._run(self._reading.exists)
-
-    async def aexists(self) -> bool:
-        """Like :meth:`exists`."""
-        return await self._arun(self._reading.exists)
+        return await self._arun(partial(self._reading.get_many, building.check_ids(ids, self._reading.source.kind)))
 
     def values(self, *fields: object) -> list[JSONObject]:
         """Return these fields of each object, as plain dictionaries."""
-        return self._run(self._reading.values(building.field_names(self._reading, fields, "values")))
+        return self._run(partial(self._reading.values, building.field_names(self._reading, fields, "values")))
 
     async def avalues(self, *fields: object) -> list[JSONObject]:
         """Like :meth:`values`."""
-        return await self._arun(self._reading.values(building.field_names(self._reading, fields, "values")))
+        return await self._arun(partial(self._reading.values, building.field_names(self._reading, fields, "values")))
 
     def to_arrow(self, *, progress: Progress | None = None) -> Any:
         """Return the objects as a ``pyarrow.Table`` (extra ``arrow``), read page by page.
@@ -391,7 +349,7 @@ class Query(ConditionalReads[M]):
         place = self._reading.source.locate()
         if place.runner is not runner:
             raise UsageError(f"{self!r} belongs to another client than this block.")
-        return self._reading.get(self._checked(id))(place)
+        return self._reading.get(self._checked(id), place)
 
     if not TYPE_CHECKING:  # else checkers would take any name for an attribute
 
@@ -405,9 +363,6 @@ class Query(ConditionalReads[M]):
 
     def __contains__(self, id: object) -> NoReturn:
         raise UsageError("Looking for an id costs a request: write .get_or_none(id), or .filter(id=…).exists().")
-
-    def __bool__(self) -> NoReturn:
-        raise UsageError("A query has no truth value, because finding out costs a request: use .exists().")
 
     def __repr__(self) -> str:
         selection = self._reading.selection

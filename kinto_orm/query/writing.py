@@ -290,7 +290,7 @@ class _Updating(Generic[M]):
         """Find out which writes that an earlier run was about to send are stored."""
         announced = yield from call_blocking("a state file", journal.announced)
         whole = Reading(self._reading.source, EVERYTHING, "keep")
-        found = yield from whole.get_many(list(announced))(self._place)
+        found = yield from whole.get_many(list(announced), self._place)
         settled: dict[str, bool] = dict.fromkeys(announced, False)
         for one in found:
             state = one.__kinto_state__()
