@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from kinto_orm.client.runner import ClientRunner
 from kinto_orm.errors import DryRunError, ProtocolError, ServerError, UsageError
-from kinto_orm.models.kinds import Bucket, bucket_reference
+from kinto_orm.models.kinds import Bucket
+from kinto_orm.models.loading import reference
 from kinto_orm.plugins.changesets import MONITOR, Changeset, changeset_query, read_changeset
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput
 from kinto_orm.protocol.messages import Request, Response
@@ -101,7 +102,7 @@ def read_personal_bucket(runner: FlowRunner) -> Flow[Bucket]:
     response = yield Request("GET", str(path))
     stored = read_object(response, path, "GET")
     id = content(response, f"GET {path}")["data"]["id"]
-    bucket = bucket_reference(id, runner)
+    bucket = reference(Bucket, id, runner)
     bucket.__kinto_apply_state__(ObjectState(bucket.__kinto_path__(), Status.LOADED).after(stored), None)
     return bucket
 

@@ -13,8 +13,8 @@ from functools import partial
 from typing import Any, TypeAlias, cast
 
 from kinto_orm.errors import DuplicateObjectError, InvalidTypeError, UsageError
-from kinto_orm.models.kinds import Collection, Record
-from kinto_orm.models.managers import manager_of
+from kinto_orm.models.kinds import Collection
+from kinto_orm.models.managers import Manager
 from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow, NextFlow
@@ -50,7 +50,7 @@ class CollectionsBulk:
         self._progress = progress
         self._workers = check_count(parallel, "parallel", 1, MOST_THREADS)
         self._bulks = {
-            one: manager_of(one.model, plain=Record, parent=one).__kinto_bulk__(verb, name, objects[one])
+            one: Manager.__kinto_make__(one.model, parent=one).__kinto_bulk__(verb, name, objects[one])
             for one in _checked(objects, runner)
         }
         sizes = [len(many) for many in objects.values() if isinstance(many, Sized)]

@@ -16,26 +16,23 @@ from kinto_orm.jobs.ensure import ensure
 from kinto_orm.jobs.load import LoadOptions, LoadReport, PermissionMode, Principals, load
 from kinto_orm.jobs.plans import SyncPlan, load_plan
 from kinto_orm.jobs.schemas import NamedSchema
-from kinto_orm.jobs.sources import RowCodec
 from kinto_orm.models.kinds import (
     Account,
     Bucket,
     Collection,
     Record,
-    account_reference,
-    bucket_reference,
     holders_of,
     load_target,
     schema_of,
 )
 from kinto_orm.models.kinto_object import KintoObject
-from kinto_orm.models.managers import Manager, manager_of
+from kinto_orm.models.loading import reference
+from kinto_orm.models.managers import Manager
 from kinto_orm.protocol.entries import PermissionEntry
 from kinto_orm.protocol.json_values import JSONObject, copy_json, say_value
-from kinto_orm.protocol.paths import check_id, endpoint
+from kinto_orm.protocol.paths import endpoint
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.entry_query import EntryQuery, permissions_of
-from kinto_orm.query.execution import Place
 from kinto_orm.query.gather import Gathering
 from kinto_orm.repository.disk import FilePath
 from kinto_orm.repository.state import OnConflict, OnInvalid, Outcome, Progress, Stateful, Status, Verb
@@ -210,14 +207,14 @@ class Client(AdminMixin):
     @property
     def buckets(self) -> Manager[Bucket]:
         """The buckets that the user may see."""
-        return manager_of(Bucket, plain=Bucket, client=self)
+        return Manager.__kinto_make__(Bucket, client=self)
 
     def bucket(self, id: str | UUID | None = None) -> Bucket:
         """Return a reference to the bucket of that id, by default the client's bucket; send nothing.
 
         ``"default"`` is the user's personal bucket; ``personal_bucket()`` returns it with its real id.
         """
-        return bucket_reference(check_id(self.default_bucket if id is None else id, "bucket"), self)
+        return reference(Bucket, self.default_bucket if id is None else id, self)
 
     @property
     def permissions(self) -> EntryQuery[PermissionEntry]:
@@ -233,11 +230,11 @@ class Client(AdminMixin):
 
         https://docs.kinto-storage.org/en/stable/api/1.x/accounts.html
         """
-        return manager_of(Account, plain=Account, client=self)
+        return Manager.__kinto_make__(Account, client=self)
 
     def account(self, id: str) -> Account:
         """Return a reference to the account of that id; send nothing."""
-        return account_reference(id, self)
+        return reference(Account, id, self)
 
     def ensure(self, *objects: KintoObject | type[Record], schema: bool = False) -> tuple[Outcome[Any], ...]:
         """Make sure that these new objects exist, with at least their data and permissions, in one batch.
@@ -343,14 +340,11 @@ class Client(AdminMixin):
 
         Raises ``InvalidValueError`` for a file that holds no plan, ``OSError`` where it cannot be read.
         """
-        return self.run(load_plan(path, self, self._records_of))
+        return self.run(load_plan(path, self, load_target(self).records_of))
 
     async def aload_plan(self, path: str | os.PathLike[str]) -> SyncPlan:
         """Like :meth:`load_plan`."""
-        return await self.arun(load_plan(path, self, self._records_of))
-
-    def _records_of(self, bucket: str, collection: str) -> tuple[Place, RowCodec]:
-        return self.bucket(bucket).collection(collection).records.__kinto_rows__()
+        return await self.arun(load_plan(path, self, load_target(self).records_of))
 
     def bulk_create(
         self,

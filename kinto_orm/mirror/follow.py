@@ -50,7 +50,7 @@ class Followed(Generic[M]):
         """The reason for which the value could not be refreshed the last time."""
         bucket = client.bucket(model.__kinto_bucket__ or client.default_bucket)
         parent = bucket.collection(collection or model.__kinto_collection__ or client.default_collection or "")
-        self._client, self._source = client, ModelSource(model, Record, parent, client)
+        self._client, self._source = client, ModelSource(model, parent, client)
         self._place = self._source.locate()
         self._path = self._place.path.object(check_id(id))
         self._every, self._value = every, default

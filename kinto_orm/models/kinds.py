@@ -6,7 +6,7 @@ https://docs.kinto-storage.org/en/stable/concepts.html
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, cast, overload
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Generic, Self, overload
 from uuid import UUID
 
 from pydantic import BeforeValidator, ConfigDict, Field, SecretStr
@@ -21,7 +21,7 @@ from kinto_orm.jobs.schemas import SchemaDiff, SchemaSource, compare_schema, pre
 from kinto_orm.models.codec import codec_of
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import parent_ids, reference
-from kinto_orm.models.managers import Manager, RecordManager, manager_of, record_manager_of
+from kinto_orm.models.managers import Manager, RecordManager
 from kinto_orm.models.metaclass import Given, Settable, argument
 from kinto_orm.models.permissions import member_texts
 from kinto_orm.models.rows import ModelRows
@@ -70,11 +70,6 @@ class Account(KintoObject):
         return state
 
 
-def account_reference(id: str, client: FlowRunner) -> Account:
-    """Return a reference to the account of that id."""
-    return cast(Account, reference(Account, id, client, None))
-
-
 __all__ = ["Bucket", "Collection", "Group", "Record"]
 
 
@@ -89,12 +84,12 @@ class Bucket(KintoObject):
     @property
     def collections(self) -> Manager[Collection[Record]]:
         """The collections of the bucket."""
-        return manager_of(Collection, plain=Collection, parent=self)
+        return Manager.__kinto_make__(Collection, parent=self)
 
     @property
     def groups(self) -> Manager[Group]:
         """The groups of the bucket."""
-        return manager_of(Group, plain=Group, parent=self)
+        return Manager.__kinto_make__(Group, parent=self)
 
     @property
     def history(self) -> History:
@@ -186,7 +181,7 @@ class Bucket(KintoObject):
 
     def group(self, id: str | UUID) -> Group:
         """Return a reference to the group of that id; send nothing."""
-        return cast(Group, reference(Group, check_id(id, "group"), self.client, self))
+        return reference(Group, check_id(id, "group"), self.client, self)
 
 
 class Group(KintoObject):
@@ -223,8 +218,8 @@ class _RecordsOf:
     def __get__(self, instance: Collection[R], owner: type[Any]) -> RecordManager[R]: ...
     def __get__(self, instance: Any, owner: type[Any]) -> Any:
         if instance is None:
-            return record_manager_of(Record, plain=Record, client=Record.__kinto_client__)
-        return record_manager_of(instance.model, plain=Record, parent=instance)
+            return RecordManager.__kinto_make__(Record, client=Record.__kinto_client__)
+        return RecordManager.__kinto_make__(instance.model, parent=instance)
 
 
 class _RecordsOfModel:
@@ -234,7 +229,7 @@ class _RecordsOfModel:
         if instance is not None:
             raise AttributeError("records")  # find_attribute() says more
         # A query keeps the client that it was made with: another bind() must not send it, or its delete(), elsewhere.
-        return record_manager_of(owner, plain=Record, client=owner.__kinto_client__)
+        return RecordManager.__kinto_make__(owner, client=owner.__kinto_client__)
 
 
 class Record(KintoObject):
@@ -387,7 +382,7 @@ class Collection(_Typed[R], KintoObject):
         else:
             wanted = schema_of(given, enforce_formats=enforce_formats)
             name = f"the schema of {given.__name__}"
-        reading = record_manager_of(given, plain=Record, parent=self).__kinto_reading__()
+        reading = RecordManager.__kinto_make__(given, parent=self).__kinto_reading__()
         return compare_schema(SchemaSource(self, reading, reading.source.locate(), name), wanted)
 
     def model_source(self) -> str:
@@ -479,6 +474,9 @@ class Collection(_Typed[R], KintoObject):
 
 Record.__kinto_parent__ = Collection
 
+for _kind in (Account, Bucket, Group, Collection, Record):
+    _kind.__kinto_plain__ = _kind
+
 
 def schema_of(model: Any, *, enforce_formats: bool = False) -> JSONObject:
     """Return the JSON schema of a model, as it is stored in its collection."""
@@ -523,18 +521,13 @@ def load_target(runner: FlowRunner) -> Target:
         )
 
     def records_of(bucket: str, collection: str) -> tuple[Place, ModelRows]:
-        parent = bucket_reference(bucket, runner).collection(collection)
-        return record_manager_of(Record, plain=Record, parent=parent).__kinto_rows__()
+        parent = reference(Bucket, bucket, runner).collection(collection)
+        return RecordManager.__kinto_make__(Record, parent=parent).__kinto_rows__()
 
     def holder_of(path: ObjectPath) -> KintoObject:
-        bucket = bucket_reference(path.ids[0], runner)
+        bucket = reference(Bucket, path.ids[0], runner)
         if path.kind is Kind.BUCKET:
             return bucket
         return bucket.group(path.id) if path.kind is Kind.GROUP else bucket.collection(path.id)
 
     return Target(runner, holder_of, records_of, attach)
-
-
-def bucket_reference(id: str, client: FlowRunner) -> Bucket:
-    """Return a reference to the bucket of that id."""
-    return cast(Bucket, reference(Bucket, id, client, None))

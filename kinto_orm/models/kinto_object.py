@@ -74,6 +74,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
     __kinto_kind__: ClassVar[Kind]
     __kinto_parent__: ClassVar[Any] = None
     """The class of the parent; ``Any``, because the kinds are defined one after the other."""
+    __kinto_plain__: ClassVar[Any]
+    """The class of its kind without fields of a user's: rows that do not fit the model may become objects of it."""
     __kinto_client__: ClassVar[FlowRunner | None] = None
     """The client that ``client.bind()`` gave to the class."""
     __kinto_is_open__: ClassVar[bool] = False

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -30,6 +30,8 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import LoadedRows
 from kinto_orm.repository.reads import get, require_kind
 from kinto_orm.repository.state import FlowRunner, ObjectState, Status
+
+T = TypeVar("T")
 
 SMALL_PAGE = 20_000
 """Bytes of a page whose objects are too few to make the garbage collector run."""
@@ -66,10 +68,12 @@ def _collection_id(cls: type[Any], given: Any, runner: FlowRunner) -> Any:
     return id
 
 
-def reference(cls: type[Any], id: Any, runner: FlowRunner | None, parent: Any) -> Any:
+def reference(cls: type[T], id: Any, runner: FlowRunner | None, parent: Any = None) -> T:
     """Return an object of which only the path is known."""
-    kind: Kind = cls.__kinto_kind__
-    return blank(cls, check_id(id, kind.value, kind), Envelope(Status.REFERENCE, client=runner, parent=parent))
+    model: Any = cls
+    kind: Kind = model.__kinto_kind__
+    one: T = blank(cls, check_id(id, kind.value, kind), Envelope(Status.REFERENCE, client=runner, parent=parent))
+    return one
 
 
 def reference_at(cls: Any, ids: Sequence[str], runner: FlowRunner) -> Any:
@@ -157,9 +161,8 @@ def refreshed(model: Any, *, discard: bool) -> Flow[Any]:
     return model
 
 
-def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: FlowRunner, parent: Any) -> list[Any]:
-    """Return the objects of the page, which share one envelope. ``plain`` is the class of rows that do not fit the
-    model.
+def load_page(model: type[Any], rows: LoadedRows, runner: FlowRunner, parent: Any) -> list[Any]:
+    """Return the objects of the page, which share one envelope.
 
     Raises ``InvalidValueError`` for a row that does not fit the model, unless they are skipped or kept, and
     ``ProtocolError`` for a malformed page.
@@ -172,7 +175,7 @@ def load_page(model: type[Any], plain: type[Any], rows: LoadedRows, runner: Flow
                 return _load_at_once(codec_of(model), rows, shared)
         except ValidationError:
             pass  # row by row then, which names the culprit
-    return list(_load_one_by_one(model, plain, rows, shared))
+    return list(_load_one_by_one(model, rows, shared))
 
 
 def _load_at_once(codec: Codec, rows: LoadedRows, shared: Envelope) -> list[Any]:
@@ -196,7 +199,7 @@ def _load_at_once(codec: Codec, rows: LoadedRows, shared: Envelope) -> list[Any]
     return objects
 
 
-def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
+def _load_one_by_one(model: type[Any], rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
     for row in rows_of(decode(rows.page.body, str(rows.path)), rows.path):
         if rows.may_hold_tombstones and is_tombstone(row):
             if not rows.skips_tombstones:
@@ -206,10 +209,10 @@ def _load_one_by_one(model: type[Any], plain: type[Any], rows: LoadedRows, share
         elif rows.is_partial:
             yield _partial(model, row, shared)
         else:
-            yield from _row(model, plain, row, rows, shared)
+            yield from _row(model, row, rows, shared)
 
 
-def _row(model: type[Any], plain: type[Any], row: JSONObject, rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
+def _row(model: type[Any], row: JSONObject, rows: LoadedRows, shared: Envelope) -> Iterator[Any]:
     envelope = Envelope(Status.LOADED, client=shared.client, parent=shared.parent)
     try:
         one = codec_of(model).load(row)
@@ -220,7 +223,7 @@ def _row(model: type[Any], plain: type[Any], row: JSONObject, rows: LoadedRows, 
                 'filter(on_invalid="skip") leaves such rows out, "keep" gives plain records.'
             ) from error
         if rows.on_invalid == "keep":
-            yield _loaded(codec_of(plain).load(row), without_envelope(row), envelope)
+            yield _loaded(codec_of(model.__kinto_plain__).load(row), without_envelope(row), envelope)
         return
     yield _loaded(one, without_envelope(row), envelope)
 

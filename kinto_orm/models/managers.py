@@ -18,7 +18,7 @@ from collections.abc import (
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Any, TypeVar, cast, overload
+from typing import IO, Any, Self, TypeVar, cast, overload
 from uuid import UUID
 
 from kinto_orm.errors import InvalidTypeError, KintoError, NotStageableError
@@ -60,6 +60,13 @@ class Manager(HistoryMixin[M]):
     """The whole list of one parent: a query without a filter, and the verbs that create."""
 
     __slots__ = ()
+
+    @classmethod
+    def __kinto_make__(
+        cls, model: type[M], *, parent: KintoObject | None = None, client: FlowRunner | None = None
+    ) -> Self:
+        """Return the manager of a model's objects below the parent."""
+        return cls(Reading(ModelSource(model, parent, client)))
 
     @property
     def _source(self) -> ModelSource:
@@ -312,7 +319,7 @@ class Manager(HistoryMixin[M]):
         if new is not None and (creation := creation_of(given, source.model, new)) is not None:
             return creation
         one: Any = given
-        if not isinstance(one, source.plain) and not isinstance(one, source.model):
+        if not isinstance(one, source.model.__kinto_plain__):
             if not isinstance(given, Mapping):
                 self._check_class(given)
             one = source.model(data=codec_of(source.model).input_data(cast(Mapping[str, Any], given), f"{name}()"))
@@ -326,7 +333,7 @@ class Manager(HistoryMixin[M]):
         return change
 
     def _check_class(self, one: object) -> None:
-        if not isinstance(one, self._source.plain) and not isinstance(one, self._source.model):
+        if not isinstance(one, self._source.model.__kinto_plain__):
             advice = " Make an object of an id: ref(id)." if isinstance(one, (str, UUID)) else ""
             raise InvalidTypeError(f"{say_value(one)} is no {self._source.model.__name__}.{advice}")
 
@@ -343,13 +350,6 @@ class Manager(HistoryMixin[M]):
         path = one.__kinto_path__(draw=True)
         if not path.is_in(place.path):
             raise InvalidTypeError(f"{path} is not of {place.path}: to copy it, give its data (a mapping).")
-
-
-def manager_of(
-    model: type[M], *, plain: type[Any], parent: KintoObject | None = None, client: FlowRunner | None = None
-) -> Manager[M]:
-    """Return the manager of a model's objects below the parent."""
-    return Manager(Reading(ModelSource(model, plain, parent, client)))
 
 
 class RecordManager(Manager[M]):
@@ -668,10 +668,3 @@ class RecordManager(Manager[M]):
         self._check_class(record)
         self._bind(record, record.__kinto_envelope__(), place)
         return record
-
-
-def record_manager_of(
-    model: type[M], *, plain: type[Any], parent: KintoObject | None = None, client: FlowRunner | None = None
-) -> RecordManager[M]:
-    """Return the manager of a model's records below the collection."""
-    return RecordManager(Reading(ModelSource(model, plain, parent, client)))

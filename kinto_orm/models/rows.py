@@ -112,7 +112,7 @@ def _fitting(source: ModelSource, state: ObjectState, data: JSONObject | None, p
     try:
         return _made(source, state, data, place)
     except KintoError:
-        return _made(source._replace(model=source.plain), state, data, place)
+        return _made(source._replace(model=source.model.__kinto_plain__), state, data, place)
 
 
 def _made(source: ModelSource, state: ObjectState, data: JSONObject | None, place: Place) -> Any:

@@ -32,7 +32,6 @@ class ModelSource(NamedTuple):
     """Objects of a model, below a parent: given, or found by the defaults of class and client when a query ends."""
 
     model: type[Any]
-    plain: type[Any]
     parent: KintoObject | None = None
     client: FlowRunner | None = None
     path: PluralPath | None = None
@@ -67,18 +66,18 @@ class ModelSource(NamedTuple):
 
     def fixed(self, runner: FlowRunner, path: PluralPath) -> ModelSource:
         """Return the same source at that place, independent of defaults; it can be pickled."""
-        return ModelSource(self.model, self.plain, client=runner, path=path)
+        return ModelSource(self.model, client=runner, path=path)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # The pickle of a client has no credentials: where it is read, another one may have them.
         is_fixed, of_class = self.path is not None, self.model.__kinto_client__
         own = None if self.client is of_class else self.client  # the class finds its own there
         client, origin = (None, self.client or self.origin) if is_fixed else (own, None)
-        return (ModelSource, (self.model, self.plain, self.parent, client, self.path, origin))
+        return (ModelSource, (self.model, self.parent, client, self.path, origin))
 
     def load(self, rows: LoadedRows, place: Place) -> list[Any]:
         """Return the objects of a page."""
-        return load_page(self.model, self.plain, rows, place.runner, self.parent_at(place))
+        return load_page(self.model, rows, place.runner, self.parent_at(place))
 
     def load_one(self, state: ObjectState, place: Place) -> Any:
         """Return the object of that state."""
@@ -122,11 +121,34 @@ class ModelSource(NamedTuple):
 
     def fields_stand_alone(self) -> bool:
         """Return whether each field is read the same without the others."""
-        return fields_stand_alone(self.model)
+        model = self.model
+        decorators, has_own_code = model.__pydantic_decorators__, model.model_post_init is not BaseModel.model_post_init
+        validators = (decorators.validators, decorators.field_validators, decorators.root_validators)
+        if has_own_code or any(validators) or decorators.model_validators or decorators.model_serializers:
+            return False
+        return not any(
+            one.default_factory_takes_validated_data or isinstance(one.validation_alias, AliasChoices)
+            for one in model.__pydantic_fields__.values()
+        )
 
     def row_of(self, one: Any) -> Row:
-        """Return the object as a row of a table."""
-        return row_of(self.model, one)
+        """Return an object, as the query has just read it, as a row of a table."""
+        envelope = {"id": one.__dict__["id"], "last_modified": one.__dict__["last_modified"]}
+        stored = shared_row(one)
+        if stored is None and one.__kinto_envelope__().status is Status.DELETED:
+            return Row({**envelope, "deleted": True}, {})
+        model, codec = self.model, codec_of(self.model)
+        # What does not fit the model was kept as a plain object.
+        fields = codec.fields if isinstance(one, model) else {}
+        row: Mapping[str, JSON] = stored or current_data(one)
+        others = {key: value for key, value in row.items() if key not in fields and key not in ENVELOPE_KEYS}
+        if not codec.fields:
+            return Row({**others, **envelope}, others)
+        declared = {key: row[key] for key in fields if key in row}
+        if stored is None and one.__kinto_envelope__().is_partial:
+            # What is not there has its default, as it has where the row was loaded whole.
+            one = bare(model, {**codec.load_part(declared, defaults=True), **envelope}, one.__kinto_envelope__())
+        return Row({**declared, **(codec.dump(one) if fields else {}), **envelope}, others)
 
 
 _ALWAYS_THERE = ENVELOPE_KEYS | {"deleted"}
@@ -169,35 +191,3 @@ def record_schema(model: type[Any]) -> JSONObject:
                 properties[wire] = properties.pop(read)
                 found["required"] = [wire if one == read else one for one in found.get("required", ())]
     return found
-
-
-def fields_stand_alone(model: type[Any]) -> bool:
-    """Return whether each field is read the same without the others."""
-    decorators = model.__pydantic_decorators__
-    has_own_code = model.model_post_init is not BaseModel.model_post_init
-    validators = (decorators.validators, decorators.field_validators, decorators.root_validators)
-    if has_own_code or any(validators) or decorators.model_validators or decorators.model_serializers:
-        return False
-    fields = model.__pydantic_fields__.values()
-    return not any(
-        one.default_factory_takes_validated_data or isinstance(one.validation_alias, AliasChoices) for one in fields
-    )
-
-
-def row_of(model: type[Any], one: Any) -> Row:
-    """Return the row of an object, as the query of that model has just read it."""
-    envelope = {"id": one.__dict__["id"], "last_modified": one.__dict__["last_modified"]}
-    if shared_row(one) is None and one.__kinto_envelope__().status is Status.DELETED:
-        return Row({**envelope, "deleted": True}, {})
-    # What does not fit the model was kept as a plain object.
-    fields = codec_of(model).fields if isinstance(one, model) else {}
-    row: Mapping[str, JSON] = shared_row(one) or current_data(one)
-    others = {key: value for key, value in row.items() if key not in fields and key not in ENVELOPE_KEYS}
-    if not codec_of(model).fields:
-        return Row({**others, **envelope}, others)
-    stored = {key: row[key] for key in fields if key in row}
-    codec = codec_of(model)
-    if shared_row(one) is None and one.__kinto_envelope__().is_partial:
-        # What is not there has its default, as it has where the row was loaded whole.
-        one = bare(model, {**codec.load_part(stored, defaults=True), **envelope}, one.__kinto_envelope__())
-    return Row({**stored, **(codec.dump(one) if fields else {}), **envelope}, others)

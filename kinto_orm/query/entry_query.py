@@ -7,7 +7,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/permissions.html
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -103,15 +103,10 @@ class EntrySource(RawEntries, Generic[E]):
 class EntryReading(Reading[Any]):
     """A query of entries about to be read."""
 
-    @property
-    def entries(self) -> EntrySource[Any]:
-        """The source, which loads entries and no objects."""
-        return cast(EntrySource[Any], self.source)
-
     def walk(self, place: Place, *, grows: bool = False) -> PageWalk[Any]:
         """Return the pages, to be read one by one."""
-        ordered = self if self.selection.order else self.select(order=self.entries.order)
-        return PageWalk(self.source, place, ordered.selection, "raise")
+        source = cast(EntrySource[Any], self.source)
+        return PageWalk(source, place, replace(self.selection, order=self.selection.order or source.order), "raise")
 
     def count(self, place: Place) -> Flow[int]:
         """Return the number of entries."""
@@ -130,7 +125,7 @@ class EntryQuery(Endings[E]):
     Each ending raises ``CapabilityMissingError`` where the server lacks the plugin, before anything else is sent.
     """
 
-    _reading: EntryReading
+    _reading: Reading[Any]
 
     # -- refine ---------------------------------------------------------------------------------------------------
 
@@ -143,9 +138,9 @@ class EntryQuery(Endings[E]):
         """
         for one in conditions:
             if isinstance(one, Condition):
-                self._reading.entries.resolve_field(one.field)
+                self._source.resolve_field(one.field)
         reading = building.with_keywords(building.with_expressions(self._reading, conditions), keywords)
-        self._reading.entries.check(reading.selection)
+        self._source.check(reading.selection)
         return self._refined(reading)
 
     def limit(self, count: int) -> Self:
@@ -159,14 +154,18 @@ class EntryQuery(Endings[E]):
     def __getitem__(self, part: slice) -> Self:
         return self._refined(building.sliced(self._reading, part))
 
+    @property
+    def _source(self) -> EntrySource[E]:
+        return cast(EntrySource[E], self._reading.source)
+
     def _refined(self, reading: Reading[Any]) -> Self:
-        return type(self)(cast(EntryReading, reading.select(is_newest_first=False)))
+        return type(self)(reading.select(is_newest_first=False))
 
     def __repr__(self) -> str:
         selection = self._reading.selection
         size = "all" if selection.limit is None else selection.limit
         what = encode_query(selection.parameters()) or "no filter"
-        return f"<{type(self).__name__} of {size} {self._reading.entries.plural}: {what}>"
+        return f"<{type(self).__name__} of {size} {self._source.plural}: {what}>"
 
 
 class History(EntryQuery[HistoryEntry]):

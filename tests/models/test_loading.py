@@ -24,7 +24,7 @@ from kinto_orm import (
     Record,
 )
 from kinto_orm.models.envelope import pause_collector
-from kinto_orm.models.managers import manager_of
+from kinto_orm.models.managers import Manager
 from kinto_orm.protocol.messages import Request, Response
 
 NOW = datetime(2020, 1, 2, tzinfo=UTC)
@@ -415,4 +415,4 @@ def test_a_row_that_does_not_fit_names_the_ways_around_it(todos: Collection[Reco
     todos.records.create(id="a", data={"title": "x"})
 
     with pytest.raises(InvalidValueError, match="on_invalid="):
-        list(manager_of(Strict, plain=Record, parent=todos))
+        list(Manager.__kinto_make__(Strict, parent=todos))

@@ -34,7 +34,6 @@ from kinto_orm import (
     ResponseEvent,
     UsageError,
 )
-from kinto_orm.models.managers import manager_of
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.writes import Flow
@@ -589,7 +588,7 @@ class Script:
         raise NotImplementedError
 
     def records(self) -> Query[Record]:
-        return manager_of(Record, plain=Record, client=self)
+        return Manager.__kinto_make__(Record, client=self)
 
 
 def test_thousands_of_pages_are_read_in_constant_memory_and_without_recursion() -> None:
