@@ -78,8 +78,6 @@ class HttpTransport:
         may have applied the request), ``BackoffError`` (it asks for a pause), ``ProtocolError`` (the answer is not
         HTTP, or too large), ``ClientClosedError``.
         """
-        if self._is_closed:
-            raise ClientClosedError(_CLOSED)
         return run_blocking(self._loop.run(request, self._attempt, self._sleep))
 
     async def asend(self, request: Request) -> Response:
@@ -87,8 +85,6 @@ class HttpTransport:
 
         A request that is on its way at that moment goes on to its end, and the server may apply it.
         """
-        if self._is_closed:
-            raise ClientClosedError(_CLOSED)
         return await self._loop.run(request, self._aattempt, self._clock.asleep)
 
     def release(self) -> None:
@@ -127,6 +123,8 @@ class HttpTransport:
 
     async def _attempt(self, request: Request, attempt: Attempt) -> Result:
         """Return the answer, or the error of an exchange without one; block until then."""
+        if self._is_closed:  # perhaps between two attempts
+            return ClientClosedError(_CLOSED)
         started = self._reporter.begin(request, attempt.number)
         result: Result | None = None
         try:
@@ -141,9 +139,13 @@ class HttpTransport:
 
     async def _aattempt(self, request: Request, attempt: Attempt) -> Result:
         """Return what :meth:`_attempt` returns, once it was the turn of this request."""
+        if self._is_closed:
+            return ClientClosedError(_CLOSED)
         seconds = attempt.deadline - self._clock.now()
         try:
             return await self._threads.run(lambda: run_blocking(self._attempt(request, attempt)), seconds)
+        except ClientClosedError as error:
+            return error
         except TimeoutError:
             return ConnectionFailedError(
                 f"{self._reporter.name(request)}: nothing was sent, because {POOL_SIZE} other requests were on their "

@@ -18,6 +18,7 @@ import zlib
 from base64 import b64encode
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
@@ -1288,6 +1289,21 @@ def test_a_closed_transport_sends_nothing(serve: Serve, connect: Connect) -> Non
     with pytest.raises(ClientClosedError):
         transport.send(GET)
     assert server.requests == []
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [("502 Bad Gateway", ConnectionLostError), ("429 Too Many Requests", ClientClosedError)]
+)
+def test_a_transport_that_is_closed_between_attempts_says_what_may_be_applied(
+    serve: Serve, connect: Connect, status: str, error: type[KintoError]
+) -> None:
+    server = serve(answer(status=status), answer())
+    transport = connect(server, retry_after=0, on_retry=lambda _: transport.close())
+
+    with pytest.raises(error, match="client was closed"):
+        transport.send(replace(PUT, is_guarded=True))
+
+    assert len(server.requests) == 1
 
 
 def test_a_transport_can_be_closed_twice(serve: Serve, connect: Connect) -> None:
