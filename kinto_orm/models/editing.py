@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from kinto_orm.errors import (
     ConcurrentWriteError,
@@ -13,7 +13,6 @@ from kinto_orm.errors import (
     ForbiddenError,
     InvalidValueError,
     NotFoundError,
-    ResponseError,
     UsageError,
 )
 from kinto_orm.models.changes import change_of
@@ -90,9 +89,8 @@ def _create_or_load(new: KintoObject, runner: FlowRunner) -> Flow[bool]:
 class Editing(Generic[M]):
     """The attempts to change one object: ``for attempt in …: with attempt as one: …``, or with ``async``."""
 
-    locate: Callable[[], Place]
-    load: Callable[[int, Place], Flow[M]]
-    """Gives the object, for the attempt of that number."""
+    source: ModelSource
+    id: str
     attempts: int
 
     def __iter__(self) -> Iterator[Attempt[M]]:
@@ -108,7 +106,7 @@ class Editing(Generic[M]):
                 return
 
     def _attempts(self) -> Iterator[Attempt[M]]:
-        place = self.locate()
+        place = self.source.locate()
         refuse_staging(place.runner, "edit()")
         for number in range(1, self.attempts + 1):
             yield Attempt(self, place, number)
@@ -135,43 +133,37 @@ class Attempt(Generic[M]):
             raise UsageError("edit() gives attempts to be entered: for attempt in …edit(id): with attempt as one: …")
         return self._is_over
 
-    def _flow(self) -> Flow[M]:
-        return self._editing.load(self.number, self._place)
+    def _begin(self) -> Flow[M]:
+        path = self._place.path.object(self._editing.id)
+        yield from require_kind(path.kind, self._place.runner)
+        state = yield from get(path, attempt=self.number)
+        self._object = found = cast(M, self._editing.source.load_one(state, self._place))
+        return found
 
-    def _next_one_may_try(self, error: ResponseError) -> None:
-        if self.number == self._editing.attempts:
-            raise error
+    def _finish(self) -> Flow[None]:
+        one: Any = self._object
+        try:
+            if not one.is_deleted:  # which the block may have done by itself
+                yield from carry_out(change_of(one, Verb.SAVE), self._place.runner)
+            self._is_over = True
+        except (ConflictError, ConcurrentWriteError):
+            if self.number == self._editing.attempts:
+                raise  # else the next one tries
 
     def __enter__(self) -> M:
-        self._object = self._place.runner.run(self._flow())
-        return self._object
+        return self._place.runner.run(self._begin())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            try:
-                if not self._entered().is_deleted:  # which the block may have done by itself
-                    self._entered().save()
-                self._is_over = True
-            except (ConflictError, ConcurrentWriteError) as conflict:
-                self._next_one_may_try(conflict)
+            self._place.runner.run(self._finish())
 
     async def __aenter__(self) -> M:
-        self._object = await self._place.runner.arun(self._flow())
-        return self._object
+        return await self._place.runner.arun(self._begin())
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            try:
-                if not self._entered().is_deleted:
-                    await self._entered().asave()
-                self._is_over = True
-            except (ConflictError, ConcurrentWriteError) as conflict:
-                self._next_one_may_try(conflict)
-
-    def _entered(self) -> Any:
-        assert self._object is not None
-        return self._object
+            await self._place.runner.arun(self._finish())

@@ -46,7 +46,6 @@ from kinto_orm.protocol.paths import Kind, ObjectPath, check_id, draw_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.building import check_count
 from kinto_orm.query.execution import Place, Reading
-from kinto_orm.repository.reads import get, require_kind
 from kinto_orm.repository.state import FlowRunner, OnConflict, OnInvalid, Outcome, Progress, Status, Verb
 from kinto_orm.repository.verbs import Creations
 from kinto_orm.unit_of_work.bulk import Answered, Bulk, BulkReport, changes_of, outcome_of, raise_for_report, report_of
@@ -239,14 +238,7 @@ class Manager(HistoryMixin[M]):
         too.
         """
         checked = check_id(id, kind=self._source.kind)
-        count = check_count(attempts, "attempts", least=1)
-
-        def load(number: int, place: Place) -> Flow[M]:
-            yield from require_kind(place.path.kind, place.runner)
-            state = yield from get(place.path.object(checked), attempt=number)
-            return cast(M, self._source.load_one(state, place))
-
-        return Editing(self._source.locate, load, count)
+        return Editing(self._source, checked, check_count(attempts, "attempts", least=1))
 
     def __repr__(self) -> str:
         source = self._source
@@ -273,21 +265,22 @@ class Manager(HistoryMixin[M]):
 
     def _stream(self, verb: Verb, name: str, objects: Iterable[Any]) -> Iterator[Outcome[M]]:
         place = self._source.locate()
-        bulk = self._bulk(verb, name, objects, place)
+        bulk = self.__kinto_bulk__(verb, name, objects, place)
         while (flow := bulk.next_batch()) is not None:
             for one in place.runner.run(flow):
                 yield outcome_of(one)
 
     async def _astream(self, verb: Verb, name: str, objects: Iterable[Any]) -> AsyncIterator[Outcome[M]]:
         place = self._source.locate()
-        bulk = self._bulk(verb, name, objects, place)
+        bulk = self.__kinto_bulk__(verb, name, objects, place)
         while (flow := bulk.next_batch()) is not None:
             for one in await place.runner.arun(flow):
                 yield outcome_of(one)
 
-    def _bulk(self, verb: Verb, name: str, objects: Iterable[Any], place: Place) -> Bulk[M]:
+    def __kinto_bulk__(self, verb: Verb, name: str, objects: Iterable[Any], place: Place | None = None) -> Bulk[M]:
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
             raise InvalidTypeError(f"{name}() takes many objects, not one: {say_value(objects)}.")
+        place = self._source.locate() if place is None else place
         refuse_staging(place.runner, f"{name}()")
         place = place._replace(parent=self._source.parent_at(place))
         new: NewObjects | None = None
@@ -295,9 +288,6 @@ class Manager(HistoryMixin[M]):
             with suppress(NotStageableError):  # which each object gets
                 new = NewObjects(Creations(place.path), client=place.runner, parent=place.parent)
         return Bulk(changes_of(objects, partial(self._change, verb, name, place, new), verb), place.runner)
-
-    def __kinto_bulk__(self, verb: Verb, name: str, objects: Iterable[Any]) -> Bulk[M]:
-        return self._bulk(verb, name, objects, self._source.locate())
 
     def _write_all(
         self,
@@ -308,7 +298,7 @@ class Manager(HistoryMixin[M]):
         progress: Progress | None,
         place: Place,
     ) -> Flow[BulkReport]:
-        bulk = self._bulk(verb, name, objects, place)
+        bulk = self.__kinto_bulk__(verb, name, objects, place)
         total = len(objects) if isinstance(objects, Sized) else None
         return raise_for_report((yield from report_of(bulk, on_outcome, progress, total)), name)
 
