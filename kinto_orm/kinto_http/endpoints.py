@@ -13,7 +13,7 @@ from kinto_orm.protocol.paths import ENDPOINTS, check_id
 class Endpoints:
     """The paths below ``root``. Ids are validated, never rewritten."""
 
-    endpoints: ClassVar[dict[str, str]] = {name: f"{{root}}{pattern}" for name, (pattern, _) in ENDPOINTS.items()}
+    endpoints: ClassVar[dict[str, str]] = {name: f"{{root}}{pattern}" for name, pattern in ENDPOINTS.items()}
     """The patterns by name."""
 
     def __init__(self, root: str = "") -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
@@ -40,26 +40,10 @@ class RawPage(NamedTuple):
     """The timestamp of the whole list, in milliseconds, whatever the filters."""
     next_query: str | None
     """The query string of the next page; only its absence means the end."""
-    date: str | None = None
-    """The header ``Date``, where the server sends one: it has a resolution of one second."""
-    cache_control: str = ""
-
-    @property
-    def lasts(self) -> float:
-        """The number of seconds for which the server lets the answer be used again: it does for anonymous readers.
-
-        https://docs.kinto-storage.org/en/stable/configuration/settings.html
-        """
-        found = None if "no-" in self.cache_control else _MAX_AGE.search(self.cache_control)
-        return 0 if found is None else float(found[1])
-
-    @property
-    def server_time(self) -> int | None:
-        """The time of the server's clock, in milliseconds since the epoch; ``None`` where it does not say."""
-        return _parse_date(self.date)
-
-
-_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})\b", re.ASCII)
+    server_time: int | None = None
+    """The time of the server's clock, in milliseconds since the epoch; ``None`` where it does not say."""
+    lasts: float = 0
+    """The number of seconds for which the server lets the answer be used again: it does for anonymous readers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +54,25 @@ class ListState:
     """The number of objects that match; tombstones are not counted."""
     timestamp: int | None
     """The timestamp of the whole list, in milliseconds, whatever the filters."""
-    date: str | None = None
-    """The header ``Date``."""
-
-    @property
-    def server_time(self) -> int | None:
-        """The time of the server's clock, in milliseconds since the epoch; ``None`` where it does not say."""
-        return _parse_date(self.date)
+    server_time: int | None = None
+    """The time of the server's clock, in milliseconds since the epoch; ``None`` where it does not say."""
 
 
-def _parse_date(date: str | None) -> int | None:
+def _server_time(headers: Mapping[str, str]) -> int | None:
+    # The header has a resolution of one second.
     try:
-        return None if date is None else int(parsedate_to_datetime(date).timestamp() * 1000)
-    except ValueError:
+        return int(parsedate_to_datetime(headers["date"]).timestamp() * 1000)
+    except (KeyError, ValueError):
         return None
+
+
+def seconds_to_last(control: str) -> float:
+    """Return the seconds of a header ``Cache-Control``: https://docs.kinto-storage.org/en/stable/configuration/settings.html."""
+    found = None if "no-" in control else _MAX_AGE.search(control)
+    return 0 if found is None else float(found[1])
+
+
+_MAX_AGE = re.compile(r"\bmax-age=(\d{1,9})\b", re.ASCII)
 
 
 def encode_query(params: Sequence[tuple[str, str]]) -> str:
@@ -107,9 +96,8 @@ def read_page(path: ListPath, query: str, *, if_match: int | None = None) -> Flo
         raise protocol_error(response, f"GET {path}", "the answer is no list")
     check_json_type(response, f"GET {path}")
     body = response.body if response.content is None else encode(response.content)  # the latter in a batch
-    headers = response.headers
-    control = headers.get("cache-control", "")
-    return RawPage(body, list_timestamp(response), next_query(response, path), headers.get("date"), control)
+    lasts = seconds_to_last(response.headers.get("cache-control", ""))
+    return RawPage(body, list_timestamp(response), next_query(response, path), _server_time(response.headers), lasts)
 
 
 class RawPages:
@@ -203,7 +191,7 @@ def read_state(path: ListPath, query: str = "", *, if_match: int | None = None) 
     count = _count_in(response)
     if count is None:
         raise ProtocolError(f"HEAD {path} was answered without a count (Total-Objects).")
-    return ListState(count, list_timestamp(response), response.headers.get("date"))
+    return ListState(count, list_timestamp(response), _server_time(response.headers))
 
 
 def _count_in(response: Response) -> int | None:

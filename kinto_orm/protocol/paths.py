@@ -193,33 +193,30 @@ def draw_id(kind: Kind) -> str:
 _VARIANTS = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
 
 
-ENDPOINTS: dict[str, tuple[str, tuple[str, ...]]] = {
-    "root": ("/", ()),
-    "batch": ("/batch", ()),
-    "permissions": ("/permissions", ()),
-    "buckets": ("/buckets", ()),
-    "bucket": ("/buckets/{bucket}", ("bucket",)),
-    "history": ("/buckets/{bucket}/history", ("bucket",)),
-    "groups": ("/buckets/{bucket}/groups", ("bucket",)),
-    "group": ("/buckets/{bucket}/groups/{group}", ("bucket", "group")),
-    "collections": ("/buckets/{bucket}/collections", ("bucket",)),
-    "collection": ("/buckets/{bucket}/collections/{collection}", ("bucket", "collection")),
-    "records": ("/buckets/{bucket}/collections/{collection}/records", ("bucket", "collection")),
-    "record": ("/buckets/{bucket}/collections/{collection}/records/{id}", ("bucket", "collection", "id")),
-    "attachment": (
-        "/buckets/{bucket}/collections/{collection}/records/{id}/attachment",
-        ("bucket", "collection", "id"),
-    ),
-    "changeset": ("/buckets/{bucket}/collections/{collection}/changeset", ("bucket", "collection")),
+ENDPOINTS = {
+    "root": "/",
+    "batch": "/batch",
+    "permissions": "/permissions",
+    "buckets": "/buckets",
+    "bucket": "/buckets/{bucket}",
+    "history": "/buckets/{bucket}/history",
+    "groups": "/buckets/{bucket}/groups",
+    "group": "/buckets/{bucket}/groups/{group}",
+    "collections": "/buckets/{bucket}/collections",
+    "collection": "/buckets/{bucket}/collections/{collection}",
+    "records": "/buckets/{bucket}/collections/{collection}/records",
+    "record": "/buckets/{bucket}/collections/{collection}/records/{id}",
+    "attachment": "/buckets/{bucket}/collections/{collection}/records/{id}/attachment",
+    "changeset": "/buckets/{bucket}/collections/{collection}/changeset",
 }
-"""The named endpoints: the pattern of each path, and the ids in it."""
+"""The named endpoints: the pattern of each path, with the names of the ids in it."""
 
 
-def endpoint_ids(name: str) -> tuple[str, ...]:
+def endpoint_ids(name: str) -> list[str]:
     """Return the names of the ids in the path of an endpoint; raise ``InvalidIdError`` for an unknown endpoint."""
     if name not in ENDPOINTS:
         raise InvalidIdError(f"There is no endpoint {name!r}; there are {', '.join(ENDPOINTS)}.")
-    return ENDPOINTS[name][1]
+    return re.findall(r"{(\w+)}", ENDPOINTS[name])
 
 
 def endpoint(name: str, **ids: str | None) -> str:
@@ -231,4 +228,4 @@ def endpoint(name: str, **ids: str | None) -> str:
     missing = [key for key in needed if ids.get(key) is None]
     if missing:
         raise InvalidIdError(f"The endpoint {name!r} needs {' and '.join(missing)}.")
-    return ENDPOINTS[name][0].format(**{key: check_id(ids[key], key) for key in needed})
+    return ENDPOINTS[name].format(**{key: check_id(ids[key], key) for key in needed})

@@ -24,7 +24,7 @@ from kinto_orm import (
     TransportError,
 )
 from kinto_orm.protocol.messages import Pause, Request, Response
-from kinto_orm.protocol.paging import RawPage
+from kinto_orm.protocol.paging import seconds_to_last
 from kinto_orm.query.cached import MOST_ATTEMPTS, _read_state
 from kinto_orm.server import EmbeddedServer
 
@@ -114,7 +114,7 @@ def test_an_anonymous_cache_lasts_as_long_as_the_server_says(
 
 @pytest.mark.parametrize("control", ["no-cache, no-store", "max-age=x", "no-cache, max-age=60", "", "max-age=0"])
 def test_an_answer_that_may_not_be_used_again_does_not_last(control: str) -> None:
-    assert RawPage(b"{}", None, None, None, control).lasts == 0
+    assert seconds_to_last(control) == 0
 
 
 def test_a_settled_list_that_did_not_change_is_one_answer_without_body(records: Any, wire: Wire) -> None:
