@@ -226,11 +226,12 @@ class ClientRunner:
 
         ``print(client.plan())``, or ``client.plan().as_json()``. The plan of a client that is not dry is empty.
         """
-        return self._dry_run.plan()
+        return Plan(tuple(_planned(self._dry_run.requests)))
 
     def clear_plan(self) -> None:
         """Forget the writes that ``dry_mode`` kept, also for the dry clones that share them."""
-        self._dry_run.clear()
+        self._dry_run.requests.clear()
+        self._dry_run.locks.clear()
 
     # -- lifetime -------------------------------------------------------------------------------------------------
 
@@ -285,15 +286,6 @@ class DryRun:
             f"{request.method} {request.path}: dry_mode does not send it, and the call needs its answer. "
             "It is in client.plan()."
         )
-
-    def plan(self) -> Plan:
-        """Return the kept requests, write by write."""
-        return Plan(tuple(_planned(self.requests)))
-
-    def clear(self) -> None:
-        """Forget the kept requests."""
-        self.requests.clear()
-        self.locks.clear()
 
 
 def _planned(requests: Iterable[Request]) -> Iterator[PlannedWrite]:

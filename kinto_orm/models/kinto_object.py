@@ -281,11 +281,11 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
         Raises ``UnsavedChangesError`` where local changes would be lost, unless ``discard=True``.
         """
-        return self.__kinto_runner__().run(self.__kinto_refresh__(discard=discard))
+        return self.__kinto_runner__().run(refreshed(self, discard=discard))
 
     async def arefresh(self, *, discard: bool = False) -> Self:
         """Like :meth:`refresh`."""
-        return await self.__kinto_runner__().arun(self.__kinto_refresh__(discard=discard))
+        return await self.__kinto_runner__().arun(refreshed(self, discard=discard))
 
     # -- what the layers below see --------------------------------------------------------------------------------
 
@@ -367,12 +367,8 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
             envelope.in_doubt,
         )
 
-    def __kinto_change__(self, verb: Verb) -> Change[Self]:
-        return change_of(self, verb)
-
-    def __kinto_is_clean__(self) -> bool:
-        return is_clean(self)
-
+    __kinto_change__ = change_of
+    __kinto_is_clean__ = is_clean
     __kinto_accept__ = accept
 
     def __kinto_apply_state__(self, state: ObjectState, change: Change[Any] | None) -> None:
@@ -391,9 +387,6 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     def __kinto_mark_uncertain__(self, change: Change[Any]) -> None:
         self.__kinto_envelope__().in_doubt = change
-
-    def __kinto_refresh__(self, *, discard: bool) -> Flow[Self]:
-        return refreshed(self, discard=discard)
 
     def __kinto_merge__(self, base: JSONObject | None, mine: JSONObject, theirs: JSONObject) -> Merged:
         return merge_data(base, mine, theirs, codec_of(type(self)).sets)

@@ -147,17 +147,17 @@ def fetched(cls: type[Any], runner: FlowRunner, path: ObjectPath) -> Flow[Any]:
     return load_one(cls, state, runner, None)
 
 
-def refreshed(model: Any, *, discard: bool) -> Flow[Any]:
+def refreshed(model: T, *, discard: bool) -> Flow[T]:
     """Return the flow that loads the object again."""
+    one: Any = model
     # In this order, because a value that was put in by hand may not show whether it is a change.
-    if not discard and not model.is_new and model.is_dirty:
+    if not discard and not one.is_new and one.is_dirty:
         raise UnsavedChangesError(
-            f"{model!r} has unsaved changes, which refresh() would drop: save(), or refresh(discard=True)."
+            f"{one!r} has unsaved changes, which refresh() would drop: save(), or refresh(discard=True)."
         )
-    path: ObjectPath = model.__kinto_path__()
-    yield from require_kind(path.kind, model.__kinto_runner__())
-    state = yield from get(path)
-    load(model, state)
+    path: ObjectPath = one.__kinto_path__()
+    yield from require_kind(path.kind, one.__kinto_runner__())
+    load(one, (yield from get(path)))
     return model
 
 

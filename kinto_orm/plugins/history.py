@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, NoReturn, Protocol, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import (
@@ -184,24 +184,12 @@ def _all_rows(place: Place[Any], selection: Selection) -> Flow[list[JSONObject]]
     return PageWalk(RawEntries(), place, selection, "raise").rest()
 
 
-class Revertible(Stateful, Protocol):
-    """An object that the server can put back to an earlier version."""
-
-    @property
-    def is_dirty(self) -> bool:
-        """Whether the object has unsaved changes."""
-        ...
-
-
-R = TypeVar("R", bound=Revertible)
-
-
-class HistoryMixin(Query[R]):
+class HistoryMixin(Query[M]):
     """The verbs of managers that rest on the history of the bucket."""
 
     __slots__ = ()
 
-    def history(self, one: R | str | UUID, /) -> History:
+    def history(self, one: M | str | UUID, /) -> History:
         """Return the history of the object, or of the object that had that id, the newest entry first.
 
         Nothing is sent before the query ends.
@@ -210,7 +198,7 @@ class HistoryMixin(Query[R]):
         path = _path_of(one, place)
         return history_of(lambda: (place.runner, path.ids[0]), path)
 
-    def as_of(self, timestamp: TimestampInput) -> Snapshot[R]:
+    def as_of(self, timestamp: TimestampInput) -> Snapshot[M]:
         """Return the records of the collection as they were at that time (milliseconds, ETag or aware datetime).
 
         Iterate over it, or end it with ``all``, ``count`` or ``get``. Raises ``UsageError`` for other kinds of objects.
@@ -220,7 +208,7 @@ class HistoryMixin(Query[R]):
             raise UsageError(f"as_of() is for records: Kinto has no snapshots of {kind.plural}; look at history(id).")
         return Snapshot(self._reading.source, moment(timestamp, "as_of"))
 
-    def revert(self, one: R | str | UUID, /, *, to: TimestampInput | HistoryEntry) -> R:
+    def revert(self, one: M | str | UUID, /, *, to: TimestampInput | HistoryEntry) -> M:
         """Store the object as it was at that time, or after that entry of its history, and return it.
 
         Permissions are restored where the history shows them. The write has a precondition: for an object, the version
@@ -231,21 +219,21 @@ class HistoryMixin(Query[R]):
         """
         return self._run(_reverting(self, one, to))
 
-    async def arevert(self, one: R | str | UUID, /, *, to: TimestampInput | HistoryEntry) -> R:
+    async def arevert(self, one: M | str | UUID, /, *, to: TimestampInput | HistoryEntry) -> M:
         """Like :meth:`revert`."""
         return await self._arun(_reverting(self, one, to))
 
 
-class _Reverting(NamedTuple, Generic[R]):
+class _Reverting(NamedTuple, Generic[M]):
     """One call of ``revert()``."""
 
-    source: Source[R]
-    given: R | None
+    source: Source[M]
+    given: M | None
     """The given object; ``None`` where an id was given."""
     id: str
     when: int | HistoryEntry
 
-    def flow(self, place: Place) -> Flow[R]:
+    def flow(self, place: Place) -> Flow[M]:
         """Store the old version and return the object."""
         refuse_staging(place.runner, "revert()")
         path = _path_of(self.id if self.given is None else self.given, place)
@@ -259,14 +247,14 @@ class _Reverting(NamedTuple, Generic[R]):
             return (yield from self._store(ObjectState(path, Status.NEW), place))
         return (yield from self._write_over(self.given, place))
 
-    def _after_reading(self, path: ObjectPath, place: Place) -> Flow[R]:
+    def _after_reading(self, path: ObjectPath, place: Place) -> Flow[M]:
         state = (yield from get_or_none(path)) or ObjectState(path, Status.NEW)
         is_loaded = state.status is Status.LOADED
         if is_loaded and not isinstance(self.when, HistoryEntry) and (state.last_modified or 0) <= self.when:
             return self._taken(self.source.load_one(state, place))
         return (yield from self._store(state, place))
 
-    def _store(self, state: ObjectState, place: Place) -> Flow[R]:
+    def _store(self, state: ObjectState, place: Place) -> Flow[M]:
         """Write the old version over a state that no object holds yet, or create the object again."""
         version = yield from self._version(state.path, exists=state.status is Status.LOADED)
         if state.status is Status.LOADED and _is_as_in(state, version):
@@ -277,7 +265,7 @@ class _Reverting(NamedTuple, Generic[R]):
         yield from carry_out(change, place.runner)
         return self._taken(stored)
 
-    def _write_over(self, holder: R, place: Place) -> Flow[R]:
+    def _write_over(self, holder: M, place: Place) -> Flow[M]:
         version = yield from self._version(holder.__kinto_path__(), exists=True)
         data, permissions = _wanted(version)
         self._loaded(version, data, place)
@@ -289,7 +277,7 @@ class _Reverting(NamedTuple, Generic[R]):
         yield from carry_out(change, place.runner)
         return holder
 
-    def _taken(self, stored: R) -> R:
+    def _taken(self, stored: M) -> M:
         """Give the caller's object the stored state and return it."""
         if self.given is None:
             return stored
@@ -305,7 +293,7 @@ class _Reverting(NamedTuple, Generic[R]):
             raise UsageError(f"{path} did not exist then: to go back to that, delete() it. Nothing was written.")
         return found
 
-    def _loaded(self, version: ObjectState, data: JSONObject, place: Place) -> R:
+    def _loaded(self, version: ObjectState, data: JSONObject, place: Place) -> M:
         """Return the object as it shall be; raise ``InvalidValueError`` where the version no longer fits its model."""
         state = ObjectState(version.path, Status.LOADED, data, version.last_modified)
         try:
@@ -314,14 +302,14 @@ class _Reverting(NamedTuple, Generic[R]):
             raise InvalidValueError(f"revert() wrote nothing, because the old version does not fit: {error}") from error
 
 
-def _reverting(query: Query[R], one: R | str | UUID, to: TimestampInput | HistoryEntry) -> Callable[[Place], Flow[R]]:
+def _reverting(query: Query[M], one: M | str | UUID, to: TimestampInput | HistoryEntry) -> Callable[[Place], Flow[M]]:
     when = to if isinstance(to, HistoryEntry) else parse_timestamp(to, "to")
     if not isinstance(one, str | UUID):
         return _Reverting(query.__kinto_reading__().source, one, "", when).flow
     return _Reverting(query.__kinto_reading__().source, None, check_id(one), when).flow
 
 
-def _path_of(one: Revertible | str | UUID, place: Place) -> ObjectPath:
+def _path_of(one: Stateful | str | UUID, place: Place) -> ObjectPath:
     """Return the path of the object; raise ``InvalidTypeError`` where the manager's list does not hold it."""
     if place.path.kind is Kind.ACCOUNT:
         raise UsageError("Kinto keeps no history of accounts.")
@@ -331,7 +319,7 @@ def _path_of(one: Revertible | str | UUID, place: Place) -> ObjectPath:
     return path
 
 
-def _checked_status(given: Revertible) -> Status:
+def _checked_status(given: Stateful) -> Status:
     """Return the status of the object; raise where it is partial, or has unsaved changes."""
     state = given.__kinto_state__()
     if state.is_partial:

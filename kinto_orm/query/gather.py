@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Generic, NamedTuple, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar
 from uuid import UUID
 
 from kinto_orm.errors import KintoError, UsageError
@@ -53,13 +53,6 @@ class Deferred(Generic[T]):
         return "<Deferred, not read yet>" if self._value is _UNREAD else f"<Deferred: {self._value!r}>"
 
 
-class _Read(NamedTuple):
-    """A read and the value that it fills."""
-
-    flow: Flow[Any]
-    deferred: Deferred[Any]
-
-
 class Gathering:
     """A block of reads that are sent together; made by ``client.gather()``.
 
@@ -69,7 +62,7 @@ class Gathering:
 
     def __init__(self, runner: FlowRunner) -> None:
         self._runner = runner
-        self._reads: list[_Read] = []
+        self._reads: list[tuple[Flow[Any], Deferred[Any]]] = []
 
     def count(self, query: Query[Any]) -> Deferred[int]:
         """Read the number of objects of the query."""
@@ -99,14 +92,14 @@ class Gathering:
 
     def _add(self, flow: Flow[Any]) -> Deferred[Any]:
         deferred: Deferred[Any] = Deferred()
-        self._reads.append(_Read(flow, deferred))
+        self._reads.append((flow, deferred))
         return deferred
 
     def _read_all(self) -> Flow[None]:
         reads, self._reads = self._reads, []
-        found = yield from gather_reads([one.flow for one in reads], self._runner)
-        for one, (value, error) in zip(reads, found, strict=True):
-            one.deferred.__kinto_resolve__(value, error)
+        found = yield from gather_reads([flow for flow, _ in reads], self._runner)
+        for (_, deferred), (value, error) in zip(reads, found, strict=True):
+            deferred.__kinto_resolve__(value, error)
 
     def __enter__(self) -> Self:
         return self

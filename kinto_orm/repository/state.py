@@ -235,6 +235,11 @@ StoredRows: TypeAlias = Sequence[JSONObject | None]
 class Stateful(Protocol):
     """An object whose state is written: a model, seen from below."""
 
+    @property
+    def is_dirty(self) -> bool:
+        """Whether the object has changes that the server does not have."""
+        ...
+
     def __kinto_apply_state__(self, state: ObjectState, change: Change[Any] | None) -> None:
         """Take the new state; edits that ``change`` did not send stay as unsaved changes."""
         ...
