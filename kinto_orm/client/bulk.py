@@ -20,7 +20,7 @@ from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.writes import Flow, NextFlow
 from kinto_orm.query.building import check_count
 from kinto_orm.query.query import MOST_THREADS
-from kinto_orm.repository.state import FlowRunner, Outcome, Progress, Verb
+from kinto_orm.repository.state import FlowRunner, Outcome, Progress, Tally, Verb
 from kinto_orm.unit_of_work.bulk import Answered, BulkReport, outcome_of, raise_for_report
 
 ByCollection: TypeAlias = Mapping[Collection[Any], Iterable[Any]]
@@ -47,15 +47,13 @@ class CollectionsBulk:
         self._runner = runner
         self._name = name
         self._on_outcome = on_outcome
-        self._progress = progress
         self._workers = check_count(parallel, "parallel", 1, MOST_THREADS)
         self._bulks = {
             one: Manager.__kinto_make__(one.model, parent=one).__kinto_bulk__(verb, name, objects[one])
             for one in _checked(objects, runner)
         }
         sizes = [len(many) for many in objects.values() if isinstance(many, Sized)]
-        self._total = sum(sizes) if len(sizes) == len(objects) else None
-        self._done = 0
+        self._tally = Tally(progress, "write records", sum(sizes) if len(sizes) == len(objects) else None)
         self._reports = {one: BulkReport() for one in self._bulks}
         self._untold: deque[Outcomes] = deque()
 
@@ -98,9 +96,8 @@ class CollectionsBulk:
             for one in outcomes:
                 if on_outcome is not None:
                     on_outcome(outcome_of(one))
-            self._done += len(outcomes)
-            if outcomes and self._progress is not None:
-                self._progress(self._done, self._total, "write records")
+            if outcomes:
+                self._tally.add(len(outcomes))
         self._on_outcome = on_outcome
 
     @contextmanager

@@ -15,7 +15,7 @@ from kinto_orm.protocol.json_values import JSON, JSONObject, encode
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Place, Reading, Row
 from kinto_orm.repository.conflicts import check_callbacks
-from kinto_orm.repository.state import Progress, Stateful
+from kinto_orm.repository.state import Progress, Stateful, Tally
 
 M = TypeVar("M", bound=Stateful)
 
@@ -115,18 +115,15 @@ def _envelope() -> list[Column]:
 def _read(reading: Reading[M], place: Place, progress: Progress | None = None) -> Flow[Any]:
     check_callbacks(progress=progress)
     table = new_table(reading)
-    total = (yield from reading.count(place)) if progress is not None else None
+    tally = Tally(progress, "read records", (yield from reading.count(place)) if progress is not None else None)
     walk = reading.walk(place)
-    done = 0
     while (flow := walk.next_page()) is not None:
         objects = (yield from flow).objects
         rows = [reading.source.row_of(one) for one in objects]
         if _marks_deleted(reading):
             rows = [Row({"deleted": False, **row.data}, row.undeclared) for row in rows]
         table.add(rows)
-        done += len(objects)
-        if progress is not None:
-            progress(done, total, "read records")
+        tally.add(len(objects))
     return table.table()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Generic, NamedTuple, TypeVar, cast
 
@@ -25,7 +24,7 @@ from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import EVERYTHING, Place, Reading, Selection
 from kinto_orm.repository.conflicts import check_callbacks, check_policy
 from kinto_orm.repository.disk import Entry, FilePath, SortedLists, open_lists
-from kinto_orm.repository.state import Change, FlowRunner, OnConflict, Outcome, Progress, Stateful, Status, Verb
+from kinto_orm.repository.state import Change, FlowRunner, OnConflict, Outcome, Progress, Stateful, Status, Tally, Verb
 from kinto_orm.repository.verbs import without_schema_timestamp
 from kinto_orm.unit_of_work.bulk import Answered, Bulk, BulkReport, add_note, change_of, outcome_of, raise_for_report
 from kinto_orm.unit_of_work.engine import CommitOptions
@@ -86,26 +85,14 @@ def delete_selected(
     """
     if matches_nothing(selection.conditions):
         return 0
-    tally = _Tally(progress)
+    tally = Tally(progress, "delete records")
     query = encode_query(selection.parameters())
     try:
-        return (yield from delete_pages(place.path, query, if_match=if_match, on_rows=tally.add))
+        return (
+            yield from delete_pages(place.path, query, if_match=if_match, on_rows=lambda rows: tally.add(len(rows)))
+        )
     except DryRunError:
         return (yield from count(place))
-
-
-@dataclass(eq=False, repr=False)
-class _Tally:
-    """The number of records that were deleted so far."""
-
-    progress: Progress | None
-    total: int | None = None
-    done: int = 0
-
-    def add(self, rows: Sequence[JSONObject]) -> None:
-        self.done += len(rows)
-        if self.progress is not None:
-            self.progress(self.done, self.total, "delete records")
 
 
 def _delete_guarded(
@@ -116,7 +103,7 @@ def _delete_guarded(
     query = encode_query(selection.parameters())
     total = (yield from read_count(place.path, "")) if isinstance(max_deletes, float) else 0
     allowed = allowed_deletes(max_deletes, total)
-    tally = _Tally(progress)
+    tally = Tally(progress, "delete records")
     for attempt in range(1, MOST_LOOKS + 1):
         # The count holds for that state of the list: other clients may add to what is selected at any time.
         seen = yield from read_state(place.path, query)
@@ -129,7 +116,9 @@ def _delete_guarded(
         if seen.count == 0:
             break
         try:
-            yield from delete_pages(place.path, query, if_match=seen.timestamp, on_rows=tally.add)
+            yield from delete_pages(
+                place.path, query, if_match=seen.timestamp, on_rows=lambda rows: tally.add(len(rows))
+            )
         except DryRunError:
             return seen.count
         except ConflictError:
@@ -200,18 +189,17 @@ class _Updating(Generic[M]):
         self._reading = reading
         self._change = change
         self._place = place
-        self._state, on_conflict, self._progress, self._on_outcome = options
+        self._state, on_conflict, progress, self._on_outcome = options
         self._options = CommitOptions(chunked=True, on_conflict=on_conflict)
-        self._total: int | None = None
-        self._seen = 0
+        self._tally = Tally(progress, "update records")
         self._journal: Journal | None = None
         self._report = BulkReport()
 
     def run(self) -> Flow[BulkReport]:
         """Update all that is selected. Raises ``CommitError`` where objects were not stored."""
         refuse_staging(self._place.runner, "update() of a query")
-        if self._progress is not None:
-            self._total = yield from self._reading.count(self._place)
+        if self._tally.progress is not None:
+            self._tally.total = yield from self._reading.count(self._place)
         if (state := self._state) is not None:
             query = encode_query(self._reading.selection.parameters())
             job = f"update {self._place.path}?{query}"
@@ -254,7 +242,8 @@ class _Updating(Generic[M]):
                 yield from call_blocking("a state file", lambda answered=answered: journal.settle(answered))  # type: ignore[misc]
             for one in answered:
                 self._add(one)
-            self._tell(len(answered))
+            if answered:
+                self._tally.add(len(answered))
         self._report.is_complete = bulk.is_complete
 
     def _changed(self, objects: Iterable[M]) -> Iterator[Answered[M]]:
@@ -279,12 +268,8 @@ class _Updating(Generic[M]):
     def _count(self, done: int) -> None:
         """Count records that an earlier run has written."""
         self._report.unchanged += done
-        self._tell(done)
-
-    def _tell(self, count: int) -> None:
-        self._seen += count
-        if count and self._progress is not None:
-            self._progress(self._seen, self._total, "update records")
+        if done:
+            self._tally.add(done)
 
     def _resume(self, journal: Journal) -> Flow[None]:
         """Find out which writes that an earlier run was about to send are stored."""

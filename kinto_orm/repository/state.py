@@ -61,6 +61,22 @@ Progress: TypeAlias = Callable[[int, int | None, str], object]
 """A function that a running job calls with the number done, the total where it is known, and the name of the step."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
+class Tally:
+    """The number done of one step of a job, told to the caller's function where there is one."""
+
+    progress: Progress | None
+    step: str
+    total: int | None = None
+    done: int = 0
+
+    def add(self, count: int) -> None:
+        """Count so many more as done."""
+        self.done += count
+        if self.progress is not None:
+            self.progress(self.done, self.total, self.step)
+
+
 class Status(Enum):
     """The relation of an object to its server."""
 

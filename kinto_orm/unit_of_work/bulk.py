@@ -14,7 +14,7 @@ from kinto_orm.errors import CommitError, DuplicateObjectError, KintoError
 from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.repository.conflicts import check_callbacks
-from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Progress, Stateful, Verb
+from kinto_orm.repository.state import STORED, Change, FlowRunner, Outcome, Progress, Stateful, Tally, Verb
 from kinto_orm.repository.verbs import encode_change
 from kinto_orm.unit_of_work.batches import full_batch
 from kinto_orm.unit_of_work.engine import CommitOptions, said, send_batch
@@ -176,7 +176,7 @@ def report_of(
     """
     check_callbacks(progress=progress, on_outcome=on_outcome)
     report = BulkReport() if report is None else report
-    done = 0
+    tally = Tally(progress, "write records", total)
     try:
         while (flow := bulk.next_batch()) is not None:
             answered = yield from flow
@@ -185,9 +185,8 @@ def report_of(
             if on_outcome is not None:
                 for one in answered:
                     on_outcome(outcome_of(one))
-            done += len(answered)
-            if answered and progress is not None:
-                progress(done, total, "write records")
+            if answered:
+                tally.add(len(answered))
             answered = ()  # so that no more than one batch is in memory
     except Exception as error:
         add_note(error, report)
