@@ -24,9 +24,10 @@ from kinto_orm.errors import (
 from kinto_orm.models.codec import Codec, codec_of, invalid, refuse_naive
 from kinto_orm.models.envelope import Envelope, PageSnapshot, bare, put_in_envelope, shared_page
 from kinto_orm.models.field_types import IMMUTABLE
-from kinto_orm.models.undeclared import ABSENT, normal, read_text, with_undeclared
+from kinto_orm.models.undeclared import normal, read_text, with_undeclared
 from kinto_orm.protocol.json_values import (
     JSON,
+    MISSING,
     JSONObject,
     copy_json,
     encode,
@@ -63,7 +64,7 @@ def _with_changes(envelope: Envelope, codec: Codec, snapshot: JSONObject, change
     if extra is not None:
         data = {key: value for key, value in snapshot.items() if key in codec.fields or key in extra} | extra
     data.update(changes)  # which also say what goes: other names of a field
-    return {key: value for key, value in data.items() if value is not ABSENT} if ABSENT in changes.values() else data
+    return {key: value for key, value in data.items() if value is not MISSING} if MISSING in changes.values() else data
 
 
 class _Changes(NamedTuple):
@@ -85,7 +86,7 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
     names = {*envelope.touched, *_edited_in_place(model, codec)} - codec.excluded
     changes: JSONObject = {}
     if envelope.absent:
-        changes = dict.fromkeys(envelope.absent, ABSENT)
+        changes = dict.fromkeys(envelope.absent, MISSING)
         names.update(codec.fields[key] for key in changes)
     if not names:
         return _NO_CHANGES
@@ -93,7 +94,7 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
     now, before = codec.dump(model, names, text), _baseline(model, envelope, codec, snapshot)
     for name in names:
         key = codec.wires[name]
-        value, old = now.get(key, ABSENT), before.get(key, ABSENT)
+        value, old = now.get(key, MISSING), before.get(key, MISSING)
         if key in changes and is_same(value, envelope.absent[key]):
             continue  # it was removed, and its default was not edited since
         # A default that was set is data, also where the server lacks it.
@@ -101,15 +102,15 @@ def _changes(model: Any, envelope: Envelope, codec: Codec, snapshot: JSONObject)
         if is_same(value, old) and not is_default:
             changes.pop(key, None)
         elif value is None and _means_absent(model, value):
-            changes[key] = ABSENT
+            changes[key] = MISSING
         else:
-            stored, keeps_defaults = snapshot.get(key, ABSENT), codec.types[name].varies
+            stored, keeps_defaults = snapshot.get(key, MISSING), codec.types[name].varies
             changes[key] = _with_undeclared(codec, key, (stored, old, value), keeps_defaults=keeps_defaults)
             for other in codec.read_before[name]:
                 if other in snapshot:
-                    changes[other] = ABSENT
-    if ABSENT in changes.values():
-        changes = {key: value for key, value in changes.items() if value is not ABSENT or key in snapshot}
+                    changes[other] = MISSING
+    if MISSING in changes.values():
+        changes = {key: value for key, value in changes.items() if value is not MISSING or key in snapshot}
     return _Changes(changes, now, text)
 
 
@@ -166,7 +167,7 @@ def _new_data(model: Any, envelope: Envelope) -> JSONObject:
     given: set[str] = set() if _means_absent(model, None) else model.__pydantic_fields_set__
     unset = [key for key, value in now.items() if value is None and codec.fields[key] not in given]
     if unset or envelope.absent:
-        gone = {key for key, value in envelope.absent.items() if is_same(now.get(key, ABSENT), value)}
+        gone = {key for key, value in envelope.absent.items() if is_same(now.get(key, MISSING), value)}
         now = {key: value for key, value in now.items() if key not in gone and key not in unset}
     return {**now, **envelope.extra} if envelope.extra else now
 
@@ -405,12 +406,6 @@ def _is_doubtful(codec: Codec, name: str, model: Any, data: JSONObject) -> bool:
     return not promised.is_checked_by_dump and type(model.__dict__[name]) not in IMMUTABLE
 
 
-def has_changed(model: Any) -> bool:
-    """Return whether the data differs from what the server last sent."""
-    envelope: Envelope = model.__kinto_envelope__()
-    return not is_same(current_data(model), envelope.data or {})
-
-
 def is_clean(model: Any, path: PluralPath | None = None) -> bool:
     """Return whether it is a row of a page (of that list), surely unchanged; ``False`` where it must be looked at.
 
@@ -487,7 +482,7 @@ def set_field(model: Any, name: str, value: Any) -> None:
     now = scratch.__dict__
     values = {name: now[name]}
     if not codec.is_bare:  # a validator of the class may have set other fields
-        values.update({field: now[field] for field in codec.wires if now[field] is not before.get(field, ABSENT)})
+        values.update({field: now[field] for field in codec.wires if now[field] is not before.get(field, MISSING)})
     restore_fields(model, values)
 
 
@@ -533,7 +528,7 @@ def _set_wire(model: Any, codec: Codec, key: str, value: JSON) -> None:
         # They may have set other fields.
         again, before = codec.dump(fresh), codec.dump(model)
         for other, name in codec.fields.items():
-            if not is_same(again.get(other, ABSENT), before.get(other, ABSENT)):
+            if not is_same(again.get(other, MISSING), before.get(other, MISSING)):
                 values[name] = fresh.__dict__[name]
     restore_fields(model, values)
 
@@ -556,4 +551,4 @@ def remove_key(model: Any, key: str) -> None:
     model.__pydantic_fields_set__.discard(name)
     envelope: Envelope = model.__kinto_envelope__()
     envelope.touched = envelope.touched - {name}
-    envelope.absent = {**envelope.absent, key: codec.dump(model, [name]).get(key, ABSENT)}
+    envelope.absent = {**envelope.absent, key: codec.dump(model, [name]).get(key, MISSING)}

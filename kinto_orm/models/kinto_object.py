@@ -34,7 +34,7 @@ from kinto_orm.models.construction import (
     to_dict,
     unpickle,
 )
-from kinto_orm.models.data import has_changed, has_data, is_clean, own_extra, set_field, set_key, undeclared
+from kinto_orm.models.data import current_data, has_data, is_clean, own_extra, set_field, set_key, undeclared
 from kinto_orm.models.data_view import Data
 from kinto_orm.models.envelope import Envelope, SharedEnvelope, is_kinto_object, put_in_envelope, shared_row
 from kinto_orm.models.loading import fetched, find_parent, load, mark_deleted, parent_ids, reference_at, refreshed
@@ -163,9 +163,10 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
         """Whether it has changes, of data or permissions, that the server does not have."""
         if is_clean(self):
             return False
-        status = self.__kinto_envelope__().status
+        envelope = self.__kinto_envelope__()
+        status = envelope.status
         if status is Status.LOADED:
-            return self.permissions.is_dirty or has_changed(self)
+            return self.permissions.is_dirty or not is_same(current_data(self), envelope.data or {})
         return status is Status.NEW or (status is Status.REFERENCE and (self.permissions.is_dirty or has_data(self)))
 
     def to_dict(self) -> dict[str, Any]:

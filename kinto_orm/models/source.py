@@ -20,7 +20,7 @@ from kinto_orm.models.envelope import bare, shared_row
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import load_one, load_page, parent_ids, reference_at
 from kinto_orm.protocol.json_values import JSON, JSONObject
-from kinto_orm.protocol.paging import ENVELOPE_KEYS
+from kinto_orm.protocol.paging import ENVELOPE_KEYS, TOMBSTONE_KEYS
 from kinto_orm.protocol.paths import Kind, PluralPath
 from kinto_orm.query.execution import LoadedRows, Place, Row
 from kinto_orm.repository.state import FlowRunner, ObjectState, Status, active_runner
@@ -87,7 +87,7 @@ class ModelSource(NamedTuple):
         """Return the wire name; a model with fields has only those, ``id``, ``last_modified`` and ``deleted``."""
         codec = codec_of(self.model)
         fields, first = codec.fields, name.partition(".")[0]
-        if not fields or self.kind is not Kind.RECORD or first in fields or first in _ALWAYS_THERE:
+        if not fields or self.kind is not Kind.RECORD or first in fields or first in TOMBSTONE_KEYS:
             return name
         if first in codec.wires:
             return codec.wires[first] + name[len(first) :]
@@ -149,9 +149,6 @@ class ModelSource(NamedTuple):
             # What is not there has its default, as it has where the row was loaded whole.
             one = bare(model, {**codec.load_part(declared, defaults=True), **envelope}, one.__kinto_envelope__())
         return Row({**declared, **(codec.dump(one) if fields else {}), **envelope}, others)
-
-
-_ALWAYS_THERE = ENVELOPE_KEYS | {"deleted"}
 
 
 class _WireSchema(GenerateJsonSchema):

@@ -21,14 +21,12 @@ from kinto_orm.protocol.json_values import (
     JSON,
     MAX_INTEGER,
     MIN_INTEGER,
+    MISSING,
     JSONObject,
     copy_json,
     is_same,
     say_path,
 )
-
-ABSENT: JSON = object()
-"""In the place of the value of a key that is not there."""
 
 _Path: TypeAlias = tuple[str | int, ...]
 
@@ -39,7 +37,7 @@ def with_undeclared(stored: JSON, before: JSON, now: JSON, path: _Path, *, keeps
     Defaults that the server lacks are left out, unless ``keeps_defaults``, for those that differ each time. Raises
     ``InvalidValueError`` for a list whose items cannot be matched with those before, where keys would be lost.
     """
-    if stored is ABSENT:
+    if stored is MISSING:
         return now
     if is_same(before, now) and not (keeps_defaults and isinstance(now, (dict, list))):
         return stored
@@ -75,12 +73,12 @@ def _merged(stored: JSONObject, before: JSONObject, now: JSONObject, path: _Path
     for key, value in stored.items():
         if key in now:
             merged[key] = with_undeclared(
-                value, before.get(key, ABSENT), now[key], (*path, key), keeps_defaults=keeps_defaults
+                value, before.get(key, MISSING), now[key], (*path, key), keeps_defaults=keeps_defaults
             )
         elif key not in before:
             merged[key] = copy_json(value)
     for key, value in now.items():
-        if key not in stored and (keeps_defaults or not is_same(value, before.get(key, ABSENT))):
+        if key not in stored and (keeps_defaults or not is_same(value, before.get(key, MISSING))):
             merged[key] = value
     return merged
 
@@ -111,7 +109,7 @@ def _paired(stored: list[JSON], before: list[JSON], now: list[JSON], path: _Path
         paired[other] = with_undeclared(
             stored[one], before[one], now[other], (*path, other), keeps_defaults=keeps_defaults
         )
-    elif new and any(_has_undeclared(stored[one], before[one] if is_matched else ABSENT) for one in old):
+    elif new and any(_has_undeclared(stored[one], before[one] if is_matched else MISSING) for one in old):
         raise InvalidValueError(
             f"data.{say_path(path)}: several items changed, and some of those that the server has hold keys that the "
             "model does not declare: change one item at a time, or give the whole list to patch() of a fresh object."
@@ -127,7 +125,7 @@ def _find(item: JSON, index: int, old: Mapping[int, None], before: list[JSON]) -
 
 
 def _has_undeclared(stored: JSON, before: JSON) -> bool:
-    if before is ABSENT:
+    if before is MISSING:
         return isinstance(stored, (dict, list))
     if isinstance(stored, dict) and isinstance(before, dict):
         return any(key not in before or _has_undeclared(value, before[key]) for key, value in stored.items())

@@ -391,18 +391,18 @@ def _is_alike(one: JSON, other: JSON) -> bool:
     if isinstance(one, dict) and isinstance(other, dict):
         return _are_alike(one, other)
     if isinstance(one, list) and isinstance(other, list):
-        return _TEXTS.issuperset(map(type, one)) or all(map(_is_alike, one, other))
+        return TEXTS.issuperset(map(type, one)) or all(map(_is_alike, one, other))
     return isinstance(one, bool) == isinstance(other, bool)
 
 
-_TEXTS = frozenset({str})
+TEXTS = frozenset({str})
 
 
 def _are_alike(one: JSONObject, other: JSONObject) -> bool:
     # A loop, because each record of a list is looked at: nearly all of its values need no call.
     for key, value in one.items():
         kind = type(value)
-        if kind is str or (kind is list and _TEXTS.issuperset(map(type, value))):
+        if kind is str or (kind is list and TEXTS.issuperset(map(type, value))):
             continue
         if kind is int or kind is float:
             if type(other[key]) is bool or value != value:

@@ -11,16 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
-from kinto_orm.protocol.json_values import JSON, JSONObject, copy_json, encode, is_same, say_path, sorted_set
+from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, copy_json, encode, is_same, say_path, sorted_set
 
 Places: TypeAlias = Any
 """The places of sets (or secrets, or texts) in a value: ``True`` for the value itself, a list with the places in each
 of its items, or a mapping of keys to places; ``None`` where there are none."""
 
 PermissionSets: TypeAlias = Mapping[str, frozenset[str]]
-
-_ABSENT: JSON = object()
-"""In the place of the value of a key that a side does not have."""
 
 
 class Merged(NamedTuple):
@@ -67,10 +64,10 @@ def _merge_objects(
 ) -> JSONObject:
     merged: JSONObject = {}
     for key in dict.fromkeys((*mine, *theirs)):
-        old, my, their = (side.get(key, _ABSENT) for side in (base, mine, theirs))
+        old, my, their = (side.get(key, MISSING) for side in (base, mine, theirs))
         inside = sets.get(key) if isinstance(sets, Mapping) else sets[0] if isinstance(sets, list) else None
         value = _merge_values(old, my, their, inside, (*path, key), conflicts)
-        if value is not _ABSENT:
+        if value is not MISSING:
             merged[key] = value
     return merged
 

@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit
 
 from kinto_orm.errors import InvalidTypeError, InvalidValueError, KintoError, ProtocolError
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode, etag, parse_timestamp, say_value
+from kinto_orm.protocol.json_values import JSON, TEXTS, JSONObject, decode, encode, etag, parse_timestamp, say_value
 from kinto_orm.protocol.messages import NO_HEADERS, Request, Response
 from kinto_orm.protocol.paths import ListPath
 from kinto_orm.protocol.responses import check_json_type, content, protocol_error, raise_for_status
@@ -29,7 +29,8 @@ ENVELOPE_KEYS = frozenset({"id", "last_modified"})
 PAGES_UNCHECKED = 1000
 """The number of pages after which the server is asked, by a HEAD, how many objects there are; then twice as many."""
 
-_TOMBSTONE_KEYS = ENVELOPE_KEYS | {"deleted"}
+TOMBSTONE_KEYS = ENVELOPE_KEYS | {"deleted"}
+"""The keys of a row that is a tombstone; they are known whatever the model."""
 
 
 class RawPage(NamedTuple):
@@ -260,7 +261,7 @@ def rows_of(body: JSON, path: ListPath) -> list[JSONObject]:
     """Return the rows of a list; raise ``ProtocolError`` where the body is no list, or a row has no id."""
     rows = entries_of(body, path)
     kinds = [type(row.get("id")) for row in rows]
-    if not _TEXTS.issuperset(kinds):
+    if not TEXTS.issuperset(kinds):
         number = next(number for number, kind in enumerate(kinds) if kind is not str)
         raise ProtocolError(f"Row {number} of the answer to {path} has no id.")
     return rows
@@ -276,7 +277,7 @@ def without_envelope(row: JSONObject) -> JSONObject:
 
 def is_tombstone(row: JSONObject) -> bool:
     """Return whether the row is all that a deletion leaves: a live record may have a key ``deleted``, too."""
-    return row.get("deleted") is True and row.keys() == _TOMBSTONE_KEYS
+    return row.get("deleted") is True and row.keys() == TOMBSTONE_KEYS
 
 
 def entries_of(body: JSON, path: ListPath) -> list[JSONObject]:
@@ -290,7 +291,7 @@ def entries_of(body: JSON, path: ListPath) -> list[JSONObject]:
     return entries
 
 
-_TEXTS, _OBJECTS = frozenset({str}), frozenset({dict})
+_OBJECTS = frozenset({dict})
 
 
 def timestamped_rows(page: RawPage, path: ListPath) -> list[JSONObject]:

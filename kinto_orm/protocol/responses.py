@@ -29,7 +29,7 @@ from kinto_orm.errors import (
     ServiceGoneError,
     UnauthorizedError,
 )
-from kinto_orm.protocol.json_values import JSON, JSONObject, parse_json
+from kinto_orm.protocol.json_values import JSON, TEXTS, JSONObject, parse_json
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.paths import ObjectPath
 
@@ -143,9 +143,13 @@ def error_of(response: Response, method: str, path: str) -> ResponseError:
         retry_after=response.retry_after,
     )
     if isinstance(error, SchemaValidationError):
-        locate_errors(error, None)
+        error.errors = schema_errors(error.details, None)
     elif isinstance(error, BadRequestError):
-        error.errors = field_errors(error.details)
+        # With Kinto's names.
+        error.errors = tuple(
+            FieldError(_parts(one.get("name")), str(one.get("description", "")), str(one.get("location", "")))
+            for one in _entries(error.details)
+        )
     return error
 
 
@@ -159,11 +163,6 @@ def _advice_on_absence(cls: type[ResponseError], document: JSONObject, response:
     if cls is NotFoundError and is_parent and method != "DELETE":
         return "client.ensure(Model), or ensure(Bucket(…), Collection(…)), creates what is missing."
     return None
-
-
-def locate_errors(error: SchemaValidationError, data: JSONObject | None) -> None:
-    """Set the fields of the error, with their paths in the data where it is known."""
-    error.errors = schema_errors(error.details, data)
 
 
 def _shown_url(url: str) -> str:
@@ -235,10 +234,7 @@ def shown_permissions(permissions: JSON) -> ShownPermissions:
 
 
 def _is_list_of_texts(value: JSON) -> bool:
-    return isinstance(value, list) and _TEXTS.issuperset(map(type, value))
-
-
-_TEXTS = frozenset({str})
+    return isinstance(value, list) and TEXTS.issuperset(map(type, value))
 
 
 def existing_object(response: Response, what: str) -> StoredObject | None:
@@ -288,14 +284,6 @@ def is_of_a_schema(errno: Any, details: Any, path: str) -> bool:
 
 def _is_kintos_own(name: Any) -> bool:
     return name is None or (isinstance(name, str) and _KINTOS_OWN.fullmatch(name) is not None)
-
-
-def field_errors(details: Any) -> tuple[FieldError, ...]:
-    """Return the errors of fields in Kinto's ``details``, with Kinto's names."""
-    return tuple(
-        FieldError(_parts(one.get("name")), str(one.get("description", "")), str(one.get("location", "")))
-        for one in _entries(details)
-    )
 
 
 def _entries(details: Any) -> list[JSONObject]:

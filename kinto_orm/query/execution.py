@@ -11,7 +11,7 @@ from typing_extensions import TypeVar as TypeVarWithDefault
 
 from kinto_orm.errors import MultipleObjectsError, NotFoundError, UsageError
 from kinto_orm.protocol.filters import Condition, condition, encode_conditions, matches_nothing
-from kinto_orm.protocol.json_values import JSON, JSONObject, decode, etag, pause_collector
+from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, etag, pause_collector
 from kinto_orm.protocol.paging import (
     RawPage,
     RawPages,
@@ -419,7 +419,7 @@ class Reading(Generic[M]):
             page = yield from flow
             for row in page.objects:
                 picked = ((name, _value_at(row, name)) for name in names)
-                found.append({name: value for name, value in picked if value is not _MISSING})
+                found.append({name: value for name, value in picked if value is not MISSING})
         return found
 
 
@@ -495,11 +495,8 @@ def _value_at(row: JSONObject, name: str) -> JSON:
         return row[name]
     value: JSON = row
     for key in name.split("."):
-        value = value.get(key, _MISSING) if isinstance(value, dict) else _MISSING
+        value = value.get(key, MISSING) if isinstance(value, dict) else MISSING
     return value
-
-
-_MISSING: Any = object()
 
 
 class RawRows:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from kinto_orm.errors import InvalidValueError, MissingExtraError, UsageError
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode
+from kinto_orm.protocol.paging import TOMBSTONE_KEYS
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Place, Reading, Row
 from kinto_orm.repository.conflicts import check_callbacks
@@ -21,10 +22,6 @@ M = TypeVar("M", bound=Stateful)
 
 UNDECLARED = "_undeclared"
 """The column of the keys that the model does not declare, as JSON text."""
-
-
-ALWAYS_THERE = frozenset({"id", "last_modified", "deleted"})
-"""Fields that every row may have, whatever the model."""
 
 
 def read_arrow(reading: Reading[M], progress: Progress | None, place: Place) -> Flow[Any]:
@@ -64,7 +61,7 @@ def _narrowed(reading: Reading[M], columns: Sequence[str], place: Place) -> Read
     can_be = on_invalid == "raise" and not reading.selection.may_hold_tombstones and reading.source.fields_stand_alone()
     if not can_be or UNDECLARED in columns:
         return reading
-    asked = reading.selection.fields or [name for name in columns if name not in ALWAYS_THERE]
+    asked = reading.selection.fields or [name for name in columns if name not in TOMBSTONE_KEYS]
     if not reading.selection.fields and any("." in name for name in asked):
         return reading  # to the server, a dot leads into an object
     return reading.select(fields=tuple(name for name in asked if name.partition(".")[0] in columns) or ("id",))
@@ -92,11 +89,12 @@ def new_table(reading: Reading[M]) -> TypedTable | FoundTable:
     if not schema:
         marks = ["deleted"] if _marks_deleted(reading) else []
         return FoundTable(dict.fromkeys(["id", "last_modified", *asked, *marks]))
-    columns = declared_columns(schema)
+    definitions = schema.get("$defs", {})
+    columns = [_column(name, field, definitions) for name, field in schema["properties"].items()]
     names = {one.name for one in columns}
     if asked:
         columns = [one for one in columns if one.name in asked]
-    if not asked or not names.issuperset({*asked} - ALWAYS_THERE):
+    if not asked or not names.issuperset({*asked} - TOMBSTONE_KEYS):
         columns.append(Column(UNDECLARED, arrow().string(), is_text=True))
     if _marks_deleted(reading):
         columns.append(Column("deleted", arrow().bool_()))
@@ -183,12 +181,6 @@ def _cast(values: Sequence[JSON], wire: Any, final: Any, pa: Any) -> Any:
         items = _cast(inner, wire.value_type, final.value_type, pa)
         return pa.ListArray.from_arrays(lists.offsets, items, type=final, mask=lists.is_null())
     return pa.array(values, wire).cast(final)
-
-
-def declared_columns(schema: JSONObject) -> list[Column]:
-    """Return the columns of the fields in the JSON schema."""
-    definitions = schema.get("$defs", {})
-    return [_column(name, field, definitions) for name, field in schema["properties"].items()]
 
 
 def _column(name: str, field: JSONObject, definitions: JSONObject) -> Column:

@@ -32,9 +32,9 @@ from kinto_orm.protocol.responses import (
     content,
     error_of,
     existing_object,
-    locate_errors,
     raise_for_status,
     read_object,
+    schema_errors,
 )
 from kinto_orm.protocol.writes import Action, Flow, PermissionLists, Write
 from kinto_orm.repository.state import Change, ObjectState, Status, Verb
@@ -91,7 +91,7 @@ def reconcile_at_once(change: Change[Any], response: Response) -> Verdict:
     try:
         stored = read_object(response, write.path, METHODS[write.action])
     except SchemaValidationError as error:
-        locate_errors(error, wanted_data(change))
+        error.errors = schema_errors(error.details, wanted_data(change))
         raise
     return Verdict(change.state.after(stored), change)
 
