@@ -85,7 +85,6 @@ class ClientRunner:
 
     @property
     def __kinto_writes__(self) -> int:
-        """The number of writes that this client and its clones have sent so far."""
         return self._connection.writes
 
     # -- running --------------------------------------------------------------------------------------------------
@@ -152,22 +151,16 @@ class ClientRunner:
         return await self._connection.transport.asend(request)
 
     def __kinto_run_all__(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
-        """Yield the results of several sequences of flows, moved by this number of threads.
-
-        ``ordered``: one sequence after the other. An error of a flow is raised here, and the other flows stop.
-        """
         return in_threads(ConcurrentFlows(sequences, workers, ordered=ordered), self.run)
 
     async def __kinto_arun_all__(
         self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool
     ) -> AsyncGenerator[T]:
-        """Like :meth:`__kinto_run_all__`, by tasks of the event loop."""
         async with aclosing(in_tasks(ConcurrentFlows(sequences, workers, ordered=ordered), self.arun)) as results:
             async for result in results:
                 yield result
 
     def __kinto_perform__(self, change: Change[H]) -> H:
-        """Carry out the change now, or stage it in the open unit of work; return its holder."""
         if (unit := open_unit(self)) is not None:
             unit.__kinto_stage__(change)
         else:
@@ -175,7 +168,6 @@ class ClientRunner:
         return change.holder
 
     async def __kinto_aperform__(self, change: Change[H]) -> H:
-        """Like :meth:`__kinto_perform__`."""
         if (unit := open_unit(self)) is not None:
             unit.__kinto_stage__(change)
         else:

@@ -18,7 +18,7 @@ from kinto_orm.protocol.accounts import without_secrets
 from kinto_orm.protocol.json_values import is_same
 from kinto_orm.protocol.paths import Kind, ObjectPath
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository.reads import get_or_none
+from kinto_orm.repository.reads import get, or_none
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Outcome, Stateful, Status, Verb
 from kinto_orm.unit_of_work.engine import commit, raise_unless_stored
 from kinto_orm.unit_of_work.unit_of_work import refuse_staging
@@ -95,7 +95,7 @@ def _is_below(path: ObjectPath, missing: set[ObjectPath]) -> bool:
 
 def _find(path: ObjectPath) -> Flow[ObjectState | None]:
     try:
-        return (yield from get_or_none(path))
+        return (yield from or_none(get(path)))
     except _HIDING:
         if path.kind not in (Kind.BUCKET, Kind.ACCOUNT):
             raise
@@ -111,7 +111,7 @@ def _look_behind_conflict(one: Change[Any]) -> Flow[None]:
     if not isinstance(one.error, ConflictError) or path.kind not in (Kind.BUCKET, Kind.ACCOUNT):
         return
     try:
-        yield from get_or_none(path)
+        yield from or_none(get(path))
     except _HIDING as hidden:
         hidden.args = (f"{path} exists already, and may not be seen. {hidden}",)
         one.status, one.error = "rejected", hidden

@@ -120,7 +120,6 @@ class Codec:
         self._has_kinds = not self.is_written_whole and None not in kinds.values()
         self._names_by_key = {key: name for name, keys in self.read_keys.items() for key in keys}
         self.is_bare = schema.is_bare
-        """Whether the fields are all that there is to read: no validator of the class, nothing that is called after."""
         has_floats = any(one is None or float in one[0] | one[1] for one in kinds.values())
         self.is_surely_finite = self.is_bare and not has_floats
         """Whether no value can be a float that is too large, whatever number is in the row."""

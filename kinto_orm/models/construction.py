@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from kinto_orm.errors import InvalidIdError, InvalidTypeError, InvalidValueError, UsageError
 from kinto_orm.models.codec import Codec, codec_of, invalid, readable_text
 from kinto_orm.models.data import check_editable, check_settable, current_data, replace_extra, restore_fields
-from kinto_orm.models.envelope import FRESH, Envelope, is_kinto_object, is_model, put_in_envelope
+from kinto_orm.models.envelope import FRESH, Envelope, is_kinto_object, put_in_envelope
 from kinto_orm.models.undeclared import normal
 from kinto_orm.protocol.json_values import JSONObject, copy_json, say_value, to_json_object
 from kinto_orm.protocol.paths import Kind, check_id
@@ -155,7 +155,7 @@ def _construct(
     if given:
         _take_parents(cls, envelope, given)
     if record_model is not None:
-        if not (is_model(record_model) and record_model.__kinto_kind__ is Kind.RECORD):
+        if not isinstance(record_model, type) or getattr(record_model, "__kinto_kind__", None) is not Kind.RECORD:
             raise InvalidTypeError(f"model= takes a class of records, not {say_value(record_model)}.")
         envelope.record_model = record_model
     put_in_envelope(model, envelope)

@@ -21,7 +21,7 @@ from kinto_orm.models.source import ModelSource
 from kinto_orm.protocol.json_values import JSON
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Place
-from kinto_orm.repository.reads import get, get_or_none, require_kind
+from kinto_orm.repository.reads import get, or_none, require_kind
 from kinto_orm.repository.state import FlowRunner, Verb
 from kinto_orm.unit_of_work.engine import carry_out
 from kinto_orm.unit_of_work.unit_of_work import refuse_staging
@@ -66,7 +66,7 @@ def find_or_create(
 
 def _read(source: ModelSource, place: Place, id: str, error: InvalidValueError) -> Flow[Any]:
     path = place.path.object(id)
-    state = yield from get_or_none(path)
+    state = yield from or_none(get(path))
     if state is None:
         raise InvalidValueError(
             f"{path} does not exist, and cannot be created with these keys alone: {error}"

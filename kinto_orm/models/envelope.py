@@ -247,8 +247,3 @@ def bare(cls: type[Any], values: dict[str, Any], envelope: Envelope | None) -> A
 def is_kinto_object(value: Any) -> bool:
     """Return whether it is an object of one of our models."""
     return hasattr(type(value), "__kinto_kind__")
-
-
-def is_model(value: Any) -> bool:
-    """Return whether it is one of our model classes."""
-    return isinstance(value, type) and hasattr(value, "__kinto_kind__")

@@ -35,7 +35,7 @@ from kinto_orm.protocol.responses import StoredObject, error_of, existing_object
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
 from kinto_orm.repository.disk import read_content
-from kinto_orm.repository.reads import get, get_or_none, require_capability
+from kinto_orm.repository.reads import get, or_none, require_capability
 from kinto_orm.repository.state import (
     Change,
     FlowRunner,
@@ -198,7 +198,7 @@ class FileChange(NamedTuple, Generic[H]):
 
     def _find(self) -> Flow[ObjectState | None]:
         try:
-            return (yield from get_or_none(self.state.path))
+            return (yield from or_none(get(self.state.path)))
         except ForbiddenError:  # a caller who may only create cannot read
             return None
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
 from uuid import UUID
 
@@ -41,7 +42,7 @@ from kinto_orm.repository.history import (
     version_at,
     version_in,
 )
-from kinto_orm.repository.reads import get_or_none, ids_in_chunks
+from kinto_orm.repository.reads import get, ids_in_chunks, or_none
 from kinto_orm.repository.state import Change, ObjectState, Stateful, Status, Verb
 from kinto_orm.repository.verbs import without_schema_timestamp
 from kinto_orm.unit_of_work.engine import carry_out
@@ -93,19 +94,16 @@ class Snapshot(Generic[M]):
 
         Raises ``NotFoundError`` where there was no such record at that time.
         """
-        return self._run(self._getting(id))
+        return self._run(partial(self._get, check_id(id)))
 
     async def aget(self, id: str | UUID) -> M:
         """Like :meth:`get`."""
-        return await self._arun(self._getting(id))
+        return await self._arun(partial(self._get, check_id(id)))
 
-    def _getting(self, id: str | UUID) -> Callable[[Place], Flow[M]]:
-        checked = check_id(id)
-        return lambda place: self._get(place.path.object(checked), place)
-
-    def _get(self, path: ObjectPath, place: Place) -> Flow[M]:
+    def _get(self, id: str, place: Place) -> Flow[M]:
+        path = place.path.object(id)
         yield from require_history("as_of()", path, place.runner)
-        found: ObjectState | None = yield from get_or_none(path)
+        found: ObjectState | None = yield from or_none(get(path))
         if found is None or (found.last_modified or 0) > self.timestamp:
             found = yield from version_at(path, self.timestamp, exists=found is not None)
         if found is None or found.status is Status.DELETED:
@@ -248,7 +246,7 @@ class _Reverting(NamedTuple, Generic[M]):
         return (yield from self._write_over(self.given, place))
 
     def _after_reading(self, path: ObjectPath, place: Place) -> Flow[M]:
-        state = (yield from get_or_none(path)) or ObjectState(path, Status.NEW)
+        state = (yield from or_none(get(path))) or ObjectState(path, Status.NEW)
         is_loaded = state.status is Status.LOADED
         if is_loaded and not isinstance(self.when, HistoryEntry) and (state.last_modified or 0) <= self.when:
             return self._taken(self.source.load_one(state, place))

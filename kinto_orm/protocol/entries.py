@@ -65,11 +65,14 @@ class PermissionEntry:
 
 def history_entry(row: JSONObject) -> HistoryEntry:
     """Return the entry of a row; raise ``ProtocolError`` for a malformed one."""
-    target = row.get("target")
-    data = target.get("data") if isinstance(target, dict) else None
+    target: JSON = row.get("target")
+    data: JSON = target.get("data") if isinstance(target, dict) else None
     uri, action = _text(row, "uri"), _text(row, "action")
     if not isinstance(target, dict) or not isinstance(data, dict) or type(row.get("last_modified")) is not int:
         raise ProtocolError(f"This is not an entry of a history: {str(row)[:200]}.")
+    is_deleted = action == "delete"
+    if is_deleted:  # then Kinto's own "deleted" is not data
+        data = {name: value for name, value in data.items() if name != "deleted"}
     return HistoryEntry(
         id=_text(row, "id"),
         last_modified=row["last_modified"],
@@ -78,19 +81,13 @@ def history_entry(row: JSONObject) -> HistoryEntry:
         user_id=_text_or_none(row, "user_id"),
         resource_name=_text(row, "resource_name"),
         uri=uri,
-        target=_target(data, target.get("permissions"), is_deleted=action == "delete"),
+        target=stored_object(data, target.get("permissions"), is_deleted=is_deleted),
         # Kinto names the bucket only in entries of the bucket itself.
         bucket_id=[*uri.split("/"), "", "", ""][2],
         group_id=_text_or_none(row, "group_id"),
         collection_id=_text_or_none(row, "collection_id"),
         record_id=_text_or_none(row, "record_id"),
     )
-
-
-def _target(data: JSONObject, permissions: JSON, *, is_deleted: bool) -> StoredObject:
-    if is_deleted:  # then Kinto's own "deleted" is not data
-        data = {name: value for name, value in data.items() if name != "deleted"}
-    return stored_object(data, permissions, is_deleted=is_deleted)
 
 
 def permission_entry(row: JSONObject) -> PermissionEntry:

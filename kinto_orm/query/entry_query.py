@@ -21,7 +21,7 @@ from kinto_orm.protocol.writes import Flow
 from kinto_orm.query import building
 from kinto_orm.query.execution import Endings, LoadedRows, PageWalk, Place, Reading, Selection, Source
 from kinto_orm.query.writing import delete_selected
-from kinto_orm.repository.history import conditions_about, require_history
+from kinto_orm.repository.history import conditions_about, history_path, require_history
 from kinto_orm.repository.reads import require_capability
 from kinto_orm.repository.state import FlowRunner
 from kinto_orm.unit_of_work.unit_of_work import refuse_staging
@@ -226,7 +226,7 @@ def history_of(bucket: Callable[[], tuple[FlowRunner, str]], about: ObjectPath |
         requirement: Callable[[], Flow[Any]] = partial(require_capability, "history", "bucket.history", runner)
         if about is not None:
             requirement = partial(require_history, "history()", about, runner)
-        return Place(runner, EntriesPath("history", (id,)), requirement=requirement)
+        return Place(runner, history_path(id), requirement=requirement)
 
     source = EntrySource(
         "history entries",

@@ -71,11 +71,6 @@ def read_server_info() -> Flow[JSONObject]:
 _MAPPINGS = ("capabilities", "settings", "user")
 
 
-def get_or_none(path: ObjectPath) -> Flow[ObjectState | None]:
-    """Return the object; ``None`` for a 404 (and only for that)."""
-    return or_none(get(path))
-
-
 def or_none(flow: Flow[T]) -> Flow[T | None]:
     """Return the result of the flow; ``None`` where it ends with a 404."""
     try:

@@ -346,11 +346,14 @@ class FlowRunner(Protocol):
         ...
 
     def __kinto_run_all__(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> Generator[T]:
-        """Yield the results of several sequences of flows, moved by so many threads."""
+        """Yield the results of several sequences of flows, moved by so many threads.
+
+        ``ordered``: one sequence after the other. An error of a flow is raised here, and the other flows stop.
+        """
         ...
 
     def __kinto_arun_all__(self, sequences: Sequence[NextFlow[T]], *, workers: int, ordered: bool) -> AsyncGenerator[T]:
-        """Like :meth:`__kinto_run_all__`."""
+        """Like :meth:`__kinto_run_all__`, by tasks of the event loop."""
         ...
 
     def __kinto_perform__(self, change: Change[S]) -> S:

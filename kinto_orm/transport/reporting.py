@@ -10,13 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from kinto_orm.errors import AlertWarning, KintoError, warn_user
+from kinto_orm.protocol.json_values import JSON
 from kinto_orm.protocol.messages import Request, Response
 
 Result: TypeAlias = Response | KintoError
 """The result of an exchange: an answer, or the reason why there is none."""
-
-JSON: TypeAlias = Any
-"""A JSON value."""
 
 MAX_SHOWN = 2000
 """In characters."""
