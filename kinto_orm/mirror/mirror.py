@@ -143,8 +143,8 @@ class Mirror:
     def _sync(
         self, given: Sequence[Collection[Any]], on_conflict: object, on_reset: object, *, push: bool
     ) -> Flow[MirrorResult]:
-        options = self._options(on_conflict, on_reset, push=push)
         refuse_staging(self._online, "mirror.sync()")
+        options = self._options(on_conflict, on_reset, push=push)
         return sync_collections(self._store, self._online, self._chosen(given), options)
 
     def verify(self, *collections: Collection[Any]) -> VerifyReport:
@@ -172,8 +172,7 @@ class Mirror:
         and ``OSError`` where it cannot be read.
         """
         ((number, online),) = self._chosen([collection])
-        rows = read_dump(path)
-        return self._sync_of(number, online).load_dump(rows)
+        return self._sync_of(number, online).load_dump(read_dump(path))
 
     def _sync_of(self, number: int, online: Collection[Record]) -> CollectionSync:
         return CollectionSync(self._store, number, online, SyncOptions(horizon=self._horizon), MirrorResult())

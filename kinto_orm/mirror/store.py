@@ -219,11 +219,10 @@ class Store:
 
     def check_user(self, user: str) -> None:
         """Remember whose mirror this is; raise ``MirrorFileError`` where it is another user's."""
-        with self.transaction():
+        with self.transaction() as connection:
+            connection.execute("INSERT OR IGNORE INTO meta VALUES ('user', ?)", (user,))
             owner = self.note("user")
-            if owner is None:
-                self.set_note("user", user)
-        if owner not in (None, user):
+        if owner != user:
             raise MirrorFileError(
                 f"{self.path} is the mirror of {owner or 'anonymous'}, and the client is "
                 f"{user or 'anonymous'}: give each user a file."

@@ -16,7 +16,7 @@ from contextlib import closing
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeAlias, TypeGuard, TypeVar
 
 from kinto_orm.client import Client
 from kinto_orm.errors import (
@@ -52,6 +52,7 @@ from kinto_orm.unit_of_work.bulk import Bulk
 from kinto_orm.unit_of_work.engine import carry_out
 
 T = TypeVar("T")
+Visit: TypeAlias = Callable[[Mapping[str, JSONObject], Mapping[str, Row]], None]
 
 MOST_ROUNDS = 4
 """The number of times that a record is pushed at most, on top of what other clients wrote in between."""
@@ -94,7 +95,8 @@ def sync_collections(
 
     def note_pause(request: Request, response: Response | None) -> None:
         nonlocal paused_until
-        paused_until = _pause_until(response) or paused_until
+        seconds = None if response is None else whole_seconds(response.headers.get("backoff", "").strip())
+        paused_until = time.time() + seconds if seconds else paused_until
 
     add_observer(note_pause)
     try:
@@ -131,16 +133,9 @@ def _wait_for_lease(store: Store) -> Flow[Lease]:
     return lease
 
 
-def _pause_until(response: Response | None) -> float | None:
-    """Return the end of the pause that the server asks for, in seconds since the epoch."""
-    seconds = None if response is None else whole_seconds(response.headers.get("backoff", "").strip())
-    return time.time() + seconds if seconds else None
-
-
 def find_obstacle(store: Store, online: Client) -> Flow[KintoError | None]:
     """Return the error for which no sync can begin; raise ``MirrorFileError`` where the file is another user's."""
-    noted = store.note(_PAUSED_UNTIL) or ""
-    left = (int(noted) if noted.isdecimal() else 0) - time.time()
+    left = float(store.note(_PAUSED_UNTIL) or 0) - time.time()
     if 0 < left <= MOST_BACKOFF:
         return BackoffError(f"Nothing was sent: the server asks for a pause of {left:.0f} s more.", retry_after=left)
     try:
@@ -162,7 +157,6 @@ class CollectionSync:
         self._number = number
         self._place, self._codec = online.records.__kinto_rows__()
         self._list = self._place.path
-        self._url = str(self._list)
         self._options = options
         self._result = result
         self._name = str(online.__kinto_path__())
@@ -195,7 +189,7 @@ class CollectionSync:
         return (yield from self._do(partial(self._store.count, self._number, ON_SERVER)))
 
     def _path(self, id: str) -> str:
-        return f"{self._url}/{id}"
+        return f"{self._name}/records/{id}"
 
     # -- pull -----------------------------------------------------------------------------------------------------
 
@@ -262,11 +256,8 @@ class CollectionSync:
     def _take_one(self, row: Row, modified: int, theirs: JSONObject | None) -> None:
         if theirs is not None and row.theirs is not None and modified == row.modified:
             return  # the overlap brings it again
-        version = self._store.next_version(self._number)
-        if theirs is None:
-            after, effect = merging.deleted(row, modified, version)
-        else:
-            after, effect = merging.incoming(row, theirs, modified, version)
+        at = modified, self._store.next_version(self._number)
+        after, effect = merging.deleted(row, *at) if theirs is None else merging.incoming(row, theirs, *at)
         if after != row:
             self._store.put(self._number, after)
         if effect in ("pulled", "merged") and after.version != row.version:
@@ -297,15 +288,12 @@ class CollectionSync:
             return True
         yield from self._do(partial(self._remove, gone, timestamp))
         for chunk in ids_in_chunks(changed):
-            rows = yield from paging.read_rows(
-                self._list, paging.encode_query(encode_conditions([condition("id", "in", chunk)]))
-            )
+            about = paging.encode_query(encode_conditions([condition("id", "in", chunk)]))
+            rows = yield from paging.read_rows(self._list, about)
             yield from self._do(partial(self._take, rows))
         return False
 
-    def _compare(
-        self, visit: Callable[[Mapping[str, JSONObject], Mapping[str, Row]], None], *fields: str
-    ) -> Flow[None]:
+    def _compare(self, visit: Visit, *fields: str) -> Flow[None]:
         """Call ``visit`` with the server's records, and those that it has as far as is known, by id, range by range."""
         walk = PageWalk(RawRows(), self._place, Selection(fields=fields), "raise")
         after = ""
@@ -370,14 +358,12 @@ class CollectionSync:
     # -- push -----------------------------------------------------------------------------------------------------
 
     def _push_rounds(self) -> Flow[None]:
-        again: dict[str, KintoError] = {}
-        for number in range(MOST_ROUNDS):
-            again = yield from self._push()
-            if not again:
+        again = yield from self._push()
+        for _ in range(MOST_ROUNDS - 1) if again else ():
+            yield from self._pull()
+            yield from self._resolve()
+            if not (again := (yield from self._push())):
                 return
-            if number < MOST_ROUNDS - 1:
-                yield from self._pull()
-                yield from self._resolve()
         self._result.errors += [SyncError(self._name, id, error) for id, error in again.items()]
 
     def _push(self) -> Flow[dict[str, KintoError]]:
