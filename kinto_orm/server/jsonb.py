@@ -28,8 +28,10 @@ def meets(data: Mapping[str, Any], conditions: Iterable[Filter]) -> bool:
     """Return whether an object meets all conditions."""
     for condition in conditions:
         wanted = condition.value
-        if condition.field == "id" and isinstance(wanted, int):
+        if condition.field == "id" and isinstance(wanted, int) and condition.operator.name != "HAS":
             wanted = str(wanted)
+        elif condition.field == "last_modified" and isinstance(wanted, str):
+            wanted = int(wanted.strip('"'))
         if not OPERATORS[condition.operator.name](look_up(data, condition.field), wanted):
             return False
     return True
