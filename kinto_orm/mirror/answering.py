@@ -13,24 +13,27 @@ import re
 import time
 from collections.abc import Mapping
 from email.utils import formatdate
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 from kinto_orm.errors import InvalidValueError, OfflineError, PermissionsUnknownError
 from kinto_orm.mirror.merging import data_of, edited
-from kinto_orm.mirror.selecting import Selection, row_text, whole
+from kinto_orm.mirror.selecting import Selection, read_query, row_text, whole
 from kinto_orm.mirror.store import Row, Store
 from kinto_orm.protocol.batches import ATOMIC_CAPABILITY, ATOMIC_HEADER, ROLLED_BACK_HEADER
 from kinto_orm.protocol.json_patch import apply_json_patch
 from kinto_orm.protocol.json_values import JSONObject, decode, encode, etag, parse_timestamp
 from kinto_orm.protocol.messages import NO_HEADERS, Request, Response
-from kinto_orm.protocol.patches import JSON_PATCH_TYPE, MERGE_PATCH_TYPE, apply_merge_patch
+from kinto_orm.protocol.patches import JSON_PATCH_TYPE, MERGE_PATCH_TYPE, apply_merge_patch, unmergeable
+from kinto_orm.protocol.paths import check_id
 
 BATCH_LIMIT = 1000
 """Writes in one batch: they are one transaction of the file."""
 
 _RECORDS = re.compile(r"(/buckets/[^/]+/collections/[^/]+)/records(?:/([^/]+))?")
+_date_at = lru_cache(maxsize=1)(partial(formatdate, usegmt=True))
+_METHODS = ("GET", "HEAD", "DELETE", "PUT", "PATCH")  # the first three of a list, too
 _REFUSALS = {400: (107, "Invalid parameters"), 404: (110, "Not Found"), 412: (114, "Precondition Failed")}
 
 SERVER_INFO: Mapping[str, Any] = {
@@ -50,7 +53,7 @@ class _Call(NamedTuple):
     query: str
     headers: Mapping[str, str]
     body: Any
-    """The decoded body; ``None`` where there is none."""
+    """The decoded body; ``None`` where there is none. Names of headers are in small letters."""
 
 
 class _RefusalError(Exception):
@@ -95,17 +98,21 @@ class FileTransport:
     close = release  # the file belongs to the mirror
 
     def _answer_batch(self, request: Request) -> Response:
-        entries = decode(request.body or b"{}", "/batch")["requests"]
+        asked = decode(request.body or b"{}", "/batch")
+        if asked.keys() != {"requests"}:
+            raise OfflineError("POST /batch: a mirror takes requests that are complete, without defaults.")
+        entries = asked["requests"]
         answers: list[Response] = []
-        is_undone = False
         with self._store.transaction() as connection:
             connection.execute("SAVEPOINT batch")
             for entry in entries:
                 path, _, query = entry["path"].partition("?")
-                call = self._call(entry["method"], path, query, entry.get("headers", {}), entry.get("body"))
+                # Inside a batch, Kinto knows one kind of patch.
+                headers = {name: text for name, text in entry.get("headers", {}).items() if name != "Content-Type"}
+                call = self._call(entry.get("method", "GET"), path, query, headers, entry.get("body"))
                 answers.append(self._handle(call))
-            if request.headers.get(ATOMIC_HEADER) == "true" and any(one.status >= 400 for one in answers):
-                is_undone = True
+            is_undone = request.headers.get(ATOMIC_HEADER) == "true" and any(one.status >= 400 for one in answers)
+            if is_undone:
                 connection.execute("ROLLBACK TO batch")
         paths = [f"/v1{unquote(entry['path'].partition('?')[0])}" for entry in entries]
         texts = [
@@ -120,26 +127,31 @@ class FileTransport:
         match = _RECORDS.fullmatch(path)
         if match is not None and match[1] not in self._collections:
             self._collections = self._store.collections()
-        if match is None or match[1] not in self._collections:
+        if match is None or match[1] not in self._collections or method not in _METHODS[: 5 if match[2] else 3]:
             raise OfflineError(
-                f"{method} {path}: the mirror {self._store.path} does not have it. It has the records of the "
+                f"{method} {path}: the mirror {self._store.path} does not do that. It has the records of the "
                 "collections that mirror.collection() was given; ask the server's own client for all else."
             )
         id = None if match[2] is None else unquote(match[2])
-        return _Call(method, path, self._collections[match[1]], id, query, headers, body)
+        named = {name.lower(): text for name, text in headers.items()}
+        return _Call(method, path, self._collections[match[1]], id, query, named, body)
 
     def _handle(self, call: _Call) -> Response:
         try:
             answer = self._handle_list(call) if call.id is None else self._handle_record(call)
         except _RefusalError as refusal:
             answer = refusal.answer
+        except PermissionsUnknownError as error:
+            raise OfflineError(
+                f"{call.path}: a mirror keeps no permissions; set them by the server's client."
+            ) from error
+        except ValueError as error:  # the errors of the library's own checks, too
+            answer = _RefusalError(400, [{"location": "request", "description": str(error)}]).answer
         return answer._replace(body=b"") if call.method == "HEAD" else answer
 
     # -- lists ----------------------------------------------------------------------------------------------------
 
     def _handle_list(self, call: _Call) -> Response:
-        if call.method not in ("GET", "HEAD", "DELETE"):
-            raise OfflineError(f"{call.method} {call.path}: a mirror does not do that; ask the server's client.")
         timestamp, date = self._store.timestamp(call.collection), {"date": _date_at(int(time.time()))}
         if not self._check(call, timestamp):
             return _answer(304, "", timestamp, date)
@@ -153,50 +165,46 @@ class FileTransport:
             texts = [self._store_edit(call, known[row[0]], None) for row in rows]
             timestamp = self._store.timestamp(call.collection)
         else:
-            texts = selection.texts(rows)
+            texts = [row_text(*row, selection.fields) for row in rows]
         following = {"next-page": f"http://mirror/v1{call.path}?{query}"} if query else {}
         return _answer(200, f'{{"data":[{",".join(texts)}]}}', timestamp, {**date, **following})
 
     # -- records --------------------------------------------------------------------------------------------------
 
     def _handle_record(self, call: _Call) -> Response:
-        assert call.id is not None
+        id = check_id(call.id)
         reads = call.method in ("GET", "HEAD")
-        row = self._store.get(call.collection, call.id, is_shown=reads) or Row(call.id)
+        fields = read_query(call.query).get("_fields", "") if reads and call.query else ""
+        row = self._store.get(call.collection, id, is_shown=reads) or Row(id)
         if row.mine is None and call.method != "PUT":
-            raise _RefusalError(404, {"id": call.id, "resource_name": "record"})
+            raise _RefusalError(404, {"id": id, "resource_name": "record"})
         if not self._check(call, row.version if row.mine is not None else None, row):
             return _answer(304, "", row.version)
         status = 201 if call.method == "PUT" and row.mine is None else 200
         match call.method:
             case "GET" | "HEAD":
-                text = row_text(row.id, row.version, row.mine)
+                text = row_text(row.id, row.version, row.mine, fields)
             case "PUT":
-                data = self._sent(call, row)
-                text = self._store_edit(call, row, (data_of(row.mine) or {}) if data is None else data)
+                text = self._store_edit(call, row, self._sent(call, row, data_of(row.mine) or {}))
             case "PATCH":
                 text = self._store_edit(call, row, self._patched(call, row))
             case _:
                 text = self._store_edit(call, row, None)
         # Without permissions: they are unknown here, which is how Kinto shows them to those who may not see them.
-        body = f'{{"permissions":{{}},"data":{text}}}'
-        return _answer(status, body, row.version if reads else self._store.timestamp(call.collection))
+        shown = "" if fields or call.method == "DELETE" else '"permissions":{},'
+        timestamp = row.version if reads else self._store.timestamp(call.collection)
+        return _answer(status, f'{{{shown}"data":{text}}}', timestamp)
 
     def _patched(self, call: _Call, row: Row) -> JSONObject:
-        old = data_of(row.mine) or {}
-        content_type = call.headers.get("Content-Type")
-        description = "Provide at least one of data or permissions"
-        try:
-            if content_type == JSON_PATCH_TYPE:
-                return apply_json_patch(old, None, call.body, id=row.id, last_modified=row.version).data
-            if call.body:
-                changes = self._sent(call, row) or {}
-                return apply_merge_patch(old, changes) if content_type == MERGE_PATCH_TYPE else {**old, **changes}
-        except InvalidValueError as error:
-            description = f"JSON Patch operation failed: {error}"
-        except PermissionsUnknownError as error:
-            raise _no_permissions(call) from error
-        raise _RefusalError(400, [{"location": "body", "name": "data", "description": description}])
+        old, content_type = data_of(row.mine) or {}, call.headers.get("content-type")
+        if content_type == JSON_PATCH_TYPE:
+            return apply_json_patch(old, None, call.body, id=row.id, last_modified=row.version).data
+        if not call.body:
+            raise InvalidValueError("A patch has data or permissions.")
+        changes = self._sent(call, row, {})
+        if content_type == MERGE_PATCH_TYPE and (place := unmergeable(old, changes)):
+            raise InvalidValueError(f"{place} holds no object, and Kinto fails to merge one into any other value.")
+        return apply_merge_patch(old, changes) if content_type == MERGE_PATCH_TYPE else {**old, **changes}
 
     def _store_edit(self, call: _Call, row: Row, data: JSONObject | None) -> str:
         """Write the data, or the deletion, and return the record as JSON text."""
@@ -204,14 +212,14 @@ class FileTransport:
         self._store.put(call.collection, row)
         return row_text(row.id, row.version, row.mine)
 
-    def _sent(self, call: _Call, row: Row) -> JSONObject | None:
-        """Return the data of the body; ``None`` where it has none."""
-        body = call.body or {}
+    def _sent(self, call: _Call, row: Row, default: JSONObject) -> JSONObject:
+        """Return the data of the body, or the default where it has none."""
+        body = {} if call.body is None else call.body
+        data = body.get("data", default) if isinstance(body, dict) and body.keys() <= {"data", "permissions"} else None
+        if not isinstance(data, dict) or data.get("id", call.id) != call.id:
+            raise InvalidValueError("The body is an object with the data of this record, or permissions.")
         if body.get("permissions"):
-            raise _no_permissions(call)
-        data: JSONObject | None = body.get("data")
-        if data is None:
-            return None
+            raise PermissionsUnknownError("The body has permissions.")
         modified = data.get("last_modified")
         if type(modified) is int and (row.mine is None or modified > row.version):
             raise OfflineError(f"{call.method} {call.path}: a mirror gives timestamps itself; leave last_modified out.")
@@ -220,27 +228,19 @@ class FileTransport:
     def _check(self, call: _Call, version: int | None, row: Row | None = None) -> bool:
         """Return whether what is read is not that of ``If-None-Match``; refuse where a precondition is not met.
 
-        ``version`` is the timestamp of the list or the record; ``None`` where there is no record.
+        ``version`` is the timestamp of the list or the record; ``None`` where there is none.
         """
         if not call.headers:
             return True
-        given = [call.headers.get(name) for name in ("If-Match", "If-None-Match")]
-        match, none_match = (one if one in (None, "*") else parse_timestamp(one) for one in given)
-        is_met = match is None or (version is not None and match in ("*", version))
-        if not is_met or (none_match == "*" and version is not None):
-            is_there = row is not None and version is not None
-            details = {"existing": whole((row.id, row.version, row.mine))} if row is not None and is_there else {}
+        given = [call.headers.get(name) for name in ("if-match", "if-none-match")]
+        # Kinto takes "0" for no precondition.
+        match, none_match = (one if one == "*" else one and parse_timestamp(one) for one in given)
+        if version is not None and none_match == version and call.method in ("GET", "HEAD"):
+            return False
+        if (match and (version is None or match not in ("*", version))) or (none_match == "*" and version is not None):
+            details = {"existing": whole((row.id, row.version, row.mine))} if row and version is not None else {}
             raise _RefusalError(412, details, version or self._store.timestamp(call.collection))
-        return version is None or none_match != version or call.method not in ("GET", "HEAD")
-
-
-@lru_cache(maxsize=1)
-def _date_at(second: int) -> str:
-    return formatdate(second, usegmt=True)
-
-
-def _no_permissions(call: _Call) -> OfflineError:
-    return OfflineError(f"{call.method} {call.path}: a mirror keeps no permissions; set them by the server's client.")
+        return True
 
 
 def _answer(status: int, text: str, timestamp: int | None = None, headers: Mapping[str, str] = NO_HEADERS) -> Response:

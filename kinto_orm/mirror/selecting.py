@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from json.encoder import encode_basestring_ascii
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from urllib.parse import unquote
 
+from kinto_orm.errors import InvalidFilterError
 from kinto_orm.mirror.store import Store, json_path
 from kinto_orm.protocol.filters import Condition, parse_conditions
 from kinto_orm.protocol.json_values import JSONObject, decode
@@ -25,7 +27,7 @@ MOST_ROWS = 10_000
 """Rows on a page at most, as Kinto has it."""
 
 _FIELD = re.compile(r"[\w.]+")
-_SORTED = re.compile(r"([-+]?)([\w.]+)")
+_SORTED = re.compile(r"\s*([-+]?)([\w.]+)\s*")
 _IS_LIVE = "mine IS NOT NULL"
 _LARGEST = 2**63 - 1
 _SQL = {"lt": "<", "max": "<=", "": "=", "not": "<>", "min": ">=", "gt": ">"}
@@ -35,7 +37,7 @@ StoredRow: TypeAlias = tuple[str, int, str | None]
 
 
 class Selection:
-    """The rows of one collection that a query string selects, as flows make it: what Kinto refuses is not sent.
+    """The rows of one collection that a query string selects; what Kinto refuses is a ``ValueError``.
 
     It is used inside of a transaction. ``only_live`` leaves tombstones out, which Kinto adds to a list that is filtered
     by time.
@@ -44,19 +46,19 @@ class Selection:
     def __init__(self, store: Store, collection: int, query: str, *, only_live: bool = False) -> None:
         self._store = store
         self._collection = collection
-        # A query string may be a user's own (``kinto_http``'s ``session.request``): Kinto splits at ``;``, too.
-        pairs = [one.partition("=") for one in query.replace("+", " ").replace(";", "&").split("&") if one]
-        parameters = [(unquote(name), unquote(value)) for name, _, value in pairs]
-        given = dict(parameters)
-        self._parameters = [one for one in parameters if one[0] not in ("_limit", "_token")]
-        self._limit = min(int(given.get("_limit") or 0), MOST_ROWS) or MOST_ROWS
-        self._fields = {*given["_fields"].split(","), *ENVELOPE_KEYS} if given.get("_fields") else None
+        given = read_query(query)
+        self._parameters = [one for one in given.items() if one[0] not in ("_limit", "_token")]
+        limit = float(given.get("_limit", "").strip('"') or 0)
+        if not 0 <= limit <= _LARGEST:
+            raise InvalidFilterError("_limit is a number of rows.")
+        self._limit = min(int(limit), MOST_ROWS) or MOST_ROWS
+        self.fields = given.get("_fields", "")
         parts = map(_SORTED.fullmatch, given.get("_sort", "").split(","))
         self._sort = [(match[2], -1 if match[1] == "-" else 1) for match in parts if match]
         self._sort += [] if "last_modified" in dict(self._sort) else [("last_modified", -1)]
         self._sort.append(("id", 1))
-        after = json.loads(urlsafe_b64decode(given["_token"])) if given.get("_token") else None
-        self._after: list[Any] | None = after and [ABSENT if one is None else one[0] for one in after]
+        after = _read_token(given["_token"]) if given.get("_token") else None
+        self._after = None if after is None else [after.get(field, ABSENT) for field, _ in self._sort]
         """The place of the last row of the page before: the value of each sort field."""
         conditions = parse_conditions(self._parameters)
         clauses = [(one, *_in_sql(one)) for one in conditions]
@@ -80,7 +82,8 @@ class Selection:
         rows = list(islice(found, self._limit + 1))
         if len(rows) <= self._limit:
             return rows, None
-        after = [None if one is ABSENT else [one] for one in self._place(rows[-2])]
+        place = zip(self._sort, self._place(rows[-2]), strict=True)
+        after = {field: value for (field, _), value in place if value is not ABSENT}
         token = urlsafe_b64encode(json.dumps(after).encode()).decode()
         return rows[:-1], encode_query([*self._parameters, ("_limit", str(self._limit)), ("_token", token)])
 
@@ -98,9 +101,8 @@ class Selection:
     def _sorted(self) -> Iterator[StoredRow]:
         """Return the rows behind the last one of the page before, sorted here."""
         rows = filter(self._meets, self._store.select(self._collection, self._where, self._values))
-        keyed: list[tuple[Sequence[Any], StoredRow | None]] = [(self._place(row), row) for row in rows]
-        if self._after is not None:
-            keyed.append((self._after, None))
+        after = [] if self._after is None else [(self._after, None)]
+        keyed = [*((self._place(row), row) for row in rows), *after]
         for number, (_, direction) in reversed(list(enumerate(self._sort))):
             keyed.sort(key=lambda one, number=number: order(one[0][number]), reverse=direction < 0)  # type: ignore[misc]  # mypy infers no default
         in_order = [row for _, row in keyed]
@@ -114,49 +116,65 @@ class Selection:
         data = whole(row) if self._rest else {}
         return all(OPERATORS[one.operator.upper() or "EQ"](look_up(data, one.field), one.value) for one in self._rest)
 
-    def texts(self, rows: Sequence[StoredRow]) -> list[str]:
-        """Return the JSON texts of rows, with the fields that were asked for."""
-        if self._fields is None:
-            return [row_text(*row) for row in rows]
-        return [json.dumps(_pick(whole(row), self._fields), ensure_ascii=False) for row in rows]
+
+def read_query(query: str) -> dict[str, str]:
+    """Return the parameters of a query string, which may be a user's own; Kinto splits at ``;``, too."""
+    pairs = [one.partition("=") for one in query.replace("+", " ").replace(";", "&").split("&") if one]
+    given = {unquote(name): unquote(value) for name, _, value in pairs}
+    if len(given) < len(pairs):
+        raise InvalidFilterError(f"{query}: Kinto makes a list of a parameter that is there twice; a mirror does not.")
+    return given
 
 
-def row_text(id: str, version: int, mine: str | None) -> str:
-    """Return the JSON text of a record, or of the tombstone of a deleted one."""
+def _read_token(token: str) -> JSONObject:
+    """Return the place in a token; Kinto takes none back that holds a list or an object."""
+    place: JSONObject = json.loads(urlsafe_b64decode(token))
+    is_place = isinstance(place, dict) and {"id", "last_modified"} <= place.keys()
+    if not is_place or any(isinstance(one, list | dict) for one in place.values()):
+        raise InvalidFilterError("_token has invalid content.")
+    return place
+
+
+def row_text(id: str, version: int, mine: str | None, fields: str = "") -> str:
+    """Return the JSON text of a record, or of the tombstone of a deleted one; of some fields where they are named."""
+    if fields:
+        return json.dumps(_pick(whole((id, version, mine)), [*fields.split(","), *ENVELOPE_KEYS]), ensure_ascii=False)
     rest = '"deleted":true}' if mine is None else mine[1:]
     return f'{{"id":{encode_basestring_ascii(id)},"last_modified":{version}{"" if rest == "}" else ","}{rest}'
 
 
 def whole(row: StoredRow) -> JSONObject:
     """Return the record as the server shows it, decoded."""
-    found: JSONObject = decode(row_text(*row).encode(), "a record of the mirror's file")
-    return found
+    return cast(JSONObject, decode(row_text(*row).encode(), "a record of the mirror's file"))
 
 
-def _pick(data: JSONObject, fields: set[str]) -> JSONObject:
+def _pick(data: JSONObject, fields: Iterable[str]) -> JSONObject:
     """Return these fields of the data, with their places in it."""
-    picked: JSONObject = {}
-    for field in fields:
-        first, _, rest = field.partition(".")
-        if first not in data:
-            continue
-        if rest and isinstance(data[first], dict):
-            inner = _pick(data[first], {rest})
-            picked[first] = {**picked.get(first, {}), **inner}
-        else:
-            picked[first] = data[first]
-    return picked
+    inner: dict[str, list[str]] = {}
+    for first, _, rest in (field.partition(".") for field in fields):
+        inner.setdefault(first, []).append(rest)
+    return {
+        key: _pick(data[key], rests) if all(rests) and isinstance(data[key], dict) else data[key]
+        for key, rests in inner.items()
+        if key in data
+    }
 
 
 def _in_sql(one: Condition) -> tuple[str, list[Any]]:
-    """Return the condition in SQL, with its values; nothing where SQLite compares in another way."""
+    """Return the condition in SQL, with its values; nothing where SQLite compares in another way.
+
+    Raises ``InvalidFilterError`` for what Kinto refuses: texts, and times until tomorrow, are compared with such only.
+    """
     value = one.value
-    if one.field == "last_modified":
+    values = one.value if isinstance(one.value, list) and one.operator in ("in", "exclude") else [value]
+    is_time, is_of_text = one.field == "last_modified", one.operator == "like" or one.field == "id"
+    is_wrong = is_time and (one.operator not in _SQL or value >= (time.time() + 86_400) * 1000)
+    if is_wrong or (is_of_text and one.operator != "has" and not all(isinstance(each, str) for each in values)):
+        raise InvalidFilterError(f"Kinto does not take {one.operator}_{one.field}={value!r}.")
+    if is_time:
         return f"version {_SQL[one.operator]} ?", [value]
     if one.field == "id" and one.operator in ("", "in"):
-        values = value if one.operator == "in" else [value]
-        if all(isinstance(each, str) for each in values):
-            return "id IN (SELECT value FROM json_each(?))", [json.dumps(values)]
+        return "id IN (SELECT value FROM json_each(?))", [json.dumps(values)]
     is_small = not isinstance(value, int) or -_LARGEST <= value <= _LARGEST
     if one.operator == "" and type(value) in _TYPES and is_small and _FIELD.fullmatch(one.field):
         path = json_path(one.field)

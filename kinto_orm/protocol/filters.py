@@ -48,6 +48,7 @@ _INSTEAD = {
 """The forms to write in the place of Django's look-ups."""
 ORDERING = ("gt", "lt", "min", "max")
 _TIMESTAMP_OPERATORS = ("", "not", *ORDERING)
+_TIMES = {"_since": "gt", "_before": "lt", "_to": "lt"}
 _ALWAYS_PRESENT = ("id", "last_modified")
 # A missing field never meets these; `gt`, `min`, `not` and `exclude` it does.
 _PROVING_PRESENCE = ("", "lt", "max", "in", "like", "contains", "contains_any")
@@ -249,7 +250,7 @@ def _type_bound(one: Condition) -> str | None:
 
 
 def _encode_plainly(one: Condition) -> list[tuple[str, str]]:
-    # `exclude_` without values excludes nothing; sent empty it would exclude the empty text.
+    # `exclude_` without values excludes nothing.
     if one.operator == "has" or (one.operator == "exclude" and not one.value):
         return []
     parameter = (_parameter(one), _encode(one))
@@ -302,18 +303,15 @@ def parse_conditions(parameters: Iterable[tuple[str, str]]) -> list[Condition]:
     return [_parse(name, text) for name, text in named if name in _TIMES or not name.startswith("_")]
 
 
-_TIMES = {"_since": "gt", "_before": "lt"}
-
-
 def _parse(name: str, text: str) -> Condition:
     match = _OPERATOR_PREFIX.fullmatch(name)
     operator, field = (match[1].removeprefix("eq"), match[2]) if match else (_TIMES.get(name, ""), name)
     if name in _TIMES or field == "last_modified":
-        return Condition("last_modified", operator, int(text.strip('"')))
-    value = [_parse_value(part) for part in text.split(",")] if operator in ("in", "exclude") else _parse_value(text)
-    if operator in ("contains", "contains_any") and not isinstance(value, list):
-        value = [value]
-    return Condition(field, operator, value)
+        return Condition("last_modified", operator, parse_timestamp(text))
+    is_list = operator in ("in", "exclude")
+    value = [_parse_value(one) for one in text.split(",") if one] if is_list else _parse_value(text)
+    is_element = operator in ("contains", "contains_any") and not isinstance(value, list)
+    return Condition(field, operator, [value] if is_element else value)
 
 
 def _parse_value(text: str) -> JSON:
