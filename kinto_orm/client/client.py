@@ -16,15 +16,7 @@ from kinto_orm.jobs.ensure import ensure
 from kinto_orm.jobs.load import LoadOptions, LoadReport, PermissionMode, Principals, load
 from kinto_orm.jobs.plans import SyncPlan, load_plan
 from kinto_orm.jobs.schemas import NamedSchema
-from kinto_orm.models.kinds import (
-    Account,
-    Bucket,
-    Collection,
-    Record,
-    holders_of,
-    load_target,
-    schema_of,
-)
+from kinto_orm.models.kinds import Account, Bucket, Collection, Record, holders_of, load_target, schema_of
 from kinto_orm.models.kinto_object import KintoObject
 from kinto_orm.models.loading import reference
 from kinto_orm.models.managers import Manager

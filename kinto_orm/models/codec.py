@@ -27,13 +27,7 @@ from pydantic import (
     ValidationError,
 )
 from pydantic.json_schema import SkipJsonSchema
-from pydantic_core import (
-    SchemaSerializer,
-    SchemaValidator,
-    core_schema,
-    from_json,
-    to_json,
-)
+from pydantic_core import SchemaSerializer, SchemaValidator, core_schema, from_json, to_json
 
 from kinto_orm.errors import InvalidFilterError, InvalidTypeError, InvalidValueError
 from kinto_orm.models.field_types import (

@@ -45,15 +45,7 @@ from kinto_orm.protocol.merge import Merged, merge_data
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id, draw_id
 from kinto_orm.protocol.writes import Flow
-from kinto_orm.repository.state import (
-    Change,
-    FlowRunner,
-    ObjectState,
-    OnConflict,
-    Status,
-    Verb,
-    active_runner,
-)
+from kinto_orm.repository.state import Change, FlowRunner, ObjectState, OnConflict, Status, Verb, active_runner
 
 
 class KintoObject(BaseModel, metaclass=KintoMetaclass):

@@ -13,14 +13,7 @@ from pydantic import ValidationError
 from kinto_orm.errors import InvalidValueError, NotBoundError, ProtocolError, UnsavedChangesError
 from kinto_orm.models.codec import Codec, codec_of, invalid
 from kinto_orm.models.data import apply_snapshot, remember_defaults, remember_texts, restore_fields
-from kinto_orm.models.envelope import (
-    Envelope,
-    PageSnapshot,
-    SharedEnvelope,
-    bare,
-    is_kinto_object,
-    put_in_envelope,
-)
+from kinto_orm.models.envelope import Envelope, PageSnapshot, SharedEnvelope, bare, is_kinto_object, put_in_envelope
 from kinto_orm.models.permissions import Permissions
 from kinto_orm.protocol.json_values import JSONObject, decode, may_overflow, pause_collector
 from kinto_orm.protocol.paging import is_tombstone, rows_of, without_envelope

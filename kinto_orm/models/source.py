@@ -10,10 +10,7 @@ from pydantic.errors import PydanticInvalidForJsonSchema
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
-from kinto_orm.errors import (
-    InvalidFilterError,
-    UsageError,
-)
+from kinto_orm.errors import InvalidFilterError, UsageError
 from kinto_orm.models.codec import codec_of, declared_at
 from kinto_orm.models.data import current_data
 from kinto_orm.models.envelope import bare, shared_row

@@ -46,16 +46,7 @@ from kinto_orm.repository.state import (
 from kinto_orm.repository.verbs import encode_change
 from kinto_orm.unit_of_work.compensation import compensate
 from kinto_orm.unit_of_work.engine import CommitOptions, commit, raise_unless_stored
-from kinto_orm.unit_of_work.staging import (
-    Fetchable,
-    Plan,
-    check_source,
-    coalesce,
-    freeze,
-    in_order,
-    plan_of,
-    restart,
-)
+from kinto_orm.unit_of_work.staging import Fetchable, Plan, check_source, coalesce, freeze, in_order, plan_of, restart
 
 H = TypeVar("H", bound=Stateful)
 T = TypeVar("T")
