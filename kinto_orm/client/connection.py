@@ -63,8 +63,7 @@ class Options(WireOptions):
 
     def connects_like(self, other: Options) -> bool:
         """Return whether both can share their connections."""
-        own = ("bucket", "collection", "dry_mode", "on_invalid", "strict_retry", "lacks")
-        return all(getattr(self, one.name) is getattr(other, one.name) for one in fields(self) if one.name not in own)
+        return all(getattr(self, one.name) is getattr(other, one.name) for one in fields(WireOptions))
 
     def transport(self, server: EmbeddedServer | None) -> HttpTransport:
         """Return a transport with these options."""

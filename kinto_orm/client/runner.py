@@ -18,7 +18,7 @@ from kinto_orm.client.connection import Connection, Options
 from kinto_orm.errors import ClientClosedError, ConfigurationError, CredentialsMissingError, DryRunError, KintoError
 from kinto_orm.protocol.accounts import without_hashes
 from kinto_orm.protocol.json_values import JSONObject, decode, say_value
-from kinto_orm.protocol.messages import BlockingTask, DownloadOptions, Pause, Request, Response, Target, run_blocking
+from kinto_orm.protocol.messages import BlockingTask, Download, Pause, Request, Response, run_blocking
 from kinto_orm.protocol.paths import ObjectPath, check_id
 from kinto_orm.protocol.writes import Flow, NextFlow, Write, call_blocking, encode_request
 from kinto_orm.repository.reads import read_server_info
@@ -186,23 +186,10 @@ class ClientRunner:
             connection.server_info = yield from read_server_info()
         return connection.server_info
 
-    def __kinto_fetch_file__(
-        self, url: str, target: Target, *, size: int | None, sha256: str | None, options: DownloadOptions
-    ) -> Flow[None]:
-        """Return the flow that downloads a file, from any host and without credentials."""
+    def __kinto_fetch_file__(self, wanted: Download) -> Flow[None]:
         stopped = threading.Event()
-        work = partial(
-            download,
-            url,
-            target,
-            size=size,
-            sha256=sha256,
-            options=self._options,
-            chosen=options,
-            is_stopped=stopped.is_set,
-        )
         try:
-            yield from call_blocking(url, work)
+            yield from call_blocking(wanted.url, partial(download, wanted, self._options, stopped.is_set))
         finally:
             stopped.set()  # after a cancelled call, its thread may still be downloading
 

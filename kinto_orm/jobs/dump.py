@@ -20,7 +20,7 @@ from kinto_orm.jobs.manifest import (
 )
 from kinto_orm.protocol.attachments import attachment_of
 from kinto_orm.protocol.json_values import JSONObject, decode, pause_collector
-from kinto_orm.protocol.messages import DownloadOptions
+from kinto_orm.protocol.messages import Download, DownloadOptions
 from kinto_orm.protocol.paging import (
     ListState,
     RawPage,
@@ -291,10 +291,9 @@ class _Dump:
             name = attachment_name(folder, records[row["id"]], attachment)
             target = self._folder.path(name)
             url = attachment.url(self._base_url)
+            wanted = Download(url, target, attachment.size, attachment.hash, _REPLACE_OTHERS)
             try:
-                yield from self._runner.__kinto_fetch_file__(
-                    url, target, size=attachment.size, sha256=attachment.hash, options=_REPLACE_OTHERS
-                )
+                yield from self._runner.__kinto_fetch_file__(wanted)
             except ResponseError as error:
                 if error.status != 404:
                     raise

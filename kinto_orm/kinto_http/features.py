@@ -16,7 +16,7 @@ from kinto_orm.kinto_http.utils import json_dumps
 from kinto_orm.kinto_http.verbs import Data, Document, Face, Grants, Id, Timestamp, fill_from_original, verb
 from kinto_orm.protocol.attachments import Upload, attachment_of, name_of, upload_request
 from kinto_orm.protocol.entries import PERMISSIONS_ORDER
-from kinto_orm.protocol.messages import Content, DownloadOptions, Request
+from kinto_orm.protocol.messages import Content, Download, DownloadOptions, Request
 from kinto_orm.protocol.paths import EntriesPath, Kind
 from kinto_orm.protocol.reviews import ReviewStep
 from kinto_orm.protocol.writes import Flow, call_blocking
@@ -198,8 +198,8 @@ class Attachments(Face):
         except KeyError as error:
             raise ProtocolError("This server has no attachments: its plugin kinto-attachment is missing.") from error
         chosen = DownloadOptions(overwrite=True, keeps_same=not overwrite)
-        fetch = partial(download, url, path, size=found.size, sha256=found.hash, chosen=chosen)
-        yield from call_blocking(url, partial(fetch, options=_wire_options(self.session)))
+        wanted = Download(url, path, found.size, found.hash, chosen)
+        yield from call_blocking(url, partial(download, wanted, _wire_options(self.session)))
         if save_metadata:
             metadata = Path(f"{path}.meta.json")
             yield from call_blocking(str(metadata), partial(metadata.write_text, json.dumps(record), "utf-8"))

@@ -29,7 +29,7 @@ from kinto_orm.errors import (
 )
 from kinto_orm.protocol.attachments import KEY, Attachment, Upload, attachment_of, check_target, name_of, upload_request
 from kinto_orm.protocol.json_values import JSONObject, encode, is_same, is_stored_as, say_value
-from kinto_orm.protocol.messages import Content, DownloadOptions, Request, Response, Target
+from kinto_orm.protocol.messages import Content, Download, DownloadOptions, Request, Response, Target
 from kinto_orm.protocol.paths import Kind
 from kinto_orm.protocol.responses import StoredObject, error_of, existing_object, raise_for_status, read_object
 from kinto_orm.protocol.writes import Flow, call_blocking
@@ -126,8 +126,7 @@ def download(holder: Stateful, target: Target, runner: FlowRunner, options: Down
     base_url = capability.get("base_url")
     if not isinstance(base_url, str):
         raise ProtocolError("The server does not say where its attachments are: base_url is missing in its settings.")
-    url = found.url(base_url)
-    yield from runner.__kinto_fetch_file__(url, place, size=found.size, sha256=found.hash, options=options)
+    yield from runner.__kinto_fetch_file__(Download(found.url(base_url), place, found.size, found.hash, options))
     return place if isinstance(place, Path) else None
 
 

@@ -118,6 +118,18 @@ class DownloadOptions(NamedTuple):
     """Whether the same file that is there already is not fetched again, although another one is replaced."""
 
 
+class Download(NamedTuple):
+    """A file of any host, its place, and what is known of it."""
+
+    url: str
+    target: Target
+    size: int | None
+    """In bytes; ``None`` where it is unknown."""
+    sha256: str | None
+    """In hexadecimal; ``None`` where it is unknown."""
+    options: DownloadOptions
+
+
 class Transport(Protocol):
     """The sender of requests. Raises ``TransportError`` where no answer arrives, never a foreign exception."""
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, Literal, NamedTuple, Protocol, Self, TypeAlias,
 from kinto_orm.errors import ConflictError, KintoError, NotBoundError
 from kinto_orm.protocol.json_values import JSONObject
 from kinto_orm.protocol.merge import Merged
-from kinto_orm.protocol.messages import DownloadOptions, Request, Response, Target
+from kinto_orm.protocol.messages import Download, Request, Response
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import ObjectPath
 from kinto_orm.protocol.responses import ShownPermissions, StoredObject, stored_object
@@ -373,9 +373,7 @@ class FlowRunner(Protocol):
         """Return the server's description of itself, to be read; ask once."""
         ...
 
-    def __kinto_fetch_file__(
-        self, url: str, target: Target, *, size: int | None, sha256: str | None, options: DownloadOptions
-    ) -> Flow[None]:
+    def __kinto_fetch_file__(self, wanted: Download) -> Flow[None]:
         """Put a file of any host there, once it is known to be the right one."""
         ...
 

@@ -22,7 +22,7 @@ from requests.utils import get_environ_proxies
 from kinto_orm.errors import KintoError, ProtocolError, ResponseError, TransportError, UsageError
 from kinto_orm.protocol.attachments import part_of
 from kinto_orm.protocol.json_values import say_value
-from kinto_orm.protocol.messages import DownloadOptions, Request, Response, Target, run_blocking
+from kinto_orm.protocol.messages import Download, Request, Response, run_blocking
 from kinto_orm.transport.options import WireOptions, parse_timeout
 from kinto_orm.transport.reporting import Result
 from kinto_orm.transport.requests_errors import FOREIGN_ERRORS, translate
@@ -38,19 +38,10 @@ _IN_MEMORY = 8 * 1024 * 1024
 """Bytes of a file that wait in memory for the rest of it; more of them wait on the disk."""
 
 
-def download(
-    url: str,
-    target: Target,
-    *,
-    size: int | None,
-    sha256: str | None,
-    options: WireOptions,
-    chosen: DownloadOptions,
-    is_stopped: Callable[[], bool] = lambda: False,
-) -> None:
-    """Download the file to ``target``, a path or an open file.
+def download(wanted: Download, options: WireOptions, is_stopped: Callable[[], bool] = lambda: False) -> None:
+    """Download the file to its target, a path or an open file.
 
-    ``size`` (bytes) and ``sha256`` (hexadecimal) are compared where they are known. An existing file stays until the
+    Its size and SHA-256 are compared where they are known. An existing file stays until the
     new one is complete, and nothing is written to an open file before. Unless ``overwrite`` is chosen it stays for
     good, and is a ``UsageError`` where it is another file. The download ends early once ``is_stopped()``.
 
@@ -60,42 +51,35 @@ def download(
     Raises ``ProtocolError`` for another file than the expected one, too large a file, or a redirect elsewhere,
     ``ResponseError`` where the server refuses, ``TransportError`` where no answer arrives, or only a part of it.
     """
+    target, size, chosen = wanted.target, wanted.size, wanted.options
     path = Path(target) if isinstance(target, (str, os.PathLike)) else None
-    if path is not None and (not chosen.overwrite or chosen.keeps_same) and _holds(path, size, sha256):
+    if path is not None and (not chosen.overwrite or chosen.keeps_same) and _holds(path, size, wanted.sha256):
         return
     if chosen.max_bytes is not None and size is not None and size > chosen.max_bytes:
         raise UsageError(f"The file has {size} bytes, more than max_bytes={chosen.max_bytes}: it was not fetched.")
     place = _spooled(cast(IO[bytes], target)) if path is None else _replacing(path, overwrite=chosen.overwrite)
     with place as file:
-        _Download(file, size, sha256, options, chosen, is_stopped).run(url)
+        _Download(file, wanted, options, is_stopped).run()
 
 
 class _Download:
     """One file on its way: redirects, attempts, and the checks of its content."""
 
-    def __init__(
-        self,
-        file: IO[bytes],
-        size: int | None,
-        sha256: str | None,
-        options: WireOptions,
-        chosen: DownloadOptions,
-        is_stopped: Callable[[], bool],
-    ) -> None:
+    def __init__(self, file: IO[bytes], wanted: Download, options: WireOptions, is_stopped: Callable[[], bool]) -> None:
         self._file = file
-        self._size = size
-        self._sha256 = sha256
+        self._first, _, self._size, self._sha256, chosen = wanted
         self._options = options
         self._allow_hosts = chosen.allow_hosts
         self._is_stopped = is_stopped
         self._end = time.monotonic() + options.deadline
         self._timeout = parse_timeout(options.timeout)
         limit = MAX_FILE_BYTES if chosen.max_bytes is None else chosen.max_bytes
+        size = self._size
         self._limit = limit if size is None or (chosen.max_bytes is not None and limit < size) else size
 
-    def run(self, url: str) -> None:
+    def run(self) -> None:
         """Fetch the file, from where the redirects lead."""
-        first = url
+        url = self._first
         found = get_environ_proxies(url) if self._options.trust_env else {}
         self._proxies = {**found, **(self._options.proxies or {})}
         for _ in range(_MAX_REDIRECTS):
@@ -107,10 +91,11 @@ class _Download:
             if answer.status not in _REDIRECTS or not location:
                 hint = ". The record may have another file by now: refresh() it" if answer.status == 404 else ""
                 raise ResponseError(f"GET {url}: {answer.status}{hint}.", status=answer.status, method="GET", path=url)
-            url = self._redirected(first, url, location)
-        raise ProtocolError(f"GET {first}: the host redirects for ever.")
+            url = self._redirected(url, location)
+        raise ProtocolError(f"GET {self._first}: the host redirects for ever.")
 
-    def _redirected(self, first: str, url: str, location: str) -> str:
+    def _redirected(self, url: str, location: str) -> str:
+        first = self._first
         try:
             target = urljoin(url, location)
             origins = [_origin(one) for one in (first, target)]
