@@ -11,6 +11,7 @@ from kinto_orm.errors import ConfigurationError, InvalidTypeError
 from kinto_orm.protocol.json_values import JSONObject, say_value
 from kinto_orm.protocol.messages import Transport
 from kinto_orm.protocol.paths import ObjectPath
+from kinto_orm.repository.reads import user_id
 from kinto_orm.repository.state import OnInvalid
 from kinto_orm.server import EmbeddedServer
 from kinto_orm.transport.auth import take_credentials
@@ -102,9 +103,7 @@ class Connection:
     @property
     def user(self) -> str | None:
         """The principal of the client's user; ``None`` where the server was not asked, or knows none."""
-        user = (self.server_info or {}).get("user")
-        id = user.get("id") if isinstance(user, dict) else None
-        return id if isinstance(id, str) else None
+        return user_id(self.server_info or {})
 
     def fitting(self, mine: Options, others: Options) -> Connection:
         """Return a connection for other options: this one, where the changes do not concern it."""

@@ -18,7 +18,7 @@ from kinto_orm.protocol.patches import BasicPatch
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath
 from kinto_orm.protocol.reviews import ReviewRules, ReviewStatus, ReviewStep, status_of
 from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
-from kinto_orm.repository.reads import get
+from kinto_orm.repository.reads import get, user_id
 from kinto_orm.repository.state import FlowRunner, Stateful, add_observer, remove_observer
 from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
@@ -140,10 +140,10 @@ class Publication(Generic[H]):
 
     def _is_left_over(self) -> Flow[bool]:
         """Return whether this user's own changes wait, for which an earlier run did not ask for a review."""
-        user = (yield from self._runner.__kinto_describe_server__()).get("user")
+        user = user_id((yield from self._runner.__kinto_describe_server__()))
         state = yield from get(self.collection.__kinto_path__())
         data = state.data or {}
-        is_own = isinstance(user, dict) and data.get("last_edit_by") == user.get("id")
+        is_own = user is not None and data.get("last_edit_by") == user
         return is_own and status_of(data) is ReviewStatus.WORK_IN_PROGRESS
 
     def _plan(self) -> Flow[None]:

@@ -25,7 +25,7 @@ from kinto_orm.protocol.responses import error_of, existing_object, raise_for_st
 from kinto_orm.protocol.reviews import ReviewRules, ReviewStatus, ReviewStep, rules_of, status_of
 from kinto_orm.protocol.writes import Action, Flow, Precondition, Write
 from kinto_orm.repository.conflicts import IN_DOUBT, conflict_over, is_abort
-from kinto_orm.repository.reads import get, require_capability
+from kinto_orm.repository.reads import get, require_capability, user_id
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Stateful, Status, Verb
 from kinto_orm.unit_of_work.unit_of_work import refuse_staging
 
@@ -50,9 +50,8 @@ def review(holder: H, step: ReviewStep, message: str | None = None, *, seen: Tim
     runner = holder.__kinto_runner__()
     refuse_staging(runner, f"{step.name.lower()} of a review")
     rules = yield from require_rules(holder.__kinto_path__(), f"A review ({step.name.lower()})", runner)
-    user = (yield from runner.__kinto_describe_server__()).get("user")
-    own_id = user.get("id") if isinstance(user, dict) else None
-    review = Review(holder.__kinto_change__(Verb.SAVE), step, message, runner, own_id)
+    info = yield from runner.__kinto_describe_server__()
+    review = Review(holder.__kinto_change__(Verb.SAVE), step, message, runner, user_id(info))
     before = yield from review.look(rules, timestamp)
     status = status_of(before.data)
     if status in step.what.is_done_at:

@@ -296,9 +296,9 @@ class CachedQuery(Generic[M]):
         while (flow := walk.next_page()) is not None:
             page = yield from flow
             objects += page.objects
-            if timestamp is None:
-                settled = yield from settled_until(walk.server_time, self._horizon)
-                timestamp, lasts = check_timestamp(page.timestamp, place.path), walk.lasts
+            if timestamp is None and walk.last is not None:
+                settled = yield from settled_until(walk.last.server_time, self._horizon)
+                timestamp, lasts = check_timestamp(page.timestamp, place.path), walk.last.lasts
         return _Read(objects, timestamp or 0, settled, lasts)
 
 

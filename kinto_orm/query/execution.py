@@ -230,7 +230,8 @@ class PageWalk(Generic[L]):
         self._id_of = id_of
         self._given: set[str] = set()
         self._began: int | None = None
-        self._last: RawPage | None = None
+        self.last: RawPage | None = None
+        """The page that was read last, undecoded."""
         self._grows = grows and selection.page_size is None
         self._source = source
         self._place = place
@@ -250,16 +251,6 @@ class PageWalk(Generic[L]):
         """Return how many records to ask for: at most so many."""
         return most if self._left is None else min(most, self._left + self._skip)
 
-    @property
-    def server_time(self) -> int | None:
-        """The time of the server's clock at the last page, in milliseconds; ``None`` where it does not say."""
-        return None if self._last is None else self._last.server_time
-
-    @property
-    def lasts(self) -> float:
-        """The number of seconds for which the server lets the last page be used again."""
-        return 0 if self._last is None else self._last.lasts
-
     def next_page(self) -> Flow[Page[L]] | None:
         """Return the flow that reads the next page; ``None`` at the end."""
         flow = self._pages.next()
@@ -274,7 +265,7 @@ class PageWalk(Generic[L]):
 
     def _read(self, flow: Flow[RawPage]) -> Flow[Page[L]]:
         raw = yield from flow
-        self._last = raw
+        self.last = raw
         loaded = self._source.load(self._rows(raw), self._place)
         objects = self._keep(self._fresh(loaded, is_last=raw.next_query is None))
         if self._left == 0:

@@ -71,6 +71,12 @@ def read_server_info() -> Flow[JSONObject]:
 _MAPPINGS = ("capabilities", "settings", "user")
 
 
+def user_id(info: JSONObject) -> str | None:
+    """Return the principal of the user in the server's description; ``None`` for an anonymous one."""
+    id = info.get("user", {}).get("id")
+    return id if isinstance(id, str) else None
+
+
 def or_none(flow: Flow[T]) -> Flow[T | None]:
     """Return the result of the flow; ``None`` where it ends with a 404."""
     try:

@@ -37,14 +37,11 @@ _AS_IN = "as in http://localhost:8888/v1"
 
 @dataclass(frozen=True, slots=True)
 class WireOptions:
-    """How the requests to one server are sent. All times are seconds.
+    """How the requests to one server are sent: the options of ``Client`` that concern that. All times are seconds.
 
-    ``timeout`` is ``(connect, read)`` for each wait for the network, ``deadline`` bounds a whole call. ``headers`` are
-    sent with every request. ``cert`` is the client's certificate. ``trust_env`` lets the environment give proxies and a
-    CA bundle; netrc is never read. Credentials travel over plain http to this machine only, unless ``allow_insecure``.
     ``session`` is used unchanged, with its auth, headers and adapters, and never closed. ``on_request`` is called
     before each exchange, ``on_response`` after it, ``on_retry`` before each wait for another one, all in the thread
-    that sends. ``log_bodies`` also logs bodies, without values that look secret. Raises ``ConfigurationError``.
+    that sends. netrc is never read. Raises ``ConfigurationError``.
     """
 
     server_url: str

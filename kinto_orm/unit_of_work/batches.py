@@ -163,9 +163,7 @@ def gather_reads(flows: Sequence[Flow[Any]], runner: FlowRunner) -> Flow[list[tu
     """
     reads = [_Read(flow) for flow in flows]
     info = yield from runner.__kinto_describe_server__()
-    settings = info.get("settings")
-    # A read-only server refuses every POST.
-    is_readonly = isinstance(settings, dict) and settings.get("readonly") is True
+    is_readonly = info.get("settings", {}).get("readonly") is True  # then it refuses every POST
     batches = _ReadBatches()
     batches.limit = batch_limit(info) or DEFAULT_BATCH_LIMIT
     while waiting := [one for one in reads if one.request is not None]:
