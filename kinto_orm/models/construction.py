@@ -64,14 +64,6 @@ def comparable_data(model: Any) -> JSONObject | None:
     }
 
 
-def to_dict(model: Any) -> JSONObject:
-    """Return a copy of the data with id and timestamp."""
-    envelope = {"id": model.__dict__["id"], "last_modified": model.__dict__["last_modified"]}
-    secrets = model.__kinto_kind__.secrets
-    data = {key: value for key, value in current_data(model).items() if key not in secrets}
-    return {key: value for key, value in envelope.items() if value is not None} | copy_json(data)
-
-
 def copy_as(model: Any, update: Mapping[str, Any]) -> Any:
     """Return a copy with these fields changed; with another id, a new object of the same data and place."""
     values = dict(update)

@@ -31,7 +31,6 @@ from kinto_orm.models.construction import (
     copy_as,
     pickled,
     replace_data,
-    to_dict,
     unpickle,
 )
 from kinto_orm.models.data import current_data, has_data, is_clean, own_extra, set_field, set_key, undeclared
@@ -40,7 +39,7 @@ from kinto_orm.models.envelope import Envelope, SharedEnvelope, is_kinto_object,
 from kinto_orm.models.loading import fetched, find_parent, load, mark_deleted, parent_ids, reference_at, refreshed
 from kinto_orm.models.metaclass import Given, KintoMetaclass, Settable, argument
 from kinto_orm.models.permissions import Permissions, PermissionsInput
-from kinto_orm.protocol.json_values import JSONObject, TimestampInput, is_same, to_json_object, too_deep
+from kinto_orm.protocol.json_values import JSONObject, TimestampInput, copy_json, is_same, to_json_object, too_deep
 from kinto_orm.protocol.merge import Merged, merge_data
 from kinto_orm.protocol.paging import ENVELOPE_KEYS
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id, draw_id
@@ -163,7 +162,9 @@ class KintoObject(BaseModel, metaclass=KintoMetaclass):
 
     def to_dict(self) -> dict[str, Any]:
         """Return a copy of the data with ``id`` and ``last_modified``, for ``json.dumps`` and the like."""
-        return to_dict(self)
+        envelope = {key: vars(self)[key] for key in ("id", "last_modified") if vars(self)[key] is not None}
+        secrets = self.__kinto_kind__.secrets
+        return envelope | copy_json({key: value for key, value in current_data(self).items() if key not in secrets})
 
     # -- verbs ----------------------------------------------------------------------------------------------------
 
