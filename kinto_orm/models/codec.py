@@ -17,6 +17,7 @@ from itertools import repeat
 from typing import Annotated, Any, Never, cast
 
 from pydantic import (
+    AliasChoices,
     AliasPath,
     BaseModel,
     GetCoreSchemaHandler,
@@ -41,7 +42,7 @@ from kinto_orm.models.field_types import (
     respell,
     wire_schema,
 )
-from kinto_orm.models.metaclass import inner_model, read_names, wire_name
+from kinto_orm.models.metaclass import inner_model, wire_name
 from kinto_orm.models.undeclared import difference, parts_of
 from kinto_orm.protocol.filters import ORDERING
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, say_path, to_json_object, to_json_value
@@ -72,10 +73,7 @@ class Codec:
         """Wire name to field name."""
         self.wires: Mapping[str, str] = {name: wire for wire, name in own.items()}
         """Field name to wire name."""
-        self.read_keys = {
-            name: tuple(str(one.path[0]) if isinstance(one, AliasPath) else one for one in read_names(model, name))
-            for name in self.wires
-        }
+        self.read_keys = {name: _read_keys(model, name) for name in self.wires}
         """For a field, the keys of a row that it is read from: the first one that is there counts."""
         schema = _Schema(model.__pydantic_core_schema__, model.__pydantic_fields__)
         promises = Promises(schema.definitions)
@@ -453,6 +451,12 @@ def _complete(model: type[Any]) -> None:
             f"{model.__name__} has a field of the type {error.name}, which is not defined: define it, and call "
             f"{model.__name__}.model_rebuild()."
         ) from error
+
+
+def _read_keys(model: type[Any], name: str) -> tuple[str, ...]:
+    alias = model.__pydantic_fields__[name].validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [name if alias is None else alias]
+    return tuple(str(one.path[0]) if isinstance(one, AliasPath) else one for one in choices)
 
 
 def readable_text(row: Mapping[str, JSON], fields: Mapping[str, str]) -> bytes:

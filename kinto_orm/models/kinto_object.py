@@ -24,15 +24,7 @@ from kinto_orm.models.changes import (
     unsent_edits,
 )
 from kinto_orm.models.codec import add_envelope, codec_of, declared_at
-from kinto_orm.models.construction import (
-    address,
-    comparable_data,
-    construct,
-    copy_as,
-    pickled,
-    replace_data,
-    unpickle,
-)
+from kinto_orm.models.construction import address, comparable_data, construct, copy_as, pickled, replace_data, unpickle
 from kinto_orm.models.data import current_data, has_data, is_clean, own_extra, set_field, set_key, undeclared
 from kinto_orm.models.data_view import Data
 from kinto_orm.models.envelope import Envelope, SharedEnvelope, is_kinto_object, put_in_envelope, shared_row

@@ -5,13 +5,13 @@ Each feature of pydantic is honoured, or refused here with the reason; ``docs/py
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from contextvars import ContextVar
 from inspect import Parameter
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Never, Protocol, TypeVar, Union, dataclass_transform, get_args, get_origin
 
-from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 from pydantic._internal._model_construction import ModelMetaclass, build_lenient_weakvaluedict
 from pydantic._internal._typing_extra import parent_frame_namespace
 
@@ -258,15 +258,10 @@ def wire_name(model: type[Any], name: str) -> str:
     return alias if isinstance(alias, str) else name
 
 
-def read_names(model: type[Any], name: str) -> Sequence[str | AliasPath]:
-    """Return the names on the wire, or the paths, that the field is read from: the first one that is there counts."""
-    alias = model.__pydantic_fields__[name].validation_alias
-    return alias.choices if isinstance(alias, AliasChoices) else [name if alias is None else alias]
-
-
 def _check_read(model: type[Any], name: str) -> None:
     """Raise ``InvalidTypeError`` for a field that is written by a name that it is not read by."""
-    wire, read = wire_name(model, name), read_names(model, name)
+    wire, alias = wire_name(model, name), model.__pydantic_fields__[name].validation_alias
+    read = alias.choices if isinstance(alias, AliasChoices) else [name if alias is None else alias]
     if wire not in read:
         raise InvalidTypeError(
             f"{model.__name__}.{name} is written as {wire!r} and read as {', '.join(map(repr, read))}: give the field "
