@@ -30,7 +30,7 @@ class TokenAuth(OurTokenAuth):
         return self._parts()[1]
 
     def _parts(self) -> list[str]:
-        return self._header.reveal().split(" ", 1)
+        return self.reveal().split(" ", 1)
 
 
 class BearerTokenAuth(TokenAuth):

@@ -81,35 +81,16 @@ class SecretAuth(AuthBase):
         raise InvalidTypeError("Credentials are never pickled: give them again where the pickle is loaded.")
 
 
-class AuthorizationHeader(SecretAuth):
+class AuthorizationHeader(Secret, SecretAuth):
     """Immutable credentials that are one ``Authorization`` header."""
-
-    def __init__(self, header: str) -> None:
-        self._header = Secret(header)
 
     def __call__(self, r: PreparedRequest) -> PreparedRequest:
         """Add the header."""
-        r.headers["Authorization"] = self._header.reveal()
+        r.headers["Authorization"] = self.reveal()
         return r
 
-    def reveal(self) -> str:
-        """Return the value of the header."""
-        return self._header.reveal()
-
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._header})"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, AuthorizationHeader) and self._header == other._header
-
-    def __hash__(self) -> int:
-        return hash(self._header)
-
-    def __copy__(self) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self
+        return f"{type(self).__name__}(***)"
 
 
 class BearerTokenAuth(AuthorizationHeader):
