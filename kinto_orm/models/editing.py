@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, TypeVar, cast
@@ -140,15 +141,15 @@ class Attempt(Generic[M]):
         self._object = found = cast(M, self._editing.source.load_one(state, self._place))
         return found
 
-    def _finish(self) -> Flow[None]:
-        one: Any = self._object
+    @contextmanager
+    def _saving(self) -> Generator[None]:
+        """Leave a conflict to the next attempt, where there is one."""
         try:
-            if not one.is_deleted:  # which the block may have done by itself
-                yield from carry_out(change_of(one, Verb.SAVE), self._place.runner)
+            yield
             self._is_over = True
         except (ConflictError, ConcurrentWriteError):
             if self.number == self._editing.attempts:
-                raise  # else the next one tries
+                raise
 
     def __enter__(self) -> M:
         return self._place.runner.run(self._begin())
@@ -157,7 +158,10 @@ class Attempt(Generic[M]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self._place.runner.run(self._finish())
+            one: Any = self._object
+            with self._saving():
+                if not one.is_deleted:  # which the block may have done by itself
+                    one.save()
 
     async def __aenter__(self) -> M:
         return await self._place.runner.arun(self._begin())
@@ -166,4 +170,7 @@ class Attempt(Generic[M]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            await self._place.runner.arun(self._finish())
+            one: Any = self._object
+            with self._saving():
+                if not one.is_deleted:
+                    await one.asave()

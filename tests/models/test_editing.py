@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Self
 
 import pytest
 from lossy import lossy
@@ -46,6 +46,34 @@ def test_what_is_changed_in_the_block_is_saved(todos: Collection[Record], counte
     assert (attempt.number, attempt.is_done) == (1, True)
     assert [said.split()[0] for said in wire.said] == ["GET", "PATCH"]
     assert todos.records.get("counter").data["n"] == 1
+
+
+def test_a_block_ends_with_the_models_own_save(todos: Collection[Record], counter: Record) -> None:
+    class Stamped(Record, bucket="payments", collection="todos"):
+        n: int
+        stamp: str = ""
+
+        def save(self, **options: Any) -> Self:
+            self.stamp = "by save()"
+            return super().save(**options)
+
+        async def asave(self, **options: Any) -> Self:
+            self.stamp = "by asave()"
+            return await super().asave(**options)
+
+    async def edit() -> None:
+        async for attempt in stamped.edit("counter"):
+            async with attempt as one:
+                one.n += 1
+
+    stamped = todos.client.bind(Stamped).records
+    for attempt in stamped.edit("counter"):
+        with attempt as one:
+            one.n += 1
+    assert todos.records.get("counter").data == {"n": 1, "stamp": "by save()"}
+
+    asyncio.run(edit())
+    assert todos.records.get("counter").data == {"n": 2, "stamp": "by asave()"}
 
 
 def test_what_is_not_changed_is_not_sent(todos: Collection[Record], counter: Record, wire: Wiretap) -> None:
