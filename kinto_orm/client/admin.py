@@ -15,6 +15,7 @@ from kinto_orm.models.loading import reference
 from kinto_orm.plugins.changesets import MONITOR, Changeset, changeset_query, read_changeset
 from kinto_orm.protocol.json_values import JSONObject, TimestampInput
 from kinto_orm.protocol.messages import Request, Response
+from kinto_orm.protocol.paging import check_flags
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.responses import content, raise_for_status, read_document, read_object
 from kinto_orm.protocol.writes import Flow
@@ -80,6 +81,7 @@ def read_deployment() -> Flow[JSONObject]:
 def flush(runner: FlowRunner, *, everything: bool) -> Flow[None]:
     """Remove all objects of all users from the server."""
     refuse_staging(runner, "flush()")
+    check_flags(everything=everything)
     if not everything:
         raise UsageError(
             "flush() removes all objects, permissions and accounts of all users on that server, history included, "

@@ -38,7 +38,7 @@ from kinto_orm.jobs.spool import Spool
 from kinto_orm.protocol.attachments import Attachment, attachment_of
 from kinto_orm.protocol.json_values import JSONObject, decode, is_same, is_stored_as, say_value
 from kinto_orm.protocol.messages import Content
-from kinto_orm.protocol.paging import RawPages, encode_query, read_state, rows_of
+from kinto_orm.protocol.paging import RawPages, check_flags, encode_query, read_state, rows_of
 from kinto_orm.protocol.paths import Kind, ObjectPath, PluralPath, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking, pause
 from kinto_orm.query.execution import PageWalk, Place, RawRows, Selection
@@ -95,6 +95,7 @@ class LoadOptions(NamedTuple):
     def check(self) -> SyncOptions:
         """Return the options for the records; raise ``InvalidTypeError`` or ``InvalidValueError``."""
         check_callbacks(progress=self.progress)
+        check_flags(delete=self.delete, timestamps=self.timestamps)
         if self.bucket is not None:
             check_id(self.bucket, "bucket")
         if self.permissions not in get_args(PermissionMode):

@@ -32,7 +32,7 @@ from kinto_orm.jobs.comparing import (
 from kinto_orm.jobs.sources import NumberedRow, RowCodec, Rows, Source, open_source
 from kinto_orm.jobs.spool import Spool, Spooled
 from kinto_orm.protocol.json_values import JSONObject, decode, encode, pause_collector, say_value
-from kinto_orm.protocol.paging import ENVELOPE_KEYS
+from kinto_orm.protocol.paging import ENVELOPE_KEYS, check_flags
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import Page, PageWalk, Place, RawRows, Selection
@@ -63,6 +63,7 @@ class SyncOptions(NamedTuple):
         cls, key: str | Sequence[str], fields: Fields = None, *, delete: bool = False, max_deletes: int | float = 0.5
     ) -> SyncOptions:
         """Return the options; raises ``InvalidInputError`` or ``InvalidTypeError`` for what makes no sense."""
+        check_flags(delete=delete)
         names, mode = _checked_fields(fields)
         return cls(Key(*_checked_names(key, "key")), delete, check_max_deletes(max_deletes), names, mode)
 

@@ -377,6 +377,13 @@ def check_seconds(name: str, value: object) -> float:
     return value
 
 
+def check_flags(**flags: object) -> None:
+    """Raise ``InvalidTypeError`` for a flag that is neither ``True`` nor ``False``: ``'no'`` would count as true."""
+    for name, one in flags.items():
+        if not isinstance(one, bool):
+            raise InvalidTypeError(f"{name} is True or False, not {say_value(one)}.")
+
+
 def random_wait(seconds: float) -> float:
     """Return the seconds to wait, at random a fifth more or less: not all clients ask at the same moment."""
     return seconds * random.uniform(0.8, 1.2)

@@ -17,6 +17,7 @@ from uuid import UUID
 
 from kinto_orm.errors import ConflictError, KintoError, MultipleObjectsError, NotFoundError, ServerError, TransportError
 from kinto_orm.protocol.paging import (
+    check_flags,
     check_horizon,
     check_seconds,
     check_timestamp,
@@ -152,6 +153,7 @@ class CachedQuery(Generic[M]):
         self.error: KintoError | None = None
         """The reason for which the server did not answer the last time, where ``stale_ok`` let the objects stay."""
         self._reading = reading
+        check_flags(stale_ok=stale_ok)
         self._stale_ok = stale_ok
         self._max_age = check_seconds("max_age", max_age)
         self._horizon = check_horizon(horizon)

@@ -15,6 +15,7 @@ from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, et
 from kinto_orm.protocol.paging import (
     RawPage,
     RawPages,
+    check_flags,
     encode_query,
     is_tombstone,
     read_known_count,
@@ -81,6 +82,7 @@ class Selection:
 
     def check_deletion(self, verb: str, *, everything: bool) -> None:
         """Raise ``UsageError`` where the server would delete more, or less, than the selection."""
+        check_flags(everything=everything)
         if self.limit is not None or self.skip or self.fields:
             raise UsageError(
                 f"{verb}() deletes all that matches: it cannot be combined with limit(), slices or only()."

@@ -26,12 +26,7 @@ from typing import NamedTuple, TypeAlias
 
 from pydantic_core import from_json
 
-from kinto_orm.errors import (
-    BackoffError,
-    ConnectionFailedError,
-    ConnectionLostError,
-    LoginFailedError,
-)
+from kinto_orm.errors import BackoffError, ConnectionFailedError, ConnectionLostError, LoginFailedError
 from kinto_orm.protocol.messages import Request, Response, whole_seconds
 from kinto_orm.transport.options import WireOptions
 from kinto_orm.transport.reporting import Result

@@ -41,16 +41,7 @@ from kinto_orm.protocol.writes import Flow, Write, encode_entry
 from kinto_orm.repository.conflicts import IN_DOUBT, is_abort, make_resolvable, reconcile_by_policy
 from kinto_orm.repository.reads import require_kind
 from kinto_orm.repository.reconciling import Verdict, doubted, reconcile_at_once
-from kinto_orm.repository.state import (
-    Change,
-    FlowRunner,
-    OnConflict,
-    Outcome,
-    OutcomeStatus,
-    Stateful,
-    Status,
-    Verb,
-)
+from kinto_orm.repository.state import Change, FlowRunner, OnConflict, Outcome, OutcomeStatus, Stateful, Status, Verb
 from kinto_orm.repository.verbs import encode_change, is_schema_timestamp, plan
 from kinto_orm.unit_of_work.batches import Answers, Batches
 

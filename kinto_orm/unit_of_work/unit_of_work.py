@@ -27,6 +27,7 @@ from kinto_orm.errors import (
     UnitOfWorkError,
 )
 from kinto_orm.protocol.json_values import TimestampInput, say_value
+from kinto_orm.protocol.paging import check_flags
 from kinto_orm.protocol.patches import Patch
 from kinto_orm.protocol.paths import Kind, ObjectPath, check_id
 from kinto_orm.protocol.responses import raise_for_status
@@ -85,6 +86,7 @@ class UnitOfWork:
         on_conflict: OnConflict = "raise",
         chunked: bool = False,
     ) -> None:
+        check_flags(atomic=atomic, chunked=chunked)
         if atomic and chunked:
             raise UnitOfWorkError("A unit of work is atomic or chunked: several batches are never all or nothing.")
         check_policy(on_conflict)

@@ -201,6 +201,31 @@ def test_an_argument_that_is_nested_too_deep_to_be_shown_is_refused(
     assert len(str(refused.value)) < 500
 
 
+REFUSED: dict[str, tuple[Callable[[Any], object], type[KintoError]]] = {
+    "flag of delete": (lambda todos: todos.records.delete(everything="no"), InvalidTypeError),
+    "flag of purge": (lambda todos: todos.bucket.history.purge(everything="no"), InvalidTypeError),
+    "flag of flush": (lambda todos: todos.client.flush(everything="no"), InvalidTypeError),
+    "flag of sync": (lambda todos: todos.records.sync([], delete="no"), InvalidTypeError),
+    "flag of load": (lambda todos: todos.client.load(".", timestamps="no"), InvalidTypeError),
+    "atomic": (lambda todos: todos.client.unit_of_work(atomic=1), InvalidTypeError),
+    "chunked": (lambda todos: todos.client.unit_of_work(chunked="no"), InvalidTypeError),
+    "stale_ok": (lambda todos: todos.records.cached(stale_ok=None), InvalidTypeError),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_an_argument_that_means_nothing_is_refused_before_anything_is_sent(
+    kinto_client: Client, todos: Collection[Record], name: str
+) -> None:
+    call, error = REFUSED[name]
+    wire = tap(kinto_client)
+
+    with pytest.raises(error):
+        call(todos)
+
+    assert wire.requests == []
+
+
 def ways_of_the_deep(trial: Trial) -> dict[str, Callable[[], object]]:
     """Return more that a caller may do with a value: give it where none belongs, and copy what has it."""
     model, records, odd = trial.model, trial.model.records, trial.odd
