@@ -30,7 +30,7 @@ from kinto_orm.protocol.paging import (
     ListState,
     RawPage,
     RawPages,
-    check_horizon,
+    check_finite,
     check_seconds,
     check_timestamp,
     encode_query,
@@ -151,7 +151,7 @@ class ChangeFeed(Generic[M]):
     ) -> None:
         self._source = source
         self._place = source.locate()
-        self._horizon = check_horizon(horizon)
+        self._horizon = check_finite("horizon", horizon)
         self._on_invalid: OnInvalid = on_invalid or self._place.runner.on_invalid
         path = str(self._place.path)
         self._position = Position(path) if since is None else read_token(since, path)

@@ -25,7 +25,7 @@ from kinto_orm.protocol.paging import (
     ListState,
     RawPage,
     RawPages,
-    check_horizon,
+    check_finite,
     encode_query,
     read_state,
     rows_of,
@@ -75,7 +75,7 @@ def dump(
     """
     check_callbacks(progress=progress)
     folder = open_folder(target)
-    return (yield from _Dump(path, folder, runner, check_horizon(horizon), progress).run())
+    return (yield from _Dump(path, folder, runner, check_finite("horizon", horizon), progress).run())
 
 
 _REPLACE_OTHERS = DownloadOptions(overwrite=True, keeps_same=True)

@@ -73,8 +73,8 @@ class SyncOptions(NamedTuple):
         return cls.check(key, fields, delete=True, max_deletes=1.0)
 
 
-def _checked_names(names: str | Sequence[str], what: str) -> tuple[str, ...]:
-    found = (names,) if isinstance(names, str) else tuple(names)
+def _checked_names(names: str | Collection[str], what: str) -> tuple[str, ...]:
+    found = (names,) if isinstance(names, str) else tuple(names) if isinstance(cast(object, names), Iterable) else ()
     if not found or not all(isinstance(cast(object, name), str) and name for name in found):
         raise InvalidTypeError(f"{what} is the wire name of a field, or several, not {say_value(names)}.")
     if found != ("id",) and not ENVELOPE_KEYS.isdisjoint(found):
@@ -91,9 +91,9 @@ def _checked_fields(fields: Fields) -> tuple[frozenset[str] | None, Literal["exa
         return None, "given"
     if isinstance(fields, str):
         raise InvalidValueError(f"fields is 'exact', 'given' or a list of wire names, not {say_value(fields)}.")
-    if "id" in fields:
+    if isinstance(cast(object, fields), Collection) and "id" in fields:
         raise InvalidValueError("fields: the id of a record never changes, so it cannot be compared.")
-    return frozenset(_checked_names(tuple(fields), "fields")), None
+    return frozenset(_checked_names(fields, "fields")), None
 
 
 @dataclass(eq=False, repr=False)

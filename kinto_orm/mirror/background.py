@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 
 from kinto_orm.errors import ClientClosedError, InvalidValueError, KintoError
-from kinto_orm.protocol.paging import check_seconds, random_wait
+from kinto_orm.protocol.paging import check_finite, random_wait
 
 logger = logging.getLogger("kinto_orm")
 
@@ -22,8 +22,8 @@ class Repetition:
     """
 
     def __init__(self, work: Callable[[], object], every: float, on_error: Callable[[KintoError], object]) -> None:
-        if not 0 < check_seconds("every", every) < threading.TIMEOUT_MAX / 2:
-            raise InvalidValueError(f"every is a number of seconds above 0, not {every}.")
+        if not check_finite("every", every):
+            raise InvalidValueError("every is a number of seconds above 0, not 0.")
         self._work, self._every, self._on_error = work, every, on_error
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None

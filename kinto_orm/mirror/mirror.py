@@ -18,7 +18,7 @@ from kinto_orm.mirror.store import PARKED, UNPUSHED, Row, Store
 from kinto_orm.mirror.syncing import CollectionSync, SyncOptions, sync_collections
 from kinto_orm.models.kinds import Collection, Record
 from kinto_orm.protocol.json_values import say_value
-from kinto_orm.protocol.paging import check_horizon
+from kinto_orm.protocol.paging import check_finite
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.building import field_names
@@ -64,7 +64,7 @@ class Mirror:
         if not isinstance(client, Client):
             raise InvalidTypeError(f"client is the Client of the server, not {say_value(client)}.")
         self._online = client
-        self._horizon = check_horizon(horizon)
+        self._horizon = check_finite("horizon", horizon)
         self._repetition: Repetition | None = None
         self._store = Store(path, client.server_url)
         self.path = self._store.path

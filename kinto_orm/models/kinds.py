@@ -318,11 +318,7 @@ class Collection(_Typed[R], KintoObject):
             return self.__kinto_envelope__().record_model or Record
 
     def changeset(
-        self,
-        *,
-        since: TimestampInput | None = None,
-        expected: TimestampInput | None = None,
-        bust_cache: bool = False,
+        self, *, since: TimestampInput | None = None, expected: TimestampInput | None = None, bust_cache: bool = False
     ) -> Changeset:
         """Return all records and the collection's metadata in one answer, or the changes since that timestamp.
 
@@ -333,11 +329,7 @@ class Collection(_Typed[R], KintoObject):
         return self.__kinto_runner__().run(self.__kinto_changeset__(since, expected, bust_cache=bust_cache))
 
     async def achangeset(
-        self,
-        *,
-        since: TimestampInput | None = None,
-        expected: TimestampInput | None = None,
-        bust_cache: bool = False,
+        self, *, since: TimestampInput | None = None, expected: TimestampInput | None = None, bust_cache: bool = False
     ) -> Changeset:
         """Like :meth:`changeset`."""
         return await self.__kinto_runner__().arun(self.__kinto_changeset__(since, expected, bust_cache=bust_cache))

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Generic, NamedTuple, NoReturn, TypeVar
+from typing import Any, Generic, NamedTuple, NoReturn, TypeVar, cast
 from uuid import UUID
 
 from kinto_orm.errors import (
@@ -311,7 +311,8 @@ def _path_of(one: Stateful | str | UUID, place: Place) -> ObjectPath:
     """Return the path of the object; raise ``InvalidTypeError`` where the manager's list does not hold it."""
     if place.path.kind is Kind.ACCOUNT:
         raise UsageError("Kinto keeps no history of accounts.")
-    path = one.__kinto_path__() if not isinstance(one, str | UUID) else place.path.object(check_id(one))
+    is_object = hasattr(type(one), "__kinto_path__")
+    path = cast(Stateful, one).__kinto_path__() if is_object else place.path.object(check_id(one))
     if path.plural != place.path:
         raise InvalidTypeError(f"{path} is not in {place.path}: ask the manager of its list.")
     return path

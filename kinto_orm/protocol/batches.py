@@ -52,13 +52,7 @@ def batch_request(
                 is_guarded = False
     body = encode({"requests": entries if lock is None else [lock, *entries]})
     return Request(
-        "POST",
-        "/batch",
-        headers=headers,
-        body=body,
-        is_guarded=is_guarded,
-        reads_only=reads_only,
-        attempt=attempt,
+        "POST", "/batch", headers=headers, body=body, is_guarded=is_guarded, reads_only=reads_only, attempt=attempt
     )
 
 

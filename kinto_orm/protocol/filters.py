@@ -99,6 +99,7 @@ def condition(field: str, operator: str, value: Any, *, needs_field: bool = Fals
     _check_name(field, operator)
     _check_spelling(field, value)
     try:
+        to_json_value(field, "the name")
         checked = _check_value(field, operator, value)
     except InvalidFilterError:
         raise

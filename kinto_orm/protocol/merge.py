@@ -30,10 +30,7 @@ class Merged(NamedTuple):
 
 
 def merge_data(
-    base: Mapping[str, JSON] | None,
-    mine: Mapping[str, JSON],
-    theirs: Mapping[str, JSON],
-    sets: Places = None,
+    base: Mapping[str, JSON] | None, mine: Mapping[str, JSON], theirs: Mapping[str, JSON], sets: Places = None
 ) -> Merged:
     """Both sides' changes to the base, key by key at every level of objects; lists are values, as scalars are.
 

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
-from math import inf
 from typing import NamedTuple, TypeVar, cast
 from urllib.parse import quote, unquote, urlsplit
 
@@ -357,11 +356,11 @@ def settled_until(server_time: int | None, horizon: float) -> Flow[int]:
     return server_time - round(horizon * 1000)
 
 
-def check_horizon(horizon: object) -> float:
-    """Return the horizon in seconds; raise ``InvalidTypeError`` or ``InvalidValueError`` for what is none."""
-    seconds = check_seconds("horizon", horizon)
-    if seconds == inf:
-        raise InvalidValueError(f"horizon is a number of seconds from 0 up, not {seconds}.")
+def check_finite(name: str, value: object) -> float:
+    """Return an option in seconds that a thread can wait; raise ``InvalidTypeError`` or ``InvalidValueError``."""
+    seconds = check_seconds(name, value)
+    if seconds > 1e9:  # 30 years: any system can wait so long
+        raise InvalidValueError(f"{name} is at most 1e9 seconds, not {seconds}.")
     return seconds
 
 

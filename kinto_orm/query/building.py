@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.errors import InvalidFilterError, InvalidTypeError
+from kinto_orm.errors import InvalidFilterError, InvalidTypeError, InvalidValueError
 from kinto_orm.protocol.filters import (
     Condition,
     as_moment,
@@ -17,6 +17,7 @@ from kinto_orm.protocol.filters import (
     split_keyword,
 )
 from kinto_orm.protocol.json_values import TimestampInput, say_value
+from kinto_orm.protocol.paging import check_finite
 from kinto_orm.protocol.paths import Kind, check_id
 from kinto_orm.query.execution import Reading
 from kinto_orm.repository.state import OnInvalid, Stateful
@@ -76,8 +77,9 @@ def sliced(reading: Reading[M], part: slice) -> Reading[M]:
     """Return the reading of a part, counted from its beginning."""
     if not isinstance(part, slice):
         raise InvalidTypeError("A query has no index: use .first(), or a slice such as [:10].")
-    start, stop = part.start or 0, part.stop
-    if start < 0 or (stop is not None and stop < start) or part.step not in (None, 1):
+    start = 0 if part.start is None else check_count(part.start, "The start of a slice")
+    stop = None if part.stop is None else check_count(part.stop, "The end of a slice", least=start)
+    if part.step not in (None, 1):
         raise InvalidFilterError("A query takes slices forward only, with a step of one: [:10], [10:20].")
     selection = reading.selection
     left = None if selection.limit is None else max(0, selection.limit - start)
@@ -113,14 +115,16 @@ def field_names(reading: Reading[M], fields: Sequence[Any], verb: str) -> tuple[
 
 def moment(timestamp: TimestampInput, what: str, overlap: float = 0) -> int:
     """Return the timestamp in milliseconds, ``overlap`` seconds earlier."""
-    if overlap < 0:
-        raise InvalidFilterError(f"overlap must not be negative: {overlap}.")
-    return max(0, as_moment(timestamp, what) - round(overlap * 1000))
+    try:
+        earlier = round(check_finite("overlap", overlap) * 1000)
+    except InvalidValueError as error:
+        raise InvalidFilterError(str(error)) from error
+    return max(0, as_moment(timestamp, what) - earlier)
 
 
 def check_ids(ids: Iterable[str | UUID], kind: Kind) -> list[str]:
     """Return the valid ids, each once."""
-    if isinstance(ids, str):
+    if isinstance(ids, str) or not isinstance(cast(object, ids), Iterable):
         raise InvalidTypeError("get_many() takes a list of ids; for one id use get().")
     return list(dict.fromkeys(check_id(id, kind=kind) for id in ids))
 

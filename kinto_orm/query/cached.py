@@ -17,8 +17,8 @@ from uuid import UUID
 
 from kinto_orm.errors import ConflictError, KintoError, MultipleObjectsError, NotFoundError, ServerError, TransportError
 from kinto_orm.protocol.paging import (
+    check_finite,
     check_flags,
-    check_horizon,
     check_seconds,
     check_timestamp,
     read_state,
@@ -68,11 +68,11 @@ class ConditionalReads(Endings[M]):
         Raises ``ConflictError`` where others go on writing: three times, the pages were no state of the list.
         https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
         """
-        return self._run(partial(_read_state, self._reading, check_horizon(horizon)))
+        return self._run(partial(_read_state, self._reading, check_finite("horizon", horizon)))
 
     async def aconsistent(self, *, horizon: float = 10) -> list[M]:
         """Like :meth:`consistent`."""
-        return await self._arun(partial(_read_state, self._reading, check_horizon(horizon)))
+        return await self._arun(partial(_read_state, self._reading, check_finite("horizon", horizon)))
 
 
 def _read_state(reading: Reading[M], horizon: float, place: Place) -> Flow[list[M]]:
@@ -156,7 +156,7 @@ class CachedQuery(Generic[M]):
         check_flags(stale_ok=stale_ok)
         self._stale_ok = stale_ok
         self._max_age = check_seconds("max_age", max_age)
-        self._horizon = check_horizon(horizon)
+        self._horizon = check_finite("horizon", horizon)
         self._revalidate = check_seconds("revalidate", revalidate)
         self._kept: _Kept[M] | None = None
 

@@ -7,11 +7,13 @@ https://docs.kinto-storage.org/en/stable/api/1.x/batch.html
 from __future__ import annotations
 
 from collections.abc import Callable
+from operator import attrgetter
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 from uuid import UUID
 
-from kinto_orm.errors import KintoError, UsageError
+from kinto_orm.errors import InvalidTypeError, KintoError, UsageError
+from kinto_orm.protocol.json_values import say_value
 from kinto_orm.protocol.writes import Flow
 from kinto_orm.query.execution import Place
 from kinto_orm.query.query import Query
@@ -66,15 +68,15 @@ class Gathering:
 
     def count(self, query: Query[Any]) -> Deferred[int]:
         """Read the number of objects of the query."""
-        return self._ending(query, query.__kinto_reading__().count)
+        return self._ending(query, attrgetter("count"))
 
     def exists(self, query: Query[Any]) -> Deferred[bool]:
         """Read whether the query has any object."""
-        return self._ending(query, query.__kinto_reading__().exists)
+        return self._ending(query, attrgetter("exists"))
 
     def timestamp(self, query: Query[Any]) -> Deferred[int | None]:
         """Read the timestamp of the query's whole list, in milliseconds."""
-        return self._ending(query, query.__kinto_reading__().timestamp)
+        return self._ending(query, attrgetter("timestamp"))
 
     def get(self, source: Fetchable[H], id: str | UUID) -> Deferred[H]:
         """Read the object of that id. Takes a model, a manager or a query."""
@@ -84,11 +86,14 @@ class Gathering:
         """Read the object of that id, or ``None`` where there is none. Takes a model, a manager or a query."""
         return self._add(or_none(_fetch(source, self._runner, id)))
 
-    def _ending(self, query: Query[Any], ending: Callable[[Place], Flow[T]]) -> Deferred[T]:
-        place = query.__kinto_reading__().source.locate()
+    def _ending(self, query: Query[Any], ending: Callable[[Any], Callable[[Place], Flow[T]]]) -> Deferred[T]:
+        if not isinstance(cast(object, query), Query):
+            raise InvalidTypeError(f"A query or a manager is asked here, not {say_value(query)}.")
+        reading = query.__kinto_reading__()
+        place = reading.source.locate()
         if place.runner is not self._runner:
             raise UsageError(f"{query!r} belongs to another client than this block.")
-        return self._add(ending(place))
+        return self._add(ending(reading)(place))
 
     def _add(self, flow: Flow[Any]) -> Deferred[Any]:
         deferred: Deferred[Any] = Deferred()
