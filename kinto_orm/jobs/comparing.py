@@ -15,7 +15,6 @@ from kinto_orm.protocol.json_values import (
     JSON,
     MISSING,
     JSONObject,
-    decode,
     encode,
     is_same,
     is_stored_as,
@@ -50,13 +49,13 @@ class PlannedChange:
     kind: ChangeKind
     id: str
     """The id of the record."""
-    key: str = ""
+    key: str = field(default="", repr=False)
     """The natural key by which the row was matched, as JSON; empty where that is the id."""
     last_modified: int | None = None
     """The timestamp of the record when the plan was made, in milliseconds; ``None`` for one that is created."""
-    old: JSONObject | None = None
+    old: JSONObject | None = field(default=None, repr=False)
     """The data that the record had; ``None`` for one that is created."""
-    new: JSONObject | None = None
+    new: JSONObject | None = field(default=None, repr=False)
     """The data that the record shall have; ``None`` for one that is deleted."""
 
     @property
@@ -74,15 +73,8 @@ class PlannedChange:
 
     def as_json(self) -> JSONObject:
         """Return the change as JSON values, as a saved plan has it; ``None`` is left out."""
-        found = {
-            "kind": self.kind,
-            "id": self.id,
-            "key": self.key or None,
-            "last_modified": self.last_modified,
-            "old": self.old,
-            "new": self.new,
-        }
-        return {name: value for name, value in found.items() if value is not None}
+        names = ("kind", "id", "key", "last_modified", "old", "new")
+        return {name: value for name in names if (value := getattr(self, name)) not in (None, "")}
 
 
 def _differences(
@@ -93,16 +85,6 @@ def _differences(
             yield from _differences(before, after, (*path, key))
         else:
             yield say_path((*path, key)), before, after
-
-
-def encode_change(change: PlannedChange) -> bytes:
-    """Return the change as JSON text."""
-    return encode([change.kind, change.id, change.key, change.last_modified, change.old, change.new])
-
-
-def decode_change(text: bytes) -> PlannedChange:
-    """Return the change of a text that :func:`encode_change` wrote."""
-    return PlannedChange(*decode(text, "a planned change"))
 
 
 def changed_fields(old: Mapping[str, JSON], new: Mapping[str, JSON]) -> dict[str, tuple[JSON, JSON]]:

@@ -26,11 +26,10 @@ from kinto_orm.jobs.comparing import (
     Key,
     PlanCounts,
     PlannedChange,
-    decode_change,
-    encode_change,
 )
 from kinto_orm.jobs.sources import NumberedRow, RowCodec, Rows, Source, open_source
 from kinto_orm.jobs.spool import Spool, Spooled
+from kinto_orm.protocol.accounts import DUMPED, SECRETS
 from kinto_orm.protocol.json_values import JSONObject, decode, encode, pause_collector, say_value
 from kinto_orm.protocol.paging import ENVELOPE_KEYS, check_flags
 from kinto_orm.protocol.paths import Kind, check_id
@@ -107,7 +106,7 @@ class PlannedChanges:
         self._deletes = self._spool()
 
     def _spool(self) -> Spool[PlannedChange]:
-        return Spool(lambda _, change: encode_change(change), decode_change)
+        return Spool(lambda _, change: encode(change.as_json()), lambda text: PlannedChange(**decode(text, "a change")))
 
     def add(self, changes: Iterable[PlannedChange]) -> None:
         """Keep the changes."""
@@ -196,7 +195,7 @@ class Planning:
         if repeated is not None:
             (key, first, _), (_, second, _) = repeated
             raise DuplicateKeyError(
-                f"{self.options.key} {key!r} comes twice: {source.describe(first)} and {source.describe(second)}. "
+                f"{self._say(key)} comes twice: {source.describe(first)} and {source.describe(second)}. "
                 "Nothing was sent."
             )
 
@@ -263,7 +262,7 @@ class Planning:
             yield from call_blocking("rows", lambda keyed=keyed: changes.add(comparison.take(keyed)))  # type: ignore[misc]
 
     def _compare_by_key(self, comparison: Comparison[Any], changes: PlannedChanges) -> Flow[None]:
-        records: Spool[JSONObject] = Spool(lambda _, record: encode(record), _decode_record)
+        records: Spool[JSONObject] = Spool(lambda _, record: encode(record), lambda text: decode(text, "a record"))
         try:
             walk = self._walk()
             while (flow := walk.next_page()) is not None:
@@ -279,13 +278,17 @@ class Planning:
             if repeated is not None:
                 (key, _, first), (_, _, second) = repeated
                 raise DuplicateKeyError(
-                    f"{comparison.key} {key} is the key of two records of {self.place.path}: {first['id']} and "
+                    f"{self._say(key)} is the key of two records of {self.place.path}: {first['id']} and "
                     f"{second['id']}. Nothing was written."
                 )
             pairs = ((key, record) for key, _, record in records)
             yield from call_blocking("rows", lambda: changes.add(comparison.take(pairs)))
         finally:
             records.close()
+
+    def _say(self, key: str) -> str:
+        name = str(self.options.key)
+        return f"{name} {say_key(key, name, SECRETS.get(str(self.place.path), {}))}"
 
     def _walk(self) -> PageWalk[JSONObject]:
         return PageWalk(RawRows(), self.place, Selection(page_size=PAGE_SIZE), "raise")
@@ -328,14 +331,14 @@ class Planning:
             self.progress(done, None, what)
 
 
+def say_key(value: str, key: str, secrets: Collection[str]) -> str:
+    """Return the value of a key for a text: stars where a part of it is secret."""
+    return value if set(key.split(", ")).isdisjoint(secrets) else DUMPED
+
+
 def _located(error: KintoError, source: Source, position: int) -> KintoError:
     """Return the error with the words for its row."""
     return type(error)(f"{source.describe(position)}: {error}")
-
-
-def _decode_record(text: bytes) -> JSONObject:
-    found: JSONObject = decode(text, "a record")
-    return found
 
 
 def _decode_row(text: bytes) -> GivenRow:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict
-from typing import NoReturn, get_args
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NoReturn, get_args
 
 from kinto_orm.errors import InvalidInputError, InvalidValueError, ProtocolError, UsageError
 from kinto_orm.jobs.applying import Applying, OnOutcome, SyncReport
 from kinto_orm.jobs.comparing import ChangeKind, PlanCounts, PlannedChange
-from kinto_orm.jobs.planning import Planned, PlannedChanges, Planning, SyncOptions
+from kinto_orm.jobs.planning import Planned, PlannedChanges, Planning, SyncOptions, say_key
 from kinto_orm.jobs.sources import RowCodec, Rows
+from kinto_orm.protocol.accounts import DUMPED, SECRETS
 from kinto_orm.protocol.json_values import JSON, MISSING, JSONObject, decode, encode, say_value
+from kinto_orm.protocol.merge import at_places
 from kinto_orm.protocol.paths import check_id
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import Place
@@ -83,13 +85,13 @@ class SyncPlan:
         return await self._planned.place.runner.arun(self._apply(progress, on_outcome))
 
     def __str__(self) -> str:
-        counts = self.counts
+        counts, secrets = self.counts, SECRETS.get(str(self._planned.place.path), {})
         lines = [
             f"{self._planned.place.path}: {counts.create} to create, {counts.update} to update, {counts.delete} to "
             f"delete, {counts.unchanged} unchanged"
         ]
         for change in self:
-            lines += _lines_of(change)
+            lines += _lines_of(change, self._planned.key, secrets)
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -200,11 +202,19 @@ def _change_of(found: JSONObject) -> PlannedChange:
     return change
 
 
-def _lines_of(change: PlannedChange) -> Iterator[str]:
-    yield f"{_MARKS[change.kind]} {change.id}" + (f" ({change.key})" if change.key else "")
-    for path, old, new in change.differences():
+@dataclass(frozen=True)
+class _Covered:
+    """A secret in a text of a plan, told apart from other ones without being shown."""
+
+    value: JSON
+
+
+def _lines_of(change: PlannedChange, key: str, secrets: Mapping[str, Any]) -> Iterator[str]:
+    yield f"{_MARKS[change.kind]} {change.id}" + (f" ({say_key(change.key, key, secrets)})" if change.key else "")
+    before, after = (at_places(side, secrets, _Covered) for side in (change.old, change.new))  # still told apart
+    for path, old, new in replace(change, old=before, new=after).differences():
         yield f"    {path}: " + (_value(new) if change.kind == "create" else f"{_value(old)} -> {_value(new)}")
 
 
 def _value(value: JSON) -> str:
-    return "(none)" if value is MISSING else json.dumps(value, ensure_ascii=False)
+    return "(none)" if value is MISSING else json.dumps(value, ensure_ascii=False, default=lambda _: DUMPED)

@@ -25,7 +25,7 @@ from kinto_orm.models.data import (
 from kinto_orm.models.envelope import FRESH, NewObjects, bare, envelope_in, put_in_envelope
 from kinto_orm.models.loading import become_loaded
 from kinto_orm.models.permissions import permission_lists
-from kinto_orm.protocol.accounts import hide
+from kinto_orm.protocol.accounts import SECRETS
 from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, is_same, parse_timestamp, say_value
 from kinto_orm.protocol.paging import without_envelope
 from kinto_orm.protocol.patches import (
@@ -76,7 +76,7 @@ def change_of(
         model.__kinto_path__()  # it needs an id: none is drawn for it
     state, envelope, codec = model.__kinto_state__(draw=True), model.__kinto_envelope__(), codec_of(type(model))
     if codec.secrets:
-        hide(state.path.plural, codec.secrets)
+        SECRETS[str(state.path.plural)].update(codec.secrets)
     data: JSONObject = {}
     mark: Mark | None = None
     if state.status is Status.NEW or (state.status is Status.LOADED and not state.is_partial) or has_data(model):

@@ -30,6 +30,7 @@ from kinto_orm.models.rows import ModelRows, unsaved_fields
 from kinto_orm.models.source import ModelSource
 from kinto_orm.plugins.attachments import attach, attachment, detach, download
 from kinto_orm.plugins.history import HistoryMixin
+from kinto_orm.protocol.accounts import SECRETS
 from kinto_orm.protocol.attachments import Attachment
 from kinto_orm.protocol.json_values import JSON, say_value
 from kinto_orm.protocol.messages import Content, DownloadOptions
@@ -270,7 +271,7 @@ class Manager(HistoryMixin[M]):
 
     def __kinto_bulk__(self, verb: Verb, name: str, objects: Iterable[Any], place: Place | None = None) -> Bulk[M]:
         if isinstance(objects, (Mapping, KintoObject)) or not isinstance(cast(object, objects), Iterable):
-            raise InvalidTypeError(f"{name}() takes many objects, not one: {say_value(objects)}.")
+            raise InvalidTypeError(f"{name}() takes many objects, not one: a {type(objects).__name__}.")
         place = self._source.locate() if place is None else place
         refuse_staging(place.runner, f"{name}()")
         place = place._replace(parent=self._source.parent_at(place))
@@ -308,7 +309,7 @@ class Manager(HistoryMixin[M]):
             return Outcome(one, verb, "unchanged")
         envelope: Envelope = one.__kinto_envelope__()
         if envelope.status is Status.NEW and not name.endswith("_create"):
-            raise InvalidTypeError(f"{name}() takes loaded objects, not {say_value(given)}: read them first.")
+            raise InvalidTypeError(f"{name}() takes loaded objects, not {say_value(one)}: read them first.")
         self._bind(one, envelope, place)
         change: Answered[M] = change_of(one, verb)
         return change
@@ -501,6 +502,8 @@ class RecordManager(Manager[M]):
         return self._source.locate(), self._rows()
 
     def _rows(self) -> ModelRows:
+        if secrets := codec_of(self._source.model).secrets:
+            SECRETS[str(self._source.locate().path)].update(secrets)
         return ModelRows(self._source)
 
     def _both_sides(

@@ -7,6 +7,7 @@ https://docs.kinto-storage.org/en/stable/api/1.x/accounts.html
 from __future__ import annotations
 
 import json
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,7 +16,7 @@ from kinto_orm.protocol.json_values import JSON, JSONObject, decode, encode
 from kinto_orm.protocol.merge import at_places
 from kinto_orm.protocol.messages import Request, Response
 from kinto_orm.protocol.patches import JSONPatch
-from kinto_orm.protocol.paths import PASSWORD, ObjectPath, PluralPath
+from kinto_orm.protocol.paths import PASSWORD, ObjectPath
 
 HIDDEN = "***"
 DUMPED = "**********"
@@ -68,13 +69,8 @@ def without_secrets(path: ObjectPath, data: JSONObject | None) -> JSONObject | N
     return {key: value for key, value in data.items() if key not in path.kind.secrets}
 
 
-_secrets: dict[str, dict[str, Any]] = {}
-"""For a list of records (its path), the keys under which a model has secrets, and their places inside the values."""
-
-
-def hide(records: PluralPath, places: Mapping[str, Any]) -> None:
-    """Show the secrets of these keys as stars from now on, in the records of that list."""
-    _secrets.setdefault(str(records), {}).update(places)
+SECRETS: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+"""For a list of records (its path), the keys of a model's secrets, and their places inside the values: stars."""
 
 
 def mask(value: JSON, places: Any) -> JSON:
@@ -85,17 +81,15 @@ def mask(value: JSON, places: Any) -> JSON:
 def shown_entry(entry: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a request as it may be shown, without passwords and secrets."""
     body, path = entry.get("body"), str(entry["path"])
-    secrets = _secrets.get(path.partition("?")[0].rpartition("/")[0], {})
+    secrets = SECRETS.get(path.partition("?")[0].rpartition("/")[0], {})
     if isinstance(body, list):
         return {**entry, "body": [_shown_operation(one, secrets) for one in body]}
     data = body.get("data") if isinstance(body, dict) else None
-    if not isinstance(data, dict):
+    is_account = _is_of_accounts(path)
+    if not isinstance(data, dict) or (PASSWORD if is_account else secrets.keys()).isdisjoint(data):
         return entry
-    if _is_of_accounts(path):
-        shown = data if PASSWORD.isdisjoint(data) else {**data, "password": HIDDEN}
-    else:
-        shown = data if secrets.keys().isdisjoint(data) else mask(data, secrets)
-    return entry if shown is data else {**entry, "body": {**entry["body"], "data": shown}}
+    shown = {**data, "password": HIDDEN} if is_account else mask(data, secrets)
+    return {**entry, "body": {**entry["body"], "data": shown}}
 
 
 def _shown_operation(operation: JSON, secrets: Mapping[str, Any]) -> JSON:

@@ -169,7 +169,7 @@ def _function_of(
             raise UsageError("update() takes a function or values, not both.")
         return change
     if change is not None and not isinstance(change, Mapping):
-        raise InvalidTypeError(f"update() takes a function, or names and values, not {say_value(change)}.")
+        raise InvalidTypeError(f"update() takes a function, or names and values, not a {type(change).__name__}.")
     wanted = {**(change or {}), **values}
     if not wanted:
         raise UsageError("update() needs a function, or names and values.")

@@ -235,8 +235,12 @@ class Outcome(Generic[H_co]):
     error: KintoError | None = None
     reconciled: bool = False
     """Whether the answer to a first attempt got lost, and a second one showed that it had been applied."""
-    change: Change[Any] | None = field(default=None, repr=False, compare=False)
+    change: Change[Any] | None = field(default=None, compare=False)
     """The write itself: ``compensate()`` needs it."""
+
+    def __repr__(self) -> str:  # without an item as it was given, which may have secrets
+        shown = type(self.object).__name__ if isinstance(self.object, Mapping) else repr(self.object)
+        return f"Outcome({shown}, {self.verb!r}, {self.status!r}, error={self.error!r})"
 
     @property
     def is_stored(self) -> bool:

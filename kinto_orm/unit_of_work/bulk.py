@@ -50,9 +50,8 @@ class BulkReport:
 
     def add(self, one: Answered[Any]) -> None:
         """Count one outcome."""
-        status = one.status
-        if status in STORED or status == "planned":
-            setattr(self, status, getattr(self, status) + 1)
+        if one.status in STORED or one.status == "planned":
+            setattr(self, one.status, getattr(self, one.status) + 1)
         if one.error is not None:
             self.failed.append(outcome_of(one))
 

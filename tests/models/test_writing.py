@@ -40,6 +40,7 @@ from kinto_orm import (
     Collection,
     CommitError,
     ConnectionLostError,
+    DuplicateKeyError,
     InvalidTypeError,
     InvalidValueError,
     JSONPatch,
@@ -152,6 +153,33 @@ def test_j04_secrets_are_masked_wherever_people_look(
         seen += [str(error.value), repr(error.value), str(error.value.__cause__)]
 
     assert not [(secret, text) for text in [*seen, caplog.text] for secret in SECRETS if secret in text]
+
+
+def test_j04_secrets_are_masked_in_plans_and_reports_of_many_records(kinto_client: Client, wire: Wiretap) -> None:
+    safe().save()
+    new = {"token": "0ther", "raw": "0ther", "inner": {"key": "0ther"}, "many": [{"key": "0ther"}], "note": "shown"}
+    records = Safe.records
+    plans = [records.plan([{"id": "x", **new}]), records.plan([new], key="token"), records.diff([new], key="token")]
+    seen = [text for plan in plans for text in (str(plan), repr(list(plan)))]
+
+    assert 'token: "**********" -> "**********"' in seen[0] and '"shown"' in seen[0]
+    with pytest.raises(DuplicateKeyError) as repeated:
+        records.plan([new, new], key="token")
+    Safe(id="y", token=SecretStr("t0p-s3cret")).save()
+    with pytest.raises(DuplicateKeyError) as stored:
+        records.plan([new], key="token")
+    seen += [str(repeated.value), str(stored.value)]
+    for refused in (
+        lambda: records.bulk_create(new),
+        lambda: records.update(MergePatch(new)),
+        lambda: records.bulk_update([{"id": "x", **new}]),
+        lambda: records.bulk_create([{**new, "token": ["0ther"]}]),
+    ):
+        with pytest.raises((InvalidTypeError, CommitError)) as error:
+            refused()
+        seen += [str(error.value), repr(getattr(error.value, "report", None))]
+
+    assert not [(secret, text) for text in seen for secret in (*SECRETS, "0ther") if secret in text]
 
 
 def test_j04_a_key_of_another_collection_is_no_secret(kinto_client: Client, wire: Wiretap) -> None:
