@@ -39,6 +39,7 @@ from kinto_orm.models.field_types import (
     find_sets,
     find_texts,
     finite_schema,
+    holds_lists,
     respell,
     wire_schema,
 )
@@ -89,6 +90,7 @@ class Codec:
         """The places of secrets, by wire name."""
         self.sets, self.texts = (find(schema.definitions, schema.fields) for find in (find_sets, find_texts))
         """The places of sets, and of JSON that is written as a text, by wire name."""
+        self.lists = {name: holds_lists(one["schema"], promises.definitions) for name, one in schema.fields.items()}
         self.excluded = {name for name, field in model.__pydantic_fields__.items() if field.exclude is True}
         """The fields that are read and never written."""
         declared = model.__pydantic_fields__.items()

@@ -549,6 +549,28 @@ def find_sets(definitions: Iterable[Any], fields: Mapping[str, Any]) -> dict[str
     ).in_fields(fields)
 
 
+_LISTS = frozenset({"list", "tuple", "set", "frozenset", "call"})  # a named tuple is made by a call
+_NO_LISTS = frozenset({"dict", "model", "dataclass", *_OF_FIELDS})
+
+
+def holds_lists(schema: Any, definitions: Mapping[str, Any]) -> bool | None:
+    """Return whether the values of the type are lists in Python; ``None`` where some may be, and others not."""
+    kind = schema["type"]
+    if kind in ("definition-ref", "definitions") or schema.get("root_model"):
+        inner = definitions[schema["schema_ref"]] if kind == "definition-ref" else schema["schema"]
+        found = holds_lists(inner, definitions)
+        return None if found and kind == "model" else found
+    # A PlainValidator of the user's may return anything; those inside pydantic's own types have no serializer.
+    if kind == "any" or (kind == "function-plain" and "serialization" in schema):
+        return None
+    if kind in _LISTS or kind in _NO_LISTS:
+        return kind in _LISTS
+    choices = {holds_lists(one, definitions) for one in _children(schema)}
+    if "union" in kind and len(choices) > 1:
+        return None
+    return True if True in choices else None if None in choices else False
+
+
 def _is_same_place(one: Places, other: Places) -> bool:
     if isinstance(one, list) and isinstance(other, list):
         return _is_same_place(one[0], other[0])

@@ -106,6 +106,11 @@ class ModelSource(NamedTuple):
         codec, name = declared
         return codec.condition_value(name, operator, value)
 
+    def holds_lists(self, field: str) -> bool | None:
+        """Return whether the field of that wire name is declared to hold lists; ``None``: it may hold others, too."""
+        declared = declared_at(self.model, field)
+        return False if declared is None else declared[0].lists[declared[1]]
+
     def check_order(self, field: str) -> None:
         """Raise ``InvalidFilterError`` for a field that the server sorts in another order than Python."""
         if (declared := declared_at(self.model, field)) is not None:

@@ -56,9 +56,19 @@ def without(reading: Reading[M], conditions: Iterable[Condition | bool], keyword
     for name, value in keywords.items():
         operator, field = split_keyword(name, declared)
         if not operator and isinstance(value, (list, tuple, set, frozenset)):
-            operator = "in"
+            operator = _operator_for_list(reading, field)
         equalities.append(_keyword_condition(reading, operator, field, value))
     return _with_conditions(reading, [_negated(one) for one in equalities])
+
+
+def _operator_for_list(reading: Reading[M], name: str) -> str:
+    holds_lists = reading.source.holds_lists(reading.source.resolve_field(name))
+    if holds_lists is None:
+        raise InvalidFilterError(
+            f"exclude({name}=[…]): the field may hold lists and other values, so that the list may be one value or "
+            f"several. Write exclude(in_{name}=[…]) for several, exclude(F({name!r}) == […]) for the list."
+        )
+    return "" if holds_lists else "in"
 
 
 def ordered(reading: Reading[M], fields: Sequence[Any]) -> Reading[M]:

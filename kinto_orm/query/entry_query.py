@@ -49,6 +49,10 @@ class RawEntries:
         """Return the name unchanged."""
         return name
 
+    def holds_lists(self, field: str) -> bool | None:
+        """Return ``False``: no field is declared."""
+        return False
+
     def check_order(self, field: str) -> None:
         """Do nothing: the server may sort by any field."""
 

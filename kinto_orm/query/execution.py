@@ -175,6 +175,10 @@ class Source(Loader[M_co], Protocol[M_co]):
         """Return the value as the field of that wire name is written; raise ``InvalidFilterError``."""
         ...
 
+    def holds_lists(self, field: str) -> bool | None:
+        """Return whether the field of that wire name is declared to hold lists; ``None``: it may hold others, too."""
+        ...
+
     def check_order(self, field: str) -> None:
         """Raise ``InvalidFilterError`` for a field that the server sorts in another order than Python."""
         ...

@@ -114,7 +114,8 @@ class Query(ConditionalReads[M]):
     def exclude(self, *conditions: Condition | bool, **keywords: Any) -> Query[M]:
         """Leave out the objects that meet any of the conditions, which must be equalities.
 
-        A list of values is excluded value by value. Objects without the field stay.
+        A list of values is excluded value by value; where the model's field holds lists, it is one of them. Objects
+        without the field stay.
         """
         return Query(building.without(self._reading, conditions, keywords))
 

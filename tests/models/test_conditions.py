@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 import os
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta, timezone
@@ -23,7 +24,7 @@ import pytest
 from field_kinds import KINDS, Color
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from pydantic import Json, PlainSerializer, create_model
+from pydantic import Json, PlainSerializer, PlainValidator, create_model
 
 from kinto_orm import Client, Collection, F, InvalidFilterError, KintoError, OrderedText, Record
 
@@ -140,6 +141,11 @@ def test_j08_conditions_and_orders_give_what_python_gives_or_are_refused(
             query = model.records.filter(compare(F(model.f), asked))
             expected = {one.id for one in found if compare(one.f, asked)}
             assert {one.id for one in query} == expected, f"{symbol} {asked!r}"
+    # A list in the place of a value stands for its values, unless the values are lists.
+    for one_or_more in (asked,) if isinstance(asked, (list, tuple, set, frozenset, deque)) else (asked, [asked]):
+        with suppress(InvalidFilterError, TypeError):
+            left = {one.id for one in model.records.exclude(f=one_or_more)}
+            assert left == {one.id for one in found if one.f != asked}, f"exclude {one_or_more!r}"
     with suppress(InvalidFilterError, TypeError):
         ordered = [one.f for one in model.records.order_by("f", "id")]
         assert ordered == sorted(one.f for one in found)
@@ -226,3 +232,43 @@ def test_items_of_a_list_are_spelt_as_the_field_spells_them(store: Any) -> None:
     assert Row.records.filter(F(Row.days).contains(moment.astimezone(timezone(timedelta(hours=3))))).count() == 1
     assert Row.records.filter(F(Row.labels).contains(3), F(Row.tags).contains_any("a", "b")).count() == 1
     assert Row.records.filter(F(Row.at).in_([moment])).count() == 0
+
+
+class Tagged(Record, bucket="payments", collection="todos"):
+    tags: tuple[int | str, ...] = ()
+    days: list[date] | None = None
+    labels: frozenset[int] = frozenset()
+    n: int = 0
+    code: int | str = 0
+    anything: Any = None
+    either: list[int] | int = 0
+    read: Annotated[list[int], PlainValidator(list)] | None = None
+
+
+@pytest.mark.parametrize(
+    ("excluded", "left"),
+    [
+        ({"tags": [1]}, {"b"}),
+        ({"tags": []}, {"a", "b"}),
+        ({"tags": ["1"]}, {"a", "b"}),
+        ({"days": [date(2030, 1, 1)]}, {"b"}),
+        ({"labels": {2, 1}}, {"b"}),
+        ({"n": [1, 5]}, {"b"}),
+        ({"n": []}, {"a", "b"}),
+        ({"code": {1}}, {"b"}),
+        ({"in_anything": [1]}, {"b"}),
+    ],
+)
+def test_exclude_takes_a_list_for_the_value_of_a_field_that_holds_lists(
+    todos: Collection[Record], excluded: dict[str, Any], left: set[str]
+) -> None:
+    Tagged(id="a", tags=(1,), days=[date(2030, 1, 1)], labels=frozenset({1, 2}), n=1, code=1, anything=1).save()
+    Tagged(id="b", tags=(2, "1"), labels=frozenset({2}), n=2, anything=[1]).save()
+
+    assert {one.id for one in Tagged.records.exclude(**excluded)} == left
+
+
+@pytest.mark.parametrize("name", ["anything", "either", "read"])
+def test_exclude_refuses_a_list_that_may_be_a_value_or_several(name: str) -> None:
+    with pytest.raises(InvalidFilterError, match=rf"exclude\(in_{name}=\[…\]\)"):
+        Tagged.records.exclude(**{name: [1]})
