@@ -412,8 +412,16 @@ class Codec:
 
 
 def declared_at(model: type[Any], path: str) -> tuple[Codec, str] | None:
-    """Return the field at that path of wire names, of the class or of a class in its fields; ``None`` for no field."""
+    """Return the field at that path of wire names, of the class or of a class in its fields; ``None`` for no field.
+
+    Raises ``InvalidFilterError`` for a field with a dot in its wire name.
+    """
     codec = codec_of(model)
+    for dotted in [one for one in codec.fields if "." in one and f"{path}.".startswith(f"{one}.")]:
+        raise InvalidFilterError(
+            f"{model.__name__}.{codec.fields[dotted]} is {dotted!r} on the wire: Kinto takes a dot for a path into an "
+            "object, and would find nothing there. Look at this field in Python, or give it a name without a dot."
+        )
     if path in codec.fields:
         return codec, codec.fields[path]
     wire, _, rest = path.partition(".")

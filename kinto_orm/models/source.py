@@ -97,6 +97,10 @@ class ModelSource(NamedTuple):
         """Return the wire names of the declared fields."""
         return codec_of(self.model).fields
 
+    def check_path(self, path: str) -> None:
+        """Raise ``InvalidFilterError`` for a declared field that the server would not find by that path."""
+        declared_at(self.model, path)
+
     def condition_value(self, field: str, operator: str, value: Any) -> Any:
         """Return the value as the field of that wire name is written; raise ``InvalidFilterError``."""
         declared = declared_at(self.model, field)

@@ -120,7 +120,10 @@ def field_names(reading: Reading[M], fields: Sequence[Any], verb: str) -> tuple[
     """Return the wire names of the fields."""
     if not fields:
         raise InvalidFilterError(f"{verb}() needs at least one field.")
-    return tuple(_field_name(reading, one) for one in fields)
+    names = tuple(_field_name(reading, one) for one in fields)
+    for name in names:
+        reading.source.check_path(name)
+    return names
 
 
 def moment(timestamp: TimestampInput, what: str, overlap: float = 0) -> int:
@@ -153,6 +156,8 @@ def check_count(value: Any, what: str, least: int = 0, most: int | None = None) 
 def _with_conditions(reading: Reading[M], more: list[Condition]) -> Reading[M]:
     if not more:
         return reading
+    for one in more:
+        reading.source.check_path(one.field)
     conditions = (*reading.selection.conditions, *more)
     encode_conditions(conditions)  # an invalid condition raises here, in the user's line
     return reading.select(conditions=conditions)

@@ -41,6 +41,9 @@ class RawEntries:
         """Return no names: no field is declared."""
         return ()
 
+    def check_path(self, path: str) -> None:
+        """Do nothing: no field is declared."""
+
     def condition_value(self, field: str, operator: str, value: Any) -> Any:
         """Return the value itself: entries are of no model."""
         return value

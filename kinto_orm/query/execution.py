@@ -171,6 +171,10 @@ class Source(Loader[M_co], Protocol[M_co]):
         """Return the wire names of the fields that the model declares."""
         ...
 
+    def check_path(self, path: str) -> None:
+        """Raise ``InvalidFilterError`` for a declared field that the server would not find by that path."""
+        ...
+
     def condition_value(self, field: str, operator: str, value: Any) -> Any:
         """Return the value as the field of that wire name is written; raise ``InvalidFilterError``."""
         ...

@@ -24,7 +24,7 @@ import pytest
 from field_kinds import KINDS, Color
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
-from pydantic import Json, PlainSerializer, PlainValidator, create_model
+from pydantic import BaseModel, Field, Json, PlainSerializer, PlainValidator, create_model
 
 from kinto_orm import Client, Collection, F, InvalidFilterError, KintoError, OrderedText, Record
 
@@ -272,3 +272,37 @@ def test_exclude_takes_a_list_for_the_value_of_a_field_that_holds_lists(
 def test_exclude_refuses_a_list_that_may_be_a_value_or_several(name: str) -> None:
     with pytest.raises(InvalidFilterError, match=rf"exclude\(in_{name}=\[…\]\)"):
         Tagged.records.exclude(**{name: [1]})
+
+
+class Part(BaseModel):
+    m: int = Field(default=0, validation_alias="c.d", serialization_alias="c.d")
+
+
+class Dotted(Record, bucket="payments", collection="todos"):
+    n: int = Field(default=0, validation_alias="a.b", serialization_alias="a.b")
+    part: Part = Part()
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: Dotted.records.filter(n=7),
+        lambda: Dotted.records.filter(has_n=True),
+        lambda: Dotted.records.filter(F(Dotted.n).has()),
+        lambda: Dotted.records.filter(F("a.b") == 7),
+        lambda: Dotted.records.filter(F(Dotted.part.m) > 7),
+        lambda: Dotted.records.filter(**{"part.c.d": 7}),
+        lambda: Dotted.records.exclude(n=7),
+        lambda: Dotted.records.exclude(n=[7]),
+        lambda: Dotted.records.order_by("-n"),
+        lambda: Dotted.records.order_by(F(Dotted.n).desc()),
+        lambda: Dotted.records.only("n"),
+        lambda: Dotted.records.values(Dotted.n),
+        lambda: Dotted.records.filter(_fields=["n"]),
+    ],
+)
+def test_a_name_that_the_server_takes_for_a_path_is_refused(
+    todos: Collection[Record], refused: Callable[[], Any]
+) -> None:
+    with pytest.raises(InvalidFilterError, match="dot"):
+        refused()
