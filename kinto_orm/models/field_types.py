@@ -356,9 +356,11 @@ def _union(promises: Promises, schema: Any, config: Config) -> FieldType:
 def _container(promises: Promises, schema: Any, config: Config) -> FieldType:
     inner = [promises.of(one, config) for one in _children(schema)]
     keys = [promises.of(schema["keys_schema"], config)] if "keys_schema" in schema else []
+    # A key that may be null, or a name for such a type, is written as a text: None and "None" would be one key.
+    has_text_keys = schema.get("keys_schema", {}).get("type") not in ("nullable", "definition-ref", "definitions")
     joined, is_plain = _joined(inner), schema["type"] in _PLAIN_CONTAINERS
     return joined._replace(
-        is_lossless=is_plain and joined.is_lossless and all(one == _TEXT for one in keys),
+        is_lossless=is_plain and joined.is_lossless and has_text_keys and all(one == _TEXT for one in keys),
         is_checked_by_dump=is_plain and joined.is_checked_by_dump and not _is_limited(schema),
         is_immutable=False,
         order="",

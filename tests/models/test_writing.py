@@ -227,6 +227,7 @@ class Odd(Item):
     clock: time = time()
     anything: Any = None
     twice: int = 0
+    keyed: dict[str | None, int] = {}
 
     @field_validator("twice", mode="before")
     @classmethod
@@ -248,6 +249,8 @@ ODD: dict[str, Any] = {
     "left out": ("hidden", 6),
     "an offset with seconds": ("clock", time(1, tzinfo=timezone(timedelta(hours=1, seconds=21)))),
     "validator that changes": ("twice", 3),
+    "a key that is None": ("keyed", {None: 1}),
+    "keys that are one text": ("keyed", {None: 1, "None": 2}),
 }
 
 
