@@ -43,7 +43,7 @@ from kinto_orm.models.field_types import (
     respell,
     wire_schema,
 )
-from kinto_orm.models.metaclass import inner_model, wire_name
+from kinto_orm.models.metaclass import inner_model, names_by_wire
 from kinto_orm.models.undeclared import difference, parts_of
 from kinto_orm.protocol.filters import ORDERING
 from kinto_orm.protocol.json_values import JSON, JSONObject, encode, say_path, to_json_object, to_json_value
@@ -69,7 +69,7 @@ class Codec:
         if not model.__pydantic_complete__:
             _complete(model)
         self.model = model
-        own = {wire_name(model, name): name for name in model.__pydantic_fields__}
+        own = names_by_wire(model)
         self.fields: Mapping[str, str] = own
         """Wire name to field name."""
         self.wires: Mapping[str, str] = {name: wire for wire, name in own.items()}

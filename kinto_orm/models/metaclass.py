@@ -237,7 +237,7 @@ def check_class(model: type[Any]) -> None:
         raise InvalidTypeError(
             f"{model.__name__}.__pydantic_extra__: undeclared keys are any JSON. Declare a field for those of one type."
         )
-    for name in model.__pydantic_fields__:
+    for name in names_by_wire(model).values():
         _check_read(model, name)
 
 
@@ -256,6 +256,19 @@ def wire_name(model: type[Any], name: str) -> str:
     field = model.__pydantic_fields__[name]
     alias = field.serialization_alias or field.alias
     return alias if isinstance(alias, str) else name
+
+
+def names_by_wire(model: type[Any]) -> dict[str, str]:
+    """Return the names of the fields by wire name; raise ``InvalidTypeError`` where two have the same one."""
+    own: dict[str, str] = {}
+    for name in model.__pydantic_fields__:
+        other = own.setdefault(wire_name(model, name), name)
+        if other != name:
+            raise InvalidTypeError(
+                f"{model.__name__}.{other} and {model.__name__}.{name} are both {wire_name(model, name)!r} on the "
+                "wire, which holds one value: give one of them another alias, or remove it."
+            )
+    return own
 
 
 def _check_read(model: type[Any], name: str) -> None:

@@ -155,6 +155,14 @@ def test_j07_an_own_init_is_refused() -> None:
             def __init__(self, **values: Any) -> None: ...
 
 
+def test_two_fields_of_one_name_on_the_wire_are_refused() -> None:
+    with pytest.raises(InvalidTypeError, match=r"Item\.first and Item\.n are both 'n'"):
+
+        class Item(Record):
+            first: int = Field(default=0, alias="n")
+            n: int = 0
+
+
 def test_j07_a_type_of_undeclared_keys_is_refused() -> None:
     with pytest.raises(InvalidTypeError, match="undeclared keys are any JSON"):
 
