@@ -19,7 +19,7 @@ from kinto_orm.protocol.paging import is_tombstone
 from kinto_orm.protocol.writes import Flow, call_blocking
 from kinto_orm.query.execution import Page, PageWalk, Place, RawRows
 from kinto_orm.query.query import Query
-from kinto_orm.repository.disk import FilePath, read_lines
+from kinto_orm.repository.disk import FilePath, check_path, read_lines
 from kinto_orm.repository.state import Change, FlowRunner, ObjectState, Stateful, Verb
 
 Rows: TypeAlias = Iterable[Any] | FilePath | Query[Any]
@@ -118,7 +118,7 @@ def _open_file(path: FilePath, codec: RowCodec) -> Source:
 
 def read_dump(path: FilePath) -> list[JSONObject]:
     """Return the rows of a dump; raise ``InvalidValueError`` where it is none."""
-    name, lines = os.fspath(path), read_lines(path)
+    name, lines = check_path(path), read_lines(path)
     found = read_json_lines(lines, name) if name.endswith(".jsonl") else read_json("".join(lines), name)
     rows: list[JSONObject] = []
     for number, row in found:

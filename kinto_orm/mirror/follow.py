@@ -44,6 +44,10 @@ class Followed(Generic[M]):
         default: M | None,
         every: float,
     ) -> None:
+        if not isinstance(cast(object, client), Client):
+            raise InvalidTypeError(f"client is the Client of the server, not {say_value(client)}.")
+        if not isinstance(cast(object, model), type) or not issubclass(model, Record):
+            raise InvalidTypeError(f"model is a class of records, not {say_value(model)}.")
         if default is not None and not isinstance(cast(object, default), model):
             raise InvalidTypeError(f"default is a {model.__name__}, not {say_value(default)}.")
         self.error: KintoError | None = None
@@ -170,7 +174,8 @@ def follow(
     the server. ``collection`` is by default that of the model. With a ``default``, the first start may be offline;
     without one, it raises the errors of the server. Raises ``MirrorFileError`` for a file of another server or user.
     """
-    return client.run(Followed(client, model, collection, id, path, default, every).__kinto_begin__())
+    followed = Followed(client, model, collection, id, path, default, every)
+    return client.run(followed.__kinto_begin__())
 
 
 async def afollow(
@@ -184,4 +189,5 @@ async def afollow(
     every: float = 30,
 ) -> Followed[M]:
     """Like :func:`follow`."""
-    return await client.arun(Followed(client, model, collection, id, path, default, every).__kinto_begin__())
+    followed = Followed(client, model, collection, id, path, default, every)
+    return await client.arun(followed.__kinto_begin__())

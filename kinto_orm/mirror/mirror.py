@@ -189,7 +189,7 @@ class Mirror:
     def _chosen(self, given: Sequence[Collection[Any]]) -> list[tuple[int, Collection[Record]]]:
         """Return number and online collection of these, or of all collections of the file."""
         known = self._store.collections()
-        paths = [str(one.__kinto_path__()) for one in given] if given else list(known)
+        paths = [str(one.__kinto_path__() if isinstance(one, Collection) else one) for one in given] or list(known)
         if unknown := [path for path in paths if path not in known]:
             raise OfflineError(f"{unknown[0]}: the mirror {self.path} does not have it: mirror.collection() adds it.")
         return [(known[path], self._online.bucket(path.split("/")[2]).collection(path.split("/")[4])) for path in paths]

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 
 from kinto_orm.errors import MirrorFileError
 from kinto_orm.forks import fork_lock
+from kinto_orm.repository.disk import check_path
 
 APPLICATION_ID = 0x4B4D4952
 """The number by which SQLite files of a program are known: KMIR."""
@@ -113,7 +114,7 @@ class Store:
         self._connection: sqlite3.Connection | None = None
         self._lease: Lease | None = None
         self._lock, self._is_in_transaction = fork_lock(self.enter_process), False
-        self.path = os.path.abspath(path)
+        self.path = os.path.abspath(check_path(path))
         # The URL of an embedded server changes with each start.
         self.server_url = "embedded" if server_url.endswith(".embedded/v1") else server_url.rstrip("/")
         with self.transaction():

@@ -198,6 +198,8 @@ def _given_id(id: Any, data: JSONObject, kind: Kind) -> str | None:
 
 
 def _take_parents(cls: type[Any], envelope: Envelope, given: dict[str, Any]) -> None:
+    if envelope.client is not None and not hasattr(envelope.client, "__kinto_perform__"):
+        raise InvalidTypeError(f"client= takes a Client, not {say_value(envelope.client)}.")
     if given.get("bucket") is None and given.get("collection") is None:
         return
     kind: Kind = cls.__kinto_kind__

@@ -30,13 +30,20 @@ _APPLICATION_ID = 0x6B696E74
 """The mark of our files in SQLite's header: a file of another program is never written to."""
 
 
+def check_path(path: FilePath, what: str = "A file") -> str:
+    """Return the path as text; raise ``InvalidTypeError`` for what is no path, such as the number of an open file."""
+    if not isinstance(cast(object, path), (str, os.PathLike)):
+        raise InvalidTypeError(f"{what} is given by its path, not by {say_value(path)}.")
+    return os.fspath(path)
+
+
 def read_lines(path: FilePath) -> Iterator[str]:
     """Read the lines of a UTF-8 file one by one, each with its end; a byte order mark is left out.
 
     Raises ``InvalidValueError`` for text that is not UTF-8, ``OSError`` where the file cannot be read.
     """
     # Without translation of line ends: the cells of a CSV file may hold them.
-    with open(path, encoding="utf-8-sig", newline="") as file:
+    with open(check_path(path), encoding="utf-8-sig", newline="") as file:
         try:
             yield from file
         except UnicodeDecodeError as error:
@@ -45,7 +52,7 @@ def read_lines(path: FilePath) -> Iterator[str]:
 
 def write_text(path: FilePath, pieces: Iterable[str]) -> None:
     """Write a UTF-8 file; it takes its place only when it is whole. Raises ``OSError``."""
-    new = NewFile(Path(path))
+    new = NewFile(Path(check_path(path)))
     try:
         for piece in pieces:
             new.write(piece.encode())
@@ -81,9 +88,7 @@ def _read_open(file: IO[bytes]) -> object:
 
 def open_folder(path: FilePath) -> Folder:
     """Return the folder, which need not be there. Raises ``InvalidTypeError`` for what is no path."""
-    if not isinstance(cast(object, path), (str, os.PathLike)):
-        raise InvalidTypeError(f"A folder is given by its path, not by {say_value(path)}.")
-    return Folder(Path(path))
+    return Folder(Path(check_path(path, "A folder")))
 
 
 def open_temporary_folder() -> TemporaryFolder:
@@ -297,7 +302,7 @@ class _LastingLists(SortedLists):
     _columns = "key TEXT, position INTEGER, body BLOB, PRIMARY KEY (key, position)"
 
     def __init__(self, path: FilePath) -> None:
-        self._path = os.fspath(path)
+        self._path = check_path(path)
         try:
             super().__init__(path)
         except sqlite3.Error as error:

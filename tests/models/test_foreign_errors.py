@@ -10,6 +10,7 @@ from collections.abc import Callable
 from copy import copy, deepcopy
 from datetime import UTC, datetime, time
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,9 +30,11 @@ from kinto_orm import (
     JSONPatch,
     KintoError,
     MergePatch,
+    OfflineError,
     Record,
     UsageError,
 )
+from kinto_orm.mirror import Mirror, follow
 
 EXAMPLES = 50 if os.environ.get("KINTO_ORM_EVERYTHING") else 10
 """In depth in ``tox -e slow``."""
@@ -222,14 +225,22 @@ REFUSED: dict[str, tuple[Callable[[Any], object], type[KintoError]]] = {
     "overlap, infinite": (lambda todos: todos.records.since(0, overlap=float("inf")), InvalidFilterError),
     "slice of texts": (lambda todos: todos.records["a":"b"], InvalidTypeError),
     "slice of fractions": (lambda todos: todos.records[1.0:2], InvalidTypeError),
+    "client of a model": (lambda todos: Record(client="x", bucket="a", collection="b").save(), InvalidTypeError),
+    "client of a record to follow": (lambda todos: follow(None, Item, id="a", path="x"), InvalidTypeError),
+    "model of a record to follow": (lambda todos: follow(todos.client, 5, id="a", path="x"), InvalidTypeError),
+    "collections of a mirror": (lambda todos: Mirror("m.sqlite", todos.client).sync(5), OfflineError),
+    "file of a mirror": (lambda todos: Mirror(5, todos.client), InvalidTypeError),
+    "file of a plan, read": (lambda todos: todos.client.load_plan(5), InvalidTypeError),
+    "file of a state": (lambda todos: todos.records.update({"n": 1}, state=5), InvalidTypeError),
     "stale_ok": (lambda todos: todos.records.cached(stale_ok=None), InvalidTypeError),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_an_argument_that_means_nothing_is_refused_before_anything_is_sent(
-    kinto_client: Client, todos: Collection[Record], name: str
+    kinto_client: Client, todos: Collection[Record], name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     call, error = REFUSED[name]
     wire = tap(kinto_client)
 
