@@ -96,10 +96,9 @@ def condition(field: str, operator: str, value: Any, *, needs_field: bool = Fals
 
     Raises ``InvalidFilterError`` for a condition that Kinto would refuse, ignore or understand differently.
     """
-    _check_name(field, operator)
-    _check_spelling(field, value)
     try:
-        to_json_value(field, "the name")
+        _check_name(field, operator)
+        _check_spelling(field, value)
         checked = _check_value(field, operator, value)
     except InvalidFilterError:
         raise
@@ -124,6 +123,8 @@ def _check_name(field: str, operator: str) -> None:
             f"{field!r} cannot be filtered on: Kinto ignores names that begin with '_', and strips them of spaces."
         )
     is_plain = _OPERATED_FIELD.fullmatch(field)
+    if not is_plain:
+        to_json_value(field, "the name")
     if operator and not is_plain:
         raise InvalidFilterError(f"{operator}_ works on names of letters, digits, '_' and '.', not on {field!r}.")
     if operator == "contains" and field.startswith("any_"):
