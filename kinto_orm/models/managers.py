@@ -466,12 +466,7 @@ class RecordManager(Manager[M]):
         )
 
     def diff(
-        self,
-        rows: Rows,
-        *,
-        key: str | Sequence[str] = "id",
-        fields: Fields = None,
-        progress: Progress | None = None,
+        self, rows: Rows, *, key: str | Sequence[str] = "id", fields: Fields = None, progress: Progress | None = None
     ) -> SyncPlan:
         """Return all differences from the rows: the plan that would make the collection equal to them, with deletions.
 
@@ -480,12 +475,7 @@ class RecordManager(Manager[M]):
         return self._run(partial(make_plan, rows, SyncOptions.of_diff(key, fields), self._rows(), progress))
 
     async def adiff(
-        self,
-        rows: Rows,
-        *,
-        key: str | Sequence[str] = "id",
-        fields: Fields = None,
-        progress: Progress | None = None,
+        self, rows: Rows, *, key: str | Sequence[str] = "id", fields: Fields = None, progress: Progress | None = None
     ) -> SyncPlan:
         """Like :meth:`diff`."""
         return await self._arun(partial(make_plan, rows, SyncOptions.of_diff(key, fields), self._rows(), progress))
@@ -521,13 +511,7 @@ class RecordManager(Manager[M]):
         return attachment(record)
 
     def attach(
-        self,
-        record: M,
-        file: Content,
-        *,
-        filename: str | None = None,
-        mimetype: str | None = None,
-        safe: bool = True,
+        self, record: M, file: Content, *, filename: str | None = None, mimetype: str | None = None, safe: bool = True
     ) -> Outcome[M]:
         """Attach the file to the record, update the record, and return the outcome.
 
@@ -542,13 +526,7 @@ class RecordManager(Manager[M]):
         )
 
     async def aattach(
-        self,
-        record: M,
-        file: Content,
-        *,
-        filename: str | None = None,
-        mimetype: str | None = None,
-        safe: bool = True,
+        self, record: M, file: Content, *, filename: str | None = None, mimetype: str | None = None, safe: bool = True
     ) -> Outcome[M]:
         """Like :meth:`attach`."""
         return await self._arun(
