@@ -45,6 +45,7 @@ from kinto_orm.protocol.paging import (
 from kinto_orm.protocol.responses import raise_for_status
 from kinto_orm.protocol.writes import Flow, pause
 from kinto_orm.query.execution import LoadedRows, Place, Source
+from kinto_orm.repository.conflicts import check_callbacks
 from kinto_orm.repository.state import OnInvalid, Stateful
 
 M = TypeVar("M", bound=Stateful)
@@ -224,7 +225,8 @@ class Watch(ChangeFeed[M]):
         on_error: Callable[[KintoError], object] | None,
     ) -> None:
         super().__init__(source, since, horizon=horizon)
-        self._wait = self._every = check_seconds("every", every)
+        self._wait = self._every = check_finite("every", every)
+        check_callbacks(on_error=on_error)
         self._most = max(self._every, check_seconds("max_every", max_every))
         self._on_error = on_error
 

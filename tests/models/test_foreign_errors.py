@@ -27,6 +27,7 @@ from kinto_orm import (
     F,
     InvalidFilterError,
     InvalidTypeError,
+    InvalidValueError,
     JSONPatch,
     KintoError,
     MergePatch,
@@ -232,6 +233,9 @@ REFUSED: dict[str, tuple[Callable[[Any], object], type[KintoError]]] = {
     "file of a mirror": (lambda todos: Mirror(5, todos.client), InvalidTypeError),
     "file of a plan, read": (lambda todos: todos.client.load_plan(5), InvalidTypeError),
     "file of a state": (lambda todos: todos.records.update({"n": 1}, state=5), InvalidTypeError),
+    "every of watch": (lambda todos: todos.records.watch(every=1e10), InvalidValueError),
+    "on_error of watch": (lambda todos: todos.records.watch(on_error="x"), InvalidTypeError),
+    "every of follow": (lambda todos: follow(todos.client, Item, id="a", path="x", every=0), InvalidValueError),
     "stale_ok": (lambda todos: todos.records.cached(stale_ok=None), InvalidTypeError),
 }
 
