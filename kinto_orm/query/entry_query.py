@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Generic, Self, TypeVar, cast
 
 from kinto_orm.errors import InvalidFilterError
 from kinto_orm.protocol.entries import PERMISSIONS_ORDER, HistoryEntry, PermissionEntry, history_entry, permission_entry
 from kinto_orm.protocol.filters import Condition
-from kinto_orm.protocol.json_values import JSONObject, TimestampInput, decode, parse_timestamp
+from kinto_orm.protocol.json_values import JSON, JSONObject, TimestampInput, decode, parse_timestamp
 from kinto_orm.protocol.paging import encode_query, entries_of
 from kinto_orm.protocol.paths import EntriesPath, ObjectPath
 from kinto_orm.protocol.writes import Flow
@@ -148,7 +149,7 @@ class EntryQuery(Endings[E]):
                 self._source.resolve_field(one.field)
         reading = building.with_keywords(building.with_expressions(self._reading, conditions), keywords)
         self._source.check(reading.selection)
-        return self._refined(reading)
+        return self._refined(reading.select(conditions=tuple(map(_as_dated, reading.selection.conditions))))
 
     def limit(self, count: int) -> Self:
         """Select the first ``count`` entries, on however many pages."""
@@ -173,6 +174,23 @@ class EntryQuery(Endings[E]):
         size = "all" if selection.limit is None else selection.limit
         what = encode_query(selection.parameters()) or "no filter"
         return f"<{type(self).__name__} of {size} {self._source.plural}: {what}>"
+
+
+def _as_dated(one: Condition) -> Condition:
+    """Return the condition with the times of entries as Kinto stores them."""
+    if one.field != "date":
+        return one
+    value: JSON = list(map(_date_text, one.value)) if isinstance(one.value, list) else _date_text(one.value)
+    return replace(one, value=value)
+
+
+def _date_text(value: JSON) -> JSON:
+    # As Kinto: by isoformat(), without microseconds that are 0. "+" comes before ".", so that the order is right.
+    try:
+        date = datetime.fromisoformat(value)
+        return value if date.tzinfo is None else date.astimezone(UTC).isoformat()
+    except (TypeError, ValueError, OverflowError):
+        return value  # a pattern, or the beginning of a date
 
 
 class History(EntryQuery[HistoryEntry]):

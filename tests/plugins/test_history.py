@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -187,6 +187,20 @@ def test_kinto_s_own_keywords_select_entries(
 
 def test_expressions_select_entries(payments: Bucket, history: Any) -> None:
     assert said(payments.history.filter(F("action") == "delete", F("record_id") == "one")) == [history[5]]
+
+
+def test_conditions_on_the_date_of_entries_are_sent_as_kinto_stores_it(payments: Bucket, history: Any) -> None:
+    entries = payments.history.all()
+    one, zone = entries[2], timezone(timedelta(hours=3))
+
+    assert payments.history.filter(date=one.date).all() == [one]
+    assert payments.history.filter(in_date=[one.date.astimezone(zone)]).all() == [one]
+    assert payments.history.filter(min_date=one.date).all() == entries[:3]
+    assert payments.history.filter(F("date") > one.date, F("date") <= entries[0].date.isoformat()).all() == entries[:2]
+    assert payments.history.filter(min_date="2020", like_date="20*").all() == entries
+    assert "date=%222030-01-01T00%3A00%3A00%2B00%3A00%22" in repr(
+        payments.history.filter(date=datetime(2030, 1, 1, tzinfo=UTC))
+    )
 
 
 def test_parts_and_times_of_the_history(payments: Bucket, history: Any) -> None:
