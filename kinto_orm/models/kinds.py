@@ -94,7 +94,7 @@ class Bucket(KintoObject):
     @property
     def history(self) -> History:
         """The history of the bucket, the newest entry first: a lazy selection of its entries."""
-        return history_of(lambda: (self.__kinto_runner__(), self.__kinto_path__().id))
+        return history_of(self.collections.__kinto_reading__().source)
 
     def dump(self, folder: FilePath, *, horizon: float = 10, progress: Progress | None = None) -> DumpReport:
         """Write the bucket into a folder that can be read in git: groups, collections, records, and their files.

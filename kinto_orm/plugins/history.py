@@ -194,7 +194,7 @@ class HistoryMixin(Query[M]):
         """
         place = self._reading.source.locate()
         path = _path_of(one, place)
-        return history_of(lambda: (place.runner, path.ids[0]), path)
+        return history_of(self._reading.source, path)
 
     def as_of(self, timestamp: TimestampInput) -> Snapshot[M]:
         """Return the records of the collection as they were at that time (milliseconds, ETag or aware datetime).

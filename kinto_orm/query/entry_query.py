@@ -243,40 +243,43 @@ _ALWAYS_THERE = ("last_modified", "id", "date", "action", "uri", "resource_name"
 _KINDS = ("group_id", "collection_id", "record_id")
 
 
-def history_of(bucket: Callable[[], tuple[FlowRunner, str]], about: ObjectPath | None = None) -> History:
-    """Return the history of the bucket that ``bucket`` finds when the query ends, or of one object in it."""
-
-    def locate() -> Place[Any]:
-        runner, id = bucket()
-        requirement: Callable[[], Flow[Any]] = partial(require_capability, "history", "bucket.history", runner)
-        if about is not None:
-            requirement = partial(require_history, "history()", about, runner)
-        return Place(runner, history_path(id), requirement=requirement)
-
+def history_of(inside: Source[Any], about: ObjectPath | None = None) -> History:
+    """Return the history of the bucket that the list ``inside`` is in, or of one object of that list."""
     source = EntrySource(
         "history entries",
         fields=(*_ALWAYS_THERE, "user_id", "bucket_id", *_KINDS, "target"),
         order=("-last_modified",),
         sortable=_ALWAYS_THERE,
         parse=history_entry,
-        locate=locate,
+        locate=partial(_locate_history, inside, about),
     )
     return History(_reading_of(source, Selection(conditions=conditions_about(about) if about is not None else ())))
 
 
+def _locate_history(inside: Source[Any], about: ObjectPath | None) -> Place[Any]:
+    runner, path, *_ = inside.locate()
+    if about is None:
+        needs: Callable[[], Flow[Any]] = partial(require_capability, "history", "bucket.history", runner)
+        return Place(runner, history_path(path.parent_ids[0]), requirement=needs)
+    return Place(runner, history_path(about.ids[0]), requirement=partial(require_history, "history()", about, runner))
+
+
 def permissions_of(runner: FlowRunner) -> EntryQuery[PermissionEntry]:
     """Return the permissions of the client's user."""
-
-    needs = partial(require_capability, "permissions_endpoint", "client.permissions", runner)
     source = EntrySource(
         "permission entries",
         fields=("uri", "resource_name", "id", "bucket_id", *_KINDS),
         order=PERMISSIONS_ORDER,
         sortable=PERMISSIONS_ORDER,
         parse=permission_entry,
-        locate=lambda: Place(runner, EntriesPath("permissions"), requirement=needs),
+        locate=partial(_locate_permissions, runner),
     )
     return EntryQuery(_reading_of(source, Selection()))
+
+
+def _locate_permissions(runner: FlowRunner) -> Place[Any]:
+    needs = partial(require_capability, "permissions_endpoint", "client.permissions", runner)
+    return Place(runner, EntriesPath("permissions"), requirement=needs)
 
 
 def _reading_of(source: EntrySource[Any], selection: Selection) -> EntryReading:

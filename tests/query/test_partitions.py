@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from wiretap import answer, scripted_client, tap
 
 from kinto_orm import (
+    Bucket,
     Client,
     Collection,
     ConfigurationError,
@@ -249,6 +250,21 @@ class TestElsewhere:
         assert repr(query) == "<Query of all records: n=1>"
         with Client(url, auth=("user", "embedded")) as client:
             assert query.count() == 0
+            client.close()
+
+    def test_entries_that_were_pickled_are_read_by_the_client_there(self, url: str, todos: Collection[Record]) -> None:
+        todos.records.create(id="a")
+        collection = Collection(bucket="payments", id="todos")
+        queries = [Bucket(id="payments").history.filter(record_id="a"), collection.records.history("a")]
+        permissions = Client(url, auth=("user", "hidden")).permissions
+        pickled = pickle.dumps([*queries, permissions])
+
+        *found, again = pickle.loads(pickled)
+
+        assert b"hidden" not in pickled
+        assert repr(again) == repr(permissions)
+        with Client(url, auth=("user", "embedded")) as client:
+            assert [[one.record_id for one in query] for query in found] == [["a"], ["a"]]
             client.close()
 
     def test_one_of_an_embedded_server_stays_in_its_process(self, todos: Collection[Record]) -> None:
