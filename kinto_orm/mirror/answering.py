@@ -62,8 +62,8 @@ class _RefusalError(Exception):
     def __init__(self, status: int, details: Any = None, timestamp: int | None = None) -> None:
         super().__init__(status)
         errno, title = _REFUSALS[status]
-        said = {"code": status, "errno": errno, "error": title, "message": title}
-        said |= {"details": details} if details else {}
+        about = {"details": details} if details else {}
+        said = {"code": status, "errno": errno, "error": title, "message": title, **about}
         self.answer = _answer(status, json.dumps(said), timestamp)
 
 
@@ -181,21 +181,18 @@ class FileTransport:
         if not self._check(call, row.version if row.mine is not None else None, row):
             return _answer(304, "", row.version)
         status = 201 if call.method == "PUT" and row.mine is None else 200
-        match call.method:
-            case "GET" | "HEAD":
-                text = row_text(row.id, row.version, row.mine, fields)
-            case "PUT":
-                text = self._store_edit(call, row, self._sent(call, row, data_of(row.mine) or {}))
-            case "PATCH":
-                text = self._store_edit(call, row, self._patched(call, row))
-            case _:
-                text = self._store_edit(call, row, None)
+        if reads:
+            text = row_text(row.id, row.version, row.mine, fields)
+        else:
+            text = self._store_edit(call, row, self._wanted(call, row))
         # Without permissions: they are unknown here, which is how Kinto shows them to those who may not see them.
         shown = "" if fields or call.method == "DELETE" else '"permissions":{},'
         timestamp = row.version if reads else self._store.timestamp(call.collection)
         return _answer(status, f'{{{shown}"data":{text}}}', timestamp)
 
-    def _patched(self, call: _Call, row: Row) -> JSONObject:
+    def _wanted(self, call: _Call, row: Row) -> JSONObject | None:
+        if call.method != "PATCH":
+            return self._sent(call, row, data_of(row.mine) or {}) if call.method == "PUT" else None
         old, content_type = data_of(row.mine) or {}, call.headers.get("content-type")
         if content_type == JSON_PATCH_TYPE:
             return apply_json_patch(old, None, call.body, id=row.id, last_modified=row.version).data

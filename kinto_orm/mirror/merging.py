@@ -20,8 +20,6 @@ from kinto_orm.repository.verbs import is_schema_timestamp, without_schema_times
 Effect: TypeAlias = Literal["none", "pulled", "merged", "parked"]
 """The effect of a change of the server: nothing to see here, taken, merged with changes of here, or in conflict."""
 
-Side: TypeAlias = Literal["mine", "theirs"]
-
 
 def text_of(data: Mapping[str, JSON]) -> str:
     """Return the data as it is stored in the file."""
@@ -108,7 +106,7 @@ def settled(row: Row, theirs: str | None, modified: int) -> Row:
     return replace(known, sent=None, refused=None, error=None)
 
 
-def preferring(row: Row, side: Side) -> JSONObject | None:
+def preferring(row: Row, side: Literal["mine", "theirs"]) -> JSONObject | None:
     """Return both sides of a conflict in one, with this side where they clash; ``None`` for a deletion."""
     mine, theirs = data_of(row.mine), data_of(row.theirs)
     if mine is None or theirs is None:

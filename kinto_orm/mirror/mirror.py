@@ -67,6 +67,7 @@ class Mirror:
         self._horizon = check_finite("horizon", horizon)
         self._repetition: Repetition | None = None
         self._store = Store(path, client.server_url)
+        self._models: dict[str, type[Record]] = {}
         self.path = self._store.path
         """The path of the file."""
         self.client: Client = _OfflineClient(self._store, client)
@@ -86,7 +87,9 @@ class Mirror:
             bucket = getattr(which, "__kinto_bucket__", None) or self.client.default_bucket
         collection: Collection[Any] = self.client.bucket(check_id(bucket, "bucket")).collection(which)
         names = field_names(collection.records.__kinto_reading__(), indexes, "indexes") if indexes else ()
-        self._store.add_collection(str(collection.__kinto_path__()), names)
+        path = str(collection.__kinto_path__())
+        self._store.add_collection(path, names)
+        self._models |= {path: which} if isinstance(which, type) else {}
         return collection
 
     @property
@@ -103,7 +106,8 @@ class Mirror:
 
         They are kept in the file until they are resolved.
         """
-        return [Conflict(self._store, number, path, row) for path, number, row in self._rows(PARKED)]
+        known, rows = self._models, self._rows(PARKED)
+        return [Conflict(self._store, number, path, row, known.get(path, Record)) for path, number, row in rows]
 
     def _rows(self, where: str) -> list[tuple[str, int, Row]]:
         known = self._store.collections().items()
@@ -184,7 +188,7 @@ class Mirror:
             )
         if on_reset not in get_args(OnReset):
             raise InvalidTypeError(f"on_reset is 'ask', 'pull' or 'push', not {say_value(on_reset)}.")
-        return SyncOptions(cast(OnConflict, on_conflict), cast(OnReset, on_reset), push, self._horizon)
+        return SyncOptions(cast(OnConflict, on_conflict), cast(OnReset, on_reset), push, self._horizon, self._models)
 
     def _chosen(self, given: Sequence[Collection[Any]]) -> list[tuple[int, Collection[Record]]]:
         """Return number and online collection of these, or of all collections of the file."""

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-from kinto_orm.errors import KintoError, UsageError
+from kinto_orm.errors import InvalidValueError, KintoError, UsageError
 from kinto_orm.mirror import merging
-from kinto_orm.mirror.merging import Side
 from kinto_orm.mirror.store import Row, Store
+from kinto_orm.models.codec import codec_of
+from kinto_orm.models.kinds import Record
 from kinto_orm.protocol.json_values import JSONObject, say_value, to_json_object
+from kinto_orm.protocol.paging import without_envelope
 
 Choice: TypeAlias = Literal["park", "mine", "theirs"]
 
@@ -40,16 +42,16 @@ class Conflict:
     It stays in the file until it is resolved; the other records go on being synchronised.
     """
 
-    def __init__(self, store: Store, number: int, collection: str, row: Row) -> None:
+    def __init__(self, store: Store, number: int, collection: str, row: Row, model: type[Record]) -> None:
         self.collection = collection
         self.id = row.id
         self.base: JSONObject | None = merging.base_of(row)
         self.mine: JSONObject | None = merging.data_of(row.mine)
         self.theirs: JSONObject | None = merging.data_of(row.theirs)
         self.fields: tuple[str, ...] = merging.clashing(row)
-        self._store, self._number, self._row = store, number, row
+        self._store, self._number, self._row, self._model = store, number, row, model
 
-    def merge(self, prefer: Side) -> JSONObject | None:
+    def merge(self, prefer: Literal["mine", "theirs"]) -> JSONObject | None:
         """Return both sides in one, with the preferred one where they clash; ``None`` where that one deleted it."""
         if prefer not in ("mine", "theirs"):
             raise UsageError(f"prefer is 'mine' or 'theirs', not {say_value(prefer)}.")
@@ -58,9 +60,10 @@ class Conflict:
     def resolve(self, data: Mapping[str, Any] | None) -> None:
         """Give the record this data; ``None`` deletes it. The next sync pushes it.
 
-        Raises ``UsageError`` where the record was changed since this conflict was read.
+        Raises ``InvalidValueError`` for data with another id, or that the model of the collection does not read;
+        ``UsageError`` where the record was changed since this conflict was read.
         """
-        kept, seen = None if data is None else to_json_object(data), self._row
+        kept, seen = None if data is None else self._checked(to_json_object(data)), self._row
         with self._store.transaction():
             row = self._store.get(self._number, self.id)
             if row is None or (row.version, row.modified) != (seen.version, seen.modified):
@@ -70,6 +73,15 @@ class Conflict:
                 )
             version = self._store.next_version(self._number)
             self._store.put(self._number, merging.resolved(row, kept, version))
+
+    def _checked(self, data: JSONObject) -> JSONObject:
+        """Return the data of the record, without its envelope; what a side has, or both in one, is taken as it is."""
+        if data.get("id", self.id) != self.id:
+            raise InvalidValueError(f"{self!r}: a record keeps its id, and this data has another one: leave it out.")
+        kept = without_envelope(data)
+        if kept not in (self.mine, self.theirs, self.merge("mine"), self.merge("theirs")):
+            codec_of(self._model).load({**kept, "id": self.id, "last_modified": None}, f"{self!r}: ")
+        return kept
 
     def keep_mine(self) -> None:
         """Give the record the data that it has here, all of it."""

@@ -13,11 +13,11 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from json.encoder import encode_basestring_ascii
-from typing import Any, TypeAlias, cast
+from typing import Any, cast
 from urllib.parse import unquote
 
 from kinto_orm.errors import InvalidFilterError
-from kinto_orm.mirror.store import Store, json_path
+from kinto_orm.mirror.store import Store, StoredRow, json_path
 from kinto_orm.protocol.filters import Condition, parse_conditions
 from kinto_orm.protocol.json_values import JSONObject, decode
 from kinto_orm.protocol.paging import ENVELOPE_KEYS, encode_query
@@ -31,9 +31,6 @@ _SORTED = re.compile(r"\s*([-+]?)([\w.]+)\s*")
 _IS_LIVE = "mine IS NOT NULL"
 _LARGEST = 2**63 - 1
 _SQL = {"lt": "<", "max": "<=", "": "=", "not": "<>", "min": ">=", "gt": ">"}
-
-StoredRow: TypeAlias = tuple[str, int, str | None]
-"""Id, version and data of a record."""
 
 
 class Selection:

@@ -86,6 +86,9 @@ _UPSERT = (
 )
 _values_of = attrgetter(*_NAMES)
 
+StoredRow: TypeAlias = tuple[str, int, str | None]
+"""Id, version and data of a record."""
+
 Lease: TypeAlias = sqlite3.Connection
 """The right to sync the file, until it is closed."""
 
@@ -113,7 +116,7 @@ class Store:
     def __init__(self, path: str | os.PathLike[str], server_url: str) -> None:
         self._connection: sqlite3.Connection | None = None
         self._lease: Lease | None = None
-        self._lock, self._is_in_transaction = fork_lock(self.enter_process), False
+        self._lock = fork_lock(self.enter_process)
         self.path = os.path.abspath(check_path(path))
         # The URL of an embedded server changes with each start.
         self.server_url = "embedded" if server_url.endswith(".embedded/v1") else server_url.rstrip("/")
@@ -146,16 +149,14 @@ class Store:
         with self._lock:
             try:
                 connection = self._connection or self._open()
-                if self._is_in_transaction:
+                if connection.in_transaction:
                     yield connection
                     return
                 connection.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
-                self._is_in_transaction = True
                 try:
                     yield connection
                     connection.execute("COMMIT")
                 finally:
-                    self._is_in_transaction = False
                     if connection.in_transaction:
                         connection.execute("ROLLBACK")
             except sqlite3.Error as error:
@@ -313,11 +314,9 @@ class Store:
             self.set_place(collection, 0, 0)
         return gone
 
-    def select(
-        self, collection: int, where: str, values: Sequence[Any], order: str = "id"
-    ) -> Iterator[tuple[str, int, str | None]]:
+    def select(self, collection: int, where: str, values: Sequence[Any], order: str = "id") -> Iterator[StoredRow]:
         """Return id, version and data of the rows that meet a condition in SQL; read them inside of a transaction."""
-        assert self._connection is not None and self._is_in_transaction, "a transaction of the caller"
+        assert self._connection is not None and self._connection.in_transaction, "a transaction of the caller"
         query = f"SELECT {_SHOWN} FROM records WHERE collection = ? AND {where} ORDER BY {order}"
         return self._connection.execute(query, (collection, *values))
 
@@ -347,10 +346,7 @@ class Store:
         return found[0] if found else None
 
     def lease(self) -> Lease | None:
-        """Return what makes this the only sync of the file in all processes until it is closed, or the process ends.
-
-        ``None`` where there is another one.
-        """
+        """Return the right to sync the file until it is closed, or the process ends; ``None`` where another has it."""
         # A second file, because a lock on the first one would keep others from editing.
         _create(f"{self.path}-sync")
         connection = sqlite3.connect(f"{self.path}-sync", timeout=0, isolation_level=None, check_same_thread=False)
@@ -367,8 +363,7 @@ class Store:
 
 def json_path(field: str) -> str:
     """Return the path of a field of the data as SQL text: as it is indexed, so it is asked for."""
-    steps = ".".join([f'"{key}"' for key in field.split(".")])
-    return f"'$.{steps}'"
+    return "'$." + ".".join([f'"{key}"' for key in field.split(".")]) + "'"
 
 
 def _create(path: str) -> None:

@@ -9,14 +9,12 @@ https://docs.kinto-storage.org/en/stable/api/1.x/timestamps.html
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from contextvars import ContextVar
-from dataclasses import dataclass
+from contextvars import ContextVar, copy_context
 from functools import partial
-from typing import Any, TypeAlias, TypeGuard, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeGuard, TypeVar
 
 from kinto_orm.client import Client
 from kinto_orm.errors import (
@@ -24,6 +22,8 @@ from kinto_orm.errors import (
     BadRequestError,
     ConflictError,
     ForbiddenError,
+    InvalidInputError,
+    InvalidTypeError,
     KintoError,
     NotStageableError,
     ProtocolError,
@@ -71,14 +71,15 @@ _deciding: ContextVar[str] = ContextVar("kinto_orm_deciding", default="")
 _BEHIND_ALL_IDS = "\U0010ffff"
 
 
-@dataclass(frozen=True, slots=True)
-class SyncOptions:
+class SyncOptions(NamedTuple):
     """The options of a sync."""
 
     on_conflict: OnConflict = "park"
     on_reset: OnReset = "ask"
     push: bool = True
     horizon: float = 10
+    models: Mapping[str, type[Record]] = {}
+    """The models of collections, by their paths, where they are known."""
 
 
 def sync_collections(
@@ -91,12 +92,10 @@ def sync_collections(
     """
     result = MirrorResult()
     resets: list[ServerResetError] = []
-    paused_until = 0.0
 
     def note_pause(request: Request, response: Response | None) -> None:
-        nonlocal paused_until
-        seconds = None if response is None else whole_seconds(response.headers.get("backoff", "").strip())
-        paused_until = time.time() + seconds if seconds else paused_until
+        if seconds := None if response is None else whole_seconds(response.headers.get("backoff", "").strip()):
+            store.set_note(_PAUSED_UNTIL, str(time.time() + seconds))
 
     add_observer(note_pause)
     try:
@@ -114,8 +113,6 @@ def sync_collections(
                     break
             if failure is not None:
                 result.errors.append(SyncError("", None, failure))
-            if paused_until > time.time():
-                store.set_note(_PAUSED_UNTIL, str(math.ceil(paused_until)))
     finally:
         remove_observer(note_pause)
     for reset in resets:
@@ -334,26 +331,25 @@ class CollectionSync:
 
     def _resolve(self) -> Flow[None]:
         """Resolve the conflicts as the caller wants it."""
-        policy = self._options.on_conflict
+        policy, context = self._options.on_conflict, copy_context()
+        context.run(_deciding.set, self._store.path)
+        model = self._options.models.get(self._name, Record)
         for row in (yield from self._rows(PARKED)) if policy != "park" else ():
-            conflict = Conflict(self._store, self._number, self._name, row)
-            choice = self._ask(policy, conflict) if callable(policy) else policy
+            conflict = Conflict(self._store, self._number, self._name, row, model)
+            choice = context.run(policy, conflict) if callable(policy) else policy
             if choice == "park":
                 continue
             if isinstance(choice, str):
                 choice = conflict.merge(prefer=choice)
             elif choice is not None and not isinstance(choice, Mapping):
                 raise UsageError(f"on_conflict gave {say_value(choice)}: give 'park', 'mine', 'theirs', data or None.")
-            yield from self._do(partial(conflict.resolve, choice))
+            try:
+                yield from self._do(partial(conflict.resolve, choice))
+            except (InvalidInputError, InvalidTypeError) as error:  # it stays in conflict
+                self._result.errors.append(SyncError(self._name, row.id, error))
+                continue
             if conflict.theirs is None and choice is not None:
                 self._result.recreated.append(self._path(row.id))
-
-    def _ask(self, function: Callable[[Conflict], T], conflict: Conflict) -> T:
-        token = _deciding.set(self._store.path)
-        try:
-            return function(conflict)
-        finally:
-            _deciding.reset(token)
 
     # -- push -----------------------------------------------------------------------------------------------------
 

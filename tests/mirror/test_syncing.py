@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kinto_orm import Collection, Record, ServerResetError, UsageError
+from kinto_orm import Collection, InvalidValueError, Record, ServerResetError, UsageError
 from kinto_orm.protocol.messages import Request
 
 from .conftest import Device, remote
@@ -104,6 +104,43 @@ def test_conflicts_are_resolved_as_asked(
 
     assert result.ok
     assert remote(todos)["a"] == device.data["a"] == expected
+
+
+class Counted(Record, bucket="payments", collection="todos"):
+    n: int
+
+
+@pytest.mark.parametrize("data", [{"n": "x"}, {"n": 4, "id": "another"}])
+def test_data_that_no_one_could_read_resolves_no_conflict(
+    device: Device, todos: Collection[Record], data: dict[str, Any]
+) -> None:
+    records = device.mirror.collection(Counted).records
+    put(todos, "a", n=1)
+    device.sync()
+    put(todos, "a", n=2)
+    device.save("a", n=3)
+    result = device.sync(on_conflict=lambda one: data)
+
+    assert [(one.id, type(one.error)) for one in result.errors] == [("a", InvalidValueError)]
+    assert len(result.conflicts) == 1 and result.pushed == [] and remote(todos) == {"a": {"n": 2}}
+    (conflict,) = device.mirror.conflicts
+    with pytest.raises(InvalidValueError, match="records/a"):
+        conflict.resolve(data)
+    conflict.resolve(records.get("a").to_dict())
+    assert device.sync().ok and remote(todos) == device.data == {"a": {"n": 3}}
+
+
+def test_a_side_that_does_not_fit_the_model_can_be_taken(device: Device, todos: Collection[Record]) -> None:
+    device.mirror.collection(Counted)
+    put(todos, "a", n=1)
+    device.sync()
+    put(todos, "a", n="x")
+    device.save("a", n=3)
+    device.sync()
+
+    device.mirror.conflicts[0].take_theirs()
+
+    assert device.sync().ok and remote(todos) == device.data == {"a": {"n": "x"}}
 
 
 @pytest.mark.parametrize("on_conflict", ["park", "mine", "theirs"])
