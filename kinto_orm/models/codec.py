@@ -271,7 +271,7 @@ class Codec:
             name = min(unknown, key=str)
             near = get_close_matches(str(name), [*self.wires, *self.fields], 1)
             raise InvalidValueError(
-                f"{what}: {self.model.__name__} has no field {name!r}{f'; did you mean {near[0]!r}?' if near else ''}. "
+                f"{what}: {self.model.__name__} has no field {name!r}{f'; did you mean {near[0]!r}?' if near else '.'} "
                 f"Undeclared keys are set by .data[{name!r}], or by a model with extra='allow'."
             )
         return {key if key in self.fields else self.wires.get(key, key): value for key, value in values.items()}

@@ -659,7 +659,7 @@ def test_j11_a_field_is_named_by_its_name_wherever_fields_are_meant(wire: Wireta
     ],
 )
 def test_j11_an_unknown_key_is_refused_with_the_near_name(wire: Wiretap, way: Any) -> None:
-    with pytest.raises(REFUSED, match=r"priorty.*did you mean 'priority'"):
+    with pytest.raises(REFUSED, match=r"priorty.*did you mean 'priority'\? Undeclared"):
         way()
 
 
