@@ -417,13 +417,13 @@ def declared_at(model: type[Any], path: str) -> tuple[Codec, str] | None:
     Raises ``InvalidFilterError`` for a field with a dot in its wire name.
     """
     codec = codec_of(model)
+    if path in codec.fields and "." not in path:
+        return codec, codec.fields[path]
     for dotted in [one for one in codec.fields if "." in one and f"{path}.".startswith(f"{one}.")]:
         raise InvalidFilterError(
             f"{model.__name__}.{codec.fields[dotted]} is {dotted!r} on the wire: Kinto takes a dot for a path into an "
             "object, and would find nothing there. Look at this field in Python, or give it a name without a dot."
         )
-    if path in codec.fields:
-        return codec, codec.fields[path]
     wire, _, rest = path.partition(".")
     inner = inner_model(model, codec.fields[wire]) if rest and wire in codec.fields else None
     return None if inner is None else declared_at(inner, rest)

@@ -157,7 +157,8 @@ def _with_conditions(reading: Reading[M], more: list[Condition]) -> Reading[M]:
     if not more:
         return reading
     for one in more:
-        reading.source.check_path(one.field)
+        if "." in one.field:
+            reading.source.check_path(one.field)
     conditions = (*reading.selection.conditions, *more)
     encode_conditions(conditions)  # an invalid condition raises here, in the user's line
     return reading.select(conditions=conditions)
