@@ -30,7 +30,7 @@ DOORS_OF_THE_REFERENCE = {"constants", "endpoints", "login", "patch_type"}
 """Modules of ``kinto_http/`` that are named, and as small, as in the reference client."""
 
 MOST_MODULES = 115
-MOST_LINES = 26_372
+MOST_LINES = 26_367
 MOST_LINES_OF_THE_MIRROR = 2_000
 MOST_LINES_OF_CONDITIONAL_READS = 600
 LONGEST_MODULE = 700

@@ -413,7 +413,7 @@ class _Poll(Generic[M]):
         return self._steps(rows, page)
 
     def _set_limit(self, page: RawPage) -> Flow[None]:
-        limit = yield from settled_until(page.server_time, self._horizon)
+        limit = yield from settled_until(page.date, self._horizon)
         self._timestamp = check_timestamp(page.timestamp, self._path)
         self._limit = max(self._position.cursor, min(self._timestamp, limit))
 

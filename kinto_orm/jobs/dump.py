@@ -205,7 +205,7 @@ class _Dump:
         if before is None or not before.is_settled or before.folder != folder or before.records not in manifest.files:
             return None
         state = yield from read_state(path)
-        limit = yield from settled_until(state.server_time, self._horizon)
+        limit = yield from settled_until(state.date, self._horizon)
         if (state.timestamp, state.count) != (before.timestamp, before.count) or before.timestamp > limit:
             return None
         if (before.attachments is None) != (self._base_url is None) or None in (before.attachments or {}).values():
@@ -246,7 +246,7 @@ class _Dump:
     def _settle(self, path: PluralPath) -> Flow[ListState]:
         """Wait until no transaction adds anything to the list as it is now; then return its state."""
         state = yield from read_state(path)
-        limit = yield from settled_until(state.server_time, self._horizon)
+        limit = yield from settled_until(state.date, self._horizon)
         if state.timestamp is not None and state.timestamp > limit:
             yield from pause((state.timestamp - limit) / 1000)
             state = yield from read_state(path)

@@ -214,7 +214,7 @@ class CollectionSync:
                 rows = paging.timestamped_rows(page, self._list)
             if len(pages.seen) == 1:
                 timestamp = paging.check_timestamp(page.timestamp, self._list)
-                limit = min(timestamp, (yield from paging.settled_until(page.server_time, self._options.horizon)))
+                limit = min(timestamp, (yield from paging.settled_until(page.date, self._options.horizon)))
                 is_lost = timestamp < before or (yield from self._lacks(anchor, rows, since))
                 if is_lost and (yield from self._reconcile(timestamp)):
                     return (yield from self._pull_pages())  # from the beginning of another list

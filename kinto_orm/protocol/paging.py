@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
 from functools import lru_cache, partial
@@ -40,10 +40,10 @@ class RawPage(NamedTuple):
     """The timestamp of the whole list, in milliseconds, whatever the filters."""
     next_query: str | None
     """The query string of the next page; only its absence means the end."""
-    server_time: int | None = None
-    """The time of the server's clock, in milliseconds since the epoch; ``None`` where it does not say."""
-    lasts: float = 0
-    """The number of seconds for which the server lets the answer be used again: it does for anonymous readers."""
+    date: str | None = None
+    """The header ``Date``, which :func:`settled_until` reads; ``None`` where the server sends none."""
+    cache_control: str = ""
+    """The header ``Cache-Control``, which :func:`seconds_to_last` reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +54,8 @@ class ListState:
     """The number of objects that match; tombstones are not counted."""
     timestamp: int | None
     """The timestamp of the whole list, in milliseconds, whatever the filters."""
-    server_time: int | None = None
-    """The time of the server's clock, in milliseconds since the epoch; ``None`` where it does not say."""
-
-
-def _server_time(headers: Mapping[str, str]) -> int | None:
-    # The header has a resolution of one second.
-    try:
-        return int(parsedate_to_datetime(headers["date"]).timestamp() * 1000)
-    except (KeyError, ValueError):
-        return None
+    date: str | None = None
+    """The header ``Date``."""
 
 
 def seconds_to_last(control: str) -> float:
@@ -96,8 +88,9 @@ def read_page(path: ListPath, query: str, *, if_match: int | None = None) -> Flo
         raise protocol_error(response, f"GET {path}", "the answer is no list")
     check_json_type(response, f"GET {path}")
     body = response.body if response.content is None else encode(response.content)  # the latter in a batch
-    lasts = seconds_to_last(response.headers.get("cache-control", ""))
-    return RawPage(body, list_timestamp(response), next_query(response, path), _server_time(response.headers), lasts)
+    headers = response.headers
+    control = headers.get("cache-control", "")
+    return RawPage(body, list_timestamp(response), next_query(response, path), headers.get("date"), control)
 
 
 class RawPages:
@@ -191,7 +184,7 @@ def read_state(path: ListPath, query: str = "", *, if_match: int | None = None) 
     count = _count_in(response)
     if count is None:
         raise ProtocolError(f"HEAD {path} was answered without a count (Total-Objects).")
-    return ListState(count, list_timestamp(response), _server_time(response.headers))
+    return ListState(count, list_timestamp(response), response.headers.get("date"))
 
 
 def _count_in(response: Response) -> int | None:
@@ -345,15 +338,17 @@ def check_progress(query: str, seen: set[str], path: ListPath) -> None:
     seen.add(query)
 
 
-def settled_until(server_time: int | None, horizon: float) -> Flow[int]:
+def settled_until(date: str | None, horizon: float) -> Flow[int]:
     """Return the timestamp up to which no transaction adds anything any more, in milliseconds.
 
-    That is the server's time minus the horizon (in seconds); where the server does not say its time, this machine's
-    minus twice the horizon.
+    That is the server's time (its header ``Date``, in whole seconds) minus the horizon (in seconds); where the server
+    does not say its time, this machine's minus twice the horizon.
     """
-    if server_time is None:
-        server_time, horizon = (yield from pause()), 2 * horizon
-    return server_time - round(horizon * 1000)
+    try:
+        now = int(parsedate_to_datetime(date or "").timestamp() * 1000)
+    except ValueError:
+        now, horizon = (yield from pause()), 2 * horizon
+    return now - round(horizon * 1000)
 
 
 def check_finite(name: str, value: object) -> float:

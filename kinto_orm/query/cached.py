@@ -22,6 +22,7 @@ from kinto_orm.protocol.paging import (
     check_seconds,
     check_timestamp,
     read_state,
+    seconds_to_last,
     settled_until,
     with_condition,
 )
@@ -85,7 +86,7 @@ def _read_state(reading: Reading[M], horizon: float, place: Place) -> Flow[list[
     for attempt in range(1, MOST_ATTEMPTS + 1):
         state = yield from read_state(place.path)
         timestamp = check_timestamp(state.timestamp, place.path)
-        unsettled = timestamp - (yield from settled_until(state.server_time, horizon))
+        unsettled = timestamp - (yield from settled_until(state.date, horizon))
         if unsettled > 0:
             yield from pause(unsettled / 1000)
         try:
@@ -299,8 +300,8 @@ class CachedQuery(Generic[M]):
             page = yield from flow
             objects += page.objects
             if timestamp is None and walk.last is not None:
-                settled = yield from settled_until(walk.last.server_time, self._horizon)
-                timestamp, lasts = check_timestamp(page.timestamp, place.path), walk.last.lasts
+                settled = yield from settled_until(walk.last.date, self._horizon)
+                timestamp, lasts = check_timestamp(page.timestamp, place.path), seconds_to_last(walk.last.cache_control)
         return _Read(objects, timestamp or 0, settled, lasts)
 
 
